@@ -1,0 +1,16 @@
+"""How JAX is set up here; imported by every module of the project that imports JAX.
+
+64-bit types are on: returns, moments and the classic-control physics are float64 (parity with Gymnasium to 1e-9, and
+ranks that a reward's scale cannot change), while networks say float32 themselves. XLA's multi-threaded matrix products
+are off, because how they split a sum depends on the number of threads, and so would the bits of a result.
+"""
+
+import os
+
+_FLAG = "--xla_cpu_multi_thread_eigen=false"
+if _FLAG not in os.environ.get("XLA_FLAGS", ""):
+    os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {_FLAG}".strip()
+
+import jax  # noqa: E402
+
+jax.config.update("jax_enable_x64", True)

@@ -1,0 +1,55 @@
+"""The data that flows between environments, loops and algorithms. Axis letters: B slots, T time, P population."""
+
+from typing import Any, NamedTuple
+
+__all__ = ["Moments", "Returns", "Rollout", "Step"]
+
+
+class Step(NamedTuple):
+    """What one environment step gave, leading axis B (none for one slot of a JAX environment).
+
+    `terminated` (the task ended: the successor's value is zero) and `truncated` (the clock ended: bootstrap) are never
+    merged. `obs` is what to act on next, already reset where the episode ended and the environment was asked to reset;
+    `next_obs` is the true successor, *never* a reset observation.
+    """
+
+    obs: Any
+    reward: Any
+    terminated: Any
+    truncated: Any
+    next_obs: Any
+    measures: dict[str, Any]
+
+
+class Rollout(NamedTuple):
+    """Consecutive steps, leading axes T, B. `extras` is what `act` returned beside the action."""
+
+    obs: Any
+    action: Any
+    reward: Any
+    terminated: Any
+    truncated: Any
+    next_obs: Any
+    extras: Any
+
+
+class Moments(NamedTuple):
+    """Count, mean and sum of squared deviations of vectors seen so far. See `workhorse.math.moments`."""
+
+    count: Any
+    mean: Any
+    deviation: Any
+
+
+class Returns(NamedTuple):
+    """What a population earned: all that evolution strategies read.
+
+    Attributes:
+        fitness: undiscounted sum of the raw reward of a member's episode, float64, axis P.
+        length: steps of the episode, int32, axis P.
+        observations: moments of every observation acted on, merged in the order of the members.
+    """
+
+    fitness: Any
+    length: Any
+    observations: Moments

@@ -1,0 +1,66 @@
+"""The two kinds of environment: pure functions of one slot (JAX), and B slots in the host's memory."""
+
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+
+from workhorse.core.spec import EnvSpec
+from workhorse.core.types import Step
+
+__all__ = ["HostEnv", "JaxEnv"]
+
+
+@runtime_checkable
+class JaxEnv(Protocol):
+    """A pure environment, written for one slot; the loop maps it.
+
+    `reset(key)` returns (state, observation). `step(state, action, key)` returns (state, Step) with no leading axis;
+    it does *not* reset by itself: `obs` equals `next_obs`, and the caller resets where the episode ended. The state
+    holds the clock, so that `truncated` needs nothing from outside.
+    """
+
+    @property
+    def spec(self) -> EnvSpec: ...
+
+    def reset(self, key: Any) -> tuple[Any, Any]: ...
+
+    def step(self, state: Any, action: Any, key: Any) -> tuple[Any, Step]: ...
+
+
+@runtime_checkable
+class HostEnv(Protocol):
+    """B slots stepped together, NumPy in and out, slots independent of one another.
+
+    `reset(keys, slots)` starts an episode in each of `slots` (all B where None): `keys` is uint64 (n, 2), one address
+    a slot (`workhorse.core.addresses.host_keys`), and equal keys give equal episodes. It returns their observations
+    (n, D).
+
+    `step(actions, slots, reset_keys)` steps only `slots` (all B where None) and returns a `Step` of n rows in the
+    order of `slots`. Where `reset_keys` (n, 2) is given, an ended episode is started again with its row's key and
+    `obs` is the reset observation; where it is None, an ended slot stays ended and must be reset before it is stepped
+    again. `next_obs` is the true successor either way. `measures["failed"]`, bool (n,), marks a slot whose simulation
+    broke (simulator error, NaN): its episode ends as truncated with reward 0 and its last finite observation as
+    `next_obs`, and no other slot is touched. Rewards are float64; observations are float64 or float32. Returned arrays
+    belong to the caller: a later call never writes into them.
+
+    `snapshot()` returns named arrays that hold everything the next steps depend on; `restore(arrays)` puts them back,
+    also in another process and at another thread count, and the same bits follow (see `EnvSpec.resume`).
+    """
+
+    @property
+    def spec(self) -> EnvSpec: ...
+
+    @property
+    def num_slots(self) -> int: ...
+
+    def reset(self, keys: np.ndarray, slots: np.ndarray | None = None) -> np.ndarray: ...
+
+    def step(
+        self, actions: np.ndarray, slots: np.ndarray | None = None, reset_keys: np.ndarray | None = None
+    ) -> Step: ...
+
+    def snapshot(self) -> dict[str, np.ndarray]: ...
+
+    def restore(self, arrays: dict[str, np.ndarray]) -> None: ...
+
+    def close(self) -> None: ...

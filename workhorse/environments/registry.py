@@ -1,0 +1,89 @@
+"""Every task Workhorse knows, by id, without importing JAX or a simulator.
+
+Ids are Gymnasium's. `make` builds an environment; what is not in the table is looked for in Gymnasium's own registry
+and goes through the adapter, so a user's registered environment trains with no change to it.
+"""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from workhorse.core.errors import unknown
+
+if TYPE_CHECKING:
+    from workhorse.environments.protocol import HostEnv, JaxEnv
+
+__all__ = ["TASKS", "Task", "make"]
+
+
+@dataclass(frozen=True)
+class Task:
+    """One row of the table: where a task's class lives and one line about it."""
+
+    id: str
+    kind: str  # "mujoco" or "classic"
+    target: str  # "module:Class"
+    summary: str
+
+
+def _mujoco(name: str, module: str, summary: str) -> Task:
+    return Task(f"{name}-v5", "mujoco", f"workhorse.environments.mujoco.{module}:{name}", summary)
+
+
+def _classic(id: str, module: str, cls: str, summary: str) -> Task:
+    return Task(id, "classic", f"workhorse.environments.classic.{module}:{cls}", summary)
+
+
+TASKS: dict[str, Task] = {
+    task.id: task
+    for task in (
+        _mujoco("HalfCheetah", "half_cheetah", "a planar cheetah runs; it cannot fall out of the task"),
+        _mujoco("Hopper", "hopper", "a one-legged planar robot hops without falling"),
+        _mujoco("Walker2d", "walker2d", "a two-legged planar robot walks without falling"),
+        _mujoco("Swimmer", "swimmer", "a three-link chain swims in a viscous plane"),
+        _mujoco("Ant", "ant", "a four-legged robot walks in space"),
+        _mujoco("Humanoid", "humanoid", "a 17-actuator humanoid walks without falling"),
+        _mujoco("HumanoidStandup", "humanoid_standup", "the humanoid, lying down, raises its head"),
+        _mujoco("Reacher", "reacher", "a two-link arm reaches a random point"),
+        _mujoco("Pusher", "pusher", "a seven-joint arm pushes a cylinder to a goal"),
+        _mujoco("InvertedPendulum", "inverted_pendulum", "a cart balances one pole"),
+        _mujoco("InvertedDoublePendulum", "inverted_double_pendulum", "a cart balances two poles in a chain"),
+        _classic("CartPole-v1", "cart_pole", "CartPole", "a cart balances a pole with two pushes"),
+        _classic("Pendulum-v1", "pendulum", "Pendulum", "a torque-limited pendulum swings up and stays"),
+        _classic("Acrobot-v1", "acrobot", "Acrobot", "a two-link chain swings its tip above a line"),
+        _classic("MountainCar-v0", "mountain_car", "MountainCar", "a weak car rocks out of a valley"),
+        _classic(
+            "MountainCarContinuous-v0",
+            "mountain_car_continuous",
+            "MountainCarContinuous",
+            "the same car with a continuous engine and a price on force",
+        ),
+    )
+}
+
+
+def make(id: str, num_slots: int = 1, num_threads: int = 0, **options: Any) -> HostEnv | JaxEnv:
+    """Build a task: a `JaxEnv` (one slot, pure) for classic control, a `HostEnv` of `num_slots` slots otherwise.
+
+    Args:
+        id: a Gymnasium id, of the table or registered with Gymnasium by the user ("module:id" imports module first).
+        num_slots: slots of a host environment.
+        num_threads: simulation threads (worker processes for the adapter); 0 means one a core.
+        options: the constructor options Gymnasium offers for the task, by its names.
+
+    Raises:
+        UsageError: the id is known to neither, or an option is not one of the task's.
+    """
+    task = TASKS.get(id)
+    if task is None:
+        adapter = importlib.import_module("workhorse.environments.gymnasium_adapter")
+        if not adapter.is_registered(id):
+            raise unknown("task", id, [*TASKS, *adapter.registered_ids()], "workhorse tasks")
+        return adapter.GymnasiumAdapter(id, num_slots, num_threads, **options)
+    module, cls = task.target.split(":")
+    factory = getattr(importlib.import_module(module), cls)
+    if task.kind == "classic":
+        return factory(**options)
+    return factory(num_slots, num_threads, **options)
