@@ -1,0 +1,1 @@
+"""Evolution strategies and their simplest relatives: search in parameter space by whole episodes' returns."""

@@ -1,0 +1,127 @@
+"""Evolution strategies as published by OpenAI: mirrored Gaussian perturbations, ranks, Adam."""
+
+from typing import Literal, NamedTuple
+
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Float, Int
+
+from workhorse.algorithms.evolution.search import (
+    Actor,
+    ParameterSearch,
+    mirrored,
+    population_metrics,
+    require_non_negative,
+    require_positive,
+)
+from workhorse.core.algorithm import Key
+from workhorse.core.configuration import configuration
+from workhorse.core.errors import UsageError
+from workhorse.core.types import Moments, Returns
+from workhorse.math import noise
+from workhorse.math.fitness import centred_ranks, standardised
+
+__all__ = ["OpenAIES", "State"]
+
+
+class State(NamedTuple):
+    """A `SearchState` with Adam's moments and the cap on the next iteration's episodes."""
+
+    params: Float[Array, "n"]
+    observations: Moments
+    noise_key: Key
+    iteration: Int[Array, ""]
+    optimiser: optax.OptState
+    episode_cap: Float[Array, ""]
+
+
+@configuration
+class OpenAIES(ParameterSearch):
+    """Ascend the smoothed objective E[f(theta + noise_std * eps)] by its score-function gradient.
+
+    Member 2i acts with theta + noise_std * eps_i, member 2i+1 with theta - noise_std * eps_i. With u the shaped
+    fitness,
+
+        g = 1 / (2 n noise_std) * sum_i (u_{2i} - u_{2i+1}) eps_i
+        theta <- (1 - learning_rate * weight_decay) theta + Adam(g)
+
+    where n is the number of pairs. Nothing but (member, return, length) leaves an episode; eps_i is drawn again from its
+    address where it is needed, so memory does not grow with the population.
+
+    Source: Salimans et al. 2017, "Evolution strategies as a scalable alternative to reinforcement learning"
+    (arXiv 1703.03864), algorithm 2. Differs from the code published with it by a gradient in true units (1/noise_std;
+    Adam does not care), decoupled weight decay, ranks shared among ties, observation moments from every episode
+    instead of one in a hundred, and a fixed set of episodes an iteration (that code stops at a quota of episodes and
+    so drops the long ones, which come in last).
+    """
+
+    num_pairs: int = 32
+    """Mirrored pairs of perturbations an iteration."""
+    noise_std: float = 0.03
+    """Standard deviation of the parameter perturbations."""
+    learning_rate: float = 0.02
+    """Adam's step size."""
+    adam_beta1: float = 0.9
+    """Adam's decay of the gradient's mean."""
+    adam_beta2: float = 0.999
+    """Adam's decay of the gradient's second moment."""
+    weight_decay: float = 0.0
+    """Decoupled weight decay: parameters shrink by learning_rate * weight_decay an iteration."""
+    fitness_shaping: Literal["centred-ranks", "standardised", "none"] = "centred-ranks"
+    """What weighs the perturbations: ranks, z-scores, or the returns themselves."""
+    adaptive_episode_cap: float | None = None
+    """Cut training episodes at this multiple of the last iteration's mean length (the paper: 2); off by default."""
+
+    @property
+    def num_members(self) -> int:
+        return 2 * self.num_pairs
+
+    def validate(self) -> None:
+        super().validate()
+        require_positive(
+            "OpenAIES", num_pairs=self.num_pairs, noise_std=self.noise_std, learning_rate=self.learning_rate
+        )
+        require_non_negative("OpenAIES", weight_decay=self.weight_decay)
+        for name in ("adam_beta1", "adam_beta2"):
+            if not 0 <= getattr(self, name) < 1:
+                raise UsageError(f"OpenAIES.{name} must be in [0, 1): got {getattr(self, name)}.")
+        if self.learning_rate * self.weight_decay >= 1:
+            raise UsageError("OpenAIES.weight_decay times learning_rate must stay below 1, or parameters change sign.")
+        if self.adaptive_episode_cap is not None and not self.adaptive_episode_cap >= 1:
+            raise UsageError(f"OpenAIES.adaptive_episode_cap must be at least 1: got {self.adaptive_episode_cap}.")
+
+    def init(self, key: Key) -> State:
+        start = super().init(key)
+        no_cap = jnp.asarray(jnp.inf, jnp.float32)
+        return State(*start, optimiser=self._optimiser().init(start.params), episode_cap=no_cap)
+
+    def displace(self, actor: Actor, member: Int[Array, ""]) -> Float[Array, "n"]:
+        return mirrored(actor, member, self.noise_std)
+
+    def episode_steps(self, state: State) -> int | None:
+        return None if self.adaptive_episode_cap is None or jnp.isinf(state.episode_cap) else int(state.episode_cap)
+
+    def gradient(self, state: State, fitness: Float[Array, "P"]) -> Float[Array, "n"]:
+        """The ascent direction g from the members' fitness, after shaping; float32."""
+        shape = {"centred-ranks": centred_ranks, "standardised": standardised, "none": lambda raw: raw}
+        utility = shape[self.fitness_shaping](fitness)
+        weights = (utility[0::2] - utility[1::2]) / (2 * self.num_pairs * self.noise_std)
+        return noise.weighted_sum(self.actor(state).noise_key, weights, state.params.shape[0])
+
+    def update(self, state: State, experience: Returns, key: Key) -> tuple[State, dict[str, Array]]:
+        gradient = self.gradient(state, self.training_fitness(experience))
+        step, optimiser = self._optimiser().update(-gradient, state.optimiser)
+        kept = jnp.float32(1.0) - jnp.float32(self.learning_rate) * jnp.float32(self.weight_decay)
+        params = kept * state.params + step
+        cap = jnp.inf if self.adaptive_episode_cap is None else self.adaptive_episode_cap
+        mean_length = jnp.mean(experience.length.astype(jnp.float32))
+        metrics = population_metrics(experience) | {
+            "gradient_norm": jnp.linalg.norm(gradient),
+            "step_norm": jnp.linalg.norm(params - state.params),
+            "params_norm": jnp.linalg.norm(params),
+        }
+        episode_cap = jnp.ceil(jnp.float32(cap) * mean_length)
+        return State(*self.advanced(state, params, experience), optimiser, episode_cap), metrics
+
+    def _optimiser(self) -> optax.GradientTransformation:
+        return optax.adam(self.learning_rate, b1=self.adam_beta1, b2=self.adam_beta2)

@@ -1,0 +1,213 @@
+"""What every search in parameter space shares: the policy, its members' parameters, how a member acts."""
+
+from abc import abstractmethod
+from typing import Any, ClassVar, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.flatten_util import ravel_pytree
+from jaxtyping import Array, Float, Int
+
+from workhorse.core.algorithm import Key
+from workhorse.core.configuration import configuration
+from workhorse.core.errors import UsageError
+from workhorse.core.spec import Box, EnvSpec
+from workhorse.core.types import Moments, Returns
+from workhorse.math import moments, noise
+from workhorse.networks.heads import action_of, num_outputs
+from workhorse.networks.mlp import MLP
+
+__all__ = ["Actor", "ParameterSearch", "SearchState", "mirrored", "population_metrics"]
+
+
+class SearchState(NamedTuple):
+    """A whole learner: parameters, moments of the observations seen, the noise's key, the clock."""
+
+    params: Float[Array, "n"]
+    observations: Moments
+    noise_key: Key
+    iteration: Int[Array, ""]
+
+
+class Actor(NamedTuple):
+    """What acting needs of a learner: the centre of the search, how observations are scaled, this iteration's noise."""
+
+    params: Float[Array, "n"]
+    mean: Float[Array, "D"]
+    inverse_scale: Float[Array, "D"]
+    noise_key: Key
+    iteration: Int[Array, ""]
+
+
+@configuration
+class ParameterSearch:
+    """A policy, and a population of members around it that are judged by their episodes' returns.
+
+    A member's number names its perturbation; a *negative* number is the policy itself, unperturbed. Observations are
+    centred and scaled with the moments of everything the population has seen in the iterations before.
+    """
+
+    consumes: ClassVar[type] = Returns
+
+    spec: EnvSpec
+    policy: Literal["linear", "mlp"] = "linear"
+    """Network: linear without bias, or a perceptron with tanh units."""
+    hidden: tuple[int, ...] = (64, 64)
+    """Units of each hidden layer of `mlp`."""
+    action_bins: int | None = None
+    """Choose each action component among this many evenly spaced values instead of continuously."""
+    action_noise: float | None = None
+    """Standard deviation of Gaussian noise on continuous actions while training."""
+    normalise_observations: bool = True
+    """Centre and scale observations by their running mean and standard deviation."""
+    observation_clip: float = 5.0
+    """Clip scaled observations to plus or minus this."""
+    alive_bonus: float = 0.0
+    """Taken off every step's reward in the training signal (never in evaluation)."""
+    episodes_per_member: int = 1
+    """Episodes whose mean return is a member's fitness."""
+
+    def validate(self) -> None:
+        """Raise a `UsageError` where a field is out of range or the policy cannot take the task's actions."""
+        name = type(self).__name__
+        if self.action_bins is not None and not isinstance(self.spec.action, Box):
+            raise UsageError(
+                f"{name}.action_bins is for continuous actions, but {self.spec.task} has "
+                f"{self.spec.action.count} discrete ones. Leave it out."
+            )
+        if self.action_bins is not None and not np.isfinite([self.spec.action.low, self.spec.action.high]).all():
+            raise UsageError(f"{name}.action_bins needs bounded actions, but {self.spec.task} has none. Leave it out.")
+        if self.action_noise is not None and not isinstance(self.spec.action, Box):
+            raise UsageError(
+                f"{name}.action_noise is for continuous actions, but {self.spec.task} has "
+                f"{self.spec.action.count} discrete ones. Leave it out."
+            )
+        if self.policy not in ("linear", "mlp"):
+            raise UsageError(f"{name}.policy must be 'linear' or 'mlp': got {self.policy!r}.")
+        positive = {"observation_clip": self.observation_clip, "episodes_per_member": self.episodes_per_member}
+        if self.policy == "mlp":
+            positive |= {f"hidden[{layer}]": units for layer, units in enumerate(self.hidden)}
+        require_positive(name, **positive)
+        if self.action_bins is not None and self.action_bins < 2:
+            raise UsageError(f"{name}.action_bins must be at least 2: got {self.action_bins}.")
+        require_non_negative(name, alive_bonus=self.alive_bonus, action_noise=self.action_noise or 0.0)
+
+    @property
+    @abstractmethod
+    def num_members(self) -> int:
+        """Members evaluated an iteration, numbered from 0."""
+
+    @abstractmethod
+    def displace(self, actor: Actor, member: Int[Array, ""]) -> Float[Array, "n"]:
+        """Parameters of a member of the population, `member` >= 0."""
+
+    def episode_steps(self, state: Any) -> int | None:
+        """The most steps a training episode may take this iteration; None leaves it to the task's clock."""
+        return None
+
+    # --- the policy ---
+
+    def _sizes(self) -> tuple[int, ...]:
+        hidden = self.hidden if self.policy == "mlp" else ()
+        return (self.spec.observation.size, *hidden, num_outputs(self.spec.action, self.action_bins))
+
+    def network(self, key: Key) -> MLP:
+        """A freshly initialised network: zeros for a linear policy, small outputs for a perceptron."""
+        linear = self.policy == "linear"
+        return MLP.create(key, self._sizes(), bias=not linear, last_scale=0.0 if linear else 0.01)
+
+    @property
+    def num_params(self) -> int:
+        """Number of parameters n of the policy."""
+        weights = sum(fan_in * fan_out for fan_in, fan_out in zip(self._sizes()[:-1], self._sizes()[1:], strict=True))
+        return weights + (sum(self._sizes()[1:]) if self.policy == "mlp" else 0)
+
+    def to_network(self, params: Float[Array, "n"]) -> MLP:
+        """The network whose parameters, flattened, are `params`."""
+        template = jax.eval_shape(self.network, jax.random.key(0))
+        return ravel_pytree(jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), template))[1](params)
+
+    # --- learning ---
+
+    def init(self, key: Key) -> Any:
+        """A learner that has seen nothing."""
+        params_key, noise_key = jax.random.split(key)
+        params = ravel_pytree(self.network(params_key))[0]
+        unseen = moments.empty(self.spec.observation.size, jnp.float64)
+        return SearchState(params, unseen, noise_key, jnp.zeros((), jnp.int32))
+
+    def advanced(self, state: SearchState, params: Float[Array, "n"], experience: Returns) -> SearchState:
+        """The state after an iteration: new parameters, the iteration's observations merged in, the clock moved."""
+        observations = moments.merge(state.observations, experience.observations)
+        return SearchState(params, observations, state.noise_key, state.iteration + 1)
+
+    def training_fitness(self, returns: Returns) -> Float[Array, "P"]:
+        """Returns less the alive bonus of every step: what the search climbs, float64."""
+        return returns.fitness - self.alive_bonus * returns.length
+
+    # --- acting ---
+
+    def actor(self, state: Any) -> Actor:
+        """What a worker is sent: parameters, scaling, and the key of this iteration's noise."""
+        mean, inverse_scale = self.scaling(state.observations)
+        noise_key = jax.random.fold_in(state.noise_key, state.iteration)
+        return Actor(state.params, mean, inverse_scale, noise_key, state.iteration)
+
+    def scaling(self, observations: Moments) -> tuple[Float[Array, "D"], Float[Array, "D"]]:
+        """Mean and inverse scale that observations are normalised with, float32; 0 and 1 where they are not."""
+        if not self.normalise_observations:
+            size = self.spec.observation.size
+            return jnp.zeros(size, jnp.float32), jnp.ones(size, jnp.float32)
+        return observations.mean.astype(jnp.float32), moments.inverse_scale(observations).astype(jnp.float32)
+
+    def begin(self, actor: Actor, slot: Int[Array, ""]) -> MLP:
+        """The network of the member in a slot; a negative number is the unperturbed policy."""
+        member = jnp.maximum(slot, 0)
+        return self.to_network(jnp.where(slot < 0, actor.params, self.displace(actor, member)))
+
+    def act(
+        self, actor: Actor, carry: MLP, obs: Float[Array, "D"], key: Key, *, explore: bool
+    ) -> tuple[Array, MLP, None]:
+        """z = clip((obs - mean) / scale);  action = clip(head(network(z)) + action noise) to the task's bounds."""
+        clip = jnp.float32(self.observation_clip)
+        scaled = jnp.clip((obs.astype(jnp.float32) - actor.mean) * actor.inverse_scale, -clip, clip)
+        action = action_of(self.spec.action, self.action_bins, carry(scaled))
+        if isinstance(self.spec.action, Box):
+            if explore and self.action_noise is not None:
+                action = action + jnp.float32(self.action_noise) * jax.random.normal(key, action.shape, jnp.float32)
+            low, high = (jnp.asarray(bound, jnp.float32) for bound in (self.spec.action.low, self.spec.action.high))
+            action = jnp.clip(action, low, high)
+        return action, carry, None
+
+
+def mirrored(actor: Actor, member: Int[Array, ""], noise_std: float) -> Float[Array, "n"]:
+    """theta + noise_std * eps_i for member 2i, theta - noise_std * eps_i for member 2i + 1."""
+    sign = 1 - 2 * (member % 2).astype(jnp.float32)
+    scale = sign * jnp.asarray(noise_std, jnp.float32)
+    return actor.params + scale * noise.perturbation(actor.noise_key, member // 2, actor.params.shape[0])
+
+
+def population_metrics(returns: Returns) -> dict[str, Array]:
+    """Mean, spread, best and worst raw return of the population, and the mean length of its episodes."""
+    return {
+        "population_return": jnp.mean(returns.fitness),
+        "population_return_std": jnp.std(returns.fitness),
+        "population_return_max": jnp.max(returns.fitness),
+        "population_return_min": jnp.min(returns.fitness),
+        "episode_length": jnp.mean(returns.length.astype(jnp.float64)),
+    }
+
+
+def require_positive(owner: str, **values: float) -> None:
+    """Raise a `UsageError` naming the first value that is not a finite number above zero."""
+    for name, value in values.items():
+        if not (np.isfinite(value) and value > 0):
+            raise UsageError(f"{owner}.{name} must be a finite number above 0: got {value}.")
+
+
+def require_non_negative(owner: str, **values: float) -> None:
+    """Raise a `UsageError` naming the first value that is not a finite number of at least zero."""
+    for name, value in values.items():
+        if not (np.isfinite(value) and value >= 0):
+            raise UsageError(f"{owner}.{name} must be a finite number of at least 0: got {value}.")

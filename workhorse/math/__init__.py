@@ -1,0 +1,1 @@
+"""Pure mathematics, one sample at a time, each piece with its equation and its source."""

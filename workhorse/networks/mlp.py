@@ -1,0 +1,54 @@
+"""Linear policies and multi-layer perceptrons: one module, a pytree of float32 arrays."""
+
+from collections.abc import Sequence
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from workhorse.core.algorithm import Key
+
+__all__ = ["MLP"]
+
+
+class MLP(eqx.Module):
+    """h_0 = x;  h_k = tanh(W_k h_{k-1} + b_k) for the hidden layers;  y = W_L h_{L-1} + b_L.
+
+    Without hidden layers it is linear. Biases may be left out: a linear policy with a bias was seen to get stuck in a
+    local optimum of Swimmer (Stable-Baselines3-contrib, issue 42).
+
+    Attributes:
+        weights: one matrix (out, in) a layer, float32.
+        biases: one vector (out,) a layer, or an empty tuple.
+    """
+
+    weights: tuple[Float[Array, "out in"], ...]
+    biases: tuple[Float[Array, "out"], ...]
+
+    @staticmethod
+    def create(key: Key, sizes: Sequence[int], bias: bool, last_scale: float) -> "MLP":
+        """Rows of Gaussian weights scaled to length 1 (hidden layers) or `last_scale` (last layer); zero biases.
+
+        `last_scale=0` makes the policy's output zero at the start. *A row* holds the weights into one unit.
+
+        Source: the initialiser of the code published with Salimans et al. 2017 (there 0.01 for the last layer).
+        """
+        keys = jax.random.split(key, len(sizes) - 1)
+        weights = []
+        for layer, (fan_in, fan_out) in enumerate(zip(sizes[:-1], sizes[1:], strict=True)):
+            rows = jax.random.normal(keys[layer], (fan_out, fan_in), jnp.float32)
+            rows = rows / jnp.linalg.norm(rows, axis=1, keepdims=True)
+            weights.append(rows * jnp.float32(last_scale if layer == len(sizes) - 2 else 1.0))
+        biases = tuple(jnp.zeros(size, jnp.float32) for size in sizes[1:]) if bias else ()
+        return MLP(tuple(weights), biases)
+
+    def __call__(self, x: Float[Array, "in"]) -> Float[Array, "out"]:
+        last = len(self.weights) - 1
+        for layer, weight in enumerate(self.weights):
+            x = weight @ x
+            if self.biases:
+                x = x + self.biases[layer]
+            if layer < last:
+                x = jnp.tanh(x)
+        return x

@@ -1,0 +1,1 @@
+"""Loops that turn an algorithm and an environment into iterations: one a kind of experience."""

@@ -1,0 +1,237 @@
+"""Whole episodes of a chunk of members, on a host environment or as one JAX program.
+
+A chunk is the unit of work: a fixed number of slots, one episode each, named by addresses alone. What comes back does
+not depend on which process ran it, on how many threads, or on what ran before.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple, Protocol
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from workhorse.core.addresses import host_keys
+from workhorse.core.algorithm import Key
+from workhorse.core.randomness import draw, root_key
+from workhorse.core.types import Moments
+from workhorse.environments.protocol import HostEnv, JaxEnv
+from workhorse.math import moments
+
+__all__ = ["Episodes", "Gather", "HostGather", "JaxGather", "Work", "gather_for"]
+
+
+class Work(NamedTuple):
+    """One chunk's episodes, by address.
+
+    Attributes:
+        stream: where initial states are drawn from, "reset" in training and "evaluate" in evaluation.
+        iteration: the iteration the episodes belong to.
+        members: member of the population in each slot, int32 (B,); negative: the unperturbed policy.
+        episodes: number of each episode within the iteration, int32 (B,); negative: the slot stays idle.
+        limit: steps after which an episode is cut, or None for the task's own clock alone.
+        explore: whether actions carry exploration noise.
+    """
+
+    stream: str
+    iteration: int
+    members: np.ndarray
+    episodes: np.ndarray
+    limit: int | None
+    explore: bool
+
+
+class Episodes(NamedTuple):
+    """What a chunk's episodes gave, row by row as in `Work`; an idle slot has length 0.
+
+    Attributes:
+        fitness: undiscounted sum of raw rewards, float64 (B,).
+        length: steps, int32 (B,).
+        observations: moments of the observations acted on, merged slot by slot, float64.
+        failures: one sentence for each slot whose simulation broke.
+    """
+
+    fitness: np.ndarray
+    length: np.ndarray
+    observations: Moments
+    failures: tuple[str, ...]
+
+
+class Gather(Protocol):
+    """Runs chunks of a fixed number of slots."""
+
+    num_slots: int
+
+    def __call__(self, actor: Any, work: Work) -> Episodes: ...
+
+    def close(self) -> None: ...
+
+
+def gather_for(algorithm: Any, env: HostEnv | JaxEnv, num_slots: int, root: int) -> Gather:
+    """The gatherer for an environment's kind."""
+    if isinstance(env, HostEnv):
+        return HostGather(algorithm, env, root)
+    return JaxGather(algorithm, env, num_slots, root)
+
+
+class _Stepping(NamedTuple):
+    """What a host chunk carries from step to step on the device: it is donated, so nothing is copied."""
+
+    carry: Any
+    observations: Moments
+    time: jax.Array
+
+
+class HostGather:
+    """Episodes on a host environment: the environment steps the active slots, one compiled call acts for all.
+
+    A finished slot is not stepped. Its action is still computed, because a program for a fixed number of slots gives
+    each slot the same bits whatever happens beside it.
+    """
+
+    def __init__(self, algorithm: Any, env: HostEnv, root: int) -> None:
+        self.num_slots = env.num_slots
+        self._env = env
+        self._root = root
+        self._size = env.spec.observation.size
+        self._begin = jax.jit(_begin(algorithm, self._size))
+        self._act = {explore: jax.jit(_act(algorithm, explore), donate_argnums=1) for explore in (False, True)}
+        self._merge = jax.jit(lambda slots: moments.merge_all(slots, moments.empty(self._size, jnp.float64)))
+
+    def __call__(self, actor: Any, work: Work) -> Episodes:
+        env, act = self._env, self._act[work.explore]
+        fitness, length = np.zeros(self.num_slots), np.zeros(self.num_slots, np.int32)
+        failures: list[str] = []
+        active = work.episodes >= 0
+        ids = np.flatnonzero(active)
+        observations = np.zeros((self.num_slots, self._size))
+        observations[ids] = env.reset(host_keys(self._root, work.stream, work.iteration, work.episodes[ids]), ids)
+        key = draw(root_key(self._root), "act", work.iteration)
+        stepping = self._begin(actor, work.members)
+        slots = jnp.asarray(work.episodes)
+        mask = jnp.asarray(active)
+        everyone = len(ids) == self.num_slots
+        time = 0
+        while len(ids):
+            action, stepping = act(actor, stepping, observations, mask, slots, key)
+            action = np.asarray(action)
+            step = env.step(action) if everyone else env.step(action[ids], ids)
+            time += 1
+            if everyone:
+                fitness += step.reward
+                observations = step.next_obs
+            else:
+                fitness[ids] += step.reward
+                observations[ids] = step.next_obs
+            ended = step.terminated | step.truncated
+            if time == work.limit:
+                ended = np.ones_like(ended)
+            if not ended.any():
+                continue
+            for slot in ids[np.flatnonzero(step.measures["failed"])]:
+                failures.append(self._failure(work, int(slot), time))
+            length[ids[ended]] = time
+            ids = ids[~ended]
+            if everyone:
+                everyone, observations = False, np.array(observations)
+            mask = jnp.asarray(np.isin(np.arange(self.num_slots), ids))
+        merged = jax.tree.map(np.asarray, self._merge(stepping.observations))
+        return Episodes(fitness, length, merged, tuple(failures))
+
+    def close(self) -> None:
+        self._env.close()
+
+    def _failure(self, work: Work, slot: int, time: int) -> str:
+        reason = getattr(self._env, "failure_reason", lambda _: "the simulation failed")(slot)
+        who = f"member {work.members[slot]}" if work.members[slot] >= 0 else "the unperturbed policy"
+        return f"{who}, episode {work.episodes[slot]} of iteration {work.iteration}, step {time}: {reason}"
+
+
+class JaxGather:
+    """Episodes on a pure environment: one compiled program from reset to the last slot's end."""
+
+    def __init__(self, algorithm: Any, env: JaxEnv, num_slots: int, root: int) -> None:
+        self.num_slots = num_slots
+        self._root = root
+        self._size = env.spec.observation.size
+        self._run = {explore: jax.jit(_whole_episodes(algorithm, env, explore)) for explore in (False, True)}
+
+    def __call__(self, actor: Any, work: Work) -> Episodes:
+        root = root_key(self._root)
+        limit = np.iinfo(np.int32).max if work.limit is None else work.limit
+        fitness, length, merged = self._run[work.explore](
+            actor,
+            work.members,
+            work.episodes,
+            draw(root, work.stream, work.iteration),
+            draw(root, "act", work.iteration),
+            np.int32(limit),
+        )
+        broken = np.flatnonzero(~np.isfinite(np.asarray(fitness)))
+        failures = tuple(f"episode {work.episodes[slot]}: its return is {fitness[slot]}" for slot in broken)
+        return Episodes(np.asarray(fitness), np.asarray(length), jax.tree.map(np.asarray, merged), failures)
+
+    def close(self) -> None:
+        pass
+
+
+def _begin(algorithm: Any, size: int) -> Callable[..., _Stepping]:
+    def begin(actor: Any, members: jax.Array) -> _Stepping:
+        carry = jax.vmap(lambda member: algorithm.begin(actor, member))(members)
+        unseen = jax.tree.map(
+            lambda leaf: jnp.broadcast_to(leaf, (members.shape[0], *leaf.shape)), moments.empty(size, jnp.float32)
+        )
+        return _Stepping(carry, unseen, jnp.zeros((), jnp.int32))
+
+    return begin
+
+
+def _act(algorithm: Any, explore: bool) -> Callable[..., tuple[jax.Array, _Stepping]]:
+    def act(
+        actor: Any, stepping: _Stepping, obs: jax.Array, active: jax.Array, episodes: jax.Array, key: Key
+    ) -> tuple[jax.Array, _Stepping]:
+        obs = obs.astype(jnp.float32)
+
+        def act_one(carry: Any, obs: jax.Array, episode: jax.Array) -> tuple[jax.Array, Any]:
+            step_key = jax.random.fold_in(jax.random.fold_in(key, episode), stepping.time)
+            action, carry, _ = algorithm.act(actor, carry, obs, step_key, explore=explore)
+            return action, carry
+
+        action, carry = jax.vmap(act_one)(stepping.carry, obs, episodes)
+        seen = jax.vmap(moments.observe)(stepping.observations, obs, active)
+        return action, _Stepping(carry, seen, stepping.time + 1)
+
+    return act
+
+
+def _whole_episodes(algorithm: Any, env: JaxEnv, explore: bool) -> Callable[..., Any]:
+    begin, act = _begin(algorithm, env.spec.observation.size), _act(algorithm, explore)
+
+    def run(
+        actor: Any, members: jax.Array, episodes: jax.Array, reset_key: Key, act_key: Key, limit: jax.Array
+    ) -> tuple[jax.Array, jax.Array, Moments]:
+        states, obs = jax.vmap(lambda episode: env.reset(jax.random.fold_in(reset_key, episode)))(episodes)
+        active = episodes >= 0
+        fitness, length = jnp.zeros(members.shape, jnp.float64), jnp.zeros(members.shape, jnp.int32)
+
+        def unfinished(loop: Any) -> jax.Array:
+            return loop[3].any()
+
+        def advance(loop: Any) -> Any:
+            states, stepping, obs, active, fitness, length = loop
+            action, stepping = act(actor, stepping, obs, active, episodes, act_key)
+            # the physics of these tasks draws nothing; a noisy one would be handed its own address
+            step_keys = jax.vmap(lambda episode: jax.random.fold_in(reset_key, episode))(episodes)
+            step_keys = jax.vmap(lambda step_key: jax.random.fold_in(step_key, stepping.time))(step_keys)
+            states, step = jax.vmap(env.step)(states, action, step_keys)
+            fitness = fitness + jnp.where(active, step.reward, 0.0)
+            length = length + active
+            ended = step.terminated | step.truncated | (stepping.time >= limit)
+            return states, stepping, step.next_obs, active & ~ended, fitness, length
+
+        start = (states, begin(actor, members), obs, active, fitness, length)
+        _, stepping, _, _, fitness, length = jax.lax.while_loop(unfinished, advance, start)
+        unseen = moments.empty(env.spec.observation.size, jnp.float64)
+        return fitness, length, moments.merge_all(stepping.observations, unseen)
+
+    return run
