@@ -97,7 +97,8 @@ class Evolve:
         failures = tuple(failure for chunk in chunks for failure in chunk.failures)
         steps = int(length.sum())
         after = Progress(learner, progress.iteration + 1, progress.env_steps + steps)
-        return after, {"steps": steps, "failed_episodes": len(failures), **jax.device_get(metrics)}, failures
+        scalars = {name: value.item() for name, value in jax.device_get(metrics).items()}
+        return after, {"steps": steps, "failed_episodes": len(failures), **scalars}, failures
 
     def _fold(
         self, learner: Any, fitness: jax.Array, length: jax.Array, chunks: Moments, key: Any

@@ -1,0 +1,38 @@
+"""`workhorse algorithms [NAME]`."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+import tyro
+
+from workhorse.algorithms.registry import ALGORITHMS, options
+from workhorse.cli.options import parse
+
+__all__ = ["run"]
+
+
+@dataclasses.dataclass
+class AlgorithmsOptions:
+    """What `algorithms` takes."""
+
+    name: tyro.conf.Positional[str | None] = None
+    """An algorithm whose options to list."""
+
+
+def run(arguments: Sequence[str]) -> int:
+    chosen = parse(AlgorithmsOptions, "algorithms", arguments, "List the algorithms, or the options of one.").name
+    if chosen is None:
+        width = max(map(len, ALGORITHMS))
+        for row in ALGORITHMS.values():
+            print(f"{row.name:<{width}}  {row.summary}")
+        print("\n`workhorse algorithms NAME` lists an algorithm's options.")
+        return 0
+    rows = [(f"--{option.name.replace('_', '-')}", str(option.default), option.help) for option in
+            options(chosen).values()]
+    first, second = (max(len(row[column]) for row in rows) for column in (0, 1))
+    print(f"{chosen}: {ALGORITHMS[chosen].summary}\n")
+    for flag, default, text in rows:
+        print(f"  {flag:<{first}}  {default:<{second}}  {text}")
+    return 0

@@ -1,0 +1,187 @@
+"""What a user sees while a run goes on: a live line in a terminal, plain lines elsewhere, or nothing."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn
+from rich.text import Text
+
+from workhorse.algorithms.recipes import Recipe
+from workhorse.runs.folder import RunFolder
+from workhorse.runs.manifest import Manifest
+from workhorse.runs.train import Observer, Summary
+from workhorse.statistics.intervals import Interval
+
+__all__ = ["Display", "LiveDisplay", "display_for", "interval_text"]
+
+PLAIN_LINE_EVERY_S = 5.0
+
+
+def display_for(quiet: bool, recipe: Recipe | None) -> Display:
+    """The display that fits the terminal."""
+    if quiet:
+        return Display(recipe, silent=True)
+    return LiveDisplay(recipe) if sys.stdout.isatty() else Display(recipe)
+
+
+def interval_text(interval: Interval) -> str:
+    """A mean with its interval, for people.
+
+    Example:
+        >>> interval_text(Interval(3012.2, 2950.04, 3074.36, "Student t"))
+        '3012.2 [2950.0, 3074.4]'
+    """
+    return f"{interval.value:.1f} [{interval.low:.1f}, {interval.high:.1f}]"
+
+
+class Display(Observer):
+    """Plain lines, one every few seconds, for logs and pipes; says how to resume when interrupted."""
+
+    def __init__(self, recipe: Recipe | None, silent: bool = False) -> None:
+        self._recipe = recipe
+        self._silent = silent
+        self._folder: RunFolder | None = None
+        self._last_line = 0.0
+        self._budget = 0
+        self._first_steps = 0
+        self._begun = 0.0
+        self._evaluated: float | None = None
+
+    def __enter__(self) -> Display:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._folder is None:
+            return
+        if isinstance(error, KeyboardInterrupt):
+            self._say(f"Stopped; the state is saved. Go on with: workhorse resume {self._folder.path}", always=True)
+        elif isinstance(error, Exception):
+            error.run_folder = self._folder.path  # type: ignore[attr-defined]
+
+    def started(self, folder: RunFolder, manifest: Manifest, row: Mapping[str, Any]) -> None:
+        self._folder, self._budget = folder, row["budget"]
+        self._first_steps, self._begun = row["env_steps"], time.monotonic()
+        verb = f"Going on at iteration {row['iteration']:,}" if row["resumed"] else "Training"
+        self._say(f"{verb}: {manifest.task} by {manifest.algorithm}, seed {manifest.seed}, {self._budget:,} steps")
+        if manifest.recipe:
+            self._say(f"Recipe {manifest.recipe}: {manifest.recipe_source}")
+        elif not row["resumed"]:
+            self._say("No recipe is known for this task and algorithm: the algorithm's defaults are used.")
+        self._say(f"Run folder {folder.path}, {manifest.threads} threads, {manifest.chunk} slots")
+
+    def iterated(self, row: Mapping[str, Any]) -> None:
+        self._evaluated = row.get("evaluation_return", self._evaluated)
+        if time.monotonic() - self._last_line >= PLAIN_LINE_EVERY_S:
+            self._last_line = time.monotonic()
+            self._say(self._line(row))
+
+    def noted(self, sentence: str) -> None:
+        print(sentence, file=sys.stderr)
+
+    def finished(self, folder: RunFolder, summary: Summary) -> None:
+        """The lines every run ends with."""
+        simulated = "-" if summary.simulated_s is None else _duration(summary.simulated_s)
+        lines = [
+            f"return         {interval_text(summary.episode_return)}  "
+            f"(mean of {len(summary.episode_returns)} noiseless episodes, 95 % {summary.episode_return.method})",
+            f"steps          {summary.env_steps:,} trained, {summary.evaluation_steps:,} evaluated",
+            f"simulated      {simulated}",
+            f"wall time      {_duration(summary.wall_s)}  ({summary.env_steps / max(summary.wall_s, 1e-9):,.0f} steps/s)",
+            f"core-hours     {summary.core_hours:.4f}",
+        ]
+        if summary.failed_episodes:
+            lines.append(f"broken         {summary.failed_episodes} episodes whose simulation failed")
+        lines.append(f"policy         {folder.policy}")
+        for line in lines:
+            self._say(line)
+        if self._silent:
+            print(f"{folder.path}  return {interval_text(summary.episode_return)}")
+
+    def _say(self, line: str, always: bool = False) -> None:
+        if always or not self._silent:
+            print(line, flush=True)
+
+    def _line(self, row: Mapping[str, Any]) -> str:
+        parts = [
+            f"iteration {row['iteration']:,}",
+            f"steps {row['env_steps']:,} of {self._budget:,}",
+            f"{row['steps_per_second']:,.0f} steps/s",
+            f"return {row['population_return']:.1f}",
+        ]
+        if self._evaluated is not None:
+            parts.append(f"evaluated {self._evaluated:.1f}")
+        parts.append(f"left {self._left(row)}")
+        return "  ".join(parts)
+
+    def _left(self, row: Mapping[str, Any]) -> str:
+        done = row["env_steps"] - self._first_steps
+        rate = done / max(time.monotonic() - self._begun, 1e-9)
+        return _duration(max(self._budget - row["env_steps"], 0) / max(rate, 1e-9))
+
+
+class LiveDisplay(Display):
+    """One line that stays in place: bar, iteration, steps, speed, return of the population, last evaluation, time left."""
+
+    def __init__(self, recipe: Recipe | None) -> None:
+        super().__init__(recipe)
+        self._progress = Progress(
+            BarColumn(bar_width=24),
+            TextColumn("{task.percentage:>3.0f}%"),
+            _Field("iteration", "iteration {:,}"),
+            _Field("env_steps", "{:,} steps"),
+            _Field("steps_per_second", "{:,.0f}/s"),
+            _Field("population_return", "return {:.1f}", "cyan"),
+            _Field("evaluated", "evaluated {:.1f}", "bold green"),
+            _Field("left", "{} left"),
+            console=Console(),
+            transient=True,
+        )
+        self._task = self._progress.add_task("train", total=1.0, start=True)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._progress.stop()
+        super().__exit__(kind, error, trace)
+
+    def started(self, folder: RunFolder, manifest: Manifest, row: Mapping[str, Any]) -> None:
+        super().started(folder, manifest, row)
+        self._progress.update(self._task, total=self._budget, completed=row["env_steps"])
+        self._progress.start()
+
+    def iterated(self, row: Mapping[str, Any]) -> None:
+        self._evaluated = row.get("evaluation_return", self._evaluated)
+        shown = {name: row[name] for name in ("iteration", "env_steps", "steps_per_second", "population_return")}
+        shown |= {"evaluated": self._evaluated, "left": self._left(row)}
+        self._progress.update(self._task, completed=min(row["env_steps"], self._budget), **shown)
+
+    def noted(self, sentence: str) -> None:
+        self._progress.console.print(Text(sentence, style="yellow"))
+
+
+class _Field(ProgressColumn):
+    """A number of the newest iteration, blank until there is one."""
+
+    def __init__(self, name: str, form: str, style: str = "") -> None:
+        super().__init__()
+        self._name, self._form, self._style = name, form, style
+
+    def render(self, task: Task) -> Text:
+        value = task.fields.get(self._name)
+        return Text("" if value is None else self._form.format(value), style=self._style)
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 60:
+        return f"{seconds:.0f} s" if seconds >= 10 else f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s"

@@ -1,0 +1,76 @@
+"""`workhorse COMMAND ...`: find the command, run it, turn errors into sentences and exit codes.
+
+Exit codes: 0 done; 2 the input cannot be used (one sentence on standard error); 130 stopped by Ctrl-C or SIGTERM;
+1 an internal error, with its traceback.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+import traceback
+from collections.abc import Sequence
+
+import workhorse
+from workhorse.core.errors import UsageError, unknown
+
+__all__ = ["COMMANDS", "main"]
+
+COMMANDS = {
+    "train": "train a policy on a task, with the best recipe known or your own settings",
+    "resume": "go on with a run that was stopped, killed or finished",
+    "evaluate": "measure a run's policy on fresh noiseless episodes",
+    "video": "render an episode of a run's policy to a file",
+    "tasks": "list the tasks",
+    "algorithms": "list the algorithms, or the options of one",
+    "runs": "list the runs in a folder",
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit code."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(_usage())
+        return 0
+    if arguments[0] == "--version":
+        print(f"workhorse {workhorse.__version__}")
+        return 0
+    command, rest = arguments[0], arguments[1:]
+    try:
+        if command not in COMMANDS:
+            raise unknown("command", command, list(COMMANDS), "workhorse --help")
+        module = importlib.import_module(f"workhorse.cli.{command}")
+        return module.run(rest) or 0
+    except UsageError as error:
+        print(f"workhorse {command}: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        sys.stderr.close()
+        return 0
+    except Exception as error:
+        traceback.print_exc()
+        where = getattr(error, "run_folder", None)
+        place = f" The run folder is {where}; its last checkpoint is whole." if where else ""
+        print(f"workhorse {command}: internal error, not yours to mend.{place}", file=sys.stderr)
+        return 1
+
+
+def _usage() -> str:
+    width = max(map(len, COMMANDS))
+    lines = [
+        "Workhorse: reinforcement learning that works where it can, and says so where it cannot.",
+        "",
+        "usage: workhorse COMMAND ...   (workhorse COMMAND --help for its options)",
+        "",
+        *(f"  {name:<{width}}  {summary}" for name, summary in COMMANDS.items()),
+        "",
+        "  workhorse train HalfCheetah-v5",
+    ]
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

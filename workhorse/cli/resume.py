@@ -1,0 +1,47 @@
+"""`workhorse resume RUN`."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+import tyro
+
+from workhorse.cli.options import Count, parse
+
+__all__ = ["run"]
+
+
+@dataclasses.dataclass
+class ResumeOptions:
+    """What `resume` takes."""
+
+    run: tyro.conf.Positional[str]
+    """The run folder, as in runs/<id>."""
+    env_steps: Count | None = None
+    """A new budget in environment steps; by default the run's own."""
+    threads: int = 0
+    """Simulation threads, no part of the result; 0 for one a core."""
+    quiet: bool = False
+    """Print nothing but the last line."""
+
+
+def run(arguments: Sequence[str]) -> int:
+    options = parse(
+        ResumeOptions,
+        "resume",
+        arguments,
+        "Go on with a run from its newest whole checkpoint: the same bits as if it had never stopped.",
+    )
+    from workhorse.cli.display import display_for
+    from workhorse.runs import train
+    from workhorse.runs.folder import RunFolder
+
+    RunFolder.open(options.run)
+    observer = display_for(options.quiet, None)
+    with observer:
+        folder, summary = train.resume(
+            options.run, env_steps=options.env_steps, threads=options.threads, observer=observer
+        )
+    observer.finished(folder, summary)
+    return 0

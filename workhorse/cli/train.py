@@ -1,0 +1,152 @@
+"""`workhorse train TASK`."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+import tyro
+
+from workhorse.algorithms import registry
+from workhorse.algorithms.recipes import DEFAULT_ALGORITHM, DEFAULT_ENV_STEPS, Recipe, best_recipe, recipe
+from workhorse.cli.options import Count, parse, parse_task_options
+from workhorse.core.errors import UsageError, nearest, unknown
+from workhorse.environments.registry import TASKS
+
+__all__ = ["run"]
+
+
+@dataclasses.dataclass
+class RunOptions:
+    """What every training run takes; an algorithm's own options are added to these."""
+
+    task: tyro.conf.Positional[str]
+    """The task, a Gymnasium id; `workhorse tasks` lists them, and your own registered ids work as module:id."""
+    algorithm: str | None = None
+    """The algorithm; by default that of the best recipe known for the task."""
+    seed: int = 0
+    """Root of all randomness: equal seeds give equal bits."""
+    env_steps: Count | None = None
+    """Training budget in environment steps; by default the recipe's."""
+    evaluate_every: Count | None = None
+    """Environment steps between noiseless evaluations; by default a tenth of the budget, 0 for none."""
+    evaluation_episodes: int = 16
+    """Episodes of each of them."""
+    final_episodes: int = 100
+    """Episodes of the evaluation at the end."""
+    task_option: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
+    """An option of the task, as name=value; may be given several times."""
+    slots: int | None = None
+    """Episodes side by side, part of the result's bits; by default what the population needs, at most 64."""
+    threads: int = 0
+    """Simulation threads, no part of the result; 0 for one a core."""
+    checkpoint_every_s: float = 30.0
+    """Seconds between checkpoints; 0 saves after every iteration."""
+    runs: str = "runs"
+    """The folder that holds the runs."""
+    id: str | None = None
+    """The run's name; by default task, algorithm, seed and time."""
+    quiet: bool = False
+    """Print nothing but the last line."""
+
+
+DESCRIPTION = (
+    "Train a policy. Without --algorithm the best recipe known for the task is taken, and named. "
+    "The options listed last are the algorithm's own; --algorithm NAME --help shows another's."
+)
+
+
+def run(arguments: Sequence[str]) -> int:
+    task, named = _peek(arguments)
+    known = (recipe(task, named) if named else best_recipe(task)) if task else None
+    algorithm = named or (known.algorithm if known else DEFAULT_ALGORITHM)
+    kind = _options_of(algorithm, known)
+    options = parse(kind, "train", arguments, DESCRIPTION)
+    _check_task(options.task)
+    settings = {
+        name: getattr(options, name)
+        for name, option in registry.options(algorithm).items()
+        if getattr(options, name) != option.default
+    }
+    _check_policy_size(settings, options)
+    env_steps = options.env_steps if options.env_steps is not None else known.env_steps if known else DEFAULT_ENV_STEPS
+    evaluate_every = options.evaluate_every if options.evaluate_every is not None else max(env_steps // 10, 1)
+
+    from workhorse.cli.display import display_for
+    from workhorse.runs import train
+
+    if env_steps < 1:
+        raise UsageError(f"--env-steps must be at least 1: got {env_steps}.")
+    observer = display_for(options.quiet, known)
+    with observer:
+        folder, summary = train.start(
+            task=options.task,
+            algorithm=algorithm,
+            settings=settings,
+            env_steps=env_steps,
+            seed=options.seed,
+            task_options=parse_task_options(options.task_option),
+            slots=options.slots,
+            threads=options.threads,
+            schedule=train.Schedule(
+                evaluate_every, options.evaluation_episodes, options.final_episodes, options.checkpoint_every_s
+            ),
+            root=options.runs,
+            id=options.id,
+            recipe=known,
+            command=("workhorse", "train", *arguments),
+            observer=observer,
+        )
+    observer.finished(folder, summary)
+    return 0
+
+
+def _peek(arguments: Sequence[str]) -> tuple[str | None, str | None]:
+    """Task and --algorithm from the raw words: they decide what the other options are."""
+    algorithm = None
+    for position, word in enumerate(arguments):
+        if word == "--algorithm" and position + 1 < len(arguments):
+            algorithm = arguments[position + 1]
+        elif word.startswith("--algorithm="):
+            algorithm = word.partition("=")[2]
+    if algorithm is not None:
+        registry.entry(algorithm)
+    known = [word for word in arguments if word in TASKS]
+    return (known[0] if known else None), algorithm
+
+
+def _options_of(algorithm: str, known: Recipe | None) -> type:
+    """`RunOptions` with the algorithm's options, whose defaults are the recipe's where there is one."""
+    settings = known.settings if known and known.algorithm == algorithm else {}
+    for name in settings:
+        if name not in registry.options(algorithm):
+            raise UsageError(f"The recipe {known.name if known else ''} sets {name}, which {algorithm} does not have.")
+    extra: list[Any] = []
+    for option in registry.options(algorithm).values():
+        default = settings.get(option.name, option.default)
+        default = tuple(default) if isinstance(default, list) else default
+        kind = Annotated[option.annotation, tyro.conf.arg(help=option.help)]
+        extra.append((option.name, kind, dataclasses.field(default=default)))
+    return dataclasses.make_dataclass("TrainOptions", extra, bases=(RunOptions,))
+
+
+def _check_task(task: str) -> None:
+    """Refuse a misspelt id before anything slow is imported, unless it may be one of Gymnasium's."""
+    if task in TASKS or ":" in task:
+        return
+    folded = {id.lower(): id for id in TASKS}
+    if task.lower() in folded or (nearest(task, TASKS) and "gymnasium" not in sys.modules and not _registered(task)):
+        raise unknown("task", task, list(TASKS), "workhorse tasks")
+
+
+def _registered(task: str) -> bool:
+    import gymnasium
+
+    return task in gymnasium.registry
+
+
+def _check_policy_size(settings: dict[str, Any], options: Any) -> None:
+    if "hidden" in settings and getattr(options, "policy", None) == "linear":
+        raise UsageError("--hidden is for --policy mlp, but the policy is linear. Add --policy mlp, or leave it out.")

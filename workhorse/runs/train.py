@@ -1,0 +1,529 @@
+"""A training run from the first iteration to the last: folder, manifest, checkpoints, metrics, evaluation, policy.
+
+`start` and `resume` are one code path: a run that begins saves its state first and goes on from there.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from workhorse.algorithms import registry as algorithms
+from workhorse.algorithms.recipes import Recipe
+from workhorse.core.digest import digest
+from workhorse.core.errors import UsageError
+from workhorse.environments import registry as environments
+from workhorse.environments.protocol import HostEnv
+from workhorse.runs import checkpoint
+from workhorse.runs.files import write_file, writing
+from workhorse.runs.folder import RunFolder
+from workhorse.runs.manifest import Manifest, installed_versions
+from workhorse.runs.metrics import MetricsLog
+from workhorse.runs.policy import Policy
+from workhorse.statistics.intervals import Interval, mean_interval
+from workhorse.training.evolve import Evaluation, Evolve, Progress, chunk_size, evaluate
+from workhorse.training.gather import Gather, gather_for
+
+__all__ = ["Observer", "Schedule", "Summary", "available_threads", "evaluate_run", "resume", "start"]
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """How often a run evaluates and saves. None of it changes what is learnt.
+
+    Attributes:
+        evaluate_every: environment steps between evaluations; 0 for none but the last.
+        evaluation_episodes: episodes of each.
+        final_episodes: episodes of the evaluation at the end.
+        checkpoint_every_s: seconds between checkpoints; 0 saves after every iteration.
+    """
+
+    evaluate_every: int = 0
+    evaluation_episodes: int = 16
+    final_episodes: int = 100
+    checkpoint_every_s: float = 30.0
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What a run came to, printed at its end and kept in `evaluations/`.
+
+    Attributes:
+        episode_return: mean raw return of the noiseless policy with its interval over episodes.
+        episode_returns: the returns themselves.
+        env_steps: training steps; evaluation_steps are counted apart.
+        simulated_s: training steps in simulated seconds; None where the task has no such time.
+        wall_s: seconds of training, over all the sittings of a resumed run.
+        core_hours: threads held, times wall_s, in hours.
+        failed_episodes: training episodes whose simulation broke.
+    """
+
+    episode_return: Interval
+    episode_returns: tuple[float, ...]
+    env_steps: int
+    evaluation_steps: int
+    simulated_s: float | None
+    wall_s: float
+    core_hours: float
+    failed_episodes: int
+
+
+class Observer:
+    """Is told what happens in a run; does nothing. The command line's progress display is one."""
+
+    def started(self, folder: RunFolder, manifest: Manifest, row: Mapping[str, Any]) -> None:
+        """The run begins, or goes on, at `row["iteration"]`."""
+
+    def iterated(self, row: Mapping[str, Any]) -> None:
+        """An iteration is complete; `row` is its line of metrics."""
+
+    def noted(self, sentence: str) -> None:
+        """Something a user should know, once."""
+
+
+@dataclass
+class _Meters:
+    """What a run counts beside its state; saved with it."""
+
+    wall_s: float = 0.0
+    evaluation_steps: int = 0
+    failed_episodes: int = 0
+    last_return: float | None = None
+
+
+def available_threads() -> int:
+    """Cores this process may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def start(
+    *,
+    task: str,
+    algorithm: str,
+    settings: Mapping[str, Any],
+    env_steps: int,
+    seed: int = 0,
+    task_options: Mapping[str, Any] | None = None,
+    slots: int | None = None,
+    threads: int = 0,
+    schedule: Schedule | None = None,
+    root: str | os.PathLike[str] = "runs",
+    id: str | None = None,
+    recipe: Recipe | None = None,
+    command: tuple[str, ...] = (),
+    observer: Observer | None = None,
+) -> tuple[RunFolder, Summary]:
+    """Train a policy in a new run folder, to the end of the budget.
+
+    Args:
+        task: a task's id (`workhorse tasks`).
+        algorithm: an algorithm's name (`workhorse algorithms`).
+        settings: options of the algorithm that differ from its defaults.
+        env_steps: training steps after which no further iteration begins.
+        seed: the run's root seed, in [0, 2**32).
+        task_options: options of the task, by Gymnasium's names.
+        slots: episodes side by side, part of the result's bits; by default as few equal chunks of at most 64 as the
+            population needs.
+        threads: simulation threads, not part of the result; 0 for one a core.
+        schedule: how often to evaluate and save.
+        root: the folder that holds the runs.
+        id: the run's name; by default task, algorithm, seed and time.
+        recipe: where the settings come from, for the record.
+        command: the command line, for the record.
+        observer: is told what happens.
+
+    Returns:
+        The run's folder and its summary.
+
+    Raises:
+        UsageError: something given cannot be used; nothing was written unless training had begun.
+        KeyboardInterrupt: on Ctrl-C or SIGTERM, after a checkpoint was written.
+    """
+    if not 0 <= seed < 2**32:
+        raise UsageError(f"The seed must be in [0, 2**32): got {seed}.")
+    if env_steps < 1:
+        raise UsageError(f"The budget must be at least 1 environment step: got {env_steps}.")
+    if slots is not None and slots < 1:
+        raise UsageError(f"The number of slots must be at least 1: got {slots}.")
+    if threads < 0:
+        raise UsageError(f"The number of threads must be at least 1, or 0 for one a core: got {threads}.")
+    _check_schedule(schedule or Schedule())
+    threads = threads or available_threads()
+    options = dict(task_options or {})
+    setup = _Setup.build(task, options, algorithm, settings, slots, threads, seed)
+    try:
+        folder = RunFolder.create(root, id, task=task.split(":")[-1], algorithm=algorithm, seed=seed)
+        manifest = Manifest.describe(
+            id=folder.id,
+            command=command,
+            task=task,
+            task_options=options,
+            algorithm=algorithm,
+            configuration=_configuration(setup.algorithm),
+            recipe=recipe.name if recipe else None,
+            recipe_source=recipe.source if recipe else None,
+            seed=seed,
+            env_steps=env_steps,
+            chunk=setup.gather.num_slots,
+            slots=setup.gather.num_slots,
+            threads=threads,
+        )
+        folder.write_manifest(manifest)
+        with folder.lock():
+            progress = setup.loop.start()
+            checkpoint.save(folder, 0, progress, {"meters": asdict(_Meters()), "schedule": asdict(schedule or Schedule())})
+            run = _Run(folder, manifest, setup, progress, _Meters(), schedule or Schedule(), observer or Observer())
+            return folder, run.to_the_end(env_steps, resumed=False)
+    finally:
+        setup.gather.close()
+
+
+def resume(
+    path: str | os.PathLike[str],
+    *,
+    env_steps: int | None = None,
+    threads: int = 0,
+    observer: Observer | None = None,
+) -> tuple[RunFolder, Summary]:
+    """Go on with a run from its newest whole checkpoint: the same bits as if it had never stopped.
+
+    Args:
+        path: the run folder.
+        env_steps: a new budget; by default the run's own.
+        threads: simulation threads; may differ from before without changing the result.
+        observer: is told what happens.
+
+    Raises:
+        UsageError: the folder is no run, another process trains in it, or no checkpoint of it is whole.
+    """
+    observer = observer or Observer()
+    folder = RunFolder.open(path)
+    manifest = folder.manifest()
+    if env_steps is not None and env_steps < 1:
+        raise UsageError(f"The budget must be at least 1 environment step: got {env_steps}.")
+    with folder.lock():
+        setup = _Setup.of(manifest, threads or available_threads())
+        try:
+            template = setup.loop.start()
+            _, progress, meta, notes = checkpoint.load_newest(folder, template)
+            for sentence in [*notes, *_version_notes(manifest)]:
+                observer.noted(sentence)
+            meters, schedule = _Meters(**meta["meters"]), Schedule(**meta["schedule"])
+            run = _Run(folder, manifest, setup, progress, meters, schedule, observer)
+            return folder, run.to_the_end(env_steps or manifest.env_steps, resumed=True)
+        finally:
+            setup.gather.close()
+
+
+def evaluate_run(
+    path: str | os.PathLike[str], *, episodes: int = 100, seed: int | None = None, threads: int = 0
+) -> tuple[RunFolder, Evaluation, Interval]:
+    """Noiseless episodes of a run's policy, from its newest whole checkpoint, on the raw reward.
+
+    Args:
+        path: the run folder.
+        episodes: how many.
+        seed: root of the initial states; by default the run's own seed.
+        threads: simulation threads.
+
+    Raises:
+        UsageError: the folder is no run, or no checkpoint of it is whole.
+    """
+    if episodes < 1:
+        raise UsageError(f"The number of episodes must be at least 1: got {episodes}.")
+    folder = RunFolder.open(path)
+    manifest = folder.manifest()
+    root = manifest.seed if seed is None else seed
+    if not 0 <= root < 2**32:
+        raise UsageError(f"The seed must be in [0, 2**32): got {root}.")
+    setup = _Setup.of(manifest, threads or available_threads(), seed=root)
+    try:
+        iteration, progress, _, _ = checkpoint.load_newest(folder, setup.loop.start())
+        found = evaluate(setup.gather, setup.loop.actor(progress), iteration, episodes)
+    finally:
+        setup.gather.close()
+    interval = mean_interval(found.returns)
+    _record_evaluation(folder, f"{iteration}-seed{root}", iteration, found, interval)
+    return folder, found, interval
+
+
+@dataclass
+class _Setup:
+    """An algorithm with the environment and the loop it runs in."""
+
+    algorithm: Any
+    gather: Gather
+    loop: Evolve
+    step_seconds: float | None
+    threads: int
+
+    @staticmethod
+    def build(
+        task: str,
+        task_options: Mapping[str, Any],
+        algorithm: str,
+        settings: Mapping[str, Any],
+        slots: int | None,
+        threads: int,
+        seed: int,
+    ) -> _Setup:
+        algorithms.entry(algorithm)
+        probe = environments.make(task, 1, 1, **task_options)
+        try:
+            made = algorithms.make(algorithm, probe.spec, settings)
+        finally:
+            if isinstance(probe, HostEnv):
+                probe.close()
+        num_slots = slots or chunk_size(made.num_members * made.episodes_per_member)
+        env = environments.make(task, num_slots, threads, **task_options) if isinstance(probe, HostEnv) else probe
+        gather = gather_for(made, env, num_slots, seed)
+        return _Setup(made, gather, Evolve(made, gather, seed), probe.spec.step_seconds, threads)
+
+    @staticmethod
+    def of(manifest: Manifest, threads: int, seed: int | None = None) -> _Setup:
+        settings = {
+            name: tuple(value) if isinstance(value, list) else value for name, value in manifest.configuration.items()
+        }
+        root = manifest.seed if seed is None else seed
+        return _Setup.build(
+            manifest.task, manifest.task_options, manifest.algorithm, settings, manifest.chunk, threads, root
+        )
+
+
+class _Run:
+    """A run under way: the state, and what is written as it moves."""
+
+    def __init__(
+        self,
+        folder: RunFolder,
+        manifest: Manifest,
+        setup: _Setup,
+        progress: Progress,
+        meters: _Meters,
+        schedule: Schedule,
+        observer: Observer,
+    ) -> None:
+        self._folder = folder
+        self._manifest = manifest
+        self._setup = setup
+        self._progress = progress
+        self._meters = meters
+        self._schedule = schedule
+        self._observer = observer
+        self._metrics = MetricsLog(folder, resume_from=int(progress.iteration))
+        self._saved_at = time.monotonic()
+        self._warned_of_failures = False
+
+    def to_the_end(self, budget: int, resumed: bool) -> Summary:
+        """Iterate until the budget is spent, then judge the policy."""
+        interrupt = _Interrupt()
+        self._observer.started(
+            self._folder,
+            self._manifest,
+            {
+                "iteration": int(self._progress.iteration),
+                "env_steps": int(self._progress.env_steps),
+                "budget": budget,
+                "resumed": resumed,
+            },
+        )
+        state = "failed"
+        try:
+            self._write_status("running")
+            with interrupt:
+                while int(self._progress.env_steps) < budget:
+                    self._iterate(interrupt)
+                summary = self._judge(interrupt)
+            state = "finished"
+            return summary
+        except KeyboardInterrupt:
+            state = "stopped"
+            raise
+        finally:
+            self._save()
+            self._write_status(state)
+            self._metrics.close()
+
+    def _iterate(self, interrupt: _Interrupt) -> None:
+        begun = time.perf_counter()
+        before = int(self._progress.env_steps)
+        with interrupt.allowed():
+            after, metrics, failures = self._setup.loop.iterate(self._progress)
+            row = {"iteration": int(after.iteration), "env_steps": int(after.env_steps), **metrics}
+            row["digest"] = digest(after.learner)
+            seconds = time.perf_counter() - begun
+            found = None
+            every = self._schedule.evaluate_every
+            if every and int(after.env_steps) // every > before // every:
+                actor = self._setup.loop.actor(after)
+                found = evaluate(
+                    self._setup.gather, actor, int(after.iteration), self._schedule.evaluation_episodes
+                )
+        self._progress = after
+        self._meters.wall_s += seconds
+        self._meters.failed_episodes += len(failures)
+        row |= {"wall_s": self._meters.wall_s, "steps_per_second": metrics["steps"] / seconds}
+        if found is not None:
+            self._meters.evaluation_steps += int(found.lengths.sum())
+            self._meters.last_return = float(found.returns.mean())
+            row |= {
+                "evaluation_return": float(found.returns.mean()),
+                "evaluation_return_std": float(found.returns.std()),
+                "evaluation_length": float(found.lengths.mean()),
+                "evaluation_steps": self._meters.evaluation_steps,
+            }
+        if failures and not self._warned_of_failures:
+            self._warned_of_failures = True
+            self._observer.noted(f"A simulation broke and its episode was ended there: {failures[0]}.")
+        self._metrics.append(row["iteration"], {name: value for name, value in row.items() if name != "iteration"})
+        self._observer.iterated(row)
+        if time.monotonic() - self._saved_at >= self._schedule.checkpoint_every_s:
+            self._save()
+            self._write_status("running")
+
+    def _judge(self, interrupt: _Interrupt) -> Summary:
+        iteration = int(self._progress.iteration)
+        with interrupt.allowed():
+            actor = self._setup.loop.actor(self._progress)
+            found = evaluate(self._setup.gather, actor, iteration, self._schedule.final_episodes)
+        interval = mean_interval(found.returns)
+        self._meters.last_return = interval.value
+        _record_evaluation(self._folder, str(iteration), iteration, found, interval)
+        step_seconds, env_steps = self._setup.step_seconds, int(self._progress.env_steps)
+        return Summary(
+            interval,
+            tuple(map(float, found.returns)),
+            env_steps,
+            self._meters.evaluation_steps + int(found.lengths.sum()),
+            None if step_seconds is None else env_steps * step_seconds,
+            self._meters.wall_s,
+            self._meters.wall_s * self._setup.threads / 3600,
+            self._meters.failed_episodes,
+        )
+
+    def _save(self) -> None:
+        self._metrics.flush()
+        meta = {"meters": asdict(self._meters), "schedule": asdict(self._schedule)}
+        checkpoint.save(self._folder, int(self._progress.iteration), self._progress, meta)
+        policy_of(self._setup.algorithm, self._progress, self._manifest).save(self._folder.policy)
+        self._saved_at = time.monotonic()
+
+    def _write_status(self, state: str) -> None:
+        self._folder.write_status(
+            state,
+            iteration=int(self._progress.iteration),
+            env_steps=int(self._progress.env_steps),
+            last_return=self._meters.last_return,
+        )
+
+
+class _Interrupt:
+    """Ctrl-C and SIGTERM raise `KeyboardInterrupt`, but only where `allowed`: state and metrics never part ways."""
+
+    def __init__(self) -> None:
+        self._asked = False
+        self._open = False
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> _Interrupt:
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self._before[number] = signal.signal(number, self._ask)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    @contextlib.contextmanager
+    def allowed(self) -> Iterator[None]:
+        """Within the block an interrupt takes effect at once; one that came before takes effect on entering."""
+        self._open = True
+        try:
+            if self._asked:
+                raise KeyboardInterrupt
+            yield
+        finally:
+            self._open = False
+
+    def _ask(self, *_: object) -> None:
+        self._asked = True
+        if self._open:
+            raise KeyboardInterrupt
+
+
+def policy_of(algorithm: Any, progress: Progress, manifest: Manifest) -> Policy:
+    """The artefact of the unperturbed policy. What is constant in the observations has its weights set to zero."""
+    actor = algorithm.actor(progress.learner)
+    network = algorithm.to_network(actor.params)
+    weights = [np.array(weight) for weight in network.weights]
+    inverse_scale = np.asarray(actor.inverse_scale)
+    constant = inverse_scale == 0
+    weights[0][:, constant] = 0.0
+    return Policy(
+        weights,
+        [np.asarray(bias) for bias in network.biases] or [None] * len(weights),
+        action=algorithm.spec.action,
+        task=algorithm.spec.task,
+        mean=np.asarray(actor.mean),
+        scale=1.0 / np.where(constant, 1.0, inverse_scale),
+        observation_clip=algorithm.observation_clip,
+        action_bins=algorithm.action_bins,
+        metadata={
+            "run": manifest.id,
+            "algorithm": manifest.algorithm,
+            "seed": manifest.seed,
+            "iteration": int(progress.iteration),
+            "env_steps": int(progress.env_steps),
+            "workhorse": manifest.versions.get("workhorse", ""),
+        },
+    )
+
+
+def _configuration(algorithm: Any) -> dict[str, Any]:
+    values = {field.name: getattr(algorithm, field.name) for field in fields(algorithm) if field.name != "spec"}
+    return json.loads(json.dumps(values))
+
+
+def _check_schedule(schedule: Schedule) -> None:
+    if schedule.evaluate_every < 0:
+        raise UsageError(f"evaluate_every must be at least 0 environment steps: got {schedule.evaluate_every}.")
+    if schedule.evaluation_episodes < 1 or schedule.final_episodes < 1:
+        raise UsageError("An evaluation needs at least 1 episode: raise evaluation_episodes and final_episodes.")
+    if not schedule.checkpoint_every_s >= 0:
+        raise UsageError(f"checkpoint_every_s must be at least 0 seconds: got {schedule.checkpoint_every_s}.")
+
+
+def _record_evaluation(folder: RunFolder, name: str, iteration: int, found: Evaluation, interval: Interval) -> None:
+    record = {
+        "iteration": iteration,
+        "mean": interval.value,
+        "interval": [interval.low, interval.high] if np.isfinite(interval.low) else None,
+        "method": interval.method,
+        "returns": [float(value) for value in found.returns],
+        "lengths": [int(value) for value in found.lengths],
+        "failures": list(found.failures),
+    }
+    place = Path(folder.evaluations) / f"{name}-{len(found.returns)}.json"
+    with writing("the evaluation", place):
+        write_file(place, json.dumps(record, indent=1).encode())
+
+
+def _version_notes(manifest: Manifest) -> list[str]:
+    now = installed_versions()
+    changed = [
+        f"{name} {then} -> {now[name]}" for name, then in manifest.versions.items() if now.get(name, then) != then
+    ]
+    if not changed:
+        return []
+    return [f"Versions changed since the run began ({', '.join(changed)}): its bits may differ from here on."]

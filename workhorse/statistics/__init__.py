@@ -1,0 +1,1 @@
+"""Intervals for what was measured. NumPy and SciPy alone."""
