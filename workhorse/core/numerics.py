@@ -2,7 +2,8 @@
 
 64-bit types are on: returns, moments and the classic-control physics are float64 (parity with Gymnasium to 1e-9, and
 ranks that a reward's scale cannot change), while networks say float32 themselves. XLA's multi-threaded matrix products
-are off, because how they split a sum depends on the number of threads, and so would the bits of a result.
+are off, because how they split a sum depends on the number of threads, and so would the bits of a result. Dispatch is synchronous: acting is one small program a simulation step, and handing each to another thread
+cost more than it hid (measured on a loaded two-core machine; see docs/benchmarks.md).
 """
 
 import os
@@ -14,3 +15,4 @@ if _FLAG not in os.environ.get("XLA_FLAGS", ""):
 import jax  # noqa: E402
 
 jax.config.update("jax_enable_x64", True)
+jax.config.update("jax_cpu_enable_async_dispatch", False)

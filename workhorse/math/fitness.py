@@ -27,7 +27,7 @@ def centred_ranks(fitness: Float[Array, "P"]) -> Float[Array, "P"]:
     ordered = jnp.sort(fitness)
     below = jnp.searchsorted(ordered, fitness, side="left")
     not_above = jnp.searchsorted(ordered, fitness, side="right")
-    rank = (below + not_above - 1) / 2
+    rank = (below + not_above - 1).astype(fitness.dtype) / 2
     return rank / jnp.maximum(fitness.shape[0] - 1, 1) - 0.5
 
 

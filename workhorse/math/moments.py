@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
+from numpy.typing import DTypeLike
 
 from workhorse.core.types import Moments
 
@@ -12,7 +13,7 @@ CONSTANT_BELOW = 1e-6
 """A component whose standard deviation is below this is taken as constant and reads as zero once normalised."""
 
 
-def empty(size: int, dtype: jnp.dtype) -> Moments:
+def empty(size: int, dtype: DTypeLike) -> Moments:
     """Moments of nothing: count 0, mean 0, deviation 0."""
     return Moments(jnp.zeros((), dtype), jnp.zeros(size, dtype), jnp.zeros(size, dtype))
 

@@ -23,8 +23,8 @@ class MLP(eqx.Module):
         biases: one vector (out,) a layer, or an empty tuple.
     """
 
-    weights: tuple[Float[Array, "out in"], ...]
-    biases: tuple[Float[Array, "out"], ...]
+    weights: tuple[Float[Array, "_ _"], ...]
+    biases: tuple[Float[Array, "_"], ...]
 
     @staticmethod
     def create(key: Key, sizes: Sequence[int], bias: bool, last_scale: float) -> "MLP":

@@ -181,7 +181,9 @@ def start(
         folder.write_manifest(manifest)
         with folder.lock():
             progress = setup.loop.start()
-            checkpoint.save(folder, 0, progress, {"meters": asdict(_Meters()), "schedule": asdict(schedule or Schedule())})
+            checkpoint.save(
+                folder, 0, progress, {"meters": asdict(_Meters()), "schedule": asdict(schedule or Schedule())}
+            )
             run = _Run(folder, manifest, setup, progress, _Meters(), schedule or Schedule(), observer or Observer())
             return folder, run.to_the_end(env_steps, resumed=False)
     finally:
@@ -248,7 +250,7 @@ def evaluate_run(
         raise UsageError(f"The seed must be in [0, 2**32): got {root}.")
     setup = _Setup.of(manifest, threads or available_threads(), seed=root)
     try:
-        iteration, progress, _, _ = checkpoint.load_newest(folder, setup.loop.start())
+        iteration, progress, _, _ = checkpoint.load_newest(folder, setup.loop.start(), set_aside=False)
         found = evaluate(setup.gather, setup.loop.actor(progress), iteration, episodes)
     finally:
         setup.gather.close()
@@ -323,6 +325,7 @@ class _Run:
         self._metrics = MetricsLog(folder, resume_from=int(progress.iteration))
         self._saved_at = time.monotonic()
         self._warned_of_failures = False
+        self._warned_of_divergence = False
 
     def to_the_end(self, budget: int, resumed: bool) -> Summary:
         """Iterate until the budget is spent, then judge the policy."""
@@ -366,9 +369,7 @@ class _Run:
             every = self._schedule.evaluate_every
             if every and int(after.env_steps) // every > before // every:
                 actor = self._setup.loop.actor(after)
-                found = evaluate(
-                    self._setup.gather, actor, int(after.iteration), self._schedule.evaluation_episodes
-                )
+                found = evaluate(self._setup.gather, actor, int(after.iteration), self._schedule.evaluation_episodes)
         self._progress = after
         self._meters.wall_s += seconds
         self._meters.failed_episodes += len(failures)
@@ -415,8 +416,19 @@ class _Run:
         self._metrics.flush()
         meta = {"meters": asdict(self._meters), "schedule": asdict(self._schedule)}
         checkpoint.save(self._folder, int(self._progress.iteration), self._progress, meta)
-        policy_of(self._setup.algorithm, self._progress, self._manifest).save(self._folder.policy)
+        self._save_policy()
         self._saved_at = time.monotonic()
+
+    def _save_policy(self) -> None:
+        actor = self._setup.algorithm.actor(self._progress.learner)
+        if np.isfinite(actor.params).all():
+            policy_of(self._setup.algorithm, self._progress, self._manifest).save(self._folder.policy)
+        elif not self._warned_of_divergence:
+            self._warned_of_divergence = True
+            self._observer.noted(
+                f"The parameters are no longer finite at iteration {int(self._progress.iteration)}: the run diverged, "
+                "and the policy artefact stays that of the last finite save. Lower the learning rate."
+            )
 
     def _write_status(self, state: str) -> None:
         self._folder.write_status(

@@ -81,6 +81,10 @@ class OpenAIES(ParameterSearch):
         require_positive(
             "OpenAIES", num_pairs=self.num_pairs, noise_std=self.noise_std, learning_rate=self.learning_rate
         )
+        if self.fitness_shaping not in ("centred-ranks", "standardised", "none"):
+            raise UsageError(
+                f"OpenAIES.fitness_shaping must be centred-ranks, standardised or none: got {self.fitness_shaping!r}."
+            )
         require_non_negative("OpenAIES", weight_decay=self.weight_decay)
         for name in ("adam_beta1", "adam_beta2"):
             if not 0 <= getattr(self, name) < 1:

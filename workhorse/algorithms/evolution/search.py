@@ -144,7 +144,7 @@ class ParameterSearch:
 
     def training_fitness(self, returns: Returns) -> Float[Array, "P"]:
         """Returns less the alive bonus of every step: what the search climbs, float64."""
-        return returns.fitness - self.alive_bonus * returns.length
+        return jnp.asarray(returns.fitness) - self.alive_bonus * jnp.asarray(returns.length)
 
     # --- acting ---
 

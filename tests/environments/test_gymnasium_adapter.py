@@ -1,0 +1,333 @@
+"""The Gymnasium adapter: parity with the environment itself, odd spaces, journals, and every way to fail."""
+
+import os
+import subprocess
+import sys
+import time
+import warnings
+from pathlib import Path
+from typing import Any
+
+import gymnasium
+import numpy as np
+import pytest
+
+from workhorse.core.addresses import host_keys
+from workhorse.core.errors import UsageError
+from workhorse.core.spec import Box, Discrete
+from workhorse.environments import registry
+from workhorse.environments.check import check_env, random_actions
+from workhorse.environments.gymnasium_adapter import GymnasiumAdapter, is_registered, registered_ids
+from workhorse.environments.gymnasium_worker import episode_seed
+
+HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE))
+import weird_environments  # noqa: E402, F401
+
+ROOT = Path(__file__).parents[2]
+
+
+def keys(*address: Any) -> np.ndarray:
+    return host_keys(3, "reset", *address)
+
+
+def run_script(path: Path, text: str) -> subprocess.CompletedProcess[str]:
+    path.write_text(text)
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    return subprocess.run(
+        [sys.executable, str(path)], capture_output=True, text=True, timeout=60, env=environment, check=False
+    )
+
+
+@pytest.mark.parametrize(
+    "id",
+    ["FrozenLake-v1", "CartPole-v1", "Hopper-v5", pytest.param("Blackjack-v1", marks=pytest.mark.slow)],
+)
+def test_equals_gymnasium_step_by_step(id: str) -> None:
+    adapter, theirs = GymnasiumAdapter(id, 2, 2), gymnasium.make(id)
+    space = theirs.observation_space
+    flat = lambda obs: gymnasium.spaces.flatten(space, obs)  # noqa: E731
+    actions = random_actions(adapter.spec, (150, 2), np.random.default_rng(0))
+    got = adapter.reset(keys(0, np.arange(2)))
+    expected = flat(theirs.reset(seed=episode_seed(keys(0, 1)))[0])
+    for t in range(150):
+        np.testing.assert_array_equal(got[1], expected)
+        step = adapter.step(actions[t], None, keys(t + 1, np.arange(2)))
+        native = actions[t, 1] if isinstance(adapter.spec.action, Discrete) else actions[t, 1].astype(np.float32)
+        successor, reward, terminated, truncated, _ = theirs.step(native)
+        np.testing.assert_array_equal(step.next_obs[1], flat(successor))
+        assert (step.reward[1], step.terminated[1], step.truncated[1]) == (reward, terminated, truncated)
+        expected = flat(successor)
+        if terminated or truncated:
+            expected = flat(theirs.reset(seed=episode_seed(keys(t + 1, 1)))[0])
+        got = step.obs
+    adapter.close()
+
+
+def test_spec_holds_bounds_clock_seconds_and_options() -> None:
+    adapter = GymnasiumAdapter("Pendulum-v1", 1, 1, g=9.0, max_episode_steps=30)
+    assert adapter.spec.observation == Box((-1.0, -1.0, -8.0), (1.0, 1.0, 8.0))
+    assert adapter.spec.action == Box((-2.0,), (2.0,))
+    assert (adapter.spec.max_episode_steps, adapter.spec.step_seconds, adapter.spec.resume) == (30, 0.05, "journal")
+    assert adapter.spec.options == (("g", 9.0), ("max_episode_steps", 30))
+    adapter.close()
+
+
+def test_options_that_are_lists_leave_the_spec_hashable() -> None:
+    adapter = GymnasiumAdapter("FrozenLake-v1", 1, 1, desc=["SF", "FG"])
+    assert adapter.spec.options == (("desc", ("SF", "FG")),)
+    assert isinstance(hash(adapter.spec), int)
+    adapter.close()
+
+
+def test_structured_spaces_are_flattened_and_starts_respected() -> None:
+    adapter = GymnasiumAdapter("weird/Structured-v0", 2, 1)
+    assert adapter.spec.action == Discrete(3)
+    assert adapter.spec.observation.size == 4 + 3 + 1 + 2
+    obs = adapter.reset(keys(0, np.arange(2)))
+    assert obs.dtype == np.float32
+    step = adapter.step(np.array([0, 2]))
+    np.testing.assert_array_equal(step.reward, [5.0, 7.0])
+    np.testing.assert_array_equal(step.obs[:, :7], [[4, 4, 4, 4, 1, 0, 0], [4, 4, 4, 4, 0, 0, 1]])
+    with pytest.raises(ValueError, match="integers from 0 to 2"):
+        adapter.step(np.array([0, 3]))
+    adapter.close()
+
+
+def test_integer_boxes_are_rounded_clipped_and_cast() -> None:
+    adapter = GymnasiumAdapter("weird/IntegerBox-v0", 1, 1)
+    adapter.reset(keys(0, np.arange(1)))
+    step = adapter.step(np.array([[0.6, -1.4, 99.0, -99.0]]))
+    np.testing.assert_array_equal(step.obs, [[1, -1, 3, -3]])
+    adapter.close()
+
+
+@pytest.mark.parametrize(
+    ("task", "match"),
+    [
+        ("weird/ManyChoices-v0", r"ManyChoices-v0 has the action space MultiDiscrete.*Box and Discrete"),
+        ("weird/Endless-v0", r"Endless-v0 has the observation space Sequence.*no flat vector"),
+        ("weird/Missing-v0", r"Gymnasium knows no task 'weird/Missing-v0'"),
+        ("no_such_module:Task-v0", r"importing the module 'no_such_module' raised ModuleNotFoundError"),
+    ],
+)
+def test_what_cannot_be_used_is_said_in_one_sentence(task: str, match: str) -> None:
+    with pytest.raises(UsageError, match=match):
+        GymnasiumAdapter(task, 2, 2)
+
+
+def test_unknown_options_are_said() -> None:
+    with pytest.raises(UsageError, match=r"CartPole-v1 could not be made: TypeError.*gravitas"):
+        GymnasiumAdapter("CartPole-v1", 1, 1, gravitas=3)
+
+
+FAULTS = {
+    "constructor": r"could not be made: OSError: no such track \(slot 0\)",
+    "reset raises": r"raised KeyError: 'lost track' in reset\(seed=\d+\), slot 0",
+    "reset bare": r"returned an array of shape \(2,\) in reset.*return the pair",
+    "reset shape": r"observation of shape \(1,\), where its space says \(2,\), in reset",
+    "reset dies": r"ended its worker process \(exit code 7\) while \w+ slots 0 to 1",
+    "raises": r"raised ZeroDivisionError: track of length 0 at step 3 of the episode, slot 0",
+    "nan": r"observation with NaN or infinity at step 3 of the episode, slot 0",
+    "shape": r"observation of shape \(3,\), where its space says \(2,\), at step 3",
+    "text": r"observation of dtype .*, which is no number, at step 3",
+    "reward vector": r"returned the reward an array of shape \(1,\) at step 3.*one real number",
+    "reward nan": r"returned the reward nan at step 3.*must be finite",
+    "reward none": r"returned the reward None \(NoneType\) at step 3",
+    "four": r"at step 3.*5-tuple",
+    "flag": r"returned terminated=1 \(int\) at step 3.*True or False",
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_each_fault_of_an_environment_names_itself(fault: str) -> None:
+    def episode() -> None:
+        adapter = GymnasiumAdapter("weird/Faulty-v0", 2, 1, fault=fault)
+        adapter.reset(keys(0, np.arange(2)))
+        for _ in range(5):
+            adapter.step(np.zeros((2, 2)))
+
+    with pytest.raises(UsageError, match="weird/Faulty-v0 .*" + FAULTS[fault]) as caught:
+        episode()
+    if "raises" in fault:
+        assert "Traceback" in str(caught.value.__cause__)
+
+
+@pytest.mark.parametrize(("how", "said"), [("exit", "exit code 3"), ("signal", "signal SIGSEGV, exit code -11")])
+def test_a_dying_worker_is_an_error_and_no_hang(how: str, said: str) -> None:
+    adapter = GymnasiumAdapter("weird/Dying-v0", 3, 2, how=how)
+    adapter.reset(keys(0, np.arange(3)))
+    for _ in range(14):
+        adapter.step(np.zeros((3, 2)))
+    began = time.monotonic()
+    with pytest.raises(UsageError, match=rf"Dying-v0 ended its worker process \({said}\) while stepping slots 0 to 1"):
+        adapter.step(np.zeros((3, 2)))
+    assert time.monotonic() - began < 5
+    with pytest.raises(ValueError, match="closed"):
+        adapter.step(np.zeros((3, 2)))
+    adapter.close()
+
+
+def test_slots_that_ended_or_never_began_are_not_stepped() -> None:
+    adapter = GymnasiumAdapter("weird/Walk-v0", 2, 1, max_episode_steps=1)
+    with pytest.raises(ValueError, match=r"slots \[0, 1\] have no episode"):
+        adapter.step(np.zeros((2, 2)))
+    adapter.reset(keys(0, np.arange(2)))
+    assert adapter.step(np.zeros((2, 2))).truncated.all()
+    adapter.reset(keys(1, np.arange(1)), np.array([1]))
+    with pytest.raises(ValueError, match=r"slots \[0\] have no episode"):
+        adapter.step(np.zeros((2, 2)))
+    assert adapter.step(np.zeros((1, 2)), np.array([1])).truncated.all()
+    assert len(adapter.step(np.zeros((0, 2)), np.array([], int)).reward) == 0
+    for slots in ([0, 0], [2], [-1]):
+        with pytest.raises(ValueError, match="slots must be"):
+            adapter.reset(keys(0, np.arange(len(slots))), np.array(slots))
+    adapter.close()
+
+
+@pytest.mark.parametrize("task", ["weird/Walk-v0", "weird/Structured-v0", "weird/Remembering-v0", "FrozenLake-v1"])
+def test_keeps_the_contract(task: str) -> None:
+    check_env(lambda: GymnasiumAdapter(task, 3, 2))
+
+
+@pytest.mark.parametrize("task", ["weird/Moody-v0", "weird/Declared-v0"])
+def test_what_is_not_deterministic_says_so_and_keeps_the_rest(task: str) -> None:
+    adapter = GymnasiumAdapter(task, 3, 2)
+    assert adapter.spec.resume == "episode"
+    adapter.reset(keys(0, np.arange(3)))
+    adapter.step(np.zeros((3, 2)))
+    adapter.restore(adapter.snapshot())
+    restart = np.stack([gymnasium.make(task).reset(seed=episode_seed(key))[0] for key in keys(0, np.arange(3))])
+    np.testing.assert_array_equal(adapter.observations, restart)
+    adapter.close()
+    check_env(lambda: GymnasiumAdapter(task, 3, 2))
+
+
+def test_results_do_not_depend_on_the_number_of_workers() -> None:
+    def rewards(num_threads: int) -> np.ndarray:
+        adapter = GymnasiumAdapter("weird/Walk-v0", 5, num_threads)
+        adapter.reset(keys(0, np.arange(5)))
+        actions = random_actions(adapter.spec, (30, 5), np.random.default_rng(1))
+        total = np.stack([adapter.step(actions[t], None, keys(t + 1, np.arange(5))).reward for t in range(30)])
+        adapter.close()
+        return total
+
+    np.testing.assert_array_equal(rewards(1), rewards(3))
+
+
+def test_a_replay_that_ends_elsewhere_is_an_error() -> None:
+    adapter = GymnasiumAdapter("weird/LateMoody-v0", 2, 1)
+    assert adapter.spec.resume == "journal"  # ten steps do not show it
+    adapter.reset(keys(0, np.arange(2)))
+    for _ in range(15):
+        adapter.step(np.zeros((2, 2)))
+    with pytest.raises(UsageError, match=r"slot 0 did not come back .* after replaying 15 actions"):
+        adapter.restore(adapter.snapshot())
+
+
+def test_a_snapshot_of_other_slots_is_refused() -> None:
+    small, large = GymnasiumAdapter("weird/Walk-v0", 1, 1), GymnasiumAdapter("weird/Walk-v0", 2, 1)
+    with pytest.raises(UsageError, match=r"snapshot holds observations of shape \(1, 2\)"):
+        large.restore(small.snapshot())
+    small.close()
+    large.close()
+
+
+def test_a_factory_out_of_reach_runs_here_and_says_so_once() -> None:
+    with pytest.warns(UserWarning, match=r"weird/Lambda-v0 runs in this process.*no name of an importable module"):
+        adapter = GymnasiumAdapter("weird/Lambda-v0", 3, 2)
+    adapter.close()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        check_env(lambda: GymnasiumAdapter("weird/Lambda-v0", 3, 2))
+
+
+def test_a_module_is_imported_before_its_id_is_looked_up() -> None:
+    assert is_registered("weird_environments:weird/Walk-v0")
+    assert not is_registered("weird_environments:weird/Absent-v0")
+    assert "weird/Walk-v0" in registered_ids()
+    adapter = registry.make("weird_environments:weird/Walk-v0", 2, 2)
+    assert adapter.spec.task == "weird_environments:weird/Walk-v0"
+    assert adapter.spec.step_seconds == 0.25
+    adapter.close()  # type: ignore[union-attr]
+
+
+MAIN = """
+import sys
+sys.path.insert(0, {here!r})
+import gymnasium, numpy as np
+from weird_environments import Walk
+from workhorse.environments.gymnasium_adapter import GymnasiumAdapter
+from workhorse.core.addresses import host_keys
+
+class Mine(Walk):
+    pass
+
+gymnasium.register("Mine-v0", entry_point=Mine, max_episode_steps=9)
+def main():
+    adapter = GymnasiumAdapter("Mine-v0", 2, 2)
+    adapter.reset(host_keys(0, "reset", 0, np.arange(2)))
+    adapter.step(np.zeros((2, 2)))
+    print(type(adapter._workers[0]).__name__, "jax" in sys.modules)
+    adapter.close()
+"""
+
+
+def test_a_class_of_the_script_itself_is_found_by_the_workers(tmp_path: Path) -> None:
+    script = MAIN.format(here=str(HERE)) + "if __name__ == '__main__':\n    main()\n"
+    result = run_script(tmp_path / "train.py", script)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.split() == ["_RemoteGroup", "False"]
+
+
+def test_a_script_without_a_main_guard_runs_in_its_own_process(tmp_path: Path) -> None:
+    result = run_script(tmp_path / "train.py", MAIN.format(here=str(HERE)) + "main()\n")
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.split() == ["_LocalGroup", "False"]
+    assert "runs in this process" in result.stderr
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return False
+    return state != "Z"
+
+
+def until_gone(pids: list[int]) -> bool:
+    for _ in range(50):
+        if not any(map(is_alive, pids)):
+            return True
+        time.sleep(0.1)
+    return False
+
+
+def test_close_ends_the_workers() -> None:
+    adapter = GymnasiumAdapter("weird/Walk-v0", 2, 2)
+    pids = [worker.pid for worker in adapter._workers]  # type: ignore[union-attr]
+    assert all(map(is_alive, pids))
+    adapter.close()
+    adapter.close()
+    assert not any(map(is_alive, pids))
+
+
+@pytest.mark.parametrize("busy", [False, True])
+def test_workers_end_when_their_parent_is_killed(tmp_path: Path, busy: bool) -> None:
+    script = f"""
+import os, signal, sys, threading, time
+sys.path.insert(0, {str(HERE)!r})
+import gymnasium, numpy as np, weird_environments
+from workhorse.environments.gymnasium_adapter import GymnasiumAdapter
+from workhorse.core.addresses import host_keys
+adapter = GymnasiumAdapter("weird/Walk-v0", 2, 2)
+print(*(worker.pid for worker in adapter._workers), flush=True)
+if {busy}:
+    adapter._workers[0].send("replay", (0, host_keys(0, "reset", 0), np.zeros((10**7, 2))))
+    time.sleep(0.3)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+    result = run_script(tmp_path / "killed.py", script)
+    pids = [int(pid) for pid in result.stdout.split()]
+    assert len(pids) == 2
+    assert until_gone(pids)

@@ -1,0 +1,187 @@
+"""Environments for the adapter's tests: odd but right ones, and ones that break each part of the contract."""
+
+import os
+import random
+import signal
+from typing import Any
+
+import gymnasium
+import numpy as np
+from gymnasium import spaces
+
+
+class Walk(gymnasium.Env):
+    """A right one: a random start, drift by the action, termination beyond 2, seeded noise."""
+
+    observation_space: spaces.Space = spaces.Box(-np.inf, np.inf, (2,), np.float64)
+    action_space: spaces.Space = spaces.Box(-1, 1, (2,), np.float32)
+    dt = 0.25
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
+        super().reset(seed=seed)
+        self.x = self.np_random.uniform(-1, 1, 2)
+        self.count = 0
+        return self.x.copy(), {}
+
+    def step(self, action: Any) -> Any:
+        self.count += 1
+        self.x = self.x + 0.3 * action + 0.1 * self.np_random.normal(size=2)
+        return self.x.copy(), float(-np.sum(self.x**2)), bool(np.max(np.abs(self.x)) > 2), False, {}
+
+
+class Structured(Walk):
+    """Dict observations with an image, a Discrete that starts at 2 and a Tuple inside; Discrete(3, start=5) actions."""
+
+    observation_space = spaces.Dict(
+        {
+            "image": spaces.Box(0, 255, (2, 2), np.uint8),
+            "mode": spaces.Discrete(3, start=2),
+            "pair": spaces.Tuple((spaces.Box(-9, 9, (), np.float32), spaces.MultiBinary(2))),
+        }
+    )
+    action_space = spaces.Discrete(3, start=5)
+
+    def seen(self, action: int) -> Any:
+        image = np.full((2, 2), 4 * self.count, np.uint8)
+        pair = (np.float32(self.x[0]), np.array([1, 0], np.int8))
+        return {"image": image, "mode": action - 3, "pair": pair}
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
+        super().reset(seed=seed)
+        return self.seen(5), {}
+
+    def step(self, action: Any) -> Any:
+        assert self.action_space.contains(action), action
+        self.count += 1
+        return self.seen(int(action)), float(action), False, False, {}
+
+
+class IntegerBox(Walk):
+    """Integer actions of shape (2, 2), checked, and echoed as a float32 observation."""
+
+    observation_space = spaces.Box(-3, 3, (2, 2), np.float32)
+    action_space = spaces.Box(-3, 3, (2, 2), np.int16)
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
+        super().reset(seed=seed)
+        return self.x[:, None].repeat(2, 1).astype(np.float32), {}
+
+    def step(self, action: Any) -> Any:
+        assert action.dtype == np.int16
+        assert self.action_space.contains(action), action
+        return action.astype(np.float32), np.float32(0.5), np.bool_(False), False, {}
+
+
+class ManyChoices(Walk):
+    action_space = spaces.MultiDiscrete([2, 3])
+
+
+class Endless(Walk):
+    observation_space = spaces.Sequence(spaces.Discrete(2))
+
+
+class Faulty(Walk):
+    """Breaks the contract in the way `fault` names, at step 3 of every episode or in its reset."""
+
+    def __init__(self, fault: str = "none") -> None:
+        self.fault = fault
+        if fault == "constructor":
+            raise OSError("no such track")
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
+        obs, info = super().reset(seed=seed)
+        match self.fault:
+            case "reset raises":
+                raise KeyError("lost track")
+            case "reset bare":
+                return obs
+            case "reset shape":
+                return obs[:1], info
+            case "reset dies":
+                os._exit(7)
+        return obs, info
+
+    def step(self, action: Any) -> Any:
+        obs, reward, terminated, truncated, info = super().step(action)
+        if self.count < 3:
+            return obs, reward, False, False, info
+        match self.fault:
+            case "raises":
+                raise ZeroDivisionError("track of length 0")
+            case "nan":
+                return obs * np.nan, reward, terminated, truncated, info
+            case "shape":
+                return np.zeros(3), reward, terminated, truncated, info
+            case "text":
+                return np.array(["a", "b"]), reward, terminated, truncated, info
+            case "reward vector":
+                return obs, np.zeros(1), terminated, truncated, info
+            case "reward nan":
+                return obs, float("nan"), terminated, truncated, info
+            case "reward none":
+                return obs, None, terminated, truncated, info
+            case "four":
+                return obs, reward, terminated, info
+            case "flag":
+                return obs, reward, 1, truncated, info
+        return obs, reward, terminated, truncated, info
+
+
+class Dying(Walk):
+    """Leaves its process in the 15th step of an episode, by exit or by signal."""
+
+    def __init__(self, how: str = "exit") -> None:
+        self.how = how
+
+    def step(self, action: Any) -> Any:
+        result = super().step(0 * action)
+        if self.count >= 15:
+            if self.how == "exit":
+                os._exit(3)
+            os.kill(os.getpid(), signal.SIGSEGV)
+        return (*result[:2], False, *result[3:])
+
+
+class Moody(Walk):
+    """Draws from the process's own randomness, whatever the seed."""
+
+    def step(self, action: Any) -> Any:
+        self.x = self.x + random.random()
+        return super().step(0 * action)
+
+
+class LateMoody(Walk):
+    """Looks deterministic for 12 steps."""
+
+    def step(self, action: Any) -> Any:
+        _, reward, _, truncated, info = super().step(0 * action)
+        if self.count > 12:
+            self.x = self.x + random.random()
+        return self.x.copy(), reward, False, truncated, info
+
+
+class Remembering(Walk):
+    """Writes its observation into one array, for ever the same: the adapter must copy."""
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
+        obs, info = super().reset(seed=seed)
+        self.memory = obs.copy()
+        return self.memory, info
+
+    def step(self, action: Any) -> Any:
+        obs, *rest = super().step(action)
+        self.memory[:] = obs
+        return self.memory, *rest
+
+
+def register() -> None:
+    """Put all of them into Gymnasium's registry, some as strings and some as objects."""
+    for cls in (Structured, IntegerBox, ManyChoices, Endless, Faulty, Dying, Moody, LateMoody, Remembering):
+        gymnasium.register(f"weird/{cls.__name__}-v0", entry_point=cls, max_episode_steps=50)
+    gymnasium.register("weird/Walk-v0", entry_point="weird_environments:Walk", max_episode_steps=20)
+    gymnasium.register("weird/Declared-v0", entry_point=Walk, max_episode_steps=20, nondeterministic=True)
+    gymnasium.register("weird/Lambda-v0", entry_point=lambda: Walk(), max_episode_steps=20)
+
+
+if "weird/Walk-v0" not in gymnasium.registry:
+    register()

@@ -1,0 +1,98 @@
+"""Moments, ranks and noise against NumPy."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from workhorse.core.types import Moments
+from workhorse.math import moments, noise
+from workhorse.math.fitness import centred_ranks, standardised
+
+
+def observed(samples, dtype=jnp.float64):
+    start = moments.empty(samples.shape[1], dtype)
+    return jax.lax.scan(lambda total, row: (moments.observe(total, row), None), start, jnp.asarray(samples, dtype))[0]
+
+
+class TestMoments:
+    samples = np.random.default_rng(0).normal([3.0, -200.0, 0.0], [1e-3, 50.0, 0.0], (500, 3))
+
+    def test_welford_equals_numpy(self):
+        found = observed(self.samples)
+        assert found.count == 500
+        np.testing.assert_allclose(found.mean, self.samples.mean(0), rtol=1e-12)
+        np.testing.assert_allclose(moments.spread(found), self.samples.std(0), rtol=1e-9, atol=1e-12)
+
+    def test_float32_keeps_a_small_spread_beside_a_large_mean(self):
+        np.testing.assert_allclose(moments.spread(observed(self.samples, jnp.float32))[0], 1e-3, rtol=0.05)
+
+    def test_merging_parts_equals_seeing_all(self):
+        parts = [observed(self.samples[part]) for part in (slice(0, 1), slice(1, 130), slice(130, 500))]
+        stacked = Moments(*(jnp.stack(leaves) for leaves in zip(*parts, strict=True)))
+        whole, merged = observed(self.samples), moments.merge_all(stacked, moments.empty(3, jnp.float64))
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-10, atol=1e-12), whole, merged)
+
+    def test_a_sample_that_does_not_count_changes_no_bit(self):
+        before = observed(self.samples)
+        after = moments.observe(before, jnp.full(3, 1e9), False)
+        assert jax.tree.all(jax.tree.map(lambda a, b: bool((a == b).all()), before, after))
+
+    def test_merging_nothing_changes_nothing(self):
+        before = observed(self.samples)
+        after = moments.merge(before, moments.empty(3, jnp.float64))
+        assert jax.tree.all(jax.tree.map(lambda a, b: bool((a == b).all()), before, after))
+
+    def test_a_constant_component_reads_as_zero_and_an_unseen_one_as_itself(self):
+        assert moments.inverse_scale(observed(self.samples))[2] == 0
+        assert (moments.inverse_scale(moments.empty(3, jnp.float64)) == 1).all()
+
+
+class TestRanks:
+    @given(st.lists(st.floats(-1e6, 1e6), min_size=2, max_size=40), st.floats(1e-3, 1e3))
+    @settings(max_examples=50, deadline=None)
+    def test_only_the_order_matters(self, values, factor):
+        values = np.unique(values)
+        scaled = values * factor
+        if len(np.unique(scaled)) == len(values):
+            assert (centred_ranks(jnp.asarray(values)) == centred_ranks(jnp.asarray(scaled))).all()
+
+    @given(st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=40))
+    @settings(max_examples=50, deadline=None)
+    def test_ranks_lie_in_their_bounds_and_sum_to_zero(self, values):
+        ranks = np.asarray(centred_ranks(jnp.asarray(values)))
+        assert np.abs(ranks).max() <= 0.5
+        assert abs(ranks.sum() + (0.5 if len(values) == 1 else 0)) < 1e-9
+
+    def test_equal_members_weigh_nothing(self):
+        assert (centred_ranks(jnp.full(8, -200.0)) == 0).all()
+
+    def test_a_member_without_a_number_is_last(self):
+        assert centred_ranks(jnp.array([jnp.nan, -1e9, 5.0])).tolist() == [-0.5, 0.0, 0.5]
+
+    def test_standardised_has_mean_zero_and_spread_one(self):
+        found = standardised(jnp.array([1.0, 2.0, 10.0]))
+        assert abs(float(found.mean())) < 1e-12 and abs(float(found.std()) - 1) < 1e-12
+        assert (standardised(jnp.ones(4)) == 0).all()
+
+
+class TestNoise:
+    key = jax.random.key(7)
+
+    @pytest.mark.parametrize("count", [1, 7, 8, 9, 33])
+    def test_the_weighted_sum_is_the_sum_of_weighted_perturbations(self, count):
+        weights = np.random.default_rng(1).normal(size=count).astype(np.float32)
+        rows = np.stack([noise.perturbation(self.key, index, 50) for index in range(count)])
+        expected = (weights[:, None].astype(np.float64) * rows).sum(0)
+        np.testing.assert_allclose(noise.weighted_sum(self.key, jnp.asarray(weights), 50), expected, atol=2e-5)
+
+    def test_perturbations_are_standard_normal_and_uncorrelated(self):
+        rows = np.stack([noise.perturbation(self.key, index, 4000) for index in range(30)])
+        assert abs(rows.mean()) < 0.01 and abs(rows.std() - 1) < 0.01
+        apart = np.corrcoef(rows) - np.eye(30)
+        assert np.abs(apart).max() < 5 / np.sqrt(4000)
+
+    def test_a_perturbation_does_not_depend_on_how_it_is_drawn(self):
+        together = jax.jit(jax.vmap(lambda index: noise.perturbation(self.key, index, 9)))(jnp.arange(5))
+        assert (together[3] == noise.perturbation(self.key, 3, 9)).all()

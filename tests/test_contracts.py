@@ -1,0 +1,161 @@
+"""Laws of the source tree: who imports whom, what importing costs, what is pinned."""
+
+import ast
+import importlib.util
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGE = ROOT / "workhorse"
+HEAVY = ("jax", "mujoco", "gymnasium")
+LIGHT_MODULES = (
+    "workhorse",
+    "workhorse.algorithms.registry",
+    "workhorse.cli.main",
+    "workhorse.core.addresses",
+    "workhorse.core.errors",
+    "workhorse.core.spec",
+    "workhorse.environments.registry",
+    "workhorse.runs.policy",
+)
+
+
+def python(code: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, cwd=ROOT)
+
+
+@pytest.mark.parametrize("module", LIGHT_MODULES)
+def test_light_modules_import_no_jax_and_no_simulator(module: str) -> None:
+    answer = python(f"import sys, {module}; print([name for name in {HEAVY} if name in sys.modules])")
+    assert answer.returncode == 0, answer.stderr
+    assert answer.stdout.strip() == "[]"
+
+
+def test_the_check_for_heavy_imports_can_fail() -> None:
+    answer = python("import sys, workhorse.core.numerics; print('jax' in sys.modules)")
+    assert answer.stdout.strip() == "True", answer.stderr
+
+
+def test_the_import_contract_holds() -> None:
+    command = [str(Path(sys.executable).with_name("lint-imports")), "--no-cache"]
+    answer = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert answer.returncode == 0, answer.stdout + answer.stderr
+
+
+def test_every_layer_that_exists_is_named_in_the_contract() -> None:
+    layers = " ".join(configuration()["tool"]["importlinter"]["contracts"][0]["layers"])
+    named = set(re.findall(r"\w+", layers))
+    assert {path.parent.name for path in PACKAGE.glob("*/__init__.py")} <= named
+
+
+def test_every_import_of_jax_comes_with_our_set_up_of_it() -> None:
+    """A module that imports JAX must import `core.numerics` too, itself or through a module of ours that does."""
+    modules = {module_name(path): tree for path, tree in sources()}
+    uses = {name: imported(tree) for name, tree in modules.items()}
+
+    def reaches_numerics(name: str, seen: frozenset[str] = frozenset()) -> bool:
+        package = name.rpartition(".")[0]  # importing a module imports its package first
+        ours = {module for module in (*uses.get(name, ()), package) if module in modules} - seen
+        return "workhorse.core.numerics" in ours or any(reaches_numerics(other, seen | ours) for other in ours)
+
+    without = [
+        name
+        for name, names in uses.items()
+        if name != "workhorse.core.numerics"
+        and any(module.split(".")[0] in ("jax", "equinox", "optax") for module in names)
+        and not reaches_numerics(name)
+    ]
+    assert without == []
+
+
+def test_nothing_is_pickled() -> None:
+    forbidden = {"pickle", "cloudpickle", "dill", "joblib", "marshal", "shelve"}
+    found = [
+        (str(path), name) for path, tree in sources() for name in imported(tree) if name.split(".")[0] in forbidden
+    ]
+    assert found == []
+
+
+def test_constraints_are_names_and_versions_and_nothing_else() -> None:
+    for line in (ROOT / "constraints.txt").read_text().splitlines():
+        assert re.fullmatch(r"[A-Za-z0-9._-]+==[0-9][A-Za-z0-9.]*", line), line
+
+
+def test_every_dependency_is_pinned() -> None:
+    project = configuration()["project"]
+    named = [*project["dependencies"], *(name for extra in project["optional-dependencies"].values() for name in extra)]
+    pinned = {canonical(line) for line in (ROOT / "constraints.txt").read_text().splitlines()}
+    assert [name for name in named if canonical(name) not in pinned] == []
+
+
+def test_what_is_installed_through_others_is_pinned_too() -> None:
+    from importlib.metadata import PackageNotFoundError, requires
+
+    from packaging.requirements import Requirement
+
+    pinned = {canonical(line) for line in (ROOT / "constraints.txt").read_text().splitlines()}
+    missing = set()
+    for name in pinned:
+        try:
+            needs = requires(name) or []
+        except PackageNotFoundError:
+            continue  # a pin for another extra or platform
+        for need in map(Requirement, needs):
+            applies = need.marker is None or need.marker.evaluate({"extra": ""})
+            if applies and canonical(need.name) not in pinned:
+                missing.add(need.name)
+    assert missing <= {"setuptools"}
+
+
+def test_the_version_is_said_once() -> None:
+    import workhorse
+
+    assert "version" in configuration()["project"]["dynamic"]
+    assert re.fullmatch(r"\d+\.\d+\.\d+", workhorse.__version__)
+
+
+def configuration() -> dict:
+    return tomllib.loads((ROOT / "pyproject.toml").read_text())
+
+
+def canonical(requirement: str) -> str:
+    return re.sub(r"[-_.]+", "-", re.split(r"[\[<>=!~; ]", requirement)[0]).lower()
+
+
+def sources() -> list[tuple[Path, ast.Module]]:
+    found = [(path, ast.parse(path.read_text())) for path in sorted(PACKAGE.rglob("*.py"))]
+    assert len(found) > 10
+    return found
+
+
+def module_name(path: Path) -> str:
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def imported(tree: ast.Module) -> set[str]:
+    """Every module an `import` or `from` names; `from a import b` gives a, and a.b where that is a module."""
+    names: set[str] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names.add(node.module)
+            if node.module.startswith("workhorse"):
+                names |= {f"{node.module}.{alias.name}" for alias in node.names if is_module(node.module, alias.name)}
+    return names
+
+
+def is_module(package: str, name: str) -> bool:
+    path = ROOT.joinpath(*package.split("."), name)
+    return path.with_suffix(".py").exists() or (path / "__init__.py").exists()
+
+
+def test_the_package_is_found_where_the_tests_expect_it() -> None:
+    found = importlib.util.find_spec("workhorse")
+    assert found and found.origin and Path(found.origin).parent == PACKAGE

@@ -1,0 +1,124 @@
+"""What the documents say exists, exists: commands, options, links, files."""
+
+import ast
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
+COMMANDS = ("train", "resume", "evaluate", "video", "tasks", "algorithms", "runs")
+
+
+def text(path: Path) -> str:
+    return path.read_text()
+
+
+def workhorse(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [str(Path(sys.executable).with_name("workhorse")), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, cwd=ROOT)
+
+
+def command_lines() -> list[tuple[str, str]]:
+    """(document, line) for everything in the documents that is typed as `workhorse ...`."""
+    found = []
+    for path in DOCUMENTS:
+        code = [
+            *re.findall(r"`(workhorse [^`\n]+)`", text(path)),
+            *re.findall(r"(?m)^    (?:\w+=\w+ )?(workhorse .+)$", text(path)),
+        ]
+        found += [(str(path.relative_to(ROOT)), re.split(r"\s{2,}#", line)[0]) for line in code]
+    return found
+
+
+def test_the_documents_name_commands() -> None:
+    assert {line.split()[1] for _, line in command_lines()} >= set(COMMANDS)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_help(command: str) -> None:
+    answer = workhorse(command, "--help")
+    assert answer.returncode == 0, answer.stderr
+    assert answer.stdout.strip()
+
+
+def test_every_command_typed_in_the_documents_exists() -> None:
+    for document, line in command_lines():
+        command = line.split()[1]
+        if command.isupper() or command.startswith("-"):
+            continue  # a placeholder, or an option of the program itself
+        assert command in COMMANDS, f"{document}: {line}"
+
+
+def test_every_option_typed_in_the_documents_exists() -> None:
+    known = {command: workhorse(command, "--help").stdout for command in COMMANDS}
+    for name in ("openai-es", "ars", "hill-climb", "finite-differences"):
+        known["train"] += workhorse("train", "--algorithm", name, "--help").stdout
+    for document, line in command_lines():
+        command = line.split()[1]
+        for option in re.findall(r"(?<=\s)--[a-z-]+", line):
+            if option != "--help" and command in known:
+                assert option in known[command], f"{document}: {line} has {option}"
+
+
+def test_every_make_target_in_the_documents_exists() -> None:
+    targets = set(re.findall(r"(?m)^([a-z-]+):", text(ROOT / "Makefile")))
+    for path in DOCUMENTS:
+        typed = re.findall(r"`make ([^`\n]+)`", text(path)) + re.findall(r"(?m)^    make ([^#\n]+)", text(path))
+        for words in typed:
+            names = [word for word in words.split() if re.fullmatch(r"[a-z-]+", word)]
+            assert set(names) <= targets, f"{path.name}: make {words}"
+
+
+def test_the_readme_shows_both_commands_and_pip_in_time() -> None:
+    readme = text(ROOT / "README.md")
+    first_screen = "\n".join(readme.splitlines()[:24])
+    assert "make train" in first_screen
+    assert "make test" in first_screen
+    assert "pip install ." in readme
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_links_resolve(path: Path) -> None:
+    prose = re.sub(r"(?s)```.*?```|`[^`\n]*`|<!--.*?-->", "", text(path))
+    for target in re.findall(r"\]\(([^)\s]+)\)", prose):
+        if re.match(r"[a-z]+:", target):
+            continue  # elsewhere: not looked at
+        file, _, anchor = target.partition("#")
+        there = (path.parent / file).resolve() if file else path
+        assert there.exists(), f"{path.name}: {target}"
+        if anchor:
+            headings = re.findall(r"(?m)^#+ (.+)$", text(there))
+            assert anchor in {slug(heading) for heading in headings}, f"{path.name}: {target}"
+
+
+def slug(heading: str) -> str:
+    return re.sub(r"[\s-]+", "-", re.sub(r"[^\w\s-]", "", heading.lower())).strip("-")
+
+
+def test_every_page_is_in_the_menu() -> None:
+    menu = text(ROOT / "mkdocs.yml")
+    for path in (ROOT / "docs").rglob("*.md"):
+        assert str(path.relative_to(ROOT / "docs")) in menu
+
+
+def test_python_in_the_documents_parses_and_imports_what_exists() -> None:
+    snippets = [(path, code) for path in DOCUMENTS for code in re.findall(r"(?s)```python\n(.*?)```", text(path))]
+    assert snippets
+    for path, code in snippets:
+        for node in ast.walk(ast.parse(code, filename=str(path))):
+            if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("workhorse"):
+                module = __import__(node.module, fromlist=["_"])
+                for alias in node.names:
+                    assert hasattr(module, alias.name), f"{path.name}: {node.module}.{alias.name}"
+
+
+def test_no_page_fetches_anything_from_elsewhere() -> None:
+    configuration = text(ROOT / "mkdocs.yml")
+    assert re.search(r"(?m)^  font: false", configuration)
+    assert not re.search(r"extra_(javascript|css)", configuration)
+    for path in DOCUMENTS:
+        assert not re.search(r"!\[[^\]]*\]\(https?:|<(script|img|link)[^>]+https?:", text(path)), path.name

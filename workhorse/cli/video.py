@@ -1,0 +1,51 @@
+"""`workhorse video RUN`."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from collections.abc import Sequence
+
+import tyro
+
+from workhorse.cli.options import parse
+
+__all__ = ["run"]
+
+
+@dataclasses.dataclass
+class VideoOptions:
+    """What `video` takes."""
+
+    run: tyro.conf.Positional[str]
+    """The run folder, as in runs/<id>."""
+    seed: int = 0
+    """Which initial state."""
+    max_steps: int = 1000
+    """The longest that is recorded, in environment steps."""
+    width: int = 480
+    """Pixels, for MuJoCo tasks."""
+    height: int = 480
+    """Pixels, for MuJoCo tasks."""
+
+
+def run(arguments: Sequence[str]) -> int:
+    options = parse(VideoOptions, "video", arguments, "Render one noiseless episode of a run's newest policy as MP4.")
+    from workhorse.runs.video import record
+
+    def show(frames: int) -> None:
+        if sys.stdout.isatty() and frames % 20 == 0:
+            print(f"\r{frames} steps", end="", flush=True)
+
+    video = record(
+        options.run,
+        seed=options.seed,
+        max_steps=options.max_steps,
+        width=options.width,
+        height=options.height,
+        progress=show,
+    )
+    if sys.stdout.isatty():
+        print("\r", end="")
+    print(f"{video.path}  return {video.episode_return:.1f} over {video.length} steps")
+    return 0

@@ -1,0 +1,73 @@
+"""HalfCheetah-v5: a planar cheetah runs; it cannot fall out of the task."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from workhorse.environments.mujoco.batch_task import BatchTask, Flags, Floats, Frame, Terms
+from workhorse.environments.mujoco.task_options import count, flag, limit, model_file, scale, weight
+
+__all__ = ["HalfCheetah", "HalfCheetahOptions"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class HalfCheetahOptions:
+    """Gymnasium's constructor options, by its names and with its defaults.
+
+    Attributes:
+        xml_file: the model.
+        frame_skip: simulation steps an environment step.
+        max_episode_steps: time limit in environment steps; None for none.
+        forward_reward_weight: reward a metre per second forward.
+        ctrl_cost_weight: cost of a unit of squared action.
+        reset_noise_scale: half-width of the noise on positions, standard deviation of that on velocities.
+        exclude_current_positions_from_observation: leave the root's x out.
+    """
+
+    xml_file: str = model_file("half_cheetah.xml")
+    frame_skip: int = count(5)
+    max_episode_steps: int | None = limit(1000)
+    forward_reward_weight: float = weight(1.0)
+    ctrl_cost_weight: float = weight(0.1)
+    reset_noise_scale: float = scale(0.1)
+    exclude_current_positions_from_observation: bool = flag(True)
+
+
+class HalfCheetah(BatchTask):
+    """Run forward: 6 torques, each in [-1, 1]; 17 observations; 0.05 s a step.
+
+        obs    = (qpos without the root's x, qvel)
+        reward = forward_reward_weight * (x' - x) / 0.05 s - ctrl_cost_weight * |action|^2
+
+    x is the root's position in m. Never terminates. The episode begins at the model's pose plus
+    reset_noise_scale * U(-1, 1) on every position and reset_noise_scale * N(0, 1) on every velocity.
+
+    Source: Gymnasium v5 documentation, HalfCheetah; Wawrzynski 2009, "A cat-like robot real-time learning to run".
+    """
+
+    task = "HalfCheetah-v5"
+    options_type = HalfCheetahOptions
+    options: HalfCheetahOptions
+
+    def observe(self, frame: Frame) -> Floats:
+        return frame.phase[:, int(self.options.exclude_current_positions_from_observation) :].copy()
+
+    def position(self, frame: Frame) -> Floats:
+        return frame.phase[:, 0].copy()
+
+    def judge(
+        self, frame: Frame, actions: Floats, before: Floats, after: Floats, terms: Terms | None
+    ) -> tuple[Floats, Flags]:
+        velocity = (after - before) / self.step_seconds
+        forward = self.options.forward_reward_weight * velocity
+        cost = self.options.ctrl_cost_weight * np.square(actions).sum(axis=1)
+        if terms is not None:
+            terms.update(x_position=after.copy(), x_velocity=velocity, reward_forward=forward, reward_ctrl=-cost)
+        return forward - cost, np.zeros(len(actions), np.bool_)
+
+    def begin(self, generator: np.random.Generator, qpos: Floats, qvel: Floats) -> None:
+        noise = self.options.reset_noise_scale
+        qpos += generator.uniform(-noise, noise, qpos.size)
+        qvel += noise * generator.standard_normal(qvel.size)

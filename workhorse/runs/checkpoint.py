@@ -1,0 +1,176 @@
+"""Checkpoints: the state of a run on disk, there whole or not at all.
+
+    checkpoints/<iteration>/ state.safetensors  meta.json
+
+Saving writes a temporary folder, makes it durable and renames it, so that a crash at any instant leaves the newest
+complete checkpoint loadable. Loading verifies every byte and falls back to the one before.
+"""
+
+import contextlib
+import hashlib
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from workhorse.core.digest import digest, flatten_arrays, restore_arrays
+from workhorse.core.errors import UsageError
+from workhorse.runs.files import remove_folder, replace_folder, settled_folder, sync_folder, write_file, writing
+from workhorse.runs.tensors import DamagedFile, read_tensors, write_tensors
+
+__all__ = ["FORMAT", "KEPT", "load_newest", "save", "saved_iterations"]
+
+FORMAT = 1
+"""Version of the checkpoint's layout."""
+
+KEPT = 2
+"""How many checkpoints a run folder keeps: the newest, and one to fall back on."""
+
+
+def save(folder: str | os.PathLike[str], iteration: int, tree: Any, meta: dict[str, Any]) -> Path:
+    """Save a state as the run's newest checkpoint.
+
+    After it returns, the checkpoint survives a power cut. Checkpoints of *later* iterations are removed: they belong
+    to a future that was given up when the run fell back to an earlier one.
+
+    Args:
+        folder: the run folder.
+        iteration: how many iterations made this state; at least 0.
+        tree: the state, a pytree of arrays and numbers.
+        meta: plain JSON with string keys and finite numbers; comes back from `load_newest`.
+
+    Returns:
+        The checkpoint's folder.
+
+    Raises:
+        UsageError: the disk is full, read-only, or not there; checkpoints saved before are untouched.
+        TypeError, ValueError: `tree` or `meta` holds what cannot be stored.
+    """
+    if iteration < 0:
+        raise ValueError(f"An iteration must be at least 0, got {iteration}.")
+    checkpoints = Path(folder) / "checkpoints"
+    target = checkpoints / str(iteration)
+    temporary = checkpoints / f".tmp-{os.getpid()}-{iteration}"
+    arrays = flatten_arrays(tree)
+    # Through JSON and back: what JSON cannot hold is refused before anything is written, and the seal is of the rest.
+    record = {"format": FORMAT, "iteration": iteration, "digest": f"{digest(tree):016x}", "meta": meta}
+    record = json.loads(_canonical(record))
+    with writing(f"the checkpoint of iteration {iteration}", checkpoints):
+        try:
+            checkpoints.mkdir(exist_ok=True)
+            remove_folder(temporary)  # a killed process may have had this one's id
+            temporary.mkdir()
+            record["sha256"] = write_tensors(temporary / "state.safetensors", arrays)
+            record["seal"] = hashlib.sha256(_canonical(record)).hexdigest()
+            write_file(temporary / "meta.json", json.dumps(record, indent=2, allow_nan=False).encode())
+            replace_folder(temporary, target)
+        except BaseException:
+            remove_folder(temporary)
+            raise
+        _prune(checkpoints, iteration)
+    return target
+
+
+def load_newest(
+    folder: str | os.PathLike[str], template: Any, *, set_aside: bool = True
+) -> tuple[int, Any, dict[str, Any], list[str]]:
+    """Load the newest checkpoint that is whole.
+
+    Args:
+        folder: the run folder.
+        template: a tree of the structure, shapes and dtypes that were saved; its values are ignored.
+        set_aside: whether to take damaged checkpoints out of the count, so that `save` does not keep them in the place
+            of whole ones. *False for a reader that does not hold the run's lock.*
+
+    Returns:
+        iteration: how many iterations made the state.
+        tree: the state.
+        meta: what `save` was given.
+        notes: one sentence for every damaged checkpoint passed over; empty when all is well.
+
+    Raises:
+        UsageError: there is no checkpoint, none is whole, one was written by another format version, or the state does
+            not have the template's structure.
+    """
+    checkpoints = Path(folder) / "checkpoints"
+    iterations = saved_iterations(folder)
+    if not iterations:
+        raise UsageError(
+            f"Expected a checkpoint in {checkpoints}, found none: the run ended before its first one was written. "
+            "Start a new run."
+        )
+    damages: list[tuple[int, str]] = []
+    for iteration in reversed(iterations):
+        place = settled_folder(checkpoints / str(iteration))
+        try:
+            record = _read_record(place, iteration)
+            arrays = read_tensors(place / "state.safetensors", record["sha256"])
+        except PermissionError as error:
+            raise UsageError(f"Could not read {error.filename}: permission denied. Change its permissions.") from error
+        except (DamagedFile, OSError) as damage:
+            damages.append((iteration, str(damage)))
+            continue
+        tree = restore_arrays(template, arrays, where=str(place))
+        for damaged, _ in damages if set_aside else ():
+            _set_aside(checkpoints, damaged)
+        notes = [
+            f"The checkpoint of iteration {damaged} in {checkpoints} is damaged ({reason}), "
+            f"so the run goes on from the one of iteration {iteration}."
+            for damaged, reason in damages
+        ]
+        return iteration, tree, record["meta"], notes
+    reasons = "; ".join(f"iteration {iteration}: {reason}" for iteration, reason in damages)
+    raise UsageError(
+        f"Expected a whole checkpoint in {checkpoints}, but all are damaged ({reasons}). "
+        "Restore the folder from a copy, or start a new run."
+    )
+
+
+def saved_iterations(folder: str | os.PathLike[str]) -> list[int]:
+    """The iterations that have a checkpoint, oldest first; nothing is verified."""
+    try:
+        names = os.listdir(Path(folder) / "checkpoints")
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    found = {name.removeprefix(".replaced-") for name in names}
+    return sorted(int(name) for name in found if name.isascii() and name.isdigit() and str(int(name)) == name)
+
+
+def _read_record(place: Path, iteration: int) -> dict[str, Any]:
+    try:
+        record = json.loads((place / "meta.json").read_bytes())
+        seal = record.pop("seal")
+        whole = hashlib.sha256(_canonical(record)).hexdigest() == seal
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise DamagedFile("meta.json is missing") from error
+    except (ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
+        raise DamagedFile("meta.json is not what was written") from error
+    if not whole or record.get("iteration") != iteration:
+        raise DamagedFile("meta.json is not what was written")
+    if record["format"] != FORMAT:
+        raise UsageError(
+            f"Expected checkpoint format {FORMAT} in {place}, got {record['format']}: "
+            "another version of Workhorse wrote it. Resume with that version."
+        )
+    return record
+
+
+def _canonical(record: dict[str, Any]) -> bytes:
+    """The one JSON text of a record: what the seal is computed over."""
+    return json.dumps(record, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
+
+
+def _prune(checkpoints: Path, newest: int) -> None:
+    """Keep the newest and the `KEPT - 1` before it; drop the rest, later ones, and what crashes left."""
+    earlier = [iteration for iteration in saved_iterations(checkpoints.parent) if iteration < newest]
+    kept = {settled_folder(checkpoints / str(iteration)).name for iteration in (newest, *earlier[1 - KEPT :])}
+    for path in list(checkpoints.iterdir()):
+        if path.name not in kept:
+            remove_folder(path)
+    sync_folder(checkpoints)
+
+
+def _set_aside(checkpoints: Path, iteration: int) -> None:
+    """Take a damaged checkpoint out of the count, where the folder may be written; the next save removes it."""
+    with contextlib.suppress(OSError):
+        os.rename(settled_folder(checkpoints / str(iteration)), checkpoints / f".damaged-{iteration}")

@@ -1,0 +1,261 @@
+"""What a run is: everything needed to start it again, and everything its bits may depend on, as JSON."""
+
+import contextlib
+import json
+import os
+import platform
+import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any, get_type_hints
+
+from workhorse.core.errors import UsageError
+
+__all__ = ["FORMAT", "Hardware", "Manifest", "describe_hardware", "git_state", "installed_versions", "utc_now"]
+
+FORMAT = 1
+"""Version of the manifest's layout, and of the run folder around it."""
+
+_PACKAGES = ("workhorse", "jax", "jaxlib", "mujoco", "gymnasium", "numpy")
+_INSTRUCTION_SETS = ("avx", "avx2", "fma", "avx512f", "amx_bf16", "asimd", "sve")
+
+
+@dataclass(frozen=True)
+class Hardware:
+    """The machine a run is on. Instruction sets are listed because XLA and BLAS choose their sums by them.
+
+    Attributes:
+        cpu: the processor's name, "" where the system does not tell.
+        cores: logical cores this process may use.
+        memory_bytes: physical memory, 0 where the system does not tell.
+        system: operating system and release.
+        instruction_sets: those of avx, avx2, fma, avx512f, amx_bf16, asimd, sve that the processor has.
+    """
+
+    cpu: str
+    cores: int
+    memory_bytes: int
+    system: str
+    instruction_sets: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """A run's birth certificate; written once, before the first iteration.
+
+    Attributes:
+        id: the run folder's name.
+        created: UTC time in ISO 8601.
+        command: the command line, one string an argument.
+        task: the task's id.
+        task_options: its non-default options, plain JSON.
+        algorithm: the algorithm's name.
+        configuration: every field of the algorithm, plain JSON.
+        recipe: the name of the recipe the configuration came from; None where there was none.
+        recipe_source: where that recipe was published or measured; None where there was none.
+        seed: the run's seed.
+        env_steps: the budget, in environment steps.
+        chunk: slots that act as one array; *part of the result's bits*.
+        slots: environments in all.
+        threads: simulation threads; not part of the result.
+        versions: versions of Python and of the packages that compute.
+        git: {"commit", "dirty"} of the source checkout; None where the code is not in one.
+        hardware: the machine.
+        format: version of this layout.
+    """
+
+    id: str
+    created: str
+    command: tuple[str, ...]
+    task: str
+    task_options: dict[str, Any]
+    algorithm: str
+    configuration: dict[str, Any]
+    recipe: str | None
+    recipe_source: str | None
+    seed: int
+    env_steps: int
+    chunk: int
+    slots: int
+    threads: int
+    versions: dict[str, str]
+    git: dict[str, Any] | None
+    hardware: Hardware
+    format: int = FORMAT
+
+    @staticmethod
+    def describe(
+        *,
+        id: str,
+        command: Sequence[str],
+        task: str,
+        task_options: Mapping[str, Any],
+        algorithm: str,
+        configuration: Mapping[str, Any],
+        seed: int,
+        env_steps: int,
+        chunk: int,
+        slots: int,
+        threads: int,
+        recipe: str | None = None,
+        recipe_source: str | None = None,
+    ) -> "Manifest":
+        """The manifest of a run about to start here and now: time, versions, commit and hardware are filled in."""
+        return Manifest(
+            id=id,
+            created=utc_now(),
+            command=tuple(command),
+            task=task,
+            task_options=dict(task_options),
+            algorithm=algorithm,
+            configuration=dict(configuration),
+            recipe=recipe,
+            recipe_source=recipe_source,
+            seed=seed,
+            env_steps=env_steps,
+            chunk=chunk,
+            slots=slots,
+            threads=threads,
+            versions=installed_versions(),
+            git=git_state(),
+            hardware=describe_hardware(),
+        )
+
+    def to_json(self) -> str:
+        """The manifest as strict JSON text (no NaN, no infinities).
+
+        Raises:
+            TypeError, ValueError: the configuration or the options hold what JSON cannot.
+        """
+        return json.dumps(asdict(self), indent=2, allow_nan=False)
+
+    @staticmethod
+    def from_json(text: str | bytes, where: str | os.PathLike[str]) -> "Manifest":
+        """Read a manifest strictly: every field, no other, each of its type.
+
+        Args:
+            text: what `to_json` wrote.
+            where: the file it came from, for the message.
+
+        Raises:
+            UsageError: it is not JSON, of another format version, or a field is missing, unknown or of another type.
+        """
+        place = os.fspath(where)
+        try:
+            record = json.loads(text)
+        except (ValueError, RecursionError) as error:
+            raise UsageError(
+                f"Expected a manifest in JSON in {place}, but it cannot be read ({error}): the file is damaged. "
+                "Restore it from a copy, or start a new run."
+            ) from error
+        if not isinstance(record, dict) or "format" not in record:
+            raise UsageError(
+                f"Expected a Workhorse manifest in {place}, got JSON without a `format`: it is another program's file. "
+                "Name a folder that `workhorse runs` lists."
+            )
+        if record["format"] != FORMAT:
+            raise UsageError(
+                f"Expected manifest format {FORMAT} in {place}, got {record['format']!r}: another version of Workhorse "
+                "wrote it. Use that version, or start a new run."
+            )
+        record = _checked(Manifest, record, place)
+        record["hardware"] = Hardware(**_checked(Hardware, record["hardware"], f"{place}, `hardware`"))
+        return Manifest(**record)
+
+
+def utc_now() -> str:
+    """The time in UTC as ISO 8601, to the second: "2026-11-21T14:25:01+00:00"."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def installed_versions() -> dict[str, str]:
+    """Versions of Python and of the packages that compute, read from their metadata: nothing is imported."""
+    versions = {"python": platform.python_version()}
+    for package in _PACKAGES:
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            versions[package] = metadata.version(package)
+    if "workhorse" not in versions:  # run from a checkout that was not installed
+        import workhorse
+
+        versions["workhorse"] = workhorse.__version__
+    return versions
+
+
+def git_state(source: str | os.PathLike[str] | None = None) -> dict[str, Any] | None:
+    """Commit of the checkout that tracks the source, and whether a tracked file of it was changed since.
+
+    Args:
+        source: a file of the source; this one by default.
+
+    Returns:
+        {"commit": str, "dirty": bool}, or None where git is missing or does not track the file, as when the package is
+        installed inside somebody else's checkout.
+    """
+    file = Path(source or __file__).resolve()
+
+    def git(*arguments: str) -> str:
+        command = ["git", "-C", str(file.parent), *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
+
+    try:
+        git("ls-files", "--error-unmatch", file.name)
+        return {"commit": git("rev-parse", "HEAD"), "dirty": bool(git("status", "--porcelain", "-uno"))}
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def describe_hardware() -> Hardware:
+    """The machine this process is on."""
+    cpu, flags = platform.processor(), set[str]()
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            name, _, value = (part.strip() for part in line.partition(":"))
+            if name == "model name":
+                cpu = value
+            elif name in ("flags", "Features"):
+                flags.update(value.split())
+                break
+    memory = 0
+    with contextlib.suppress(OSError, ValueError):
+        memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    present = tuple(name for name in _INSTRUCTION_SETS if name in flags)
+    return Hardware(cpu, cores, memory, f"{platform.system()} {platform.release()} {platform.machine()}", present)
+
+
+def _checked(kind: type, record: Any, place: str) -> dict[str, Any]:
+    """A record with exactly the fields of a dataclass, each of its JSON type; lists become tuples."""
+    damaged = "The file is damaged or was edited: restore it from a copy."
+    if not isinstance(record, dict):
+        raise UsageError(f"Expected a JSON object in {place}, got {type(record).__name__}. {damaged}")
+    names = [field.name for field in fields(kind)]
+    for name in names:
+        if name not in record:
+            raise UsageError(f"Expected a field `{name}` in {place}, got none. {damaged}")
+    for name in record:
+        if name not in names:
+            raise UsageError(f"Expected no field `{name}` in {place}, got one. {damaged}")
+    hints = get_type_hints(kind)
+    checked: dict[str, Any] = {}
+    for name, value in record.items():
+        wanted = _JSON_TYPES[str(hints[name])]
+        if not isinstance(value, wanted) or (isinstance(value, bool) and bool not in wanted):
+            expected = " or ".join("null" if option is type(None) else option.__name__ for option in wanted)
+            raise UsageError(f"Expected `{name}` in {place} to be {expected}, got {value!r:.60}. {damaged}")
+        checked[name] = tuple(value) if isinstance(value, list) else value
+    return checked
+
+
+_JSON_TYPES: dict[str, tuple[type, ...]] = {
+    str(str): (str,),
+    str(int): (int,),
+    str(str | None): (str, type(None)),
+    str(tuple[str, ...]): (list,),
+    str(dict[str, Any]): (dict,),
+    str(dict[str, str]): (dict,),
+    str(dict[str, Any] | None): (dict, type(None)),
+    str(Hardware): (dict,),
+}

@@ -1,0 +1,222 @@
+"""The metrics of a run: one row of scalars an iteration, in Parquet, with TensorBoard events beside it."""
+
+import importlib.util
+import io
+import os
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from workhorse.core.errors import UsageError
+from workhorse.runs.files import write_file, writing
+
+__all__ = ["MetricsLog", "read_metrics"]
+
+Scalar = int | float | str | None
+
+
+class MetricsLog:
+    """Rows of scalars, one an iteration, in metrics.parquet and as TensorBoard events.
+
+    Rows are kept in memory until `flush`, which rewrites the file at once: a crash leaves the rows of the last flush.
+    *Flush before saving a checkpoint*, so that no iteration a resume builds on is missing.
+
+    A column may appear late (earlier rows have nulls) or be left out (null). Integers stay integers, unless a column
+    also gets reals. The column `digest` is a 64-bit integer stored as 16 hexadecimal digits, because Parquet readers
+    turn large unsigned integers into floats.
+    """
+
+    def __init__(
+        self, folder: str | os.PathLike[str], *, resume_from: int | None = None, tensorboard: bool = True
+    ) -> None:
+        """Open the log of a run.
+
+        Args:
+            folder: the run folder.
+            resume_from: the iteration the run goes on from: later rows are dropped, for they will come again. None
+                for a new run.
+            tensorboard: whether to write events too.
+
+        Raises:
+            UsageError: a new run finds rows; the file is damaged; tensorboardX is missing.
+        """
+        self._folder = Path(folder)
+        self._file = self._folder / "metrics.parquet"
+        self._rows = pl.DataFrame(schema={"iteration": pl.Int64})
+        self._pending: list[tuple[float, dict[str, Scalar]]] = []
+        self._resume_from = resume_from
+        self._tensorboard = tensorboard
+        self._events: Any = None
+        if tensorboard and importlib.util.find_spec("tensorboardX") is None:
+            raise UsageError(
+                "Expected tensorboardX for TensorBoard events, but it is not installed: `pip install tensorboardX`, or "
+                "turn TensorBoard off."
+            )
+        if self._file.exists():
+            if resume_from is None:
+                raise UsageError(
+                    f"Expected no metrics in {self._file} for a new run, found some: resume that run, or start in a "
+                    "new folder."
+                )
+            self._rows = read_metrics(self._file).filter(pl.col("iteration") <= resume_from)
+
+    @property
+    def last_iteration(self) -> int | None:
+        """The newest row's iteration; None where there is no row."""
+        if self._pending:
+            iteration = self._pending[-1][1]["iteration"]
+            assert isinstance(iteration, int)
+            return iteration
+        return self._rows["iteration"][-1] if len(self._rows) else None
+
+    def append(self, iteration: int, row: Mapping[str, Any]) -> None:
+        """Add an iteration's scalars.
+
+        Args:
+            iteration: more than the last row's.
+            row: numbers, NumPy or JAX scalars, strings or None by name; NaN and infinities are kept.
+
+        Raises:
+            ValueError: the iteration does not come after the last, or the row names one.
+            TypeError: a value is no scalar.
+        """
+        last = self.last_iteration
+        if last is not None and iteration <= last:
+            raise ValueError(f"Metrics need increasing iterations, got {iteration} after {last} in {self._file}.")
+        if "iteration" in row:
+            raise ValueError(f"A row of metrics must not name `iteration`, the column of append({iteration}, ...).")
+        scalars = {name: _scalar(name, value) for name, value in row.items()}
+        self._pending.append((time.time(), {"iteration": int(iteration), **scalars}))
+
+    def flush(self) -> None:
+        """Put every row on disk, durably, and send the new ones to TensorBoard.
+
+        Raises:
+            UsageError: the disk is full, read-only or not there; the rows stay in memory, the old file as it was.
+            TypeError: a column has strings in some rows and numbers in others.
+        """
+        rows = self._with_pending()
+        content = io.BytesIO()
+        rows.write_parquet(content)
+        with writing("the metrics", self._folder):
+            write_file(self._file, content.getvalue())
+        self._rows, pending, self._pending = rows, self._pending, []
+        if self._tensorboard and pending:
+            self._send(pending)
+
+    def close(self) -> None:
+        """Flush, and close the TensorBoard file."""
+        self.flush()
+        if self._events is not None:
+            self._events.close()
+            self._events = None
+
+    def _with_pending(self) -> pl.DataFrame:
+        if not self._pending:
+            return self._rows
+        new = [row for _, row in self._pending]
+        names = list(dict.fromkeys(name for row in new for name in row))
+        columns = pl.DataFrame([_column(name, [row.get(name) for row in new]) for name in names])
+        for name, kind in self._rows.schema.items():
+            later = columns.schema.get(name, pl.Null())
+            if pl.Null() not in (kind, later) and (kind == pl.String()) != (later == pl.String()):
+                raise TypeError(f"The metric {name!r} must be all numbers or all strings, as in {self._file}.")
+        return pl.concat([self._rows, columns], how="diagonal_relaxed")
+
+    def _send(self, pending: list[tuple[float, dict[str, Scalar]]]) -> None:
+        """Write events here and now, not through `SummaryWriter`: its thread dies of a full disk and then blocks us."""
+        from tensorboardX.proto import event_pb2, summary_pb2
+
+        events: Any = event_pb2  # generated at import, so type checkers see no names in them
+        summaries: Any = summary_pb2
+        with writing("the TensorBoard events", self._folder / "tensorboard"):
+            if self._events is None:
+                self._events = _event_file(self._folder / "tensorboard")
+                if self._resume_from is not None:  # TensorBoard then hides what earlier files say from this step on
+                    start = events.SessionLog(status=events.SessionLog.START)
+                    self._events.write_event(events.Event(step=self._resume_from + 1, session_log=start))
+            for wall_time, row in pending:
+                scalars = [
+                    summaries.Summary.Value(tag=name, simple_value=value)
+                    for name, value in row.items()
+                    if name != "iteration" and isinstance(value, (int, float))
+                ]
+                event = events.Event(
+                    wall_time=wall_time, step=row["iteration"], summary=summaries.Summary(value=scalars)
+                )
+                self._events.write_event(event)
+            self._events.flush()
+
+
+def read_metrics(path: str | os.PathLike[str]) -> pl.DataFrame:
+    """The metrics of a run, one row an iteration, oldest first.
+
+    Args:
+        path: metrics.parquet, or the run folder it is in.
+
+    Raises:
+        UsageError: there is none, or it is damaged.
+    """
+    file = Path(path)
+    file = file / "metrics.parquet" if file.is_dir() else file
+    try:
+        rows = pl.read_parquet(file.read_bytes())
+    except FileNotFoundError as error:
+        raise UsageError(
+            f"Expected metrics in {file}, found none: the run ended before its first were written, or it is no run. "
+            "`workhorse runs` lists the runs there are."
+        ) from error
+    except PermissionError as error:
+        raise UsageError(f"Could not read {file}: permission denied. Change its permissions.") from error
+    except (pl.exceptions.PolarsError, OSError) as error:
+        raise UsageError(_damaged(file)) from error
+    if rows.schema.get("iteration") != pl.Int64:
+        raise UsageError(_damaged(file))
+    return rows
+
+
+def _column(name: str, values: list[Scalar]) -> pl.Series:
+    kinds = {type(value) for value in values} - {type(None)}
+    if kinds == {int, float}:
+        kinds = {float}
+    types: dict[type, Any] = {int: pl.Int64, float: pl.Float64, str: pl.String}
+    try:
+        if len(kinds) > 1:
+            raise TypeError("strings and numbers")
+        return pl.Series(name, values, dtype=types[kinds.pop()] if kinds else pl.Null, strict=float not in kinds)
+    except (TypeError, OverflowError) as error:
+        raise TypeError(f"The metric {name!r} must be all numbers (integers below 2**63) or all strings.") from error
+
+
+def _damaged(file: Path) -> str:
+    return (
+        f"Expected a run's metrics in {file}, but the file is damaged or another program's: restore it from a copy, or "
+        "move it away to go on without the earlier rows."
+    )
+
+
+def _scalar(name: str, value: Any) -> Scalar:
+    if getattr(value, "shape", None) == () and hasattr(value, "item"):
+        value = value.item()
+    if name == "digest" and isinstance(value, int):
+        return f"{value:016x}"
+    if isinstance(value, bool):
+        return int(value)
+    if value is None or isinstance(value, (int, float, str)):
+        return value
+    raise TypeError(f"A metric must be a scalar, got {type(value).__name__} of shape {_shape(value)} for {name!r}.")
+
+
+def _shape(value: Any) -> Any:
+    return getattr(value, "shape", "unknown")
+
+
+def _event_file(folder: Path) -> Any:
+    from tensorboardX.event_file_writer import EventsWriter
+
+    folder.mkdir(exist_ok=True)
+    # A second resume within the second must not overwrite the first one's file.
+    return EventsWriter(os.fspath(folder / "events"), f".{os.getpid()}.{time.time_ns()}")

@@ -1,0 +1,146 @@
+"""An episode of a run's policy as a video file, rendered by Gymnasium, which draws every task it ships."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from workhorse.core.addresses import host_keys
+from workhorse.core.errors import UsageError
+from workhorse.runs.files import writing
+from workhorse.runs.folder import RunFolder
+from workhorse.runs.policy import Policy
+
+__all__ = ["Video", "record"]
+
+_BACKENDS = ("egl", "osmesa")
+_TRY_CONTEXT = "import mujoco; context = mujoco.GLContext(64, 64); context.make_current()"
+
+
+class Video(NamedTuple):
+    """What was recorded: the file, the episode's return and length."""
+
+    path: Path
+    episode_return: float
+    length: int
+
+
+def record(
+    path: str | os.PathLike[str],
+    *,
+    seed: int = 0,
+    max_steps: int = 1000,
+    width: int = 480,
+    height: int = 480,
+    progress: Callable[[int], None] = lambda _: None,
+) -> Video:
+    """Record one noiseless episode of a run's newest policy as MP4.
+
+    Args:
+        path: the run folder.
+        seed: which initial state.
+        max_steps: the longest that is recorded.
+        width, height: pixels of a MuJoCo task's picture; other tasks have sizes of their own.
+        progress: is told the number of frames so far.
+
+    Raises:
+        UsageError: the folder is no run or has no policy yet, the task cannot be drawn, or there is no OpenGL.
+    """
+    for name, value in (("seed", seed + 1), ("max_steps", max_steps), ("width", width), ("height", height)):
+        if value < 1:
+            raise UsageError(f"--{name.replace('_', '-')} must be positive (a seed at least 0): got {value}.")
+    folder = RunFolder.open(path)
+    manifest = folder.manifest()
+    policy = Policy.load(folder.policy)
+    target = Path(folder.videos) / f"{policy.metadata.get('iteration', 0)}-seed{seed}.mp4"
+    env = _environment(manifest.task, manifest.task_options, width, height)
+    try:
+        with writing("the video", target):
+            return _film(env, policy, target, int(host_keys(seed, "evaluate", 0)[0] >> 33), max_steps, progress)
+    finally:
+        env.close()
+
+
+def _film(env: Any, policy: Policy, target: Path, seed: int, max_steps: int, progress: Callable[[int], None]) -> Video:
+    import imageio.v2 as imageio
+    from gymnasium.spaces import flatten
+
+    rate = env.metadata.get("render_fps") or 30
+    observation, _ = env.reset(seed=seed)
+    total, length, over = 0.0, 0, False
+    temporary = target.with_name(f".tmp-{os.getpid()}-{target.name}")
+    with imageio.get_writer(temporary, format="FFMPEG", fps=min(rate, 60), macro_block_size=1) as writer:  # type: ignore[arg-type]
+        every = max(1, round(rate / 60))
+        writer.append_data(_even(_frame(env)))
+        while not over and length < max_steps:
+            action, _ = policy.predict(np.asarray(flatten(env.observation_space, observation), np.float32))
+            observation, reward, terminated, truncated, _ = env.step(_for_space(env.action_space, action))
+            total, length, over = total + float(reward), length + 1, terminated or truncated
+            if length % every == 0:
+                writer.append_data(_even(_frame(env)))
+                progress(length)
+    os.replace(temporary, target)
+    return Video(target, total, length)
+
+
+def _environment(task: str, options: dict[str, Any], width: int, height: int) -> Any:
+    import gymnasium
+
+    module, colon, id = task.rpartition(":")
+    mujoco = gymnasium.registry.get(id) if not colon else None
+    size = {}
+    if mujoco is not None and "mujoco" in str(mujoco.entry_point):
+        _choose_opengl()
+        size = {"width": width, "height": height}
+    try:
+        return gymnasium.make(task, render_mode="rgb_array", **options, **size)
+    except Exception as error:
+        raise UsageError(
+            f"{task} cannot be drawn: gymnasium.make(..., render_mode='rgb_array') said: {error}"
+        ) from error
+
+
+def _frame(env: Any) -> np.ndarray:
+    try:
+        frame = env.render()
+    except Exception as error:
+        raise UsageError(f"The task could not be drawn: {type(error).__name__}: {error}") from error
+    if not isinstance(frame, np.ndarray) or frame.ndim != 3:
+        raise UsageError(f"The task could not be drawn: render() gave {type(frame).__name__}, expected an RGB array.")
+    return frame
+
+
+def _choose_opengl() -> None:
+    """Pick a backend that can make a context here, tried in a process of its own: MuJoCo binds to one for good."""
+    if os.environ.get("MUJOCO_GL"):
+        backends: tuple[str, ...] = (os.environ["MUJOCO_GL"],)
+    elif os.environ.get("DISPLAY") or sys.platform == "darwin":
+        backends = ("glfw", *_BACKENDS)
+    else:
+        backends = _BACKENDS
+    for backend in backends:
+        surroundings = {**os.environ, "MUJOCO_GL": backend}
+        if not subprocess.run([sys.executable, "-c", _TRY_CONTEXT], env=surroundings, capture_output=True).returncode:
+            os.environ["MUJOCO_GL"] = backend
+            return
+    raise UsageError(
+        f"A video needs OpenGL, and none of {', '.join(backends)} works here. On Debian or Ubuntu: "
+        "apt-get install libegl1 libopengl0 (or libosmesa6, and MUJOCO_GL=osmesa)."
+    )
+
+
+def _for_space(space: Any, action: np.ndarray) -> Any:
+    if hasattr(space, "n"):
+        return int(action) + int(space.start)
+    return np.asarray(action, space.dtype).reshape(space.shape)
+
+
+def _even(frame: np.ndarray) -> np.ndarray:
+    """Frames of even size: the codec takes no others."""
+    return frame[: frame.shape[0] // 2 * 2, : frame.shape[1] // 2 * 2]
