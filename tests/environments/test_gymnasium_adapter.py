@@ -185,7 +185,15 @@ def test_slots_that_ended_or_never_began_are_not_stepped() -> None:
     adapter.close()
 
 
-@pytest.mark.parametrize("task", ["weird/Walk-v0", "weird/Structured-v0", "weird/Remembering-v0", "FrozenLake-v1"])
+@pytest.mark.parametrize(
+    "task",
+    [
+        "weird/Walk-v0",
+        "weird/Structured-v0",
+        "weird/Remembering-v0",
+        pytest.param("FrozenLake-v1", marks=pytest.mark.slow),
+    ],
+)
 def test_keeps_the_contract(task: str) -> None:
     check_env(lambda: GymnasiumAdapter(task, 3, 2))
 

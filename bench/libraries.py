@@ -1,0 +1,179 @@
+"""Training steps per second against sb3-contrib ARS and EvoTorch on HalfCheetah-v5: `python bench/libraries.py`.
+
+Makes an environment of its own for the two (bench/requirements-libraries.txt), and then lets the three train in turn,
+several rounds, so that a slow minute of the machine hits all of them. Each uses two cores: Workhorse two threads, the
+others two worker processes. All train a linear policy with 32 mirrored pairs (EvoTorch: a population of 64); steps are
+environment steps of the training population, and the first iteration (start-up, compilation) is not counted.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import time
+import venv
+from pathlib import Path
+
+import numpy as np
+
+HERE = Path(__file__).parent
+
+SB3 = """
+import json, sys, time
+from sb3_contrib import ARS
+from sb3_contrib.common.vec_env import AsyncEval
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.env_util import make_vec_env
+
+class Clock(BaseCallback):
+    marks = []
+    def _on_step(self):
+        return True
+    def _on_rollout_end(self):
+        self.marks.append((time.perf_counter(), self.model.num_timesteps))
+
+def main(seconds):
+    env = make_vec_env("HalfCheetah-v5", n_envs=1)
+    model = ARS("LinearPolicy", env, n_delta=32, n_top=4, delta_std=0.03, learning_rate=0.02, device="cpu")
+    workers = AsyncEval([lambda: make_vec_env("HalfCheetah-v5", n_envs=1)] * 2, model.policy)
+    clock, marks = Clock(), []
+    workers_seed = workers.seed(0)
+    model._setup_learn(64000, None)
+    total, begun = 0, None
+    while begun is None or time.perf_counter() - begun < seconds:
+        before = time.perf_counter()
+        model.learn(total_timesteps=64000, reset_num_timesteps=False, async_eval=workers, callback=clock)
+        if begun is None:
+            begun, first = time.perf_counter(), model.num_timesteps
+    steps, elapsed = model.num_timesteps - first, time.perf_counter() - begun
+    workers.close()
+    print(json.dumps({"steps": steps, "seconds": elapsed}))
+
+if __name__ == "__main__":
+    main(float(sys.argv[1]))
+"""
+
+EVOTORCH = """
+import json, sys, time
+import torch
+from evotorch.algorithms import PGPE
+from evotorch.neuroevolution import GymNE
+
+def main(seconds):
+    torch.set_num_threads(1)
+    problem = GymNE("HalfCheetah-v5", "Linear(obs_length, act_length, bias=False)", num_actors=2,
+                    observation_normalization=True)
+    searcher = PGPE(problem, popsize=64, center_learning_rate=0.01, stdev_learning_rate=0.1, stdev_init=0.03,
+                    optimizer="clipup", optimizer_config={"max_speed": 0.02})
+    searcher.step()
+    begun, first = time.perf_counter(), int(searcher.status["total_interaction_count"])
+    while time.perf_counter() - begun < seconds:
+        searcher.step()
+    steps, elapsed = int(searcher.status["total_interaction_count"]) - first, time.perf_counter() - begun
+    print(json.dumps({"steps": steps, "seconds": elapsed}))
+
+if __name__ == "__main__":
+    main(float(sys.argv[1]))
+"""
+
+WORKHORSE = """
+import json, sys, time
+from workhorse.algorithms import registry as algorithms
+from workhorse.environments import registry as environments
+from workhorse.training.evolve import Evolve
+from workhorse.training.gather import HostGather
+
+def main(seconds):
+    env = environments.make("HalfCheetah-v5", 64, 2)
+    algorithm = algorithms.make("ars", env.spec, {"num_directions": 32, "num_top_directions": 4})
+    loop = Evolve(algorithm, HostGather(algorithm, env, 0), 0)
+    progress, _, _ = loop.iterate(loop.start())
+    begun, first = time.perf_counter(), int(progress.env_steps)
+    while time.perf_counter() - begun < seconds:
+        progress, _, _ = loop.iterate(progress)
+    print(json.dumps({"steps": int(progress.env_steps) - first, "seconds": time.perf_counter() - begun}))
+
+if __name__ == "__main__":
+    main(float(sys.argv[1]))
+"""
+
+
+def prepared(folder: Path) -> Path:
+    """A Python with the two libraries in it, made once."""
+    python = folder / "bin" / "python"
+    stamp = folder / "ready"
+    requirements = HERE / "requirements-libraries.txt"
+    if not stamp.exists() or stamp.read_text() != requirements.read_text():
+        venv.create(folder, with_pip=True, clear=True)
+        subprocess.run([python, "-m", "pip", "install", "-q", "-r", requirements], check=True)
+        stamp.write_text(requirements.read_text())
+    return python
+
+
+def speed(python: Path | str, program: str, script: Path, seconds: float, single_threaded: bool) -> float:
+    """Steps per second of a program that prints its steps and seconds as its last line."""
+    script.write_text(program)
+    surroundings = dict(os.environ)
+    if single_threaded:
+        surroundings |= {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [python, script, str(seconds)], env=surroundings, capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        raise SystemExit(f"{script.name} failed:\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}")
+    found = json.loads(done.stdout.strip().splitlines()[-1])
+    return found["steps"] / found["seconds"]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--seconds", type=float, default=20.0)
+    parser.add_argument("--environment", type=Path, default=Path(".bench-environment"))
+    arguments = parser.parse_args()
+    python = prepared(arguments.environment.resolve())
+    programs = {
+        "workhorse": (sys.executable, WORKHORSE, False),
+        "sb3-contrib": (python, SB3, True),
+        "evotorch": (python, EVOTORCH, True),
+    }
+    speeds: dict[str, list[float]] = {name: [] for name in programs}
+    for round_number in range(arguments.rounds):
+        for name, (interpreter, program, single) in programs.items():
+            script = arguments.environment.resolve() / f"{name}.py"
+            speeds[name].append(speed(interpreter, program, script, arguments.seconds, single))
+            print(f"round {round_number + 1}: {name:<12} {speeds[name][-1]:>9,.0f} steps/s", flush=True)
+    versions = subprocess.run(
+        [python, "-m", "pip", "freeze"], capture_output=True, text=True, check=True
+    ).stdout.splitlines()
+    ours = np.array(speeds["workhorse"])
+    ratios = {name: (ours / np.array(rates)).tolist() for name, rates in speeds.items() if name != "workhorse"}
+    from workhorse.runs.manifest import describe_hardware, installed_versions
+
+    hardware = describe_hardware()
+    (HERE / "results").mkdir(exist_ok=True)
+    (HERE / "results" / "libraries.json").write_text(
+        json.dumps(
+            {
+                "made_by": f"python bench/libraries.py --rounds {arguments.rounds} --seconds {arguments.seconds:g}",
+                "date": time.strftime("%Y-%m-%d"),
+                "machine": {"cpu": hardware.cpu, "cores": hardware.cores},
+                "versions": installed_versions()
+                | dict(
+                    line.split("==")
+                    for line in versions
+                    if line.split("==")[0] in ("sb3_contrib", "stable_baselines3", "evotorch", "torch", "ray")
+                ),
+                "steps_per_second": speeds,
+                "ratios": ratios,
+            },
+            indent=1,
+        )
+    )
+    for name, values in ratios.items():
+        print(f"workhorse / {name}: {np.median(values):.1f}x [{min(values):.1f}, {max(values):.1f}]")
+
+
+if __name__ == "__main__":
+    main()

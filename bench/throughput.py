@@ -1,0 +1,126 @@
+"""How close training comes to the simulator: `python bench/throughput.py`.
+
+Both sides run alternately in this process, from equal states, with the same number of slots and threads: training is
+whole chunks of the evolve loop (act, step, reward, termination, observation moments, resets, update), raw is
+`mujoco.batch.Batch.step` of the unchanged model with the actions the policy took in the training chunk just before,
+so that both simulate the same motion. The ratio is the median over the repetitions.
+"""
+
+import argparse
+import json
+import time
+from pathlib import Path
+
+import numpy as np
+from mujoco.batch import Batch
+from workhorse.algorithms import registry as algorithms
+from workhorse.core.addresses import host_keys
+from workhorse.environments import registry as environments
+from workhorse.runs.manifest import describe_hardware, installed_versions
+from workhorse.training.evolve import Evolve
+from workhorse.training.gather import HostGather
+
+TASKS = ("HalfCheetah-v5", "Hopper-v5", "Walker2d-v5", "Ant-v5", "Humanoid-v5")
+POLICIES = {"linear": {"policy": "linear"}, "mlp-64-64": {"policy": "mlp", "hidden": (64, 64)}}
+
+
+class Recorder:
+    """A host environment that also keeps the actions and the slots they went to, outside the measured time."""
+
+    def __init__(self, env):
+        self._env = env
+        self.calls = []
+
+    def __getattr__(self, name):
+        return getattr(self._env, name)
+
+    def step(self, actions, slots=None, reset_keys=None):
+        self.calls.append((np.array(actions), slots))
+        return self._env.step(actions, slots, reset_keys)
+
+
+def measure(task: str, policy: str, slots: int, threads: int, repetitions: int) -> dict:
+    env = environments.make(task, slots, threads)
+    algorithm = algorithms.make("openai-es", env.spec, {"num_pairs": slots // 2, **POLICIES[policy]})
+    loop = Evolve(algorithm, HostGather(algorithm, env, 0), 0)
+    recorder = Recorder(env)
+    recording = Evolve(algorithm, HostGather(algorithm, recorder, 0), 0)
+    raw = Batch(env.model, slots, threads)
+    progress, _, _ = loop.iterate(loop.start())
+    rows = []
+    for _ in range(repetitions):
+        recorder.calls.clear()
+        recording.iterate(progress)
+        begun = time.perf_counter()
+        after, metrics, _ = loop.iterate(progress)
+        training_s = time.perf_counter() - begun
+
+        env.reset(host_keys(0, "reset", int(progress.iteration), np.arange(slots)))
+        raw.state[:] = env.snapshot()["state"]
+        ctrl, frame_skip = raw.bind("ctrl"), env.options.frame_skip
+        calls = [(action, None if ids is None else np.array(ids, np.int32)) for action, ids in recorder.calls]
+        steps = 0
+        begun = time.perf_counter()
+        for action, ids in calls:
+            if ids is None:
+                ctrl[:] = action
+                raw.step(nstep=frame_skip)
+            else:
+                ctrl[ids] = action
+                raw.step(ids, nstep=frame_skip)
+            steps += len(action)
+        raw_s = time.perf_counter() - begun
+        rows.append({"steps": steps, "training_per_s": metrics["steps"] / training_s, "raw_per_s": steps / raw_s})
+        progress = after
+    env.close()
+    ratios = [row["training_per_s"] / row["raw_per_s"] for row in rows]
+    return {
+        "task": task,
+        "policy": policy,
+        "slots": slots,
+        "threads": threads,
+        "training_per_s": float(np.median([row["training_per_s"] for row in rows])),
+        "raw_per_s": float(np.median([row["raw_per_s"] for row in rows])),
+        "ratio": float(np.median(ratios)),
+        "ratio_range": [float(min(ratios)), float(max(ratios))],
+        "repetitions": repetitions,
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--tasks", nargs="+", default=list(TASKS))
+    parser.add_argument("--slots", type=int, default=64)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--repetitions", type=int, default=7)
+    arguments = parser.parse_args()
+    rows = []
+    for policy in POLICIES:
+        for task in arguments.tasks:
+            rows.append(measure(task, policy, arguments.slots, arguments.threads, arguments.repetitions))
+            row = rows[-1]
+            low, high = row["ratio_range"]
+            print(
+                f"{task:<15} {policy:<10} training {row['training_per_s']:>8,.0f}/s  raw {row['raw_per_s']:>8,.0f}/s  "
+                f"ratio {row['ratio']:.2f} [{low:.2f}, {high:.2f}]",
+                flush=True,
+            )
+    target = Path(__file__).parent / "results" / "throughput.json"
+    target.parent.mkdir(exist_ok=True)
+    hardware = describe_hardware()
+    target.write_text(
+        json.dumps(
+            {
+                "made_by": f"python bench/throughput.py --slots {arguments.slots} --threads {arguments.threads}",
+                "date": time.strftime("%Y-%m-%d"),
+                "machine": {"cpu": hardware.cpu, "cores": hardware.cores},
+                "versions": installed_versions(),
+                "rows": rows,
+            },
+            indent=1,
+        )
+    )
+
+
+if __name__ == "__main__":
+    main()

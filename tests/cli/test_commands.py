@@ -1,0 +1,115 @@
+"""The command line: what it prints, its exit codes, and that its light commands import nothing heavy."""
+
+import subprocess
+import sys
+
+import pytest
+from workhorse.cli.main import COMMANDS, main
+
+TINY = "--num-directions 2 --num-top-directions 1 --env-steps 60 --final-episodes 2 --task-option max_episode_steps=10"
+
+
+def trained(tmp_path, *words):
+    return main(["train", "CartPole-v1", "--algorithm", "ars", *TINY.split(), "--runs", str(tmp_path), *words])
+
+
+def test_a_run_from_training_to_evaluation(tmp_path, capsys):
+    assert trained(tmp_path, "--id", "r", "--seed", "3") == 0
+    said = capsys.readouterr().out
+    for expected in ("CartPole-v1 by ars, seed 3, 60 steps", "steps/s", "return ", "core-hours", "simulated", "wall"):
+        assert expected in said
+    assert main(["runs", "--runs", str(tmp_path)]) == 0
+    assert "r " in (listed := capsys.readouterr().out) and "finished" in listed
+    assert main(["evaluate", str(tmp_path / "r"), "--episodes", "3"]) == 0
+    assert "over 3 episodes" in capsys.readouterr().out
+    assert main(["resume", str(tmp_path / "r"), "--env-steps", "100", "--quiet"]) == 0
+    assert capsys.readouterr().out.count("\n") == 1
+
+
+def test_a_task_without_a_recipe_says_that_defaults_are_used(tmp_path, capsys):
+    trained(tmp_path)
+    assert "No recipe is known" in capsys.readouterr().out
+
+
+def test_the_best_recipe_is_taken_and_named(tmp_path, capsys):
+    words = "train Swimmer-v5 --env-steps 1 --final-episodes 1 --task-option max_episode_steps=2 --evaluate-every 0"
+    assert main([*words.split(), "--runs", str(tmp_path)]) == 0
+    assert "Recipe Swimmer-v5/" in capsys.readouterr().out
+
+
+BAD = [
+    ("train Hoper-v5", "Unknown task 'Hoper-v5'. Did you mean Hopper-v5"),
+    ("train halfcheetah-v5", "Did you mean HalfCheetah-v5"),
+    ("train Hopper-v5 --algorithm arz", "Unknown algorithm 'arz'. Did you mean ars"),
+    ("train Hopper-v5 --env-steps 0", "--env-steps must be at least 1"),
+    ("train Hopper-v5 --env-steps -5", "--env-steps must be at least 1"),
+    ("train Hopper-v5 --noise-std -0.1", "noise_std must be a finite number above 0"),
+    ("train Hopper-v5 --hidden 64", "--hidden is for --policy mlp"),
+    ("train Hopper-v5 --task-option frame_skip", "must be written name=value"),
+    ("train Hopper-v5 --task-option frame_skp=3", "frame_skip"),
+    ("train Hopper-v5 --task-option frame_skip=0", "frame_skip"),
+    ("train CartPole-v1 --action-noise 0.1", "has 2 discrete ones"),
+    ("train CartPole-v1 --seed -1", "The seed must be in"),
+    ("resume missing", "missing"),
+    ("evaluate missing", "missing"),
+    ("video missing", "missing"),
+    ("algorithms arz", "Did you mean ars"),
+    ("trian Hopper-v5", "Unknown command 'trian'. Did you mean train"),
+]
+
+
+@pytest.mark.parametrize(("line", "message"), BAD, ids=[line for line, _ in BAD])
+def test_bad_input_gets_a_sentence_and_exit_code_2(tmp_path, monkeypatch, capsys, line, message):
+    monkeypatch.chdir(tmp_path)
+    assert main(line.split()) == 2
+    said = capsys.readouterr().err
+    assert message in said and "Traceback" not in said and said.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("line", ["train Hopper-v5 --env-steps 7.5", "train", "train Hopper-v5 --no-such-option 3"])
+def test_options_that_cannot_be_parsed_exit_with_2(line, capsys):
+    with pytest.raises(SystemExit) as exit:
+        main(line.split())
+    assert exit.value.code == 2
+    assert "Traceback" not in capsys.readouterr().err
+
+
+def test_a_run_id_that_is_taken_is_refused(tmp_path, capsys):
+    trained(tmp_path, "--id", "r")
+    assert trained(tmp_path, "--id", "r") == 2
+    assert "exists" in capsys.readouterr().err
+
+
+def test_an_internal_error_says_where_the_run_is(tmp_path, monkeypatch, capsys):
+    from workhorse.training.evolve import Evolve
+
+    def broken(self, progress):
+        raise ZeroDivisionError("planted")
+
+    monkeypatch.setattr(Evolve, "iterate", broken)
+    assert trained(tmp_path, "--id", "r") == 1
+    said = capsys.readouterr().err
+    assert "ZeroDivisionError: planted" in said and str(tmp_path / "r") in said
+
+
+LIGHT = ["--help", "--version", "tasks", "algorithms", "algorithms ars", "runs", *(f"{name} --help" for name in COMMANDS),
+         "train Hopper-v5 --algorithm ars --help"]
+
+
+@pytest.mark.parametrize("line", LIGHT)
+def test_light_commands_import_neither_jax_nor_a_simulator(line):
+    program = (
+        "import sys\nfrom workhorse.cli.main import main\n"
+        f"try: main({line.split()!r})\nexcept SystemExit as exit: assert not exit.code\n"
+        "heavy = {'jax', 'mujoco', 'gymnasium', 'polars', 'equinox', 'torch'} & set(sys.modules)\nassert not heavy, heavy"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout
+
+
+def test_help_of_train_shows_the_recipe_as_the_default():
+    program = "from workhorse.cli.main import main; main(['train', 'Hopper-v5', '--help'])"
+    said = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False).stdout
+    assert "--num-directions" in said and "(default: 8)" in said

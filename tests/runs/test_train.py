@@ -1,0 +1,249 @@
+"""Training runs: interrupted equals uninterrupted, and bad input loses nothing."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from workhorse import Policy
+from workhorse.core.errors import UsageError
+from workhorse.runs import checkpoint, train
+from workhorse.runs.folder import RunFolder
+from workhorse.runs.metrics import read_metrics
+
+SHORT = {"CartPole-v1": {"max_episode_steps": 20}, "Hopper-v5": {"max_episode_steps": 20}}
+ALGORITHMS = {
+    "openai-es": {"num_pairs": 4, "adaptive_episode_cap": 2.0},
+    "ars": {"num_directions": 4, "num_top_directions": 2},
+    "hill-climb": {"num_candidates": 3},
+    "finite-differences": {"coordinates": 3},
+}
+QUICK = train.Schedule(evaluate_every=100, evaluation_episodes=3, final_episodes=4, checkpoint_every_s=0)
+
+
+def begin(root, id, task, algorithm, env_steps, **more):
+    return train.start(
+        task=task,
+        task_options=SHORT.get(task, {}),
+        algorithm=algorithm,
+        settings=ALGORITHMS[algorithm],
+        env_steps=env_steps,
+        seed=3,
+        threads=1,
+        schedule=QUICK,
+        root=root,
+        id=id,
+        **more,
+    )
+
+
+def digests(folder):
+    metrics = read_metrics(folder)
+    iterations = metrics["iteration"].to_list()
+    assert iterations == list(range(1, len(iterations) + 1)), "an iteration is missing or repeated"
+    return metrics["digest"].to_list()
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+@pytest.mark.parametrize("task", ["CartPole-v1", "Hopper-v5", "FrozenLake-v1"])
+def test_a_run_in_two_sittings_has_the_bits_of_one(tmp_path, task, algorithm):
+    if task != "CartPole-v1" and algorithm not in ("openai-es",):
+        pytest.skip("every algorithm on one kind of environment, every kind with one algorithm; test-all has the rest")
+    straight, summary = begin(tmp_path, "straight", task, algorithm, 600)
+    begin(tmp_path, "halves", task, algorithm, 200)
+    halves, resumed = train.resume(tmp_path / "halves", env_steps=600)
+    assert digests(straight) == digests(halves) and len(set(digests(straight))) > 3
+    assert summary.episode_returns == resumed.episode_returns
+    assert summary.env_steps == resumed.env_steps and summary.evaluation_steps == resumed.evaluation_steps
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("algorithm", [name for name in ALGORITHMS if name != "openai-es"])
+@pytest.mark.parametrize("task", ["Hopper-v5", "FrozenLake-v1"])
+def test_every_algorithm_resumes_on_every_kind_of_environment(tmp_path, task, algorithm):
+    straight, _ = begin(tmp_path, "straight", task, algorithm, 600)
+    begin(tmp_path, "halves", task, algorithm, 200)
+    halves, _ = train.resume(tmp_path / "halves", env_steps=600)
+    assert digests(straight) == digests(halves)
+
+
+CHILD = """
+import sys
+from workhorse.cli.main import main
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+def workhorse(*words, **options):
+    return subprocess.Popen([sys.executable, "-c", CHILD, *map(str, words)], **options)
+
+
+TRAIN = (
+    "train Hopper-v5 --algorithm ars --num-directions 4 --num-top-directions 2 --task-option max_episode_steps=40 "
+    "--seed 5 --env-steps 6000 --threads 1 --checkpoint-every-s 0 --final-episodes 2 --evaluate-every 0 --quiet"
+).split()
+
+
+def kill_and_resume(tmp_path, kills, seed):
+    """Digests of a run that was killed again and again, each time in a new process, beside those of one left alone."""
+    chance = random.Random(seed)
+    assert workhorse(*TRAIN, "--runs", tmp_path, "--id", "straight", stdout=subprocess.DEVNULL).wait(120) == 0
+    expected = digests(tmp_path / "straight")
+    folder, killed = tmp_path / "killed", 0
+    words = [*TRAIN, "--runs", tmp_path, "--id", "killed"]
+    while True:
+        process = workhorse(*words, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+        if killed < kills:
+            began = _iterations(folder)
+            deadline = time.monotonic() + 60
+            while _iterations(folder) == began and process.poll() is None and time.monotonic() < deadline:
+                time.sleep(0.005)
+            time.sleep(chance.uniform(0, 0.15))
+            if process.poll() is None:
+                process.send_signal(signal.SIGKILL)
+                killed += 1
+        code = process.wait(120)
+        assert code in (0, -signal.SIGKILL), process.stderr.read()
+        if code == 0:
+            return expected, digests(folder), killed
+        words = ["resume", folder, "--threads", chance.choice([1, 2]), "--quiet"]
+
+
+def _iterations(folder):
+    return checkpoint.saved_iterations(folder) if (folder / "manifest.json").exists() else []
+
+
+def test_a_run_killed_at_random_moments_goes_on_with_the_same_bits(tmp_path):
+    expected, found, killed = kill_and_resume(tmp_path, kills=3, seed=0)
+    assert killed == 3 and found == expected and len(expected) > 20
+
+
+@pytest.mark.slow
+def test_twenty_kills(tmp_path):
+    expected, found, killed = kill_and_resume(tmp_path, kills=20, seed=1)
+    assert killed == 20 and found == expected
+
+
+def test_ctrl_c_saves_and_says_how_to_resume(tmp_path):
+    words = [word for word in TRAIN if word != "--quiet"]
+    words[words.index("6000")] = "1e9"
+    process = workhorse(*words, "--runs", tmp_path, "--id", "r", stdout=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 60
+    while len(_iterations(tmp_path / "r")) < 2 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    said, _ = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert f"workhorse resume {tmp_path / 'r'}" in said
+    folder = RunFolder.open(tmp_path / "r")
+    assert folder.status().state == "stopped"
+    rows = read_metrics(folder)
+    assert rows["iteration"][-1] == max(checkpoint.saved_iterations(folder)) == folder.status().iteration
+
+
+class TestTheFolder:
+    @pytest.fixture(scope="class")
+    def run(self, tmp_path_factory):
+        return begin(tmp_path_factory.mktemp("runs"), "r", "Hopper-v5", "openai-es", 600)
+
+    def test_the_policy_artefact_acts_as_the_policy_in_training(self, run):
+        import jax
+
+        folder, _ = run
+        setup = train._Setup.of(folder.manifest(), 1)
+        _, progress, _, _ = checkpoint.load_newest(folder, setup.loop.start())
+        actor = setup.loop.actor(progress)
+        network = setup.algorithm.begin(actor, -1)
+        observations = np.random.default_rng(0).normal(size=(200, 11)) * 3
+        expected = jax.vmap(
+            lambda obs: setup.algorithm.act(actor, network, obs, jax.random.key(0), explore=False)[0]
+        )(observations)
+        found, _ = Policy.load(folder.path).predict(observations)
+        np.testing.assert_allclose(found, expected, atol=1e-5)
+        assert np.std(found) > 0
+
+    def test_predicting_needs_no_jax(self, run):
+        program = (
+            "import sys, numpy as np\nfrom workhorse import Policy\n"
+            f"Policy.load({str(run[0].policy)!r}).predict(np.zeros(11))\n"
+            "assert not {'jax', 'mujoco', 'gymnasium'} & set(sys.modules)"
+        )
+        subprocess.run([sys.executable, "-c", program], check=True)
+
+    def test_everything_a_user_expects_is_there(self, run):
+        folder, summary = run
+        manifest = json.loads((folder.path / "manifest.json").read_text())
+        assert manifest["configuration"]["num_pairs"] == 4 and manifest["seed"] == 3
+        assert manifest["versions"]["mujoco"] and manifest["hardware"]["cpu"]
+        columns = set(read_metrics(folder).columns)
+        assert {"env_steps", "population_return", "digest", "wall_s", "steps_per_second", "failed_episodes"} <= columns
+        assert {"evaluation_return", "evaluation_steps"} <= columns
+        assert list(Path(folder.tensorboard).glob("events*"))
+        assert summary.simulated_s == pytest.approx(summary.env_steps * 0.008)
+        assert summary.evaluation_steps > 0 and summary.core_hours > 0
+        assert folder.status().state == "finished"
+
+    def test_no_file_of_a_run_is_a_pickle(self, run):
+        endings = {file.suffix for file in run[0].path.rglob("*") if file.is_file()}
+        assert endings <= {".json", ".safetensors", ".parquet", ".log", ".mp4", "", ".local", ".workhorse"} | {
+            file.suffix for file in Path(run[0].tensorboard).iterdir()
+        }
+
+    def test_evaluating_again_gives_the_same_returns_and_another_seed_others(self, run):
+        folder, summary = run
+        _, again, _ = train.evaluate_run(folder.path, episodes=4)
+        assert tuple(again.returns) == summary.episode_returns
+        _, other, _ = train.evaluate_run(folder.path, episodes=4, seed=99)
+        assert tuple(other.returns) != summary.episode_returns
+
+    def test_a_damaged_checkpoint_falls_back_and_says_so(self, tmp_path):
+        begin(tmp_path, "r", "CartPole-v1", "ars", 600)
+        folder = RunFolder.open(tmp_path / "r")
+        expected, newest = digests(folder), max(checkpoint.saved_iterations(folder))
+        state = Path(folder.checkpoints) / str(newest) / "state.safetensors"
+        state.write_bytes(state.read_bytes()[:-7])
+        said = []
+
+        class Listener(train.Observer):
+            def noted(self, sentence):
+                said.append(sentence)
+
+        train.resume(folder.path, observer=Listener())
+        assert f"checkpoint of iteration {newest}" in said[0] and "damaged" in said[0]
+        assert digests(folder) == expected
+
+
+BAD = [
+    ({"task": "Hoper-v5"}, "Unknown task 'Hoper-v5'. Did you mean Hopper-v5"),
+    ({"algorithm": "es"}, "Unknown algorithm 'es'"),
+    ({"settings": {"num_pear": 3}}, "Unknown option of openai-es 'num_pear'. Did you mean num_pairs"),
+    ({"seed": -1}, r"seed must be in \[0, 2\*\*32\): got -1"),
+    ({"env_steps": 0}, "budget must be at least 1"),
+    ({"slots": 0}, "slots must be at least 1: got 0"),
+    ({"threads": -1}, "threads must be at least 1"),
+    ({"task_options": {"max_episode_step": 5}}, "max_episode_step"),
+    ({"schedule": train.Schedule(evaluate_every=-1)}, "evaluate_every must be at least 0"),
+    ({"schedule": train.Schedule(final_episodes=0)}, "at least 1 episode"),
+    ({"schedule": train.Schedule(checkpoint_every_s=float("nan"))}, "checkpoint_every_s must be at least 0"),
+]
+
+
+@pytest.mark.parametrize(("change", "message"), BAD, ids=[str(change) for change, _ in BAD])
+def test_bad_input_is_refused_before_anything_is_written(tmp_path, change, message):
+    given = {"task": "Hopper-v5", "algorithm": "openai-es", "settings": {}, "env_steps": 10, "root": tmp_path / "runs"}
+    with pytest.raises(UsageError, match=message):
+        train.start(**given | change)
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_a_read_only_folder_is_named(tmp_path):
+    tmp_path.chmod(0o500)
+    with pytest.raises(UsageError, match="permission denied"):
+        begin(tmp_path, "r", "CartPole-v1", "ars", 10)

@@ -1,0 +1,185 @@
+"""Chunks of episodes: what comes back is what a plain loop over one environment gives, and slots do not interfere."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from workhorse.algorithms import registry as algorithms
+from workhorse.core.addresses import host_keys
+from workhorse.core.randomness import draw, root_key
+from workhorse.environments import registry as environments
+from workhorse.training.evolve import Evolve, chunk_size, evaluate
+from workhorse.training.gather import HostGather, JaxGather, Work, gather_for
+
+HOPPER = {"max_episode_steps": 60}
+
+
+class Watched:
+    """A host environment that counts the steps of every slot, and may spoil or scale what it passes on."""
+
+    def __init__(self, env, spoil=None, factor=1.0):
+        self._env, self._spoil, self._factor = env, spoil, factor
+        self.stepped = np.zeros(env.num_slots, int)
+
+    def __getattr__(self, name):
+        return getattr(self._env, name)
+
+    def step(self, actions, slots=None, reset_keys=None):
+        rows = np.arange(self._env.num_slots) if slots is None else slots
+        self.stepped[rows] += 1
+        if self._spoil is not None and self._spoil in rows and self.stepped[self._spoil] == 5:
+            actions = np.array(actions)
+            actions[np.flatnonzero(rows == self._spoil)] = np.nan
+        step = self._env.step(actions, slots, reset_keys)
+        return step._replace(reward=step.reward * self._factor)
+
+
+def hopper(num_slots, threads=1):
+    return environments.make("Hopper-v5", num_slots, threads, **HOPPER)
+
+
+def es(spec, **settings):
+    return algorithms.make("openai-es", spec, {"num_pairs": 4, "noise_std": 0.3} | settings)
+
+
+def work(episodes, limit=None, explore=True, members=None):
+    episodes = np.asarray(episodes, np.int32)
+    return Work("reset", 0, episodes if members is None else np.asarray(members, np.int32), episodes, limit, explore)
+
+
+@pytest.fixture(scope="module")
+def chunk():
+    env = Watched(hopper(8))
+    algorithm = es(env.spec)
+    gather = HostGather(algorithm, env, 0)
+    actor = algorithm.actor(algorithm.init(jax.random.key(0)))
+    found = gather(actor, work(range(8)))
+    return env, algorithm, gather, actor, found
+
+
+def test_returns_are_those_of_a_plain_loop(chunk):
+    _, algorithm, _, actor, found = chunk
+    env = hopper(1)
+    for member in (0, 5):
+        network = algorithm.begin(actor, jnp.asarray(member))
+        obs, total, length, ended = env.reset(host_keys(0, "reset", 0, np.array([member]))), 0.0, 0, False
+        while not ended:
+            action, _, _ = algorithm.act(actor, network, jnp.asarray(obs[0]), jax.random.key(0), explore=True)
+            step = env.step(np.asarray(action)[None])
+            obs, total, length = step.next_obs, total + step.reward[0], length + 1
+            ended = step.terminated[0] or step.truncated[0]
+        assert length == found.length[member]
+        np.testing.assert_allclose(total, found.fitness[member], rtol=1e-3)
+
+
+def test_a_finished_slot_is_not_stepped(chunk):
+    env, _, _, _, found = chunk
+    assert len(set(found.length)) > 1, "this test needs episodes of different lengths"
+    np.testing.assert_array_equal(env.stepped, found.length)
+
+
+def test_the_same_chunk_has_the_same_bits_again_and_on_more_threads(chunk):
+    _, algorithm, gather, actor, found = chunk
+    again = gather(actor, work(range(8)))
+    threaded = HostGather(algorithm, hopper(8, threads=2), 0)(actor, work(range(8)))
+    for other in (again, threaded):
+        jax.tree.map(np.testing.assert_array_equal, other[:3], found[:3])
+
+
+def test_slots_may_be_permuted(chunk):
+    _, _, gather, actor, found = chunk
+    order = np.array([3, 1, 7, 0, 2, 6, 5, 4])
+    permuted = gather(actor, work(order))
+    np.testing.assert_array_equal(permuted.fitness, found.fitness[order])
+
+
+def test_idle_slots_do_nothing(chunk):
+    _, _, gather, actor, found = chunk
+    some = gather(actor, work([0, -1, 2, -1, -1, 5, -1, -1], members=[0, -1, 2, -1, -1, 5, -1, -1]))
+    np.testing.assert_array_equal(some.length[[1, 3, 4, 6, 7]], 0)
+    np.testing.assert_array_equal(some.fitness[[0, 2, 5]], found.fitness[[0, 2, 5]])
+    assert some.observations.count == some.length.sum()
+
+
+def test_the_limit_cuts_episodes(chunk):
+    _, _, gather, actor, found = chunk
+    cut = gather(actor, work(range(8), limit=9))
+    np.testing.assert_array_equal(cut.length, np.minimum(found.length, 9))
+
+
+def test_a_broken_simulation_ends_its_episode_is_named_and_hurts_no_other(chunk):
+    _, algorithm, _, actor, found = chunk
+    spoilt = HostGather(algorithm, Watched(hopper(8), spoil=3), 0)(actor, work(range(8)))
+    assert spoilt.length[3] == 5 and np.isfinite(spoilt.fitness).all()
+    (sentence,) = spoilt.failures
+    assert sentence.startswith("member 3, episode 3 of iteration 0, step 5: an action was NaN")
+    others = np.arange(8) != 3
+    np.testing.assert_array_equal(spoilt.fitness[others], found.fitness[others])
+    np.testing.assert_array_equal(spoilt.length[others], found.length[others])
+
+
+def test_observation_moments_are_those_of_everything_acted_on():
+    env = environments.make("CartPole-v1", max_episode_steps=20)
+    algorithm = es(env.spec)
+    actor = algorithm.actor(algorithm.init(jax.random.key(0)))
+    found = JaxGather(algorithm, env, 8, 0)(actor, work(range(8)))
+    seen, lengths, totals = [], [], []
+    for member in range(8):
+        network = algorithm.begin(actor, jnp.asarray(member))
+        state, obs = env.reset(jax.random.fold_in(draw(root_key(0), "reset", 0), member))
+        ended, total, length = False, 0.0, 0
+        while not ended:
+            seen.append(np.asarray(obs))
+            action, _, _ = algorithm.act(actor, network, obs, jax.random.key(0), explore=True)
+            state, step = env.step(state, action, jax.random.key(0))
+            obs, total, length = step.next_obs, total + float(step.reward), length + 1
+            ended = bool(step.terminated | step.truncated)
+        lengths.append(length)
+        totals.append(total)
+    assert found.length.tolist() == lengths and found.fitness.tolist() == totals
+    np.testing.assert_allclose(found.observations.mean, np.mean(seen, 0), atol=1e-6)
+    np.testing.assert_allclose(found.observations.deviation, np.var(seen, 0) * len(seen), rtol=1e-4)
+
+
+def test_a_population_larger_than_a_chunk_is_evaluated_whole():
+    env = environments.make("CartPole-v1", max_episode_steps=20)
+    algorithm = es(env.spec, num_pairs=5, episodes_per_member=2)
+    loop = Evolve(algorithm, gather_for(algorithm, env, 8, 0), 0)
+    works = list(loop.work(loop.start()))
+    assert [w.episodes.tolist() for w in works] == [[*range(8)], [*range(8, 16)], [16, 17, 18, 19, -1, -1, -1, -1]]
+    assert works[1].members.tolist() == [4, 4, 5, 5, 6, 6, 7, 7]
+    after, metrics, _ = loop.iterate(loop.start())
+    assert metrics["steps"] == after.env_steps == after.learner.observations.count
+
+
+def test_a_factor_on_the_reward_changes_no_bit_of_training():
+    parameters = []
+    for factor in (1.0, 3.7):
+        env = Watched(hopper(8), factor=factor)
+        algorithm = es(env.spec)
+        loop = Evolve(algorithm, HostGather(algorithm, env, 0), 0)
+        progress = loop.start()
+        for _ in range(3):
+            progress, _, _ = loop.iterate(progress)
+        parameters.append(progress.learner.params)
+    np.testing.assert_array_equal(*parameters)
+    assert np.abs(parameters[0]).max() > 0
+
+
+def test_evaluation_is_noiseless_and_leaves_training_alone():
+    env = hopper(8)
+    algorithm = es(env.spec, action_noise=0.5, alive_bonus=1.0)
+    gather = HostGather(algorithm, env, 0)
+    loop = Evolve(algorithm, gather, 0)
+    straight, interrupted = loop.start(), loop.start()
+    for _ in range(2):
+        straight, _, _ = loop.iterate(straight)
+        interrupted, _, _ = loop.iterate(interrupted)
+        first, second = (evaluate(gather, loop.actor(interrupted), 0, 11) for _ in range(2))
+        np.testing.assert_array_equal(first.returns, second.returns)
+    assert len(first.returns) == 11 and len(set(first.returns)) > 1
+    np.testing.assert_array_equal(straight.learner.params, interrupted.learner.params)
+
+
+def test_chunks_are_few_and_equal():
+    assert [chunk_size(count) for count in (1, 16, 64, 65, 120, 4096)] == [1, 16, 64, 33, 60, 64]
