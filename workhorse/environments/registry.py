@@ -7,10 +7,11 @@ and goes through the adapter, so a user's registered environment trains with no 
 from __future__ import annotations
 
 import importlib
+import inspect
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from workhorse.core.errors import unknown
+from workhorse.core.errors import UsageError, unknown
 
 if TYPE_CHECKING:
     from workhorse.environments.protocol import HostEnv, JaxEnv
@@ -85,5 +86,11 @@ def make(id: str, num_slots: int = 1, num_threads: int = 0, **options: Any) -> H
     module, cls = task.target.split(":")
     factory = getattr(importlib.import_module(module), cls)
     if task.kind == "classic":
+        known = [name for name in inspect.signature(factory).parameters if name != "self"]
+        for name in options:
+            if name not in known:
+                raise UsageError(
+                    f"{id} has no option {name!r}; its options are {', '.join(known)}. Leave it out, or correct the name."
+                )
         return factory(**options)
     return factory(num_slots, num_threads, **options)
