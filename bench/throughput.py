@@ -14,22 +14,27 @@ from pathlib import Path
 import numpy as np
 from mujoco.batch import Batch
 from workhorse.algorithms import registry as algorithms
-from workhorse.core.addresses import host_keys
 from workhorse.environments import registry as environments
 from workhorse.runs.manifest import describe_hardware, installed_versions
 from workhorse.training.evolve import Evolve
-from workhorse.training.gather import HostGather
+from workhorse.training.gather import HostGather, Lanes, num_lanes
 
 TASKS = ("HalfCheetah-v5", "Hopper-v5", "Walker2d-v5", "Ant-v5", "Humanoid-v5")
 POLICIES = {"linear": {"policy": "linear"}, "mlp-64-64": {"policy": "mlp", "hidden": (64, 64)}}
 
 
 class Recorder:
-    """A host environment that also keeps the actions and the slots they went to, outside the measured time."""
+    """A host environment that also keeps the actions, the slots they went to and where they started, untimed."""
 
     def __init__(self, env):
         self._env = env
         self.calls = []
+        self.start = np.empty(0)
+
+    def reset(self, keys, slots=None):
+        obs = self._env.reset(keys, slots)
+        self.start = self._env.snapshot()["state"]
+        return obs
 
     def __getattr__(self, name):
         return getattr(self._env, name)
@@ -40,26 +45,34 @@ class Recorder:
 
 
 def measure(task: str, policy: str, slots: int, threads: int, repetitions: int) -> dict:
-    env = environments.make(task, slots, threads)
-    algorithm = algorithms.make("openai-es", env.spec, {"num_pairs": slots // 2, **POLICIES[policy]})
-    loop = Evolve(algorithm, HostGather(algorithm, env, 0), 0)
-    recorder = Recorder(env)
-    recording = Evolve(algorithm, HostGather(algorithm, recorder, 0), 0)
-    raw = Batch(env.model, slots, threads)
+    """Alternate training iterations with raw replays of the same motion.
+
+    Raw stepping has all of the population in one batch of `slots` on `threads` threads, each call stepping the slots
+    that were alive then; training has its two lanes of half as many slots on the same threads together.
+    """
+    half, lanes_count = slots // 2, num_lanes(threads, 2)
+    envs = [environments.make(task, half, threads // lanes_count) for _ in range(lanes_count)]
+    algorithm = algorithms.make("openai-es", envs[0].spec, {"num_pairs": half, **POLICIES[policy]})
+    lanes = Lanes([HostGather(algorithm, env, 0) for env in envs])
+    loop = Evolve(algorithm, lanes, 0)
+    recorder = Recorder(environments.make(task, slots, threads))
+    recording = Evolve(algorithm, Lanes([HostGather(algorithm, recorder, 0)]), 0)
+    raw = Batch(envs[0].model, slots, threads)
+    ctrl, frame_skip = raw.bind("ctrl"), envs[0].options.frame_skip
     progress, _, _ = loop.iterate(loop.start())
+    recording.iterate(progress)
     rows = []
     for _ in range(repetitions):
         recorder.calls.clear()
         recording.iterate(progress)
+        calls = [(action, None if ids is None else np.array(ids, np.int32)) for action, ids in recorder.calls]
+        steps = sum(len(action) for action, _ in calls)
+
         begun = time.perf_counter()
         after, metrics, _ = loop.iterate(progress)
         training_s = time.perf_counter() - begun
 
-        env.reset(host_keys(0, "reset", int(progress.iteration), np.arange(slots)))
-        raw.state[:] = env.snapshot()["state"]
-        ctrl, frame_skip = raw.bind("ctrl"), env.options.frame_skip
-        calls = [(action, None if ids is None else np.array(ids, np.int32)) for action, ids in recorder.calls]
-        steps = 0
+        raw.state[:] = recorder.start
         begun = time.perf_counter()
         for action, ids in calls:
             if ids is None:
@@ -68,11 +81,11 @@ def measure(task: str, policy: str, slots: int, threads: int, repetitions: int) 
             else:
                 ctrl[ids] = action
                 raw.step(ids, nstep=frame_skip)
-            steps += len(action)
         raw_s = time.perf_counter() - begun
-        rows.append({"steps": steps, "training_per_s": metrics["steps"] / training_s, "raw_per_s": steps / raw_s})
+        rows.append({"training_per_s": metrics["steps"] / training_s, "raw_per_s": steps / raw_s})
         progress = after
-    env.close()
+    lanes.close()
+    recorder.close()
     ratios = [row["training_per_s"] / row["raw_per_s"] for row in rows]
     return {
         "task": task,

@@ -9,7 +9,7 @@ from workhorse.core.addresses import host_keys
 from workhorse.core.randomness import draw, root_key
 from workhorse.environments import registry as environments
 from workhorse.training.evolve import Evolve, chunk_size, evaluate
-from workhorse.training.gather import HostGather, JaxGather, Work, gather_for
+from workhorse.training.gather import HostGather, JaxGather, Lanes, Work
 
 HOPPER = {"max_episode_steps": 60}
 
@@ -144,7 +144,7 @@ def test_observation_moments_are_those_of_everything_acted_on():
 def test_a_population_larger_than_a_chunk_is_evaluated_whole():
     env = environments.make("CartPole-v1", max_episode_steps=20)
     algorithm = es(env.spec, num_pairs=5, episodes_per_member=2)
-    loop = Evolve(algorithm, gather_for(algorithm, env, 8, 0), 0)
+    loop = Evolve(algorithm, Lanes([JaxGather(algorithm, env, 8, 0)]), 0)
     works = list(loop.work(loop.start()))
     assert [w.episodes.tolist() for w in works] == [[*range(8)], [*range(8, 16)], [16, 17, 18, 19, -1, -1, -1, -1]]
     assert works[1].members.tolist() == [4, 4, 5, 5, 6, 6, 7, 7]
@@ -157,7 +157,7 @@ def test_a_factor_on_the_reward_changes_no_bit_of_training():
     for factor in (1.0, 3.7):
         env = Watched(hopper(8), factor=factor)
         algorithm = es(env.spec)
-        loop = Evolve(algorithm, HostGather(algorithm, env, 0), 0)
+        loop = Evolve(algorithm, Lanes([HostGather(algorithm, env, 0)]), 0)
         progress = loop.start()
         for _ in range(3):
             progress, _, _ = loop.iterate(progress)
@@ -169,7 +169,7 @@ def test_a_factor_on_the_reward_changes_no_bit_of_training():
 def test_evaluation_is_noiseless_and_leaves_training_alone():
     env = hopper(8)
     algorithm = es(env.spec, action_noise=0.5, alive_bonus=1.0)
-    gather = HostGather(algorithm, env, 0)
+    gather = Lanes([HostGather(algorithm, env, 0)])
     loop = Evolve(algorithm, gather, 0)
     straight, interrupted = loop.start(), loop.start()
     for _ in range(2):
@@ -181,5 +181,38 @@ def test_evaluation_is_noiseless_and_leaves_training_alone():
     np.testing.assert_array_equal(straight.learner.params, interrupted.learner.params)
 
 
-def test_chunks_are_few_and_equal():
-    assert [chunk_size(count) for count in (1, 16, 64, 65, 120, 4096)] == [1, 16, 64, 33, 60, 64]
+def test_two_lanes_give_the_bits_of_one():
+    parameters = []
+    for lanes in (1, 2):
+        gathers = []
+        for _ in range(lanes):
+            env = hopper(3)
+            algorithm = es(env.spec)
+            gathers.append(HostGather(algorithm, env, 0))
+        together = Lanes(gathers)
+        loop = Evolve(algorithm, together, 0)
+        progress = loop.start()
+        for _ in range(3):
+            progress, _, _ = loop.iterate(progress)
+        parameters.append(progress.learner)
+        together.close()
+    jax.tree.map(np.testing.assert_array_equal, parameters[0].params, parameters[1].params)
+    jax.tree.map(np.testing.assert_array_equal, parameters[0].observations, parameters[1].observations)
+
+
+def test_a_failure_in_one_lane_stops_the_other_and_is_raised():
+    class Failing(Watched):
+        def step(self, *given):
+            raise ZeroDivisionError("planted")
+
+    env, failing = hopper(4), Failing(hopper(4))
+    algorithm = es(env.spec)
+    lanes = Lanes([HostGather(algorithm, failing, 0), HostGather(algorithm, env, 0)])
+    loop = Evolve(algorithm, lanes, 0)
+    with pytest.raises(ZeroDivisionError, match="planted"):
+        loop.iterate(loop.start())
+    lanes.close()
+
+
+def test_chunks_are_few_equal_and_even_in_number():
+    assert [chunk_size(count) for count in (1, 2, 16, 64, 65, 120, 130, 4096)] == [1, 1, 8, 32, 33, 60, 33, 64]

@@ -32,7 +32,7 @@ from workhorse.runs.metrics import MetricsLog
 from workhorse.runs.policy import Policy
 from workhorse.statistics.intervals import Interval, mean_interval
 from workhorse.training.evolve import Evaluation, Evolve, Progress, chunk_size, evaluate
-from workhorse.training.gather import Gather, gather_for
+from workhorse.training.gather import Gather, HostGather, JaxGather, Lanes, num_lanes
 
 __all__ = ["Observer", "Schedule", "Summary", "available_threads", "evaluate_run", "resume", "start"]
 
@@ -174,8 +174,8 @@ def start(
             recipe_source=recipe.source if recipe else None,
             seed=seed,
             env_steps=env_steps,
-            chunk=setup.gather.num_slots,
-            slots=setup.gather.num_slots,
+            chunk=setup.lanes.num_slots,
+            slots=setup.lanes.num_slots,
             threads=threads,
         )
         folder.write_manifest(manifest)
@@ -187,7 +187,7 @@ def start(
             run = _Run(folder, manifest, setup, progress, _Meters(), schedule or Schedule(), observer or Observer())
             return folder, run.to_the_end(env_steps, resumed=False)
     finally:
-        setup.gather.close()
+        setup.lanes.close()
 
 
 def resume(
@@ -224,7 +224,7 @@ def resume(
             run = _Run(folder, manifest, setup, progress, meters, schedule, observer)
             return folder, run.to_the_end(env_steps or manifest.env_steps, resumed=True)
         finally:
-            setup.gather.close()
+            setup.lanes.close()
 
 
 def evaluate_run(
@@ -251,9 +251,9 @@ def evaluate_run(
     setup = _Setup.of(manifest, threads or available_threads(), seed=root)
     try:
         iteration, progress, _, _ = checkpoint.load_newest(folder, setup.loop.start(), set_aside=False)
-        found = evaluate(setup.gather, setup.loop.actor(progress), iteration, episodes)
+        found = evaluate(setup.lanes, setup.loop.actor(progress), iteration, episodes)
     finally:
-        setup.gather.close()
+        setup.lanes.close()
     interval = mean_interval(found.returns)
     _record_evaluation(folder, f"{iteration}-seed{root}", iteration, found, interval)
     return folder, found, interval
@@ -264,7 +264,7 @@ class _Setup:
     """An algorithm with the environment and the loop it runs in."""
 
     algorithm: Any
-    gather: Gather
+    lanes: Lanes
     loop: Evolve
     step_seconds: float | None
     threads: int
@@ -286,10 +286,18 @@ class _Setup:
         finally:
             if isinstance(probe, HostEnv):
                 probe.close()
-        num_slots = slots or chunk_size(made.num_members * made.episodes_per_member)
-        env = environments.make(task, num_slots, threads, **task_options) if isinstance(probe, HostEnv) else probe
-        gather = gather_for(made, env, num_slots, seed)
-        return _Setup(made, gather, Evolve(made, gather, seed), probe.spec.step_seconds, threads)
+        num_episodes = made.num_members * made.episodes_per_member
+        num_slots = slots or chunk_size(num_episodes)
+        count = num_lanes(threads, -(-num_episodes // num_slots))
+
+        def lane(number: int) -> Gather:
+            if not isinstance(probe, HostEnv):
+                return JaxGather(made, probe, num_slots, seed)
+            share = threads // count + (number < threads % count)
+            return HostGather(made, environments.make(task, num_slots, share, **task_options), seed)
+
+        lanes = Lanes([lane(number) for number in range(count)])
+        return _Setup(made, lanes, Evolve(made, lanes, seed), probe.spec.step_seconds, threads)
 
     @staticmethod
     def of(manifest: Manifest, threads: int, seed: int | None = None) -> _Setup:
@@ -369,7 +377,7 @@ class _Run:
             every = self._schedule.evaluate_every
             if every and int(after.env_steps) // every > before // every:
                 actor = self._setup.loop.actor(after)
-                found = evaluate(self._setup.gather, actor, int(after.iteration), self._schedule.evaluation_episodes)
+                found = evaluate(self._setup.lanes, actor, int(after.iteration), self._schedule.evaluation_episodes)
         self._progress = after
         self._meters.wall_s += seconds
         self._meters.failed_episodes += len(failures)
@@ -396,7 +404,7 @@ class _Run:
         iteration = int(self._progress.iteration)
         with interrupt.allowed():
             actor = self._setup.loop.actor(self._progress)
-            found = evaluate(self._setup.gather, actor, iteration, self._schedule.final_episodes)
+            found = evaluate(self._setup.lanes, actor, iteration, self._schedule.final_episodes)
         interval = mean_interval(found.returns)
         self._meters.last_return = interval.value
         _record_evaluation(self._folder, str(iteration), iteration, found, interval)

@@ -10,7 +10,7 @@ import numpy as np
 from workhorse.core.randomness import draw, root_key
 from workhorse.core.types import Moments, Returns
 from workhorse.math import moments
-from workhorse.training.gather import Episodes, Gather, Work
+from workhorse.training.gather import Episodes, Lanes, Work
 
 __all__ = ["Evaluation", "Evolve", "Progress", "chunk_size", "evaluate"]
 
@@ -32,14 +32,16 @@ class Evaluation(NamedTuple):
 
 
 def chunk_size(num_episodes: int, at_most: int = 64) -> int:
-    """Slots of a chunk: as few chunks as `at_most` slots allow, of equal size.
+    """Slots of a chunk: an even number of chunks of equal size, as few as `at_most` slots allow.
+
+    It depends on the population alone, never on the machine: a chunk's size is part of the result's bits.
 
     Example:
-        >>> chunk_size(64), chunk_size(80), chunk_size(460)
-        (64, 40, 58)
+        >>> chunk_size(1), chunk_size(16), chunk_size(64), chunk_size(80), chunk_size(460)
+        (1, 8, 32, 40, 58)
     """
-    chunks = -(-num_episodes // at_most)
-    return -(-num_episodes // chunks)
+    pairs_of_chunks = -(-num_episodes // (2 * at_most))
+    return -(-num_episodes // (2 * pairs_of_chunks))
 
 
 class Evolve:
@@ -49,9 +51,9 @@ class Evolve:
     kept is a return and a length an episode.
     """
 
-    def __init__(self, algorithm: Any, gather: Gather, root: int) -> None:
+    def __init__(self, algorithm: Any, lanes: Lanes, root: int) -> None:
         self.algorithm = algorithm
-        self._gather = gather
+        self._lanes = lanes
         self._root = root
         self._actor: Callable[[Any], Any] = jax.jit(algorithm.actor)
         self._update = jax.jit(self._fold)
@@ -70,21 +72,14 @@ class Evolve:
         episodes_per_member = self.algorithm.episodes_per_member
         total = self.algorithm.num_members * episodes_per_member
         limit = self.algorithm.episode_steps(progress.learner)
-        for first in range(0, total, self._gather.num_slots):
-            episodes = _padded(first, total, self._gather.num_slots)
+        for first in range(0, total, self._lanes.num_slots):
+            episodes = _padded(first, total, self._lanes.num_slots)
             members = np.where(episodes < 0, -1, episodes // episodes_per_member).astype(np.int32)
             yield Work("reset", int(progress.iteration), members, episodes, limit, True)
 
-    def iterate(
-        self, progress: Progress, after_chunk: Callable[[Episodes], None] = lambda _: None
-    ) -> tuple[Progress, dict[str, Any], tuple[str, ...]]:
+    def iterate(self, progress: Progress) -> tuple[Progress, dict[str, Any], tuple[str, ...]]:
         """One iteration: (state after it, metrics, a sentence for each simulation that failed)."""
-        actor = self.actor(progress)
-        chunks = []
-        for work in self.work(progress):
-            chunks.append(self._gather(actor, work))
-            after_chunk(chunks[-1])
-        return self.finish(progress, chunks)
+        return self.finish(progress, self._lanes.run(self.actor(progress), self.work(progress)))
 
     def finish(self, progress: Progress, chunks: list[Episodes]) -> tuple[Progress, dict[str, Any], tuple[str, ...]]:
         """The update from all chunks of an iteration, in their order."""
@@ -113,17 +108,18 @@ class Evolve:
         return self.algorithm.update(learner, returns, key)
 
 
-def evaluate(gather: Gather, actor: Any, iteration: int, num_episodes: int) -> Evaluation:
+def evaluate(lanes: Lanes, actor: Any, iteration: int, num_episodes: int) -> Evaluation:
     """Noiseless episodes of the unperturbed policy, on the raw reward, to the task's own clock.
 
     Initial states come from the address (root, "evaluate", iteration, episode), so an evaluation neither depends on
     the training before it nor changes the training after it.
     """
-    found = []
-    for first in range(0, num_episodes, gather.num_slots):
-        episodes = _padded(first, num_episodes, gather.num_slots)
-        members = np.full(gather.num_slots, -1, np.int32)
-        found.append(gather(actor, Work("evaluate", iteration, members, episodes, None, False)))
+    members = np.full(lanes.num_slots, -1, np.int32)
+    works = (
+        Work("evaluate", iteration, members, _padded(first, num_episodes, lanes.num_slots), None, False)
+        for first in range(0, num_episodes, lanes.num_slots)
+    )
+    found = lanes.run(actor, works)
     return Evaluation(
         np.concatenate([chunk.fitness for chunk in found])[:num_episodes],
         np.concatenate([chunk.length for chunk in found])[:num_episodes],

@@ -2,9 +2,14 @@
 
 A chunk is the unit of work: a fixed number of slots, one episode each, named by addresses alone. What comes back does
 not depend on which process ran it, on how many threads, or on what ran before.
+
+Chunks run in two lanes at a time: while one lane's simulations step (the simulator releases Python's lock), the other
+acts. With one lane the simulator's threads would sleep whenever Python acts, and waking them costs more than acting.
 """
 
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple, Protocol
 
 import jax
@@ -18,7 +23,7 @@ from workhorse.core.types import Moments
 from workhorse.environments.protocol import HostEnv, JaxEnv
 from workhorse.math import moments
 
-__all__ = ["Episodes", "Gather", "HostGather", "JaxGather", "Work", "gather_for"]
+__all__ = ["Episodes", "Gather", "HostGather", "JaxGather", "Lanes", "Stopped", "Work", "num_lanes"]
 
 
 class Work(NamedTuple):
@@ -57,21 +62,78 @@ class Episodes(NamedTuple):
     failures: tuple[str, ...]
 
 
+class Stopped(Exception):
+    """A chunk was given up because another lane failed or the user interrupted."""
+
+
 class Gather(Protocol):
-    """Runs chunks of a fixed number of slots."""
+    """Runs chunks of a fixed number of slots, one at a time."""
 
     num_slots: int
 
-    def __call__(self, actor: Any, work: Work) -> Episodes: ...
+    def __call__(self, actor: Any, work: Work, stop: threading.Event | None = None) -> Episodes: ...
 
     def close(self) -> None: ...
 
 
-def gather_for(algorithm: Any, env: HostEnv | JaxEnv, num_slots: int, root: int) -> Gather:
-    """The gatherer for an environment's kind."""
-    if isinstance(env, HostEnv):
-        return HostGather(algorithm, env, root)
-    return JaxGather(algorithm, env, num_slots, root)
+def num_lanes(num_threads: int, num_chunks: int) -> int:
+    """Lanes that pay: two, unless there is but one thread or one chunk."""
+    return min(2, num_threads, num_chunks)
+
+
+class Lanes:
+    """Several gatherers, each busy with a chunk of its own; which lane runs a chunk changes no bit of it."""
+
+    def __init__(self, gathers: list[Gather]) -> None:
+        self.num_slots = gathers[0].num_slots
+        self._gathers = gathers
+        self._pool = ThreadPoolExecutor(len(gathers)) if len(gathers) > 1 else None
+
+    def run(self, actor: Any, works: Iterable[Work]) -> list[Episodes]:
+        """Every chunk's episodes, in the order of the chunks.
+
+        Raises:
+            Whatever a chunk raised, after the other lanes have stopped.
+        """
+        if self._pool is None:
+            return [self._gathers[0](actor, work) for work in works]
+        stop, turns, lock = threading.Event(), enumerate(works), threading.Lock()
+        found: dict[int, Episodes] = {}
+
+        def lane(gather: Gather) -> None:
+            for number, work in _taking_turns(turns, lock):
+                found[number] = gather(actor, work, stop)
+
+        lanes = [self._pool.submit(lane, gather) for gather in self._gathers]
+        try:
+            for future in lanes:
+                future.add_done_callback(lambda done: stop.set() if done.exception() else None)
+            for future in lanes:
+                future.result()
+        except BaseException:
+            stop.set()
+            failures = [future.exception() for future in lanes]
+            for failure in failures:
+                if failure is not None and not isinstance(failure, Stopped):
+                    raise failure from None
+            raise
+        return [found[number] for number in sorted(found)]
+
+    def close(self) -> None:
+        """End the lanes' threads and environments."""
+        if self._pool is not None:
+            self._pool.shutdown()
+        for gather in self._gathers:
+            gather.close()
+
+
+def _taking_turns(turns: Iterator[tuple[int, Work]], lock: threading.Lock) -> Iterator[tuple[int, Work]]:
+    while True:
+        with lock:
+            turn = next(turns, None)
+        if turn is None:
+            return
+        yield turn
 
 
 class _Stepping(NamedTuple):
@@ -98,7 +160,7 @@ class HostGather:
         self._act = {explore: jax.jit(_act(algorithm, explore), donate_argnums=1) for explore in (False, True)}
         self._merge = jax.jit(lambda slots: moments.merge_all(slots, moments.empty(self._size, jnp.float64)))
 
-    def __call__(self, actor: Any, work: Work) -> Episodes:
+    def __call__(self, actor: Any, work: Work, stop: threading.Event | None = None) -> Episodes:
         env, act = self._env, self._act[work.explore]
         fitness, length = np.zeros(self.num_slots), np.zeros(self.num_slots, np.int32)
         failures: list[str] = []
@@ -113,6 +175,8 @@ class HostGather:
         everyone = len(ids) == self.num_slots
         time = 0
         while len(ids):
+            if stop is not None and stop.is_set():
+                raise Stopped
             action, stepping = act(actor, stepping, observations, mask, slots, key)
             action = np.asarray(action)
             step = env.step(action) if everyone else env.step(action[ids], ids)
@@ -156,7 +220,7 @@ class JaxGather:
         self._size = env.spec.observation.size
         self._run = {explore: jax.jit(_whole_episodes(algorithm, env, explore)) for explore in (False, True)}
 
-    def __call__(self, actor: Any, work: Work) -> Episodes:
+    def __call__(self, actor: Any, work: Work, stop: threading.Event | None = None) -> Episodes:
         root = root_key(self._root)
         limit = np.iinfo(np.int32).max if work.limit is None else work.limit
         fitness, length, merged = self._run[work.explore](
