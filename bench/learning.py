@@ -14,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
+
 from workhorse.runs.folder import RunFolder
 from workhorse.runs.manifest import describe_hardware, installed_versions
 from workhorse.runs.metrics import read_metrics
@@ -54,7 +55,9 @@ def result_of(folder: Path) -> dict:
     metrics = read_metrics(folder)
     final = max(run.evaluations.glob("*.json"), key=lambda file: file.stat().st_mtime)
     record = json.loads(final.read_text())
-    curve = metrics.filter(metrics["evaluation_return"].is_not_null()) if "evaluation_return" in metrics.columns else None
+    curve = (
+        metrics.filter(metrics["evaluation_return"].is_not_null()) if "evaluation_return" in metrics.columns else None
+    )
     return {
         "seed": run.manifest().seed,
         "mean": record["mean"],
@@ -64,7 +67,9 @@ def result_of(folder: Path) -> dict:
         "wall_s": float(metrics["wall_s"][-1]),
         "failed_episodes": int(metrics["failed_episodes"].sum()),
         "digest": metrics["digest"][-1],
-        "curve": [] if curve is None else [[int(s), float(r)] for s, r in zip(curve["env_steps"], curve["evaluation_return"], strict=True)],
+        "curve": []
+        if curve is None
+        else [[int(s), float(r)] for s, r in zip(curve["env_steps"], curve["evaluation_return"], strict=True)],
     }
 
 
@@ -79,9 +84,7 @@ def main() -> None:
     arguments = parser.parse_args()
     seeds = range(arguments.first_seed, arguments.first_seed + arguments.seeds)
     with ThreadPoolExecutor(arguments.processes) as pool:
-        folders = list(
-            pool.map(lambda seed: run_seed(arguments.suite, seed, arguments.runs, arguments.threads), seeds)
-        )
+        folders = list(pool.map(lambda seed: run_seed(arguments.suite, seed, arguments.runs, arguments.threads), seeds))
     rows = [result_of(folder) for folder in folders]
     means = np.array([row["mean"] for row in rows])
     interval = mean_interval(means)
@@ -105,7 +108,9 @@ def main() -> None:
             indent=1,
         )
     )
-    print(f"{arguments.suite}: mean over {len(rows)} seeds {interval.value:.0f} [{interval.low:.0f}, {interval.high:.0f}]")
+    print(
+        f"{arguments.suite}: mean over {len(rows)} seeds {interval.value:.0f} [{interval.low:.0f}, {interval.high:.0f}]"
+    )
     for row in rows:
         print(f"  seed {row['seed']}: {row['mean']:.0f} (worst of {row['episodes']} episodes {row['worst']:.0f})")
 

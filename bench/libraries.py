@@ -117,9 +117,7 @@ def speed(python: Path | str, program: str, script: Path, seconds: float, single
     surroundings = dict(os.environ)
     if single_threaded:
         surroundings |= {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
-    done = subprocess.run(
-        [python, script, str(seconds)], env=surroundings, capture_output=True, text=True, check=False
-    )
+    done = subprocess.run([python, script, str(seconds)], env=surroundings, capture_output=True, text=True, check=False)
     if done.returncode:
         raise SystemExit(f"{script.name} failed:\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}")
     found = json.loads(done.stdout.strip().splitlines()[-1])

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 from mujoco.batch import Batch
+
 from workhorse.algorithms import registry as algorithms
 from workhorse.environments import registry as environments
 from workhorse.runs.manifest import describe_hardware, installed_versions

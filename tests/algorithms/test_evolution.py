@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+
 from workhorse.algorithms import registry
 from workhorse.core.spec import Box, Discrete, EnvSpec
 from workhorse.core.types import Returns
@@ -36,7 +37,9 @@ def returns(fitness, length=None):
 class TestOpenAIES:
     def test_the_estimate_is_unbiased_on_a_quadratic(self):
         algorithm = registry.make("openai-es", SPEC, {"fitness_shaping": "none", "num_pairs": 64, "noise_std": 0.2})
-        state = algorithm.init(jax.random.key(0))._replace(params=jnp.asarray([0.1, 0.2, -0.3, 0.0, 1.0, 0.5], jnp.float32))
+        state = algorithm.init(jax.random.key(0))._replace(
+            params=jnp.asarray([0.1, 0.2, -0.3, 0.0, 1.0, 0.5], jnp.float32)
+        )
         estimates = []
         for iteration in range(60):
             at = state._replace(iteration=jnp.asarray(iteration, jnp.int32))
@@ -230,7 +233,11 @@ class TestPolicies:
         algorithm = registry.make("ars", SPEC, {"observation_clip": 2.0, "variant": "v1"})
         actor = algorithm.actor(algorithm.init(jax.random.key(0))._replace(params=jnp.ones(6, jnp.float32)))
         action, _, _ = algorithm.act(
-            actor, algorithm.begin(actor, jnp.asarray(-1)), jnp.array([1e6, -1e6, 1.0]), jax.random.key(0), explore=False
+            actor,
+            algorithm.begin(actor, jnp.asarray(-1)),
+            jnp.array([1e6, -1e6, 1.0]),
+            jax.random.key(0),
+            explore=False,
         )
         assert action.tolist() == [1.0, 1.0]
 

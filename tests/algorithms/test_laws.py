@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+
 from workhorse.algorithms import registry
 from workhorse.core.spec import Box, Discrete, EnvSpec
 from workhorse.core.types import Returns
@@ -11,8 +12,12 @@ from workhorse.math import moments
 
 CONTINUOUS = EnvSpec("test", Box.unbounded(5), Box((-1.0, -2.0), (1.0, 2.0)), 100)
 DISCRETE = EnvSpec("test", Box.unbounded(5), Discrete(3), 100)
-CASES = [(name, policy, spec) for name in registry.ALGORITHMS for policy in ("linear", "mlp")
-         for spec in (CONTINUOUS, DISCRETE)]
+CASES = [
+    (name, policy, spec)
+    for name in registry.ALGORITHMS
+    for policy in ("linear", "mlp")
+    for spec in (CONTINUOUS, DISCRETE)
+]
 every_case = pytest.mark.parametrize(
     ("name", "policy", "spec"), CASES, ids=[f"{n}-{p}-{type(s.action).__name__}" for n, p, s in CASES]
 )

@@ -4,6 +4,7 @@ import subprocess
 import sys
 
 import pytest
+
 from workhorse.cli.main import COMMANDS, main
 
 TINY = "--num-directions 2 --num-top-directions 1 --env-steps 60 --final-episodes 2 --task-option max_episode_steps=10"
@@ -93,8 +94,16 @@ def test_an_internal_error_says_where_the_run_is(tmp_path, monkeypatch, capsys):
     assert "ZeroDivisionError: planted" in said and str(tmp_path / "r") in said
 
 
-LIGHT = ["--help", "--version", "tasks", "algorithms", "algorithms ars", "runs", *(f"{name} --help" for name in COMMANDS),
-         "train Hopper-v5 --algorithm ars --help"]
+LIGHT = [
+    "--help",
+    "--version",
+    "tasks",
+    "algorithms",
+    "algorithms ars",
+    "runs",
+    *(f"{name} --help" for name in COMMANDS),
+    "train Hopper-v5 --algorithm ars --help",
+]
 
 
 @pytest.mark.parametrize("line", LIGHT)

@@ -5,6 +5,7 @@ import itertools
 import jax
 import numpy as np
 import pytest
+
 from workhorse.core.addresses import STREAMS, host_generator, host_keys, stream_number
 from workhorse.core.randomness import draw, root_key
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from workhorse.core.types import Moments
 from workhorse.math import moments, noise
 from workhorse.math.fitness import centred_ranks, standardised

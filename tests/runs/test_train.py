@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from workhorse import Policy
 from workhorse.core.errors import UsageError
 from workhorse.runs import checkpoint, train
@@ -84,10 +85,7 @@ def workhorse(*words, **options):
     return subprocess.Popen([sys.executable, "-c", CHILD, *map(str, words)], **options)
 
 
-TRAIN = (
-    "train Hopper-v5 --algorithm ars --num-directions 4 --num-top-directions 2 --task-option max_episode_steps=40 "
-    "--seed 5 --env-steps 6000 --threads 1 --checkpoint-every-s 0 --final-episodes 2 --evaluate-every 0 --quiet"
-).split()
+TRAIN = ["train", "Hopper-v5", "--algorithm", "ars", "--num-directions", "4", "--num-top-directions", "2", "--task-option", "max_episode_steps=40", "--seed", "5", "--env-steps", "6000", "--threads", "1", "--checkpoint-every-s", "0", "--final-episodes", "2", "--evaluate-every", "0", "--quiet"]
 
 
 def kill_and_resume(tmp_path, kills, seed):
@@ -161,9 +159,9 @@ class TestTheFolder:
         actor = setup.loop.actor(progress)
         network = setup.algorithm.begin(actor, -1)
         observations = np.random.default_rng(0).normal(size=(200, 11)) * 3
-        expected = jax.vmap(
-            lambda obs: setup.algorithm.act(actor, network, obs, jax.random.key(0), explore=False)[0]
-        )(observations)
+        expected = jax.vmap(lambda obs: setup.algorithm.act(actor, network, obs, jax.random.key(0), explore=False)[0])(
+            observations
+        )
         found, _ = Policy.load(folder.path).predict(observations)
         np.testing.assert_allclose(found, expected, atol=1e-5)
         assert np.std(found) > 0

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import scipy.stats
+
 from workhorse.statistics.intervals import mean_interval
 
 

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+
 from workhorse.algorithms import registry as algorithms
 from workhorse.core.addresses import host_keys
 from workhorse.core.randomness import draw, root_key

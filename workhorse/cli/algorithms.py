@@ -29,8 +29,9 @@ def run(arguments: Sequence[str]) -> int:
             print(f"{row.name:<{width}}  {row.summary}")
         print("\n`workhorse algorithms NAME` lists an algorithm's options.")
         return 0
-    rows = [(f"--{option.name.replace('_', '-')}", str(option.default), option.help) for option in
-            options(chosen).values()]
+    rows = [
+        (f"--{option.name.replace('_', '-')}", str(option.default), option.help) for option in options(chosen).values()
+    ]
     first, second = (max(len(row[column]) for row in rows) for column in (0, 1))
     print(f"{chosen}: {ALGORITHMS[chosen].summary}\n")
     for flag, default, text in rows:

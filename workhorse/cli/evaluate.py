@@ -40,7 +40,9 @@ def run(arguments: Sequence[str]) -> int:
         options.run, episodes=options.episodes, seed=options.seed, threads=options.threads
     )
     print(f"return {interval_text(interval)} over {len(found.returns)} episodes of {folder.path}")
-    print(f"  spread {found.returns.std():.1f}, worst {found.returns.min():.1f}, best {found.returns.max():.1f}, ", end="")
+    print(
+        f"  spread {found.returns.std():.1f}, worst {found.returns.min():.1f}, best {found.returns.max():.1f}, ", end=""
+    )
     print(f"length {found.lengths.mean():.1f}")
     for failure in found.failures:
         print(f"  a simulation broke: {failure}")

@@ -32,8 +32,10 @@ def configuration(cls: Class) -> Class:
     """
     made = dataclasses.dataclass(frozen=True, kw_only=True)(cls)
     names = [field.name for field in dataclasses.fields(made)]
-    kinds = {field.name: field.type if isinstance(field.type, str) else _name(field.type) for field in
-             dataclasses.fields(made)}
+    kinds = {
+        field.name: field.type if isinstance(field.type, str) else _name(field.type)
+        for field in dataclasses.fields(made)
+    }
     leaves = [name for name in names if kinds[name] in _LEAF_TYPES]
     static = [name for name in names if name not in leaves]
     jax.tree_util.register_dataclass(made, leaves, static)

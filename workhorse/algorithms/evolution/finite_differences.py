@@ -58,8 +58,10 @@ class FiniteDifferences(ParameterSearch):
     def gradient(self, state: SearchState, fitness: Float[Array, "P"]) -> Float[Array, "n"]:
         """Central differences for the coordinates of this iteration, zero for the others; float32."""
         slope = (fitness[0::2] - fitness[1::2]) / (2 * self.difference)
-        return jnp.zeros(self.num_params, jnp.float32).at[self._coordinates(state.iteration)].set(
-            slope.astype(jnp.float32)
+        return (
+            jnp.zeros(self.num_params, jnp.float32)
+            .at[self._coordinates(state.iteration)]
+            .set(slope.astype(jnp.float32))
         )
 
     def update(self, state: SearchState, experience: Returns, key: Key) -> tuple[SearchState, dict[str, Array]]:

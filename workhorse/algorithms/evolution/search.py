@@ -169,7 +169,7 @@ class ParameterSearch:
     def act(
         self, actor: Actor, carry: MLP, obs: Float[Array, "D"], key: Key, *, explore: bool
     ) -> tuple[Array, MLP, None]:
-        """z = clip((obs - mean) / scale);  action = clip(head(network(z)) + action noise) to the task's bounds."""
+        """Z = clip((obs - mean) / scale);  action = clip(head(network(z)) + action noise) to the task's bounds."""
         clip = jnp.float32(self.observation_clip)
         scaled = jnp.clip((obs.astype(jnp.float32) - actor.mean) * actor.inverse_scale, -clip, clip)
         action = action_of(self.spec.action, self.action_bins, carry(scaled))
@@ -182,7 +182,7 @@ class ParameterSearch:
 
 
 def mirrored(actor: Actor, member: Int[Array, ""], noise_std: float) -> Float[Array, "n"]:
-    """theta + noise_std * eps_i for member 2i, theta - noise_std * eps_i for member 2i + 1."""
+    """Theta + noise_std * eps_i for member 2i, theta - noise_std * eps_i for member 2i + 1."""
     sign = 1 - 2 * (member % 2).astype(jnp.float32)
     scale = sign * jnp.asarray(noise_std, jnp.float32)
     return actor.params + scale * noise.perturbation(actor.noise_key, member // 2, actor.params.shape[0])
