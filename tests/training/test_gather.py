@@ -8,11 +8,18 @@ import pytest
 from workhorse.algorithms import registry as algorithms
 from workhorse.core.addresses import host_keys
 from workhorse.core.randomness import draw, root_key
+from workhorse.core.spec import Box, EnvSpec
 from workhorse.environments import registry as environments
 from workhorse.training.evolve import Evolve, chunk_size, evaluate
 from workhorse.training.gather import HostGather, JaxGather, Lanes, Work
 
 HOPPER = {"max_episode_steps": 60}
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path, monkeypatch):
+    """MuJoCo logs broken simulations into the working folder."""
+    monkeypatch.chdir(tmp_path)
 
 
 class Watched:
@@ -180,6 +187,21 @@ def test_evaluation_is_noiseless_and_leaves_training_alone():
         np.testing.assert_array_equal(first.returns, second.returns)
     assert len(first.returns) == 11 and len(set(first.returns)) > 1
     np.testing.assert_array_equal(straight.learner.params, interrupted.learner.params)
+
+
+@pytest.mark.parametrize("policy", ["linear", "mlp"])
+@pytest.mark.parametrize(("size", "actions"), [(17, 6), (11, 3), (348, 17)])
+def test_a_row_has_the_same_bits_in_programs_of_every_width(policy, size, actions):
+    spec = EnvSpec("test", Box.unbounded(size), Box((-1.0,) * actions, (1.0,) * actions), 10)
+    algorithm = es(spec, policy=policy)
+    actor = algorithm.actor(algorithm.init(jax.random.key(0)))
+    carry = jax.vmap(lambda member: algorithm.begin(actor, member))(jnp.arange(32))
+    obs = jax.random.normal(jax.random.key(1), (32, size), jnp.float32)
+    act = jax.jit(jax.vmap(lambda c, o: algorithm.act(actor, c, o, jax.random.key(0), explore=True)[0]))
+    whole = np.asarray(act(carry, obs))
+    for width in (16, 8, 3, 2, 1):
+        rows = np.random.default_rng(width).permutation(32)[:width]
+        np.testing.assert_array_equal(act(jax.tree.map(lambda leaf, r=rows: leaf[r], carry), obs[rows]), whole[rows])
 
 
 def test_two_lanes_give_the_bits_of_one():

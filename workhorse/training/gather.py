@@ -144,11 +144,19 @@ class _Stepping(NamedTuple):
     time: jax.Array
 
 
-class HostGather:
-    """Episodes on a host environment: the environment steps the active slots, one compiled call acts for all.
+class _Alive(NamedTuple):
+    """The rows of the acting program whose slots still run: as numbers here, as a mask on the device."""
 
-    A finished slot is not stepped. Its action is still computed, because a program for a fixed number of slots gives
-    each slot the same bits whatever happens beside it.
+    rows: np.ndarray
+    mask: jax.Array
+
+
+class HostGather:
+    """Episodes on a host environment: the environment steps the living slots, one compiled call acts for all.
+
+    A finished slot is not stepped. The compiled call acts for a fixed number of rows; when three quarters of them
+    stand for finished slots, the living ones move on to a program a quarter as wide, so that a few long episodes do
+    not pay for many short ones. A row's bits do not depend on the program's width (a test holds it to that).
     """
 
     def __init__(self, algorithm: Any, env: HostEnv, root: int) -> None:
@@ -158,49 +166,61 @@ class HostGather:
         self._size = env.spec.observation.size
         self._begin = jax.jit(_begin(algorithm, self._size))
         self._act = {explore: jax.jit(_act(algorithm, explore), donate_argnums=1) for explore in (False, True)}
+        self._keep = jax.jit(_keep)
         self._merge = jax.jit(lambda slots: moments.merge_all(slots, moments.empty(self._size, jnp.float64)))
 
     def __call__(self, actor: Any, work: Work, stop: threading.Event | None = None) -> Episodes:
         env, act = self._env, self._act[work.explore]
         fitness, length = np.zeros(self.num_slots), np.zeros(self.num_slots, np.int32)
         failures: list[str] = []
-        active = work.episodes >= 0
-        ids = np.flatnonzero(active)
+        living = np.flatnonzero(work.episodes >= 0)
         observations = np.zeros((self.num_slots, self._size))
-        observations[ids] = env.reset(host_keys(self._root, work.stream, work.iteration, work.episodes[ids]), ids)
+        observations[living] = env.reset(
+            host_keys(self._root, work.stream, work.iteration, work.episodes[living]), living
+        )
         key = draw(root_key(self._root), "act", work.iteration)
-        stepping = self._begin(actor, work.members)
-        slots = jnp.asarray(work.episodes)
-        mask = jnp.asarray(active)
-        everyone = len(ids) == self.num_slots
-        time = 0
-        while len(ids):
+        rows, stepping = np.arange(self.num_slots), self._begin(actor, work.members)
+        seen = jax.tree.map(np.array, stepping.observations)
+        alive, time = self._alive(rows, living), 0
+        while len(living):
             if stop is not None and stop.is_set():
                 raise Stopped
-            action, stepping = act(actor, stepping, observations, mask, slots, key)
+            everyone = len(living) == self.num_slots
+            watched = observations if len(rows) == self.num_slots else observations[rows]
+            action, stepping = act(actor, stepping, watched, alive.mask, work.episodes[rows], key)
             action = np.asarray(action)
-            step = env.step(action) if everyone else env.step(action[ids], ids)
+            step = env.step(action) if everyone else env.step(action[alive.rows], living)
             time += 1
             if everyone:
                 fitness += step.reward
                 observations = step.next_obs
             else:
-                fitness[ids] += step.reward
-                observations[ids] = step.next_obs
+                fitness[living] += step.reward
+                observations[living] = step.next_obs
             ended = step.terminated | step.truncated
             if time == work.limit:
                 ended = np.ones_like(ended)
             if not ended.any():
                 continue
-            for slot in ids[np.flatnonzero(step.measures["failed"])]:
+            for slot in living[np.flatnonzero(step.measures["failed"])]:
                 failures.append(self._failure(work, int(slot), time))
-            length[ids[ended]] = time
-            ids = ids[~ended]
+            length[living[ended]] = time
             if everyone:
-                everyone, observations = False, np.array(observations)
-            mask = jnp.asarray(np.isin(np.arange(self.num_slots), ids))
-        merged = jax.tree.map(np.asarray, self._merge(stepping.observations))
+                observations = np.array(observations)
+            living = living[~ended]
+            if 0 < len(living) <= len(rows) // 4:
+                _note(seen, rows, stepping.observations)
+                chosen = np.concatenate([alive.rows[~ended], np.setdiff1d(np.arange(len(rows)), alive.rows[~ended])])
+                chosen = chosen[: len(rows) // 4]
+                rows, stepping = rows[chosen], self._keep(stepping, chosen)
+            alive = self._alive(rows, living)
+        _note(seen, rows, stepping.observations)
+        merged = jax.tree.map(np.asarray, self._merge(seen))
         return Episodes(fitness, length, merged, tuple(failures))
+
+    def _alive(self, rows: np.ndarray, living: np.ndarray) -> "_Alive":
+        mask = np.isin(rows, living)
+        return _Alive(np.flatnonzero(mask), jnp.asarray(mask))
 
     def close(self) -> None:
         self._env.close()
@@ -248,6 +268,17 @@ def _begin(algorithm: Any, size: int) -> Callable[..., _Stepping]:
         return _Stepping(carry, unseen, jnp.zeros((), jnp.int32))
 
     return begin
+
+
+def _keep(stepping: _Stepping, rows: jax.Array) -> _Stepping:
+    carry, seen = jax.tree.map(lambda leaf: leaf[rows], (stepping.carry, stepping.observations))
+    return _Stepping(carry, seen, stepping.time)
+
+
+def _note(seen: Moments, rows: np.ndarray, newest: Moments) -> None:
+    """Write the moments of the acting program's rows to their slots."""
+    for kept, leaf in zip(seen, newest, strict=True):
+        kept[rows] = np.asarray(leaf)
 
 
 def _act(algorithm: Any, explore: bool) -> Callable[..., tuple[jax.Array, _Stepping]]:
