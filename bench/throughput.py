@@ -21,6 +21,8 @@ from workhorse.training.evolve import Evolve
 from workhorse.training.gather import HostGather, Lanes, num_lanes
 
 TASKS = ("HalfCheetah-v5", "Hopper-v5", "Walker2d-v5", "Ant-v5", "Humanoid-v5")
+WARM_UP = 10
+"""Iterations trained before measuring: the very first policies fall at once, and a run spends little time on them."""
 POLICIES = {"linear": {"policy": "linear"}, "mlp-64-64": {"policy": "mlp", "hidden": (64, 64)}}
 
 
@@ -60,7 +62,9 @@ def measure(task: str, policy: str, slots: int, threads: int, repetitions: int) 
     recording = Evolve(algorithm, Lanes([HostGather(algorithm, recorder, 0)]), 0)
     raw = Batch(envs[0].model, slots, threads)
     ctrl, frame_skip = raw.bind("ctrl"), envs[0].options.frame_skip
-    progress, _, _ = loop.iterate(loop.start())
+    progress = loop.start()
+    for _ in range(WARM_UP):
+        progress, _, _ = loop.iterate(progress)
     recording.iterate(progress)
     rows = []
     for _ in range(repetitions):

@@ -1,0 +1,23 @@
+"""`python -m bench` runs every benchmark, the quick ones first; hours on two cores. Each can be run alone as well."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+PROGRAMS = [
+    ["memory.py"],
+    ["throughput.py"],
+    ["libraries.py"],
+    ["kill.py"],
+    ["learning.py", "half-cheetah-default", "--seeds", "10"],
+    ["learning.py", "swimmer"],
+    ["learning.py", "hopper"],
+    ["learning.py", "half-cheetah-ars"],
+    ["learning.py", "walker2d"],
+    ["figures.py"],
+]
+
+if __name__ == "__main__":
+    for name, *words in PROGRAMS:
+        print(f"== {name} {' '.join(words)}", flush=True)
+        subprocess.run([sys.executable, Path(__file__).parent / name, *words], check=True)
