@@ -8,6 +8,7 @@ import matplotlib
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
+
 from workhorse.statistics.intervals import mean_interval
 
 HERE = Path(__file__).parent

@@ -18,10 +18,16 @@ from workhorse.runs.folder import RunFolder
 from workhorse.runs.manifest import describe_hardware
 from workhorse.runs.metrics import read_metrics
 
-TRAIN = (
-    "train Hopper-v5 --algorithm ars --seed 5 --env-steps 400e3 --final-episodes 2 --evaluate-every 0 "
-    "--checkpoint-every-s 0 --quiet --threads 1"
-).split()
+OPTIONS = {
+    "algorithm": "ars",
+    "seed": 5,
+    "env-steps": "400e3",
+    "final-episodes": 2,
+    "evaluate-every": 0,
+    "checkpoint-every-s": 0,
+    "threads": 1,
+}
+TRAIN = ["train", "Hopper-v5", "--quiet", *(f"--{name}={value}" for name, value in OPTIONS.items())]
 PROGRAM = [sys.executable, "-m", "workhorse.cli.main"]
 
 

@@ -97,7 +97,7 @@ def _environment(task: str, options: dict[str, Any], width: int, height: int) ->
     size = {}
     if mujoco is not None and "mujoco" in str(mujoco.entry_point):
         _choose_opengl()
-        size = {"width": width, "height": height}
+        size = {"width": width, "height": height, "camera_name": "track"}  # a free camera where there is none
     try:
         return gymnasium.make(task, render_mode="rgb_array", **options, **size)
     except Exception as error:

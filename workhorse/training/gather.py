@@ -26,6 +26,10 @@ from workhorse.math import moments
 __all__ = ["Episodes", "Gather", "HostGather", "JaxGather", "Lanes", "Stopped", "Work", "num_lanes"]
 
 
+BEGUN_TOGETHER = 8
+"""Members whose parameters are made at once."""
+
+
 class Work(NamedTuple):
     """One chunk's episodes, by address.
 
@@ -261,7 +265,8 @@ class JaxGather:
 
 def _begin(algorithm: Any, size: int) -> Callable[..., _Stepping]:
     def begin(actor: Any, members: jax.Array) -> _Stepping:
-        carry = jax.vmap(lambda member: algorithm.begin(actor, member))(members)
+        # a few members at a time: noise and what it is made of would otherwise be held for the whole chunk
+        carry = jax.lax.map(lambda member: algorithm.begin(actor, member), members, batch_size=BEGUN_TOGETHER)
         unseen = jax.tree.map(
             lambda leaf: jnp.broadcast_to(leaf, (members.shape[0], *leaf.shape)), moments.empty(size, jnp.float32)
         )
