@@ -23,32 +23,30 @@ SB3 = """
 import json, sys, time
 from sb3_contrib import ARS
 from sb3_contrib.common.vec_env import AsyncEval
-from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.env_util import make_vec_env
 
-class Clock(BaseCallback):
-    marks = []
-    def _on_step(self):
-        return True
-    def _on_rollout_end(self):
-        self.marks.append((time.perf_counter(), self.model.num_timesteps))
+class Enough(Exception):
+    pass
+
+class Timed(ARS):
+    def _do_one_update(self, callback, async_eval):
+        super()._do_one_update(callback, async_eval)
+        self.marks.append((time.perf_counter(), self.num_timesteps))
+        if self.marks[-1][0] - self.marks[0][0] > self.seconds:
+            raise Enough
 
 def main(seconds):
     env = make_vec_env("HalfCheetah-v5", n_envs=1)
-    model = ARS("LinearPolicy", env, n_delta=32, n_top=4, delta_std=0.03, learning_rate=0.02, device="cpu")
+    model = Timed("LinearPolicy", env, n_delta=32, n_top=4, delta_std=0.03, learning_rate=0.02, device="cpu")
+    model.marks, model.seconds = [], seconds
     workers = AsyncEval([lambda: make_vec_env("HalfCheetah-v5", n_envs=1)] * 2, model.policy)
-    clock, marks = Clock(), []
-    workers_seed = workers.seed(0)
-    model._setup_learn(64000, None)
-    total, begun = 0, None
-    while begun is None or time.perf_counter() - begun < seconds:
-        before = time.perf_counter()
-        model.learn(total_timesteps=64000, reset_num_timesteps=False, async_eval=workers, callback=clock)
-        if begun is None:
-            begun, first = time.perf_counter(), model.num_timesteps
-    steps, elapsed = model.num_timesteps - first, time.perf_counter() - begun
+    try:
+        model.learn(total_timesteps=10**9, async_eval=workers)
+    except Enough:
+        pass
     workers.close()
-    print(json.dumps({"steps": steps, "seconds": elapsed}))
+    (begun, first), (ended, last) = model.marks[0], model.marks[-1]
+    print(json.dumps({"steps": last - first, "seconds": ended - begun}))
 
 if __name__ == "__main__":
     main(float(sys.argv[1]))
@@ -139,7 +137,7 @@ def main() -> None:
     speeds: dict[str, list[float]] = {name: [] for name in programs}
     for round_number in range(arguments.rounds):
         for name, (interpreter, program, single) in programs.items():
-            script = arguments.environment.resolve() / f"{name}.py"
+            script = arguments.environment.resolve() / f"train_with_{name}.py".replace("-", "_")
             speeds[name].append(speed(interpreter, program, script, arguments.seconds, single))
             print(f"round {round_number + 1}: {name:<12} {speeds[name][-1]:>9,.0f} steps/s", flush=True)
     versions = subprocess.run(
