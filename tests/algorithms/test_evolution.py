@@ -1,5 +1,7 @@
 """Evolution strategies and their relatives against closed forms and independent NumPy."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -24,9 +26,19 @@ def slope(params):
     return -2 * CURVATURE * (params - TARGET)
 
 
-def members_of(algorithm, state):
+@jax.jit  # the algorithm is an argument, so that equal ones share a compilation
+def displaced(algorithm, state):
     actor = algorithm.actor(state)
-    return np.asarray(jax.vmap(lambda member: algorithm.displace(actor, member))(jnp.arange(algorithm.num_members)))
+    return jax.vmap(lambda member: algorithm.displace(actor, member))(jnp.arange(algorithm.num_members))
+
+
+def members_of(algorithm, state):
+    return np.asarray(displaced(algorithm, state))
+
+
+@functools.partial(jax.jit, static_argnums=(1, 2))
+def perturbations(key, count, size):
+    return jax.vmap(lambda index: noise.perturbation(key, index, size))(jnp.arange(count))
 
 
 def returns(fitness, length=None):
@@ -40,11 +52,13 @@ class TestOpenAIES:
         state = algorithm.init(jax.random.key(0))._replace(
             params=jnp.asarray([0.1, 0.2, -0.3, 0.0, 1.0, 0.5], jnp.float32)
         )
-        estimates = []
-        for iteration in range(60):
-            at = state._replace(iteration=jnp.asarray(iteration, jnp.int32))
-            estimates.append(algorithm.gradient(at, jnp.asarray(smooth(members_of(algorithm, at)))))
-        estimates = np.stack(estimates)
+
+        @jax.jit
+        def estimate(iteration):
+            at = state._replace(iteration=iteration)
+            return algorithm.gradient(at, smooth(displaced(algorithm, at)))
+
+        estimates = np.stack([estimate(jnp.asarray(iteration, jnp.int32)) for iteration in range(60)])
         # the smoothed quadratic has the quadratic's own gradient
         error = estimates.mean(0) - slope(np.asarray(state.params))
         standard_error = estimates.std(0, ddof=1) / np.sqrt(len(estimates))
@@ -56,12 +70,12 @@ class TestOpenAIES:
         algorithm = registry.make("openai-es", SPEC, settings)
         state = algorithm.init(jax.random.key(1))._replace(params=jnp.linspace(-1, 1, 6, dtype=jnp.float32))
         theta, mean, second = np.linspace(-1, 1, 6), np.zeros(6), np.zeros(6)
-        rng = np.random.default_rng(0)
+        rng, update = np.random.default_rng(0), jax.jit(algorithm.update)
         for step in range(1, 4):
             fitness, length = rng.normal(size=14) * 50, rng.integers(1, 40, 14)
             key = jax.random.fold_in(state.noise_key, state.iteration)
-            eps = np.stack([noise.perturbation(key, pair, 6) for pair in range(7)]).astype(np.float64)
-            state, _ = algorithm.update(state, returns(fitness, length), jax.random.key(0))
+            eps = np.asarray(perturbations(key, 7, 6), np.float64)
+            state, _ = update(state, returns(fitness, length), jax.random.key(0))
 
             shaped = fitness - 2.0 * length
             ranks = np.empty(14)
@@ -102,7 +116,7 @@ class TestOpenAIES:
         algorithm = registry.make("openai-es", SPEC, {"adaptive_episode_cap": 2.0})
         state = algorithm.init(jax.random.key(0))
         assert algorithm.episode_steps(state) is None
-        state, _ = algorithm.update(state, returns(np.arange(64.0), np.full(64, 21.2)), jax.random.key(0))
+        state, _ = jax.jit(algorithm.update)(state, returns(np.arange(64.0), np.full(64, 21.2)), jax.random.key(0))
         assert algorithm.episode_steps(state) == 43
 
     def test_climbs_the_quadratic(self):
@@ -122,8 +136,8 @@ class TestARS:
         state = algorithm.init(jax.random.key(1))
         fitness = np.random.default_rng(0).normal(size=12) * 30
         key = jax.random.fold_in(state.noise_key, state.iteration)
-        eps = np.stack([noise.perturbation(key, direction, 6) for direction in range(6)])
-        after, _ = algorithm.update(state, returns(fitness), jax.random.key(0))
+        eps = np.asarray(perturbations(key, 6, 6))
+        after, _ = jax.jit(algorithm.update)(state, returns(fitness), jax.random.key(0))
         plus, minus = fitness[0::2], fitness[1::2]
         best = sorted(range(6), key=lambda k: -max(plus[k], minus[k]))[:2]
         sigma = np.std([plus[k] for k in best] + [minus[k] for k in best])
@@ -154,7 +168,7 @@ class TestARS:
     def test_equal_returns_move_nothing(self):
         algorithm = registry.make("ars", SPEC, {})
         state = algorithm.init(jax.random.key(0))
-        after, _ = algorithm.update(state, returns(np.full(64, 7.0)), jax.random.key(0))
+        after, _ = jax.jit(algorithm.update)(state, returns(np.full(64, 7.0)), jax.random.key(0))
         assert (after.params == state.params).all()
 
 
@@ -164,7 +178,7 @@ class TestFiniteDifferences:
         state = algorithm.init(jax.random.key(0))._replace(params=jnp.linspace(-1, 1, 6, dtype=jnp.float32))
         fitness = smooth(members_of(algorithm, state).astype(np.float64))
         np.testing.assert_allclose(
-            algorithm.gradient(state, jnp.asarray(fitness)), slope(np.asarray(state.params)), rtol=2e-4
+            jax.jit(algorithm.gradient)(state, jnp.asarray(fitness)), slope(np.asarray(state.params)), rtol=2e-4
         )
 
     def test_coordinates_take_turns_and_cover_all(self):
@@ -180,7 +194,7 @@ class TestFiniteDifferences:
     def test_a_step_has_the_length_of_the_learning_rate(self):
         algorithm = registry.make("finite-differences", SPEC, {"learning_rate": 0.25})
         state = algorithm.init(jax.random.key(0))
-        after, _ = algorithm.update(state, returns(smooth(members_of(algorithm, state))), jax.random.key(0))
+        after, _ = jax.jit(algorithm.update)(state, returns(smooth(members_of(algorithm, state))), jax.random.key(0))
         np.testing.assert_allclose(np.linalg.norm(after.params - state.params), 0.25, rtol=1e-5)
 
 
@@ -190,9 +204,10 @@ class TestHillClimb:
         state = algorithm.init(jax.random.key(0))
         members = members_of(algorithm, state)
         assert (members[0] == np.asarray(state.params)).all()
-        better, _ = algorithm.update(state, returns([0.0, -1.0, 2.0, 1.0]), jax.random.key(0))
+        update = jax.jit(algorithm.update)
+        better, _ = update(state, returns([0.0, -1.0, 2.0, 1.0]), jax.random.key(0))
         np.testing.assert_array_equal(better.params, members[2])
-        same, metrics = algorithm.update(state, returns([0.0, -1.0, -2.0, np.nan]), jax.random.key(0))
+        same, metrics = update(state, returns([0.0, -1.0, -2.0, np.nan]), jax.random.key(0))
         np.testing.assert_array_equal(same.params, state.params)
         assert metrics["improved"] == 0
 
@@ -222,12 +237,12 @@ class TestPolicies:
         algorithm = registry.make("openai-es", SPEC, {"action_noise": 0.5})
         actor = algorithm.actor(algorithm.init(jax.random.key(0)))
         carry = algorithm.begin(actor, jnp.asarray(-1))
-        actions = [
-            algorithm.act(actor, carry, jnp.ones(3), jax.random.key(seed), explore=explore)[0]
-            for explore in (True, False)
-            for seed in range(200)
-        ]
-        assert 0.4 < np.std(actions[:200]) < 0.6 and np.std(actions[200:]) == 0
+        keys = jax.random.split(jax.random.key(0), 200)
+
+        def actions(explore):
+            return jax.vmap(lambda key: algorithm.act(actor, carry, jnp.ones(3), key, explore=explore)[0])(keys)
+
+        assert 0.4 < np.std(actions(True)) < 0.6 and np.std(actions(False)) == 0
 
     def test_scaled_observations_are_clipped(self):
         algorithm = registry.make("ars", SPEC, {"observation_clip": 2.0, "variant": "v1"})

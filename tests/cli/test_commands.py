@@ -111,7 +111,8 @@ def test_light_commands_import_neither_jax_nor_a_simulator(line):
     program = (
         "import sys\nfrom workhorse.cli.main import main\n"
         f"try: main({line.split()!r})\nexcept SystemExit as exit: assert not exit.code\n"
-        "heavy = {'jax', 'mujoco', 'gymnasium', 'polars', 'equinox', 'torch'} & set(sys.modules)\nassert not heavy, heavy"
+        "heavy = {'jax', 'mujoco', 'gymnasium', 'polars', 'equinox', 'torch'} & set(sys.modules)\n"
+        "assert not heavy, heavy"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

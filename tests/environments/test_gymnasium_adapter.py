@@ -250,6 +250,15 @@ def test_a_factory_out_of_reach_runs_here_and_says_so_once() -> None:
         check_env(lambda: GymnasiumAdapter("weird/Lambda-v0", 3, 2))
 
 
+def test_options_that_cannot_be_sent_keep_the_task_here() -> None:
+    with pytest.warns(UserWarning, match=r"weird/Scaled-v0 runs in this process.*its options cannot be sent to one"):
+        adapter = GymnasiumAdapter("weird/Scaled-v0", 2, 2, scale=lambda dt: 2 * dt)
+    assert adapter.spec.step_seconds == 0.5
+    adapter.reset(keys(0, np.arange(2)))
+    assert adapter.step(np.zeros((2, 2))).obs.shape == (2, 2)
+    adapter.close()
+
+
 def test_a_module_is_imported_before_its_id_is_looked_up() -> None:
     assert is_registered("weird_environments:weird/Walk-v0")
     assert not is_registered("weird_environments:weird/Absent-v0")

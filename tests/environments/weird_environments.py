@@ -3,6 +3,7 @@
 import os
 import random
 import signal
+from collections.abc import Callable
 from typing import Any
 
 import gymnasium
@@ -160,6 +161,13 @@ class LateMoody(Walk):
         return self.x.copy(), reward, False, truncated, info
 
 
+class Scaled(Walk):
+    """Takes a function as an option, which need not be one that can be sent to another process."""
+
+    def __init__(self, scale: Callable[[float], float]) -> None:
+        self.dt = scale(0.25)
+
+
 class Remembering(Walk):
     """Writes its observation into one array, for ever the same: the adapter must copy."""
 
@@ -176,7 +184,7 @@ class Remembering(Walk):
 
 def register() -> None:
     """Put all of them into Gymnasium's registry, some as strings and some as objects."""
-    for cls in (Structured, IntegerBox, ManyChoices, Endless, Faulty, Dying, Moody, LateMoody, Remembering):
+    for cls in (Structured, IntegerBox, ManyChoices, Endless, Faulty, Dying, Moody, LateMoody, Scaled, Remembering):
         gymnasium.register(f"weird/{cls.__name__}-v0", entry_point=cls, max_episode_steps=50)
     gymnasium.register("weird/Walk-v0", entry_point="weird_environments:Walk", max_episode_steps=20)
     gymnasium.register("weird/Declared-v0", entry_point=Walk, max_episode_steps=20, nondeterministic=True)

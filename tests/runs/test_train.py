@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import shlex
 import signal
 import subprocess
 import sys
@@ -85,7 +86,10 @@ def workhorse(*words, **options):
     return subprocess.Popen([sys.executable, "-c", CHILD, *map(str, words)], **options)
 
 
-TRAIN = ["train", "Hopper-v5", "--algorithm", "ars", "--num-directions", "4", "--num-top-directions", "2", "--task-option", "max_episode_steps=40", "--seed", "5", "--env-steps", "6000", "--threads", "1", "--checkpoint-every-s", "0", "--final-episodes", "2", "--evaluate-every", "0", "--quiet"]
+TRAIN = shlex.split(
+    "train Hopper-v5 --algorithm ars --num-directions 4 --num-top-directions 2 --task-option max_episode_steps=40 "
+    "--seed 5 --env-steps 6000 --threads 1 --checkpoint-every-s 0 --final-episodes 2 --evaluate-every 0 --quiet"
+)
 
 
 def kill_and_resume(tmp_path, kills, seed):
@@ -145,11 +149,12 @@ def test_ctrl_c_saves_and_says_how_to_resume(tmp_path):
     assert rows["iteration"][-1] == max(checkpoint.saved_iterations(folder)) == folder.status().iteration
 
 
-class TestTheFolder:
-    @pytest.fixture(scope="class")
-    def run(self, tmp_path_factory):
-        return begin(tmp_path_factory.mktemp("runs"), "r", "Hopper-v5", "openai-es", 600)
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    return begin(tmp_path_factory.mktemp("runs"), "r", "Hopper-v5", "openai-es", 600)
 
+
+class TestTheFolder:
     def test_the_policy_artefact_acts_as_the_policy_in_training(self, run):
         import jax
 

@@ -22,6 +22,7 @@ class AlgorithmsOptions:
 
 
 def run(arguments: Sequence[str]) -> int:
+    """List the algorithms, or the options of one; the exit code."""
     chosen = parse(AlgorithmsOptions, "algorithms", arguments, "List the algorithms, or the options of one.").name
     if chosen is None:
         width = max(map(len, ALGORITHMS))

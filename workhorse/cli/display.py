@@ -89,12 +89,13 @@ class Display(Observer):
     def finished(self, folder: RunFolder, summary: Summary) -> None:
         """The lines every run ends with."""
         simulated = "-" if summary.simulated_s is None else _duration(summary.simulated_s)
+        speed = summary.env_steps / max(summary.wall_s, 1e-9)
         lines = [
             f"return         {interval_text(summary.episode_return)}  "
             f"(mean of {len(summary.episode_returns)} noiseless episodes, 95 % {summary.episode_return.method})",
             f"steps          {summary.env_steps:,} trained, {summary.evaluation_steps:,} evaluated",
             f"simulated      {simulated}",
-            f"wall time      {_duration(summary.wall_s)}  ({summary.env_steps / max(summary.wall_s, 1e-9):,.0f} steps/s)",
+            f"wall time      {_duration(summary.wall_s)}  ({speed:,.0f} steps/s)",
             f"core-hours     {summary.core_hours:.4f}",
         ]
         if summary.failed_episodes:
@@ -128,7 +129,7 @@ class Display(Observer):
 
 
 class LiveDisplay(Display):
-    """One line that stays in place: bar, iteration, steps, speed, return of the population, last evaluation, time left."""
+    """One line that stays in place: bar, iteration, steps, speed, population's return, last evaluation, time left."""
 
     def __init__(self, recipe: Recipe | None) -> None:
         super().__init__(recipe)

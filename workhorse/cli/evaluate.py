@@ -27,6 +27,7 @@ class EvaluateOptions:
 
 
 def run(arguments: Sequence[str]) -> int:
+    """Measure a run's policy and print what came out; the exit code."""
     options = parse(
         EvaluateOptions, "evaluate", arguments, "Measure a run's policy, without noise and on the raw reward."
     )

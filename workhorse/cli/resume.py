@@ -27,6 +27,7 @@ class ResumeOptions:
 
 
 def run(arguments: Sequence[str]) -> int:
+    """Go on with a run; the exit code."""
     options = parse(
         ResumeOptions,
         "resume",

@@ -20,6 +20,7 @@ class RunsOptions:
 
 
 def run(arguments: Sequence[str]) -> int:
+    """List the runs in a folder, newest first; the exit code."""
     folder = parse(RunsOptions, "runs", arguments, "List the runs in a folder, newest first.").runs
     rows = list_runs(folder)
     if not rows:

@@ -18,6 +18,7 @@ class TasksOptions:
 
 
 def run(arguments: Sequence[str]) -> int:
+    """List the tasks; the exit code."""
     parse(TasksOptions, "tasks", arguments, "List the tasks, what simulates them, and the recipes there are for them.")
     known: dict[str, list[str]] = {}
     for row in recipes():

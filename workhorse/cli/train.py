@@ -59,6 +59,7 @@ DESCRIPTION = (
 
 
 def run(arguments: Sequence[str]) -> int:
+    """Train on a task; the exit code."""
     task, named = _peek(arguments)
     known = (recipe(task, named) if named else best_recipe(task)) if task else None
     algorithm = named or (known.algorithm if known else DEFAULT_ALGORITHM)

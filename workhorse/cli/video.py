@@ -30,6 +30,7 @@ class VideoOptions:
 
 
 def run(arguments: Sequence[str]) -> int:
+    """Render an episode of a run's policy; the exit code."""
     options = parse(VideoOptions, "video", arguments, "Render one noiseless episode of a run's newest policy as MP4.")
     from workhorse.runs.video import record
 

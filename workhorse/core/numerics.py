@@ -2,8 +2,9 @@
 
 64-bit types are on: returns, moments and the classic-control physics are float64 (parity with Gymnasium to 1e-9, and
 ranks that a reward's scale cannot change), while networks say float32 themselves. XLA's multi-threaded matrix products
-are off, because how they split a sum depends on the number of threads, and so would the bits of a result. Dispatch is synchronous: acting is one small program a simulation step, and handing each to another thread
-cost more than it hid (measured on a loaded two-core machine; see docs/benchmarks.md).
+are off, because how they split a sum depends on the number of threads, and so would the bits of a result. Dispatch is
+synchronous: acting is one small program a simulation step, and handing each to another thread cost more than it hid
+(measured on a loaded two-core machine; see docs/benchmarks.md).
 """
 
 import os

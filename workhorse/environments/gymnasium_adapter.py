@@ -6,7 +6,6 @@ import contextlib
 import copy
 import importlib
 import os
-import pickle
 import signal
 import socket
 import subprocess
@@ -390,8 +389,12 @@ class _RemoteGroup:
         return self._process.pid
 
     def send(self, name: str, arguments: tuple[Any, ...]) -> None:
-        with contextlib.suppress(OSError):  # it died; `receive` says how
+        try:
             self._pipe.send((name, arguments))
+        except OSError:
+            pass  # it died; `receive` says how
+        except Exception as error:  # raised before a byte was written: an option that no pipe takes
+            raise Unreachable(f"its options cannot be sent to one: {error}") from error
 
     def receive(self, doing: str) -> Any:
         try:
@@ -480,12 +483,7 @@ def _portable(id: str, spec: Any, options: dict[str, Any]) -> tuple[Recipe, str 
         main_path = getattr(sys.modules["__main__"], "__file__", None)
         if main_path is None or not os.path.isfile(main_path):
             return Recipe(id, spec, module, place, None, options), "it was defined at a prompt"
-    recipe = Recipe(id, spec, module, place, main_path, options)
-    try:
-        pickle.dumps(recipe)
-    except Exception as error:
-        return recipe, f"its options cannot be sent to one: {error}"
-    return recipe, None
+    return Recipe(id, spec, module, place, main_path, options), None
 
 
 def _found(module: str, name: str) -> Any:

@@ -38,10 +38,11 @@ class HostEnv(Protocol):
     `step(actions, slots, reset_keys)` steps only `slots` (all B where None) and returns a `Step` of n rows in the
     order of `slots`. Where `reset_keys` (n, 2) is given, an ended episode is started again with its row's key and
     `obs` is the reset observation; where it is None, `obs` equals `next_obs`, and an ended slot stays ended and must be
-    reset before it is stepped again. Actions are (n, A) for `Box` and (n,) for `Discrete`. `next_obs` is the true successor either way. `measures["failed"]`, bool (n,), marks a slot whose simulation
-    broke (simulator error, NaN): its episode ends as truncated with reward 0 and its last finite observation as
-    `next_obs`, and no other slot is touched. Rewards are float64; observations are float64 or float32. Returned arrays
-    belong to the caller: a later call never writes into them.
+    reset before it is stepped again. Actions are (n, A) for `Box` and (n,) for `Discrete`. `next_obs` is the true
+    successor either way. `measures["failed"]`, bool (n,), marks a slot whose simulation broke (simulator error, NaN):
+    its episode ends as truncated with reward 0 and its last finite observation as `next_obs`, and no other slot is
+    touched. Rewards are float64; observations are float64 or float32. Returned arrays belong to the caller: a later
+    call never writes into them.
 
     `snapshot()` returns named arrays that hold everything the next steps depend on; `restore(arrays)` puts them back,
     also in another process and at another thread count, and the same bits follow (see `EnvSpec.resume`).

@@ -90,7 +90,8 @@ def make(id: str, num_slots: int = 1, num_threads: int = 0, **options: Any) -> H
         for name in options:
             if name not in known:
                 raise UsageError(
-                    f"{id} has no option {name!r}; its options are {', '.join(known)}. Leave it out, or correct the name."
+                    f"{id} has no option {name!r}; its options are {', '.join(known)}. "
+                    "Leave it out, or correct the name."
                 )
         return factory(**options)
     return factory(num_slots, num_threads, **options)

@@ -2,8 +2,8 @@
 
 import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float
-from numpy.typing import DTypeLike
 
 from workhorse.core.types import Moments
 

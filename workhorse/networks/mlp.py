@@ -1,6 +1,7 @@
 """Linear policies and multi-layer perceptrons: one module, a pytree of float32 arrays."""
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import equinox as eqx
 import jax
@@ -36,7 +37,7 @@ class MLP(eqx.Module):
         """
         keys = jax.random.split(key, len(sizes) - 1)
         weights = []
-        for layer, (fan_in, fan_out) in enumerate(zip(sizes[:-1], sizes[1:], strict=True)):
+        for layer, (fan_in, fan_out) in enumerate(pairwise(sizes)):
             rows = jax.random.normal(keys[layer], (fan_out, fan_in), jnp.float32)
             rows = rows / jnp.linalg.norm(rows, axis=1, keepdims=True)
             weights.append(rows * jnp.float32(last_scale if layer == len(sizes) - 2 else 1.0))

@@ -291,10 +291,11 @@ class _Setup:
         count = num_lanes(threads, -(-num_episodes // num_slots))
 
         def lane(number: int) -> Gather:
-            if not isinstance(probe, HostEnv):
-                return JaxGather(made, probe, num_slots, seed)
             share = threads // count + (number < threads % count)
-            return HostGather(made, environments.make(task, num_slots, share, **task_options), seed)
+            env = environments.make(task, num_slots, share, **task_options)
+            if isinstance(env, HostEnv):
+                return HostGather(made, env, seed)
+            return JaxGather(made, env, num_slots, seed)
 
         lanes = Lanes([lane(number) for number in range(count)])
         return _Setup(made, lanes, Evolve(made, lanes, seed), probe.spec.step_seconds, threads)

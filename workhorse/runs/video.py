@@ -75,7 +75,8 @@ def _film(env: Any, policy: Policy, target: Path, seed: int, max_steps: int, pro
     observation, _ = env.reset(seed=seed)
     total, length, over = 0.0, 0, False
     temporary = target.with_name(f".tmp-{os.getpid()}-{target.name}")
-    with imageio.get_writer(temporary, format="FFMPEG", fps=min(rate, 60), macro_block_size=1) as writer:  # type: ignore[arg-type]
+    opened: Any = imageio.get_writer(temporary, format="FFMPEG", fps=min(rate, 60), macro_block_size=1)  # type: ignore[arg-type]
+    with opened as writer:
         every = max(1, round(rate / 60))
         writer.append_data(_even(_frame(env)))
         while not over and length < max_steps:
@@ -92,9 +93,9 @@ def _film(env: Any, policy: Policy, target: Path, seed: int, max_steps: int, pro
 def _environment(task: str, options: dict[str, Any], width: int, height: int) -> Any:
     import gymnasium
 
-    module, colon, id = task.rpartition(":")
+    _, colon, id = task.rpartition(":")
     mujoco = gymnasium.registry.get(id) if not colon else None
-    size = {}
+    size: dict[str, Any] = {}
     if mujoco is not None and "mujoco" in str(mujoco.entry_point):
         _choose_opengl()
         size = {"width": width, "height": height, "camera_name": "track"}  # a free camera where there is none

@@ -19,7 +19,10 @@ __all__ = ["FiniteDifferences"]
 
 @configuration
 class FiniteDifferences(ParameterSearch):
-    """Central differences along the axes: g_j = (f(theta + h e_j) - f(theta - h e_j)) / 2h;  theta <- theta + lr g / |g|.
+    """Central differences along the axes.
+
+        g_j = (f(theta + h e_j) - f(theta - h e_j)) / 2h
+        theta <- theta + learning_rate * g / |g|
 
     Member 2j has parameter j raised, member 2j+1 lowered, so an iteration costs 2n episodes: with n parameters the
     price of a gradient grows with n, whatever the task needs. `coordinates` bounds it by treating that many

@@ -45,8 +45,8 @@ class OpenAIES(ParameterSearch):
         g = 1 / (2 n noise_std) * sum_i (u_{2i} - u_{2i+1}) eps_i
         theta <- (1 - learning_rate * weight_decay) theta + Adam(g)
 
-    where n is the number of pairs. Nothing but (member, return, length) leaves an episode; eps_i is drawn again from its
-    address where it is needed, so memory does not grow with the population.
+    where n is the number of pairs. Nothing but (member, return, length) leaves an episode; eps_i is drawn again from
+    its address where it is needed, so memory does not grow with the population.
 
     Source: Salimans et al. 2017, "Evolution strategies as a scalable alternative to reinforcement learning"
     (arXiv 1703.03864), algorithm 2. Differs from the code published with it by a gradient in true units (1/noise_std;

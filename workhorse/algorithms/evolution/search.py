@@ -70,19 +70,17 @@ class ParameterSearch:
 
     def validate(self) -> None:
         """Raise a `UsageError` where a field is out of range or the policy cannot take the task's actions."""
-        name = type(self).__name__
-        if self.action_bins is not None and not isinstance(self.spec.action, Box):
-            raise UsageError(
-                f"{name}.action_bins is for continuous actions, but {self.spec.task} has "
-                f"{self.spec.action.count} discrete ones. Leave it out."
-            )
-        if self.action_bins is not None and not np.isfinite([self.spec.action.low, self.spec.action.high]).all():
-            raise UsageError(f"{name}.action_bins needs bounded actions, but {self.spec.task} has none. Leave it out.")
-        if self.action_noise is not None and not isinstance(self.spec.action, Box):
-            raise UsageError(
-                f"{name}.action_noise is for continuous actions, but {self.spec.task} has "
-                f"{self.spec.action.count} discrete ones. Leave it out."
-            )
+        name, task, action = type(self).__name__, self.spec.task, self.spec.action
+        if isinstance(action, Box):
+            if self.action_bins is not None and not np.isfinite([action.low, action.high]).all():
+                raise UsageError(f"{name}.action_bins needs bounded actions, but {task} has none. Leave it out.")
+        else:
+            for option in ("action_bins", "action_noise"):
+                if getattr(self, option) is not None:
+                    raise UsageError(
+                        f"{name}.{option} is for continuous actions, but {task} has {action.count} discrete ones. "
+                        "Leave it out."
+                    )
         if self.policy not in ("linear", "mlp"):
             raise UsageError(f"{name}.policy must be 'linear' or 'mlp': got {self.policy!r}.")
         positive = {"observation_clip": self.observation_clip, "episodes_per_member": self.episodes_per_member}
@@ -137,8 +135,8 @@ class ParameterSearch:
         unseen = moments.empty(self.spec.observation.size, jnp.float64)
         return SearchState(params, unseen, noise_key, jnp.zeros((), jnp.int32))
 
-    def advanced(self, state: SearchState, params: Float[Array, "n"], experience: Returns) -> SearchState:
-        """The state after an iteration: new parameters, the iteration's observations merged in, the clock moved."""
+    def advanced(self, state: Any, params: Float[Array, "n"], experience: Returns) -> SearchState:
+        """The `SearchState` after an iteration: new parameters, its observations merged in, the clock moved."""
         observations = moments.merge(state.observations, experience.observations)
         return SearchState(params, observations, state.noise_key, state.iteration + 1)
 
