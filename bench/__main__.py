@@ -15,6 +15,7 @@ PROGRAMS = [
     ["learning.py", "half-cheetah-ars"],
     ["learning.py", "walker2d"],
     ["figures.py"],
+    ["tables.py"],
 ]
 
 if __name__ == "__main__":
