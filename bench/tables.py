@@ -94,8 +94,8 @@ def other() -> list[str]:
     if kill:
         lines += [
             f"**Killed and resumed.** {kill['kills']} kills with signal 9 at random moments of one run, resumed on "
-            f"one or two threads by chance: {kill['equal_digests']} of {kill['iterations']} digests equal those of a run left "
-            f"alone. {origin(kill)}",
+            f"one or two threads by chance: {kill['equal_digests']} of {kill['iterations']} digests equal those of a "
+            f"run left alone. {origin(kill)}",
             "",
         ]
     if memory:

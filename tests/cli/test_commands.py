@@ -1,5 +1,7 @@
 """The command line: what it prints, its exit codes, and that its light commands import nothing heavy."""
 
+import contextlib
+import io
 import subprocess
 import sys
 
@@ -14,22 +16,29 @@ def trained(tmp_path, *words):
     return main(["train", "CartPole-v1", "--algorithm", "ars", *TINY.split(), "--runs", str(tmp_path), *words])
 
 
-def test_a_run_from_training_to_evaluation(tmp_path, capsys):
-    assert trained(tmp_path, "--id", "r", "--seed", "3") == 0
-    said = capsys.readouterr().out
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A short run of seed 3 named r: the folder it lies in, and what training it printed."""
+    folder, said = tmp_path_factory.mktemp("runs"), io.StringIO()
+    with contextlib.redirect_stdout(said):
+        assert trained(folder, "--id", "r", "--seed", "3") == 0
+    return folder, said.getvalue()
+
+
+def test_a_run_from_training_to_evaluation(run, capsys):
+    folder, said = run
     for expected in ("CartPole-v1 by ars, seed 3, 60 steps", "steps/s", "return ", "core-hours", "simulated", "wall"):
         assert expected in said
-    assert main(["runs", "--runs", str(tmp_path)]) == 0
+    assert main(["runs", "--runs", str(folder)]) == 0
     assert "r " in (listed := capsys.readouterr().out) and "finished" in listed
-    assert main(["evaluate", str(tmp_path / "r"), "--episodes", "3"]) == 0
+    assert main(["evaluate", str(folder / "r"), "--episodes", "3"]) == 0
     assert "over 3 episodes" in capsys.readouterr().out
-    assert main(["resume", str(tmp_path / "r"), "--env-steps", "100", "--quiet"]) == 0
+    assert main(["resume", str(folder / "r"), "--env-steps", "100", "--quiet"]) == 0
     assert capsys.readouterr().out.count("\n") == 1
 
 
-def test_a_task_without_a_recipe_says_that_defaults_are_used(tmp_path, capsys):
-    trained(tmp_path)
-    assert "No recipe is known" in capsys.readouterr().out
+def test_a_task_without_a_recipe_says_that_defaults_are_used(run):
+    assert "No recipe is known" in run[1]
 
 
 def test_the_best_recipe_is_taken_and_named(tmp_path, capsys):
@@ -76,9 +85,8 @@ def test_options_that_cannot_be_parsed_exit_with_2(line, capsys):
     assert "Traceback" not in capsys.readouterr().err
 
 
-def test_a_run_id_that_is_taken_is_refused(tmp_path, capsys):
-    trained(tmp_path, "--id", "r")
-    assert trained(tmp_path, "--id", "r") == 2
+def test_a_run_id_that_is_taken_is_refused(run, capsys):
+    assert trained(run[0], "--id", "r") == 2
     assert "exists" in capsys.readouterr().err
 
 

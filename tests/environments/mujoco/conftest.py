@@ -31,6 +31,12 @@ class Twin:
         return self.inner._get_obs()
 
 
+@pytest.fixture(autouse=True)
+def away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """MuJoCo writes its warnings into MUJOCO_LOG.TXT in the working folder."""
+    monkeypatch.chdir(tmp_path)
+
+
 @pytest.fixture
 def twin_of() -> Callable[[str, dict[str, Any]], Twin]:
     return Twin

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from workhorse.core.errors import UsageError
 from workhorse.environments.mujoco.task_options import model_path
 from workhorse.environments.registry import TASKS
 
@@ -112,6 +113,12 @@ def test_an_infinite_reward_is_a_failure(name, build, keys):
     assert env.failure_reason(1) == "the reward was NaN or infinite"
 
 
+def forgetful(path: Path, memory: str) -> str:
+    """One of Gymnasium's models, written to `path` with almost no memory."""
+    path.write_text(Path(model_path(path.name)).read_text().replace("</mujoco>", f'<size memory="{memory}"/></mujoco>'))
+    return str(path)
+
+
 @pytest.mark.parametrize(
     ("name", "xml", "memory", "height", "depth"),
     [("HalfCheetah-v5", "half_cheetah.xml", "4K", 1, 5.1), ("Ant-v5", "ant.xml", "16K", 2, 5.6)],
@@ -120,9 +127,7 @@ def test_an_error_of_the_simulator_is_a_failure(
     name, xml, memory, height, depth, build, keys, random_actions, tmp_path
 ):
     """A model with almost no memory: the slot that touches the ground raises, those in the air do not."""
-    path = tmp_path / xml
-    path.write_text(Path(model_path(xml)).read_text().replace("</mujoco>", f'<size memory="{memory}"/></mujoco>'))
-    env, twin = build(name, 4, 2, xml_file=str(path)), build(name, 4, 2)
+    env, twin = build(name, 4, 2, xml_file=forgetful(tmp_path / xml, memory)), build(name, 4, 2)
     actions = random_actions(env, 2)
 
     def fly(*envs, slots=slice(None)) -> None:
@@ -146,3 +151,24 @@ def test_an_error_of_the_simulator_is_a_failure(
     env._whole.phase[1, height] -= depth
     some = env.step(actions[1][[3, 1]], np.array([3, 1]))
     assert some.measures["failed"].tolist() == [False, True]
+
+
+def test_an_error_of_the_simulator_where_an_episode_begins_names_the_slot(build, keys, tmp_path):
+    """With 4K, HalfCheetah touches the ground in about half of its resets, and then MuJoCo raises."""
+    path = forgetful(tmp_path / "half_cheetah.xml", "4K")
+    env = build("HalfCheetah-v5", 4, 2, xml_file=path, reset_noise_scale=0, max_episode_steps=2)
+    height, actions = 2, np.zeros((4, env.model.nu))
+    message = r"MuJoCo raised where slot {} began an episode: mj_stackAlloc.*half_cheetah.xml"
+
+    def begin_at(metres: float, *slots: int) -> None:
+        env._default_row[height] = metres
+        env.reset(keys(4)[list(slots)], np.array(slots))
+
+    with pytest.raises(UsageError, match=message.format(2)):
+        begin_at(-0.1, 2)
+    begin_at(5.0, 0, 1, 2, 3)
+    env.step(actions)
+    begin_at(5.0, 0, 1, 2)  # so that only slot 3 is at its clock's end
+    env._default_row[height] = -0.1
+    with pytest.raises(UsageError, match=message.format(3)):
+        env.step(actions, reset_keys=keys(4))

@@ -122,7 +122,7 @@ class BatchTask(ABC):
         self._bits = np.random.Philox(0)
         self._generator = np.random.Generator(self._bits)
         self._fresh_bits: Any = self._bits.state
-        self._simulations.forward()
+        self._derive(self._every_slot)
         self._last_obs = self.observe(self._whole)
         self._position = self.position(self._whole)
         self._spec = self._describe()
@@ -335,13 +335,25 @@ class BatchTask(ABC):
         for row, key in enumerate(keys):
             self.begin(self._generator_of(key), phase[row, :nq], phase[row, nq:])
         self._whole.phase[slots] = phase
-        self._simulations.forward(ids)
+        self._derive(ids)
         frame = self._whole.rows(slots)
         obs = self.observe(frame)
         self._position[slots] = self.position(frame)
         self._last_obs[slots] = obs
         self._elapsed[slots] = 0
         return obs
+
+    def _derive(self, ids: NDArray[np.intp]) -> None:
+        """mj_forward where an episode begins. Its errors are the model's, and another episode would meet them too."""
+        try:
+            self._simulations.forward(ids)
+        except SimulationError as raised:
+            slot = int(raised.ids[0])
+            message = " ".join(self._simulations.error(slot).split())  # it comes in several lines
+            raise UsageError(
+                f"{self.task}: MuJoCo raised where slot {slot} began an episode: {message}; "
+                f"mend the model {self.options.xml_file!r} or the options of its reset."
+            ) from raised
 
     def _generator_of(self, key: np.ndarray) -> np.random.Generator:
         """`core.addresses.host_generator(key)`, by re-keying one generator: 3 us instead of 13 us a reset."""
