@@ -7,6 +7,7 @@ import sys
 import imageio.v2 as imageio
 import numpy as np
 import pytest
+
 from workhorse.core.errors import UsageError
 from workhorse.runs import train, video
 
