@@ -28,7 +28,9 @@ def curve(axes: plt.Axes, result: dict, title: str, threshold: float | None, sai
     axes.plot(steps, [i.value for i in intervals], color=LINE, linewidth=2)
     if threshold is not None:
         axes.axhline(threshold, color=INK, linewidth=0.8, linestyle="--")
-        axes.text(0.02, threshold, said, fontsize=8, color=INK, va="bottom", transform=axes.get_yaxis_transform())
+        axes.text(
+            0.98, threshold, said, fontsize=8, color=INK, ha="right", va="bottom", transform=axes.get_yaxis_transform()
+        )
     axes.set_title(f"{title}, {len(curves)} seeds", fontsize=11, color=INK, loc="left")
     axes.set_xlabel("million environment steps", fontsize=9)
     axes.set_xlim(left=0)
