@@ -129,7 +129,8 @@ def main() -> None:
     target.write_text(
         json.dumps(
             {
-                "made_by": f"python bench/throughput.py --slots {arguments.slots} --threads {arguments.threads}",
+                "made_by": f"python bench/throughput.py --slots {arguments.slots} --threads {arguments.threads} "
+                f"--repetitions {arguments.repetitions}",
                 "date": time.strftime("%Y-%m-%d"),
                 "machine": {"cpu": hardware.cpu, "cores": hardware.cores},
                 "versions": installed_versions(),
