@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import sys
 from collections.abc import Sequence
 from typing import Annotated, Any
 
@@ -134,11 +133,8 @@ def _options_of(algorithm: str, known: Recipe | None) -> type:
 
 
 def _check_task(task: str) -> None:
-    """Refuse a misspelt id before anything slow is imported, unless it may be one of Gymnasium's."""
-    if task in TASKS or ":" in task:
-        return
-    folded = {id.lower(): id for id in TASKS}
-    if task.lower() in folded or (nearest(task, TASKS) and "gymnasium" not in sys.modules and not _registered(task)):
+    """Refuse a misspelt id before JAX is imported; one that resembles no task may yet be an adapter's to judge."""
+    if task not in TASKS and ":" not in task and nearest(task, TASKS) and not _registered(task):
         raise unknown("task", task, list(TASKS), "workhorse tasks")
 
 
