@@ -23,7 +23,7 @@ from workhorse.statistics.intervals import mean_interval
 SUITES: dict[str, list[str]] = {
     "half-cheetah-ars": ["HalfCheetah-v5", "--algorithm", "ars", "--env-steps", "20e6"],
     "half-cheetah-default": ["HalfCheetah-v5"],
-    "hopper": ["Hopper-v5"],
+    "hopper": ["Hopper-v5", "--env-steps", "7e6"],
     "swimmer": ["Swimmer-v5"],
     "walker2d": ["Walker2d-v5", "--env-steps", "20e6"],
 }

@@ -1,0 +1,216 @@
+"""Which chunk goes to which worker, what has come back, what is issued again: plain bookkeeping, no process, no clock.
+
+A job is all chunks of one iteration. Work is keyed by (job, chunk), and a chunk's result is the same whoever computes
+it, so it does no harm to issue a chunk twice, to be answered twice, late, or by a worker believed dead: the first
+answer counts. A long episode is therefore never dropped for being late; its chunk is issued again or waited for.
+
+Time is an argument, in seconds of any monotonic clock. Every call costs amortised constant time, or O(log) of the
+workers, so that ten thousand of them can be driven from one thread.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections import deque
+from enum import Enum
+from typing import Any, NamedTuple
+
+__all__ = ["Answer", "Crew", "Job", "Order"]
+
+
+class Job(NamedTuple):
+    """All chunks of one stream ("reset" in training, "evaluate") of an iteration."""
+
+    stream: str
+    iteration: int
+
+
+class Order(NamedTuple):
+    """A chunk for a worker to do now."""
+
+    worker: str
+    job: Job
+    chunk: int
+
+
+class Answer(Enum):
+    """What became of an answer."""
+
+    ACCEPTED = "accepted"
+    REPEATED = "repeated"
+    """Another worker's result of the same chunk came first."""
+    STALE = "stale"
+    """The job it belongs to is over, or its worker had been declared gone."""
+
+
+class _Lease(NamedTuple):
+    job: Job
+    chunk: int
+    since: float
+
+
+class Crew:
+    """Who is there, who does what, and how far the job is.
+
+    Args:
+        patience: a chunk is issued again to an idle worker once it has taken this many times the median of recent
+            chunks.
+        patience_floor_s: ... and at least this long, so that a scheduling hiccup costs nothing.
+    """
+
+    def __init__(self, patience: float = 3.0, patience_floor_s: float = 1.0) -> None:
+        self._patience = patience
+        self._patience_floor_s = patience_floor_s
+        self._idle: dict[str, None] = {}  # a set that keeps the order of arrival
+        self._leases: dict[str, _Lease | None] = {}
+        self._durations: dict[str, deque[float]] = {}
+        self._allowance_s: float | None = None
+        self._job: Job | None = None
+        self._pending: deque[int] = deque()
+        self._issued: deque[tuple[float, int]] = deque()
+        self._holders: dict[int, set[str]] = {}
+        self._results: dict[int, Any] = {}
+        self._num_chunks = 0
+        self.reissued = 0
+        """Chunks issued a second time because they were late, since the crew was made."""
+        self.returned = 0
+        """Chunks issued again because their worker left, since the crew was made."""
+
+    # --- who is there ---
+
+    @property
+    def workers(self) -> tuple[str, ...]:
+        """Everybody present, in the order of arrival."""
+        return tuple(self._leases)
+
+    @property
+    def idle(self) -> tuple[str, ...]:
+        """Everybody without a chunk."""
+        return tuple(self._idle)
+
+    def join(self, worker: str) -> None:
+        """A worker is ready for work. Joining twice is harmless."""
+        if worker not in self._leases:
+            self._leases[worker] = None
+            self._idle[worker] = None
+
+    def leave(self, worker: str) -> None:
+        """A worker is gone; what it was doing is issued again, first of all. Leaving twice is harmless."""
+        lease = self._leases.pop(worker, None)
+        self._idle.pop(worker, None)
+        if lease is not None:
+            self._let_go(worker, lease)
+
+    # --- the job ---
+
+    def begin(self, job: Job, num_chunks: int) -> None:
+        """Start a job; results of an earlier one count no longer."""
+        if num_chunks < 1:
+            raise ValueError(f"A job needs at least 1 chunk: got {num_chunks}.")
+        self._job, self._num_chunks, self._allowance_s = job, num_chunks, None
+        self._pending = deque(range(num_chunks))
+        self._issued.clear()
+        self._holders.clear()
+        self._results.clear()
+
+    @property
+    def complete(self) -> bool:
+        """Whether every chunk of the job has a result."""
+        return self._job is not None and len(self._results) == self._num_chunks
+
+    def results(self) -> list[Any]:
+        """The results in the order of the chunks."""
+        if not self.complete:
+            raise ValueError(f"{self._job} is not complete: {len(self._results)} of {self._num_chunks} chunks are in.")
+        return [self._results[chunk] for chunk in range(self._num_chunks)]
+
+    def orders(self, now: float) -> list[Order]:
+        """What to send out now: waiting chunks first, then late ones a second time."""
+        orders = []
+        while self._idle and (chunk := self._next(now)) is not None:
+            worker = next(iter(self._idle))
+            del self._idle[worker]
+            assert self._job is not None
+            self._leases[worker] = _Lease(self._job, chunk, now)
+            self._holders.setdefault(chunk, set()).add(worker)
+            self._issued.append((now, chunk))
+            orders.append(Order(worker, self._job, chunk))
+        return orders
+
+    def late_at(self) -> float | None:
+        """When the oldest chunk that is out becomes late; None while nothing can be issued again."""
+        self._forget_finished()
+        if not self._issued or not self._idle:
+            return None
+        allowance = self._allowance()
+        return None if allowance is None else self._issued[0][0] + allowance
+
+    def asked(self, worker: str, job: Job, chunk: int) -> bool:
+        """Whether this is what the worker was last asked for."""
+        lease = self._leases.get(worker)
+        return lease is not None and (lease.job, lease.chunk) == (job, chunk)
+
+    def answer(self, worker: str, job: Job, chunk: int, result: Any, now: float) -> Answer:
+        """A worker's result of a chunk it was asked for."""
+        lease = self._leases.get(worker)
+        if lease is not None and (lease.job, lease.chunk) == (job, chunk):
+            self._leases[worker] = None
+            self._idle[worker] = None
+            self._holders.get(chunk, set()).discard(worker)
+            self._durations.setdefault(job.stream, deque(maxlen=101)).append(now - lease.since)
+        if job != self._job or not 0 <= chunk < self._num_chunks:
+            return Answer.STALE
+        if chunk in self._results:
+            return Answer.REPEATED
+        self._results[chunk] = result
+        return Answer.ACCEPTED
+
+    def refuse(self, worker: str) -> None:
+        """What a worker answered cannot be used: its chunk is issued again, and it is free."""
+        lease = self._leases.get(worker)
+        if lease is not None:
+            self._leases[worker] = None
+            self._idle[worker] = None
+            self._let_go(worker, lease)
+
+    # --- within ---
+
+    def _next(self, now: float) -> int | None:
+        while self._pending:
+            chunk = self._pending.popleft()
+            if chunk not in self._results:
+                return chunk
+        self._forget_finished()
+        if not self._issued:
+            return None
+        (since, chunk), allowance = self._issued[0], self._allowance()
+        if allowance is None or now - since < allowance:
+            return None
+        self._issued.popleft()  # its new copy goes to the end of the queue
+        self.reissued += 1
+        return chunk
+
+    def _let_go(self, worker: str, lease: _Lease) -> None:
+        if lease.job != self._job:
+            return
+        holders = self._holders.get(lease.chunk, set())
+        holders.discard(worker)
+        if lease.chunk not in self._results and not holders:
+            self._pending.appendleft(lease.chunk)
+            self.returned += 1
+
+    def _forget_finished(self) -> None:
+        """Drop from the queue of chunks that are out those that are in, or that wait to be issued again anyway."""
+        while self._issued:
+            chunk = self._issued[0][1]
+            if chunk not in self._results and self._holders.get(chunk):
+                return
+            self._issued.popleft()
+
+    def _allowance(self) -> float | None:
+        """Seconds a chunk of this job may take, from recent jobs of its stream; judged once a job, None without any."""
+        if self._allowance_s is None and self._job is not None:
+            durations = self._durations.get(self._job.stream)
+            if durations:
+                self._allowance_s = max(self._patience * statistics.median(durations), self._patience_floor_s)
+        return self._allowance_s
