@@ -81,11 +81,14 @@ from workhorse.algorithms import registry as algorithms
 from workhorse.environments import registry as environments
 from workhorse.training.evolve import Evolve
 from workhorse.training.gather import HostGather, Lanes
+from workhorse.training.learning import Learning
+from workhorse.training.workforce import Local
 
 def main(seconds):
     envs = [environments.make("HalfCheetah-v5", 32, 1) for _ in range(2)]
     algorithm = algorithms.make("ars", envs[0].spec, {"num_directions": 32, "num_top_directions": 4})
-    loop = Evolve(algorithm, Lanes([HostGather(algorithm, env, 0) for env in envs]), 0)
+    learning = Learning(algorithm, 0)
+    loop = Evolve(learning, Local(learning, Lanes([HostGather(algorithm, env, 0) for env in envs])))
     progress, _, _ = loop.iterate(loop.start())
     begun, first = time.perf_counter(), int(progress.env_steps)
     while time.perf_counter() - begun < seconds:

@@ -19,6 +19,8 @@ from workhorse.environments import registry as environments
 from workhorse.runs.manifest import describe_hardware, installed_versions
 from workhorse.training.evolve import Evolve
 from workhorse.training.gather import HostGather, Lanes, num_lanes
+from workhorse.training.learning import Learning
+from workhorse.training.workforce import Local
 
 TASKS = ("HalfCheetah-v5", "Hopper-v5", "Walker2d-v5", "Ant-v5", "Humanoid-v5")
 WARM_UP = 10
@@ -57,9 +59,10 @@ def measure(task: str, policy: str, slots: int, threads: int, repetitions: int) 
     envs = [environments.make(task, half, threads // lanes_count) for _ in range(lanes_count)]
     algorithm = algorithms.make("openai-es", envs[0].spec, {"num_pairs": half, **POLICIES[policy]})
     lanes = Lanes([HostGather(algorithm, env, 0) for env in envs])
-    loop = Evolve(algorithm, lanes, 0)
+    learning = Learning(algorithm, 0)
+    loop = Evolve(learning, Local(learning, lanes))
     recorder = Recorder(environments.make(task, slots, threads))
-    recording = Evolve(algorithm, Lanes([HostGather(algorithm, recorder, 0)]), 0)
+    recording = Evolve(learning, Local(learning, Lanes([HostGather(algorithm, recorder, 0)])))
     raw = Batch(envs[0].model, slots, threads)
     ctrl, frame_skip = raw.bind("ctrl"), envs[0].options.frame_skip
     progress = loop.start()

@@ -41,9 +41,8 @@ def perturbations(key, count, size):
     return jax.vmap(lambda index: noise.perturbation(key, index, size))(jnp.arange(count))
 
 
-def returns(fitness, length=None):
-    length = np.ones(len(fitness)) if length is None else length
-    return Returns(np.asarray(fitness, np.float64), length, moments.empty(3, jnp.float64))
+def returns(fitness, mean_length=1.0):
+    return Returns(jnp.asarray(fitness, jnp.float32), mean_length, moments.empty(3, jnp.float64))
 
 
 class TestOpenAIES:
@@ -56,7 +55,8 @@ class TestOpenAIES:
         @jax.jit
         def estimate(iteration):
             at = state._replace(iteration=iteration)
-            return algorithm.gradient(at, smooth(displaced(algorithm, at)))
+            weights = algorithm.weights(returns(smooth(displaced(algorithm, at))))
+            return noise.weighted_sum(algorithm.actor(at).noise_key, weights, 6)
 
         estimates = np.stack([estimate(jnp.asarray(iteration, jnp.int32)) for iteration in range(60)])
         # the smoothed quadratic has the quadratic's own gradient
@@ -75,7 +75,7 @@ class TestOpenAIES:
             fitness, length = rng.normal(size=14) * 50, rng.integers(1, 40, 14)
             key = jax.random.fold_in(state.noise_key, state.iteration)
             eps = np.asarray(perturbations(key, 7, 6), np.float64)
-            state, _ = update(state, returns(fitness, length), jax.random.key(0))
+            state, _ = update(state, returns(algorithm.fitness(fitness, length)), jax.random.key(0))
 
             shaped = fitness - 2.0 * length
             ranks = np.empty(14)
@@ -116,7 +116,7 @@ class TestOpenAIES:
         algorithm = registry.make("openai-es", SPEC, {"adaptive_episode_cap": 2.0})
         state = algorithm.init(jax.random.key(0))
         assert algorithm.episode_steps(state) is None
-        state, _ = jax.jit(algorithm.update)(state, returns(np.arange(64.0), np.full(64, 21.2)), jax.random.key(0))
+        state, _ = jax.jit(algorithm.update)(state, returns(np.arange(64.0), 21.2), jax.random.key(0))
         assert algorithm.episode_steps(state) == 43
 
     def test_climbs_the_quadratic(self):
@@ -147,7 +147,7 @@ class TestARS:
     @pytest.mark.parametrize("variant", ["v1", "v2"])
     def test_variants_without_t_use_every_direction(self, variant):
         algorithm = registry.make("ars", SPEC, {"variant": variant, "num_directions": 5, "num_top_directions": 1})
-        assert (algorithm.direction_weights(jnp.arange(10.0) ** 2) != 0).sum() == 5
+        assert (algorithm.weights(returns(jnp.arange(10.0) ** 2)) != 0).sum() == 5
 
     def test_v1_reads_raw_observations_and_v2_scaled_ones(self):
         seen = moments.merge_all(

@@ -37,7 +37,7 @@ def returns_for(algorithm, seed=0):
     rng = np.random.default_rng(seed)
     seen = observed(rng.normal(size=(20, 5)))
     count = algorithm.num_members
-    return Returns(rng.normal(size=count) * 100, rng.integers(1, 100, count) * 1.0, seen)
+    return Returns((rng.normal(size=count) * 100).astype(np.float32), rng.uniform(1, 100), seen)
 
 
 @every_case

@@ -94,6 +94,18 @@ class TestNoise:
         expected = (weights[:, None].astype(np.float64) * rows).sum(0)
         np.testing.assert_allclose(noise.weighted_sum(self.key, jnp.asarray(weights), 50), expected, atol=2e-5)
 
+    @pytest.mark.parametrize("size", [70_000, 131_072])
+    def test_blocks_make_the_weighted_sum_of_a_long_perturbation(self, size):
+        weights = jnp.asarray([0.5, -2.0, 1.5], jnp.float32)
+        block = jax.jit(noise.weighted_block, static_argnums=3)
+        blocks = [block(self.key, weights, number, size) for number in range(noise.num_blocks(size))]
+        assert [len(one) for one in blocks] == [noise.BLOCK_SIZE] * 2
+        together = np.concatenate(blocks)[:size]
+        rows = np.stack([noise.perturbation(self.key, index, size) for index in range(3)])
+        np.testing.assert_allclose(together, np.asarray(weights) @ rows, atol=1e-5)
+        np.testing.assert_array_equal(jax.jit(noise.weighted_sum, static_argnums=2)(self.key, weights, size), together)
+        assert abs(np.corrcoef(rows[0][: size - noise.BLOCK_SIZE], rows[0][noise.BLOCK_SIZE :])[0, 1]) < 0.1
+
     def test_perturbations_are_standard_normal_and_uncorrelated(self):
         rows = np.stack([noise.perturbation(self.key, index, 4000) for index in range(30)])
         assert abs(rows.mean()) < 0.01 and abs(rows.std() - 1) < 0.01

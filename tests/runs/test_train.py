@@ -170,9 +170,9 @@ def run(tmp_path_factory):
 class TestTheFolder:
     def test_the_policy_artefact_acts_as_the_policy_in_training(self, run):
         folder, _ = run
-        setup = train._Setup.of(folder.manifest(), 1)
+        setup = train._Setup.build(train._plan_of(folder.manifest()), 1)
         _, progress, _, _ = checkpoint.load_newest(folder, setup.loop.start())
-        actor = setup.loop.actor(progress)
+        actor = setup.algorithm.actor(progress.learner)
         network = setup.algorithm.begin(actor, -1)
         observations = np.random.default_rng(0).normal(size=(200, 11)) * 3
         expected = jax.vmap(lambda obs: setup.algorithm.act(actor, network, obs, jax.random.key(0), explore=False)[0])(

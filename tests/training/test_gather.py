@@ -10,8 +10,10 @@ from workhorse.core.addresses import host_keys
 from workhorse.core.randomness import draw, root_key
 from workhorse.core.spec import Box, EnvSpec
 from workhorse.environments import registry as environments
-from workhorse.training.evolve import Evolve, chunk_size, evaluate
+from workhorse.training.evolve import Evolve, chunk_size
 from workhorse.training.gather import HostGather, JaxGather, Lanes, Work
+from workhorse.training.learning import Learning
+from workhorse.training.workforce import Local, evaluation_work, training_work
 
 HOPPER = {"max_episode_steps": 60}
 
@@ -53,6 +55,11 @@ def es(spec, **settings):
 def work(episodes, limit=None, explore=True, members=None):
     episodes = np.asarray(episodes, np.int32)
     return Work("reset", 0, episodes if members is None else np.asarray(members, np.int32), episodes, limit, explore)
+
+
+def evolve(algorithm, *gathers):
+    learning = Learning(algorithm, 0)
+    return Evolve(learning, Local(learning, Lanes(list(gathers))))
 
 
 @pytest.fixture(scope="module")
@@ -152,8 +159,8 @@ def test_observation_moments_are_those_of_everything_acted_on():
 def test_a_population_larger_than_a_chunk_is_evaluated_whole():
     env = environments.make("CartPole-v1", max_episode_steps=20)
     algorithm = es(env.spec, num_pairs=5, episodes_per_member=2)
-    loop = Evolve(algorithm, Lanes([JaxGather(algorithm, env, 8, 0)]), 0)
-    works = list(loop.work(loop.start()))
+    loop = evolve(algorithm, JaxGather(algorithm, env, 8, 0))
+    works = [training_work(algorithm, loop.start().learner, 0, 8, chunk) for chunk in range(3)]
     assert [w.episodes.tolist() for w in works] == [[*range(8)], [*range(8, 16)], [16, 17, 18, 19, -1, -1, -1, -1]]
     assert works[1].members.tolist() == [4, 4, 5, 5, 6, 6, 7, 7]
     after, metrics, _ = loop.iterate(loop.start())
@@ -165,7 +172,7 @@ def test_a_factor_on_the_reward_changes_no_bit_of_training():
     for factor in (1.0, 3.7):
         env = Watched(hopper(8), factor=factor)
         algorithm = es(env.spec)
-        loop = Evolve(algorithm, Lanes([HostGather(algorithm, env, 0)]), 0)
+        loop = evolve(algorithm, HostGather(algorithm, env, 0))
         progress = loop.start()
         for _ in range(3):
             progress, _, _ = loop.iterate(progress)
@@ -177,13 +184,12 @@ def test_a_factor_on_the_reward_changes_no_bit_of_training():
 def test_evaluation_is_noiseless_and_leaves_training_alone():
     env = hopper(8)
     algorithm = es(env.spec, action_noise=0.5, alive_bonus=1.0)
-    gather = Lanes([HostGather(algorithm, env, 0)])
-    loop = Evolve(algorithm, gather, 0)
+    loop = evolve(algorithm, HostGather(algorithm, env, 0))
     straight, interrupted = loop.start(), loop.start()
     for _ in range(2):
         straight, _, _ = loop.iterate(straight)
         interrupted, _, _ = loop.iterate(interrupted)
-        first, second = (evaluate(gather, loop.actor(interrupted), 0, 11) for _ in range(2))
+        first, second = (loop.evaluate(interrupted, 11) for _ in range(2))
         np.testing.assert_array_equal(first.returns, second.returns)
     assert len(first.returns) == 11 and len(set(first.returns)) > 1
     np.testing.assert_array_equal(straight.learner.params, interrupted.learner.params)
@@ -213,7 +219,8 @@ def test_two_lanes_give_the_bits_of_one():
             algorithm = es(env.spec)
             gathers.append(HostGather(algorithm, env, 0))
         together = Lanes(gathers)
-        loop = Evolve(algorithm, together, 0)
+        learning = Learning(algorithm, 0)
+        loop = Evolve(learning, Local(learning, together))
         progress = loop.start()
         for _ in range(3):
             progress, _, _ = loop.iterate(progress)
@@ -231,10 +238,33 @@ def test_a_failure_in_one_lane_stops_the_other_and_is_raised():
     env, failing = hopper(4), Failing(hopper(4))
     algorithm = es(env.spec)
     lanes = Lanes([HostGather(algorithm, failing, 0), HostGather(algorithm, env, 0)])
-    loop = Evolve(algorithm, lanes, 0)
+    learning = Learning(algorithm, 0)
+    loop = Evolve(learning, Local(learning, lanes))
     with pytest.raises(ZeroDivisionError, match="planted"):
         loop.iterate(loop.start())
     lanes.close()
+
+
+def test_evaluation_chunks_hold_every_episode_once():
+    works = [evaluation_work(3, 11, 8, chunk) for chunk in range(2)]
+    assert [w.episodes.tolist() for w in works] == [[*range(8)], [8, 9, 10, -1, -1, -1, -1, -1]]
+    assert all((w.members == -1).all() and not w.explore and w.limit is None for w in works)
+
+
+def test_population_metrics_are_those_of_all_episodes():
+    env = hopper(3)
+    algorithm = es(env.spec)
+    gather = HostGather(algorithm, env, 0)
+    loop = evolve(algorithm, gather)
+    start = loop.start()
+    works = [training_work(algorithm, start.learner, 0, 3, chunk) for chunk in range(3)]
+    found = [gather(algorithm.actor(start.learner), one) for one in works]
+    returns = np.concatenate([chunk.fitness for chunk in found])[:8]
+    _, metrics, _ = loop.iterate(start)
+    expected = {"": returns.mean(), "_std": returns.std(), "_max": returns.max(), "_min": returns.min()}
+    for name, value in expected.items():
+        np.testing.assert_allclose(metrics[f"population_return{name}"], value, rtol=1e-12)
+    assert metrics["steps"] == sum(chunk.length.sum() for chunk in found)
 
 
 def test_chunks_are_few_equal_and_even_in_number():

@@ -42,14 +42,17 @@ class Moments(NamedTuple):
 
 
 class Returns(NamedTuple):
-    """What a population earned: all that evolution strategies read.
+    """What a population earned: all that evolution strategies read, and all that a worker of a cluster is told.
+
+    Four bytes a member and the moments of the observations, whatever the policy's size. A member's fitness is rounded
+    to float32 where its episode ended (`ParameterSearch.fitness`), so that one process and many see the same bits.
 
     Attributes:
-        fitness: undiscounted sum of the raw reward of a member's episode, float64, axis P.
-        length: steps of the episode, int32, axis P.
-        observations: moments of every observation acted on, merged in the order of the members.
+        fitness: what the search climbs, the mean over a member's episodes, float32, axis P.
+        mean_length: mean steps of the population's episodes, float64.
+        observations: moments of every observation acted on, merged in the order of the members, float64.
     """
 
     fitness: Any
-    length: Any
+    mean_length: Any
     observations: Moments

@@ -11,8 +11,8 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +22,6 @@ from workhorse.algorithms import registry as algorithms
 from workhorse.algorithms.recipes import Recipe
 from workhorse.core.digest import digest
 from workhorse.core.errors import UsageError
-from workhorse.environments import registry as environments
-from workhorse.environments.protocol import HostEnv
 from workhorse.runs import checkpoint
 from workhorse.runs.files import write_file, writing
 from workhorse.runs.folder import RunFolder
@@ -31,8 +29,10 @@ from workhorse.runs.manifest import Manifest, installed_versions
 from workhorse.runs.metrics import MetricsLog
 from workhorse.runs.policy import Policy
 from workhorse.statistics.intervals import Interval, mean_interval
-from workhorse.training.evolve import Evaluation, Evolve, Progress, chunk_size, evaluate
-from workhorse.training.gather import Gather, HostGather, JaxGather, Lanes, num_lanes
+from workhorse.training.evolve import Evaluation, Evolve, Progress
+from workhorse.training.learning import Learning
+from workhorse.training.plan import Plan, local_workforce
+from workhorse.training.workforce import Workforce
 
 __all__ = ["Observer", "Schedule", "Summary", "available_threads", "evaluate_run", "resume", "start"]
 
@@ -122,6 +122,7 @@ def start(
     recipe: Recipe | None = None,
     command: tuple[str, ...] = (),
     observer: Observer | None = None,
+    recruit: Recruit | None = None,
 ) -> tuple[RunFolder, Summary]:
     """Train a policy in a new run folder, to the end of the budget.
 
@@ -141,6 +142,7 @@ def start(
         recipe: where the settings come from, for the record.
         command: the command line, for the record.
         observer: is told what happens.
+        recruit: finds other processes to run the episodes, as `workhorse.distributed` does; this process by default.
 
     Returns:
         The run's folder and its summary.
@@ -160,7 +162,7 @@ def start(
     _check_schedule(schedule or Schedule())
     threads = threads or available_threads()
     options = dict(task_options or {})
-    setup = _Setup.build(task, options, algorithm, settings, slots, threads, seed)
+    setup = _Setup.build(Plan(task, options, algorithm, settings, seed, slots), threads, recruit)
     try:
         folder = RunFolder.create(root, id, task=task.split(":")[-1], algorithm=algorithm, seed=seed)
         manifest = Manifest.describe(
@@ -174,8 +176,8 @@ def start(
             recipe_source=recipe.source if recipe else None,
             seed=seed,
             env_steps=env_steps,
-            chunk=setup.lanes.num_slots,
-            slots=setup.lanes.num_slots,
+            chunk=setup.workforce.num_slots,
+            slots=setup.workforce.num_slots,
             threads=threads,
         )
         folder.write_manifest(manifest)
@@ -187,7 +189,7 @@ def start(
             run = _Run(folder, manifest, setup, progress, _Meters(), schedule or Schedule(), observer or Observer())
             return folder, run.to_the_end(env_steps, resumed=False)
     finally:
-        setup.lanes.close()
+        setup.workforce.close()
 
 
 def resume(
@@ -196,6 +198,7 @@ def resume(
     env_steps: int | None = None,
     threads: int = 0,
     observer: Observer | None = None,
+    recruit: Recruit | None = None,
 ) -> tuple[RunFolder, Summary]:
     """Go on with a run from its newest whole checkpoint: the same bits as if it had never stopped.
 
@@ -204,6 +207,7 @@ def resume(
         env_steps: a new budget; by default the run's own.
         threads: simulation threads; may differ from before without changing the result.
         observer: is told what happens.
+        recruit: as in `start`; a run begun on one process may go on on a cluster and the other way round.
 
     Raises:
         UsageError: the folder is no run, another process trains in it, or no checkpoint of it is whole.
@@ -214,7 +218,7 @@ def resume(
     if env_steps is not None and env_steps < 1:
         raise UsageError(f"The budget must be at least 1 environment step: got {env_steps}.")
     with folder.lock():
-        setup = _Setup.of(manifest, threads or available_threads())
+        setup = _Setup.build(_plan_of(manifest), threads or available_threads(), recruit)
         try:
             template = setup.loop.start()
             _, progress, meta, notes = checkpoint.load_newest(folder, template)
@@ -224,7 +228,7 @@ def resume(
             run = _Run(folder, manifest, setup, progress, meters, schedule, observer)
             return folder, run.to_the_end(env_steps or manifest.env_steps, resumed=True)
         finally:
-            setup.lanes.close()
+            setup.workforce.close()
 
 
 def evaluate_run(
@@ -248,67 +252,49 @@ def evaluate_run(
     root = manifest.seed if seed is None else seed
     if not 0 <= root < 2**32:
         raise UsageError(f"The seed must be in [0, 2**32): got {root}.")
-    setup = _Setup.of(manifest, threads or available_threads(), seed=root)
+    setup = _Setup.build(replace(_plan_of(manifest), seed=root), threads or available_threads())
     try:
         iteration, progress, _, _ = checkpoint.load_newest(folder, setup.loop.start(), set_aside=False)
-        found = evaluate(setup.lanes, setup.loop.actor(progress), iteration, episodes)
+        found = setup.loop.evaluate(progress, episodes)
     finally:
-        setup.lanes.close()
+        setup.workforce.close()
     interval = mean_interval(found.returns)
     _record_evaluation(folder, f"{iteration}-seed{root}", iteration, found, interval)
     return folder, found, interval
 
 
+Recruit = Callable[[Plan, Learning], Workforce]
+"""What finds the processes that run a plan's episodes."""
+
+
 @dataclass
 class _Setup:
-    """An algorithm with the environment and the loop it runs in."""
+    """A plan with its algorithm, its workforce and the loop they run in."""
 
     algorithm: Any
-    lanes: Lanes
+    workforce: Workforce
     loop: Evolve
     step_seconds: float | None
     threads: int
 
     @staticmethod
-    def build(
-        task: str,
-        task_options: Mapping[str, Any],
-        algorithm: str,
-        settings: Mapping[str, Any],
-        slots: int | None,
-        threads: int,
-        seed: int,
-    ) -> _Setup:
-        algorithms.entry(algorithm)
-        probe = environments.make(task, 1, 1, **task_options)
-        try:
-            made = algorithms.make(algorithm, probe.spec, settings)
-        finally:
-            if isinstance(probe, HostEnv):
-                probe.close()
-        num_episodes = made.num_members * made.episodes_per_member
-        num_slots = slots or chunk_size(num_episodes)
-        count = num_lanes(threads, -(-num_episodes // num_slots))
+    def build(plan: Plan, threads: int, recruit: Recruit | None = None) -> _Setup:
+        algorithms.entry(plan.algorithm)
+        spec = plan.spec()
+        learning = plan.learning(spec)
+        workforce = recruit(plan, learning) if recruit else local_workforce(plan, learning, threads)
+        return _Setup(learning.algorithm, workforce, Evolve(learning, workforce), spec.step_seconds, threads)
 
-        def lane(number: int) -> Gather:
-            share = threads // count + (number < threads % count)
-            env = environments.make(task, num_slots, share, **task_options)
-            if isinstance(env, HostEnv):
-                return HostGather(made, env, seed)
-            return JaxGather(made, env, num_slots, seed)
 
-        lanes = Lanes([lane(number) for number in range(count)])
-        return _Setup(made, lanes, Evolve(made, lanes, seed), probe.spec.step_seconds, threads)
-
-    @staticmethod
-    def of(manifest: Manifest, threads: int, seed: int | None = None) -> _Setup:
-        settings = {
-            name: tuple(value) if isinstance(value, list) else value for name, value in manifest.configuration.items()
-        }
-        root = manifest.seed if seed is None else seed
-        return _Setup.build(
-            manifest.task, manifest.task_options, manifest.algorithm, settings, manifest.chunk, threads, root
-        )
+def _plan_of(manifest: Manifest) -> Plan:
+    return Plan(
+        manifest.task,
+        manifest.task_options,
+        manifest.algorithm,
+        manifest.configuration,
+        manifest.seed,
+        manifest.chunk,
+    )
 
 
 class _Run:
@@ -377,8 +363,7 @@ class _Run:
             found = None
             every = self._schedule.evaluate_every
             if every and int(after.env_steps) // every > before // every:
-                actor = self._setup.loop.actor(after)
-                found = evaluate(self._setup.lanes, actor, int(after.iteration), self._schedule.evaluation_episodes)
+                found = self._setup.loop.evaluate(after, self._schedule.evaluation_episodes)
         self._progress = after
         self._meters.wall_s += seconds
         self._meters.failed_episodes += len(failures)
@@ -404,8 +389,7 @@ class _Run:
     def _judge(self, interrupt: _Interrupt) -> Summary:
         iteration = int(self._progress.iteration)
         with interrupt.allowed():
-            actor = self._setup.loop.actor(self._progress)
-            found = evaluate(self._setup.lanes, actor, iteration, self._schedule.final_episodes)
+            found = self._setup.loop.evaluate(self._progress, self._schedule.final_episodes)
         interval = mean_interval(found.returns)
         self._meters.last_return = interval.value
         _record_evaluation(self._folder, str(iteration), iteration, found, interval)

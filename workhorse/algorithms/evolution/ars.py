@@ -3,27 +3,19 @@
 from typing import Literal
 
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float
 
-from workhorse.algorithms.evolution.search import (
-    Actor,
-    ParameterSearch,
-    SearchState,
-    mirrored,
-    population_metrics,
-    require_positive,
-)
-from workhorse.core.algorithm import Key
+from workhorse.algorithms.evolution.mirrored_search import MirroredSearch
+from workhorse.algorithms.evolution.search import SearchState, require_positive
 from workhorse.core.configuration import configuration
 from workhorse.core.errors import UsageError
 from workhorse.core.types import Moments, Returns
-from workhorse.math import noise
 
 __all__ = ["ARS"]
 
 
 @configuration
-class ARS(ParameterSearch):
+class ARS(MirroredSearch):
     """theta <- theta + learning_rate / (b * sigma_R) * sum over the b best pairs of (r_{2i} - r_{2i+1}) eps_i.
 
     Member 2i acts with theta + noise_std * eps_i, member 2i+1 with theta - noise_std * eps_i. Pairs are ordered by
@@ -41,8 +33,6 @@ class ARS(ParameterSearch):
     """Mirrored pairs of directions an iteration (N in the paper)."""
     num_top_directions: int = 32
     """Best pairs used in the -t variants (b in the paper)."""
-    noise_std: float = 0.03
-    """Standard deviation of the exploration noise (nu in the paper)."""
     learning_rate: float = 0.02
     """Step size (alpha in the paper)."""
 
@@ -73,25 +63,21 @@ class ARS(ParameterSearch):
             return jnp.zeros(size, jnp.float32), jnp.ones(size, jnp.float32)
         return super().scaling(observations)
 
-    def displace(self, actor: Actor, member: Int[Array, ""]) -> Float[Array, "n"]:
-        return mirrored(actor, member, self.noise_std)
-
-    def direction_weights(self, fitness: Float[Array, "P"]) -> Float[Array, "N"]:
+    def weights(self, experience: Returns) -> Float[Array, "N"]:
         """What each direction weighs in the step: (r+ - r-) / (b * sigma_R) for the b best, 0 for the rest."""
+        fitness = jnp.asarray(experience.fitness, jnp.float64)
         plus, minus = fitness[0::2], fitness[1::2]
         used = self.num_top_directions if self.variant.endswith("-t") else self.num_directions
         best = jnp.argsort(-jnp.maximum(plus, minus), stable=True)[:used]
         spread = jnp.std(jnp.concatenate([plus[best], minus[best]]))
         scale = jnp.where(spread > 0, 1.0 / (used * jnp.where(spread > 0, spread, 1.0)), 0.0)
-        return jnp.zeros_like(plus).at[best].set((plus[best] - minus[best]) * scale)
+        return jnp.zeros_like(plus).at[best].set((plus[best] - minus[best]) * scale).astype(jnp.float32)
 
-    def update(self, state: SearchState, experience: Returns, key: Key) -> tuple[SearchState, dict[str, Array]]:
-        weights = self.direction_weights(self.training_fitness(experience))
-        direction = noise.weighted_sum(self.actor(state).noise_key, weights, state.params.shape[0])
+    def step(
+        self, state: SearchState, experience: Returns, direction: Float[Array, "n"]
+    ) -> tuple[SearchState, dict[str, Array]]:
+        """A step of learning_rate times the direction."""
         step = jnp.float32(self.learning_rate) * direction
         params = state.params + step
-        metrics = population_metrics(experience) | {
-            "step_norm": jnp.linalg.norm(step),
-            "params_norm": jnp.linalg.norm(params),
-        }
+        metrics = {"step_norm": jnp.linalg.norm(step), "params_norm": jnp.linalg.norm(params)}
         return self.advanced(state, params, experience), metrics

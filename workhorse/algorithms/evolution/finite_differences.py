@@ -7,7 +7,6 @@ from workhorse.algorithms.evolution.search import (
     Actor,
     ParameterSearch,
     SearchState,
-    population_metrics,
     require_positive,
 )
 from workhorse.core.algorithm import Key
@@ -68,11 +67,11 @@ class FiniteDifferences(ParameterSearch):
         )
 
     def update(self, state: SearchState, experience: Returns, key: Key) -> tuple[SearchState, dict[str, Array]]:
-        gradient = self.gradient(state, self.training_fitness(experience))
+        gradient = self.gradient(state, jnp.asarray(experience.fitness, jnp.float64))
         norm = jnp.linalg.norm(gradient)
         step = jnp.where(norm > 0, jnp.float32(self.learning_rate) / jnp.where(norm > 0, norm, 1.0), 0.0) * gradient
         params = state.params + step
-        metrics = population_metrics(experience) | {
+        metrics = {
             "gradient_norm": norm,
             "params_norm": jnp.linalg.norm(params),
         }

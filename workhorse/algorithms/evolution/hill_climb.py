@@ -7,7 +7,6 @@ from workhorse.algorithms.evolution.search import (
     Actor,
     ParameterSearch,
     SearchState,
-    population_metrics,
     require_positive,
 )
 from workhorse.core.algorithm import Key
@@ -45,10 +44,10 @@ class HillClimb(ParameterSearch):
         return jnp.where(member == 0, actor.params, actor.params + change)
 
     def update(self, state: SearchState, experience: Returns, key: Key) -> tuple[SearchState, dict[str, Array]]:
-        fitness = self.training_fitness(experience)
+        fitness = jnp.asarray(experience.fitness, jnp.float64)
         best = jnp.argmax(jnp.where(jnp.isnan(fitness), -jnp.inf, fitness))
         params = self.displace(self.actor(state), best)
-        metrics = population_metrics(experience) | {
+        metrics = {
             "improved": (best > 0).astype(jnp.float64),
             "improvement": fitness[best] - fitness[0],
             "params_norm": jnp.linalg.norm(params),

@@ -6,19 +6,12 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int
 
-from workhorse.algorithms.evolution.search import (
-    Actor,
-    ParameterSearch,
-    mirrored,
-    population_metrics,
-    require_non_negative,
-    require_positive,
-)
+from workhorse.algorithms.evolution.mirrored_search import MirroredSearch
+from workhorse.algorithms.evolution.search import require_non_negative, require_positive
 from workhorse.core.algorithm import Key
 from workhorse.core.configuration import configuration
 from workhorse.core.errors import UsageError
 from workhorse.core.types import Moments, Returns
-from workhorse.math import noise
 from workhorse.math.fitness import centred_ranks, standardised
 
 __all__ = ["OpenAIES", "State"]
@@ -36,7 +29,7 @@ class State(NamedTuple):
 
 
 @configuration
-class OpenAIES(ParameterSearch):
+class OpenAIES(MirroredSearch):
     """Ascend the smoothed objective E[f(theta + noise_std * eps)] by its score-function gradient.
 
     Member 2i acts with theta + noise_std * eps_i, member 2i+1 with theta - noise_std * eps_i. With u the shaped
@@ -57,8 +50,6 @@ class OpenAIES(ParameterSearch):
 
     num_pairs: int = 32
     """Mirrored pairs of perturbations an iteration."""
-    noise_std: float = 0.03
-    """Standard deviation of the parameter perturbations."""
     learning_rate: float = 0.02
     """Adam's step size."""
     adam_beta1: float = 0.9
@@ -99,32 +90,28 @@ class OpenAIES(ParameterSearch):
         no_cap = jnp.asarray(jnp.inf, jnp.float32)
         return State(*start, optimiser=self._optimiser().init(start.params), episode_cap=no_cap)
 
-    def displace(self, actor: Actor, member: Int[Array, ""]) -> Float[Array, "n"]:
-        return mirrored(actor, member, self.noise_std)
-
     def episode_steps(self, state: State) -> int | None:
         return None if self.adaptive_episode_cap is None or jnp.isinf(state.episode_cap) else int(state.episode_cap)
 
-    def gradient(self, state: State, fitness: Float[Array, "P"]) -> Float[Array, "n"]:
-        """The ascent direction g from the members' fitness, after shaping; float32."""
+    def weights(self, experience: Returns) -> Float[Array, "N"]:
+        """(u_{2i} - u_{2i+1}) / (2 n noise_std) for each pair, u the shaped fitness."""
         shape = {"centred-ranks": centred_ranks, "standardised": standardised, "none": lambda raw: raw}
-        utility = shape[self.fitness_shaping](fitness)
+        utility = shape[self.fitness_shaping](jnp.asarray(experience.fitness, jnp.float64))
         weights = (utility[0::2] - utility[1::2]) / (2 * self.num_pairs * self.noise_std)
-        return noise.weighted_sum(self.actor(state).noise_key, weights, state.params.shape[0])
+        return weights.astype(jnp.float32)
 
-    def update(self, state: State, experience: Returns, key: Key) -> tuple[State, dict[str, Array]]:
-        gradient = self.gradient(state, self.training_fitness(experience))
-        step, optimiser = self._optimiser().update(-gradient, state.optimiser)
+    def step(self, state: State, experience: Returns, direction: Float[Array, "n"]) -> tuple[State, dict[str, Array]]:
+        """Adam's step up the gradient `direction`."""
+        step, optimiser = self._optimiser().update(-direction, state.optimiser)
         kept = jnp.float32(1.0) - jnp.float32(self.learning_rate) * jnp.float32(self.weight_decay)
         params = kept * state.params + step
         cap = jnp.inf if self.adaptive_episode_cap is None else self.adaptive_episode_cap
-        mean_length = jnp.mean(experience.length.astype(jnp.float32))
-        metrics = population_metrics(experience) | {
-            "gradient_norm": jnp.linalg.norm(gradient),
+        metrics = {
+            "gradient_norm": jnp.linalg.norm(direction),
             "step_norm": jnp.linalg.norm(params - state.params),
             "params_norm": jnp.linalg.norm(params),
         }
-        episode_cap = jnp.ceil(jnp.float32(cap) * mean_length)
+        episode_cap = jnp.ceil(jnp.float32(cap) * jnp.asarray(experience.mean_length, jnp.float32))
         return State(*self.advanced(state, params, experience), optimiser, episode_cap), metrics
 
     def _optimiser(self) -> optax.GradientTransformation:

@@ -14,11 +14,11 @@ from workhorse.core.configuration import configuration
 from workhorse.core.errors import UsageError
 from workhorse.core.spec import Box, EnvSpec
 from workhorse.core.types import Moments, Returns
-from workhorse.math import moments, noise
+from workhorse.math import moments
 from workhorse.networks.heads import action_of, num_outputs
 from workhorse.networks.mlp import MLP
 
-__all__ = ["Actor", "ParameterSearch", "SearchState", "mirrored", "population_metrics"]
+__all__ = ["Actor", "ParameterSearch", "SearchState", "require_non_negative", "require_positive"]
 
 
 class SearchState(NamedTuple):
@@ -140,9 +140,9 @@ class ParameterSearch:
         observations = moments.merge(state.observations, experience.observations)
         return SearchState(params, observations, state.noise_key, state.iteration + 1)
 
-    def training_fitness(self, returns: Returns) -> Float[Array, "P"]:
-        """Returns less the alive bonus of every step: what the search climbs, float64."""
-        return jnp.asarray(returns.fitness) - self.alive_bonus * jnp.asarray(returns.length)
+    def fitness(self, episode_return: Float[Array, "E"], length: Int[Array, "E"]) -> Float[Array, "E"]:
+        """What the search climbs, an episode: its return less the alive bonus of every step, rounded to float32."""
+        return jnp.asarray(jnp.asarray(episode_return) - self.alive_bonus * jnp.asarray(length), jnp.float32)
 
     # --- acting ---
 
@@ -177,24 +177,6 @@ class ParameterSearch:
             low, high = (jnp.asarray(bound, jnp.float32) for bound in (self.spec.action.low, self.spec.action.high))
             action = jnp.clip(action, low, high)
         return action, carry, None
-
-
-def mirrored(actor: Actor, member: Int[Array, ""], noise_std: float) -> Float[Array, "n"]:
-    """Theta + noise_std * eps_i for member 2i, theta - noise_std * eps_i for member 2i + 1."""
-    sign = 1 - 2 * (member % 2).astype(jnp.float32)
-    scale = sign * jnp.asarray(noise_std, jnp.float32)
-    return actor.params + scale * noise.perturbation(actor.noise_key, member // 2, actor.params.shape[0])
-
-
-def population_metrics(returns: Returns) -> dict[str, Array]:
-    """Mean, spread, best and worst raw return of the population, and the mean length of its episodes."""
-    return {
-        "population_return": jnp.mean(returns.fitness),
-        "population_return_std": jnp.std(returns.fitness),
-        "population_return_max": jnp.max(returns.fitness),
-        "population_return_min": jnp.min(returns.fitness),
-        "episode_length": jnp.mean(returns.length.astype(jnp.float64)),
-    }
 
 
 def require_positive(owner: str, **values: float) -> None:

@@ -1,0 +1,80 @@
+"""What a process must know to take part in a run, as plain JSON, and what it builds from it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from workhorse.algorithms import registry as algorithms
+from workhorse.core.spec import EnvSpec
+from workhorse.environments import registry as environments
+from workhorse.environments.protocol import HostEnv
+from workhorse.training.evolve import chunk_size
+from workhorse.training.gather import Gather, HostGather, JaxGather, Lanes, num_lanes
+from workhorse.training.learning import Learning
+from workhorse.training.workforce import Local, num_chunks
+
+__all__ = ["Plan", "local_workforce"]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything a run's bits depend on but versions: equal plans give equal results, in any number of processes.
+
+    Attributes:
+        task: the task's id.
+        task_options: its non-default options.
+        algorithm: the algorithm's name.
+        settings: options of the algorithm that differ from its defaults.
+        seed: root of all randomness.
+        slots: episodes of a chunk; None for what `chunk_size` gives.
+    """
+
+    task: str
+    task_options: Mapping[str, Any]
+    algorithm: str
+    settings: Mapping[str, Any]
+    seed: int
+    slots: int | None = None
+
+    def learning(self, spec: EnvSpec) -> Learning:
+        """The algorithm with its compiled steps, its settings checked.
+
+        Raises:
+            UsageError: an unknown algorithm or option, a value out of range, or actions it cannot take.
+        """
+        settings = {name: tuple(value) if isinstance(value, list) else value for name, value in self.settings.items()}
+        return Learning(algorithms.make(self.algorithm, spec, settings), self.seed)
+
+    def spec(self) -> EnvSpec:
+        """The task's spec, from an environment of one slot that is closed again.
+
+        Raises:
+            UsageError: an unknown task or option.
+        """
+        env = environments.make(self.task, 1, 1, **self.task_options)
+        if isinstance(env, HostEnv):
+            env.close()
+        return env.spec
+
+    def num_slots(self, algorithm: Any) -> int:
+        """Slots of a chunk."""
+        return self.slots or chunk_size(algorithm.num_members * algorithm.episodes_per_member)
+
+    def gather(self, learning: Learning, threads: int) -> Gather:
+        """What runs one chunk at a time with so many simulation threads."""
+        num_slots = self.num_slots(learning.algorithm)
+        env = environments.make(self.task, num_slots, threads, **self.task_options)
+        if isinstance(env, HostEnv):
+            return HostGather(learning.algorithm, env, self.seed)
+        return JaxGather(learning.algorithm, env, num_slots, self.seed)
+
+
+def local_workforce(plan: Plan, learning: Learning, threads: int) -> Local:
+    """The lanes of this process, with so many simulation threads among them."""
+    algorithm = learning.algorithm
+    chunks = num_chunks(algorithm.num_members * algorithm.episodes_per_member, plan.num_slots(algorithm))
+    count = num_lanes(threads, chunks)
+    shares = [threads // count + (number < threads % count) for number in range(count)]
+    return Local(learning, Lanes([plan.gather(learning, share) for share in shares]), threads)
