@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 
 from workhorse.runs.folder import RunFolder
-from workhorse.runs.manifest import describe_hardware
+from workhorse.core.machine import describe_hardware
 from workhorse.runs.metrics import read_metrics
 
 OPTIONS = {

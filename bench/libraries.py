@@ -148,7 +148,7 @@ def main() -> None:
     ).stdout.splitlines()
     ours = np.array(speeds["workhorse"])
     ratios = {name: (ours / np.array(rates)).tolist() for name, rates in speeds.items() if name != "workhorse"}
-    from workhorse.runs.manifest import describe_hardware, installed_versions
+    from workhorse.core.machine import describe_hardware, installed_versions
 
     hardware = describe_hardware()
     (HERE / "results").mkdir(exist_ok=True)

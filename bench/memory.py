@@ -11,7 +11,7 @@ import sys
 import time
 from pathlib import Path
 
-from workhorse.runs.manifest import describe_hardware
+from workhorse.core.machine import describe_hardware
 
 CHILD = """
 import resource, sys

@@ -16,7 +16,7 @@ from mujoco.batch import Batch
 
 from workhorse.algorithms import registry as algorithms
 from workhorse.environments import registry as environments
-from workhorse.runs.manifest import describe_hardware, installed_versions
+from workhorse.core.machine import describe_hardware, installed_versions
 from workhorse.training.evolve import Evolve
 from workhorse.training.gather import HostGather, Lanes, num_lanes
 from workhorse.training.learning import Learning

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from workhorse.core.errors import UsageError
-from workhorse.runs.manifest import Manifest, describe_hardware, git_state, installed_versions
+from workhorse.core.machine import describe_hardware, installed_versions
+from workhorse.runs.manifest import Manifest, git_state
 
 
 def manifest(**changes) -> Manifest:

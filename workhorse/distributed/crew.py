@@ -145,6 +145,16 @@ class Crew:
         allowance = self._allowance()
         return None if allowance is None else self._issued[0][0] + allowance
 
+    @property
+    def job(self) -> Job | None:
+        """The job under way, or the last one."""
+        return self._job
+
+    def lease(self, worker: str) -> int | None:
+        """The chunk of the present job that a worker is at, if any."""
+        lease = self._leases.get(worker)
+        return lease.chunk if lease is not None and lease.job == self._job else None
+
     def asked(self, worker: str, job: Job, chunk: int) -> bool:
         """Whether this is what the worker was last asked for."""
         lease = self._leases.get(worker)

@@ -1,45 +1,21 @@
 """What a run is: everything needed to start it again, and everything its bits may depend on, as JSON."""
 
-import contextlib
 import json
 import os
-import platform
 import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
-from importlib import metadata
 from pathlib import Path
 from typing import Any, get_type_hints
 
 from workhorse.core.errors import UsageError
+from workhorse.core.machine import Hardware, describe_hardware, installed_versions
 
-__all__ = ["FORMAT", "Hardware", "Manifest", "describe_hardware", "git_state", "installed_versions", "utc_now"]
+__all__ = ["FORMAT", "Manifest", "git_state", "utc_now"]
 
 FORMAT = 1
 """Version of the manifest's layout, and of the run folder around it."""
-
-_PACKAGES = ("workhorse", "jax", "jaxlib", "mujoco", "gymnasium", "numpy")
-_INSTRUCTION_SETS = ("avx", "avx2", "fma", "avx512f", "amx_bf16", "asimd", "sve")
-
-
-@dataclass(frozen=True)
-class Hardware:
-    """The machine a run is on. Instruction sets are listed because XLA and BLAS choose their sums by them.
-
-    Attributes:
-        cpu: the processor's name, "" where the system does not tell.
-        cores: logical cores this process may use.
-        memory_bytes: physical memory, 0 where the system does not tell.
-        system: operating system and release.
-        instruction_sets: those of avx, avx2, fma, avx512f, amx_bf16, asimd, sve that the processor has.
-    """
-
-    cpu: str
-    cores: int
-    memory_bytes: int
-    system: str
-    instruction_sets: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -171,19 +147,6 @@ def utc_now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
-def installed_versions() -> dict[str, str]:
-    """Versions of Python and of the packages that compute, read from their metadata: nothing is imported."""
-    versions = {"python": platform.python_version()}
-    for package in _PACKAGES:
-        with contextlib.suppress(metadata.PackageNotFoundError):
-            versions[package] = metadata.version(package)
-    if "workhorse" not in versions:  # run from a checkout that was not installed
-        import workhorse
-
-        versions["workhorse"] = workhorse.__version__
-    return versions
-
-
 def git_state(source: str | os.PathLike[str] | None = None) -> dict[str, Any] | None:
     """Commit of the checkout that tracks the source, and whether a tracked file of it was changed since.
 
@@ -205,25 +168,6 @@ def git_state(source: str | os.PathLike[str] | None = None) -> dict[str, Any] | 
         return {"commit": git("rev-parse", "HEAD"), "dirty": bool(git("status", "--porcelain", "-uno"))}
     except (OSError, subprocess.SubprocessError):
         return None
-
-
-def describe_hardware() -> Hardware:
-    """The machine this process is on."""
-    cpu, flags = platform.processor(), set[str]()
-    with contextlib.suppress(OSError):
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            name, _, value = (part.strip() for part in line.partition(":"))
-            if name == "model name":
-                cpu = value
-            elif name in ("flags", "Features"):
-                flags.update(value.split())
-                break
-    memory = 0
-    with contextlib.suppress(OSError, ValueError):
-        memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    present = tuple(name for name in _INSTRUCTION_SETS if name in flags)
-    return Hardware(cpu, cores, memory, f"{platform.system()} {platform.release()} {platform.machine()}", present)
 
 
 def _checked(kind: type, record: Any, place: str) -> dict[str, Any]:

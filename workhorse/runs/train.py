@@ -22,10 +22,11 @@ from workhorse.algorithms import registry as algorithms
 from workhorse.algorithms.recipes import Recipe
 from workhorse.core.digest import digest
 from workhorse.core.errors import UsageError
+from workhorse.core.machine import installed_versions
 from workhorse.runs import checkpoint
 from workhorse.runs.files import write_file, writing
 from workhorse.runs.folder import RunFolder
-from workhorse.runs.manifest import Manifest, installed_versions
+from workhorse.runs.manifest import Manifest
 from workhorse.runs.metrics import MetricsLog
 from workhorse.runs.policy import Policy
 from workhorse.statistics.intervals import Interval, mean_interval

@@ -76,7 +76,8 @@ class Local:
     def gather(self, learner: Any, iteration: int) -> list[Tally]:
         algorithm = self._learning.algorithm
         chunks = range(num_chunks(algorithm.num_members * algorithm.episodes_per_member, self.num_slots))
-        works = (training_work(algorithm, learner, iteration, self.num_slots, chunk) for chunk in chunks)
+        limit = algorithm.episode_steps(learner)
+        works = (training_work(algorithm, iteration, self.num_slots, chunk, limit) for chunk in chunks)
         return [tally(algorithm, found) for found in self._lanes.run(self._learning.actor(learner), works)]
 
     def learnt(self, iteration: int, returns: Returns) -> None:
@@ -115,12 +116,12 @@ def num_chunks(num_episodes: int, num_slots: int) -> int:
     return -(-num_episodes // num_slots)
 
 
-def training_work(algorithm: Any, learner: Any, iteration: int, num_slots: int, chunk: int) -> Work:
-    """One chunk of a training iteration, by address."""
+def training_work(algorithm: Any, iteration: int, num_slots: int, chunk: int, limit: int | None) -> Work:
+    """One chunk of a training iteration, by address; `limit` is the algorithm's `episode_steps`."""
     per_member = algorithm.episodes_per_member
     episodes = _episodes(chunk, algorithm.num_members * per_member, num_slots)
     members = np.where(episodes < 0, -1, episodes // per_member).astype(np.int32)
-    return Work("reset", iteration, members, episodes, algorithm.episode_steps(learner), True)
+    return Work("reset", iteration, members, episodes, limit, True)
 
 
 def evaluation_work(iteration: int, num_episodes: int, num_slots: int, chunk: int) -> Work:

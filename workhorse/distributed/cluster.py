@@ -1,0 +1,441 @@
+"""A run's workforce made of workers elsewhere: what is sent to whom, what is believed, who is let go.
+
+The coordinator holds the learner like everybody else and is the only one who writes. A worker is believed only as far
+as it can be checked: it must answer what it was asked, in numbers of the right shape, from a learner whose digest is
+the coordinator's.
+"""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from workhorse.core.digest import digest
+from workhorse.core.errors import UsageError
+from workhorse.core.machine import describe_hardware, installed_versions
+from workhorse.core.types import Returns
+from workhorse.distributed.crew import Answer, Crew, Job, Order
+from workhorse.distributed.exchange import Exchange, ExchangeCost, choose
+from workhorse.distributed.messages import (
+    NOTHING,
+    Assignment,
+    Malformed,
+    Report,
+    decode_control,
+    decode_report,
+    encode_control,
+    encode_state,
+    encode_update,
+)
+from workhorse.distributed.traffic import Traffic, TrafficRow
+from workhorse.distributed.transport import Arrived, Event, Gone, Received, Transport
+from workhorse.training.gather import Episodes
+from workhorse.training.learning import Blocks, Learning, one_after_the_other
+from workhorse.training.plan import Plan
+from workhorse.training.workforce import Tally, num_chunks
+
+__all__ = ["Cluster"]
+
+EAGER_FROM = 2**21
+"""Members times parameters from which an update takes long enough to be sent before the next orders are known."""
+
+KEPT_BYTES = 2**28
+"""Updates kept for workers that are behind; who is further behind than these is sent the state."""
+
+DISAGREEMENTS = 3
+"""Times a worker may disagree about the learner before it is let go for good."""
+
+ATTEMPTS = 3
+"""Workers on which a chunk may fail before the fault is taken to be the chunk's."""
+
+REPLACEMENTS = 10
+"""Workers let go on one host that are replaced; a host that goes wrong more often is left alone."""
+
+PATIENT_AT_START_S = 20.0
+"""How long the first worker may take to appear before the user is told that nobody is there."""
+
+WAIT_S = 1.0
+"""The longest the coordinator sleeps at a time."""
+
+
+@dataclass
+class _Member:
+    """What is known of a worker.
+
+    `at` is the iteration its learner will have reached once everything sent to it is done; None: it has no learner.
+    """
+
+    where: str = ""
+    ready: bool = False
+    at: int | None = None
+    disagreements: int = 0
+    cores: int = 1
+    processor: str = "unknown"
+    charged_until: float = 0.0
+    outstanding: int = 0
+
+
+class Cluster:
+    """A `Workforce` of remote workers.
+
+    Args:
+        plan: what the workers build.
+        learning: the coordinator's own copy.
+        transport: how messages travel.
+        exchange: "scalars", "parameters", or "auto" for the cheaper in bytes.
+        note: is told what a user should know.
+        patience, patience_floor_s: when a late chunk is issued again; see `Crew`.
+        clock: seconds, monotonic.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        learning: Learning,
+        transport: Transport,
+        exchange: Exchange = "auto",
+        note: Callable[[str], None] = lambda sentence: None,
+        patience: float = 3.0,
+        patience_floor_s: float = 1.0,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        algorithm = learning.algorithm
+        self.num_slots = plan.num_slots(algorithm)
+        self.cost = ExchangeCost.of(algorithm)
+        self.exchange = choose(exchange, self.cost)
+        self._plan = plan
+        self._learning = learning
+        self._transport = transport
+        self._note = note
+        self._clock = clock
+        self._size = algorithm.spec.observation.size
+        self._num_episodes = algorithm.num_members * algorithm.episodes_per_member
+        self._eager = algorithm.num_members * algorithm.num_params >= EAGER_FROM
+        self._crew = Crew(patience, patience_floor_s)
+        self._members: dict[str, _Member] = {}
+        self._failures: dict[int, int] = {}
+        self._refusals: list[str] = []
+        self._dismissals: dict[str, int] = {}
+        self._updates: dict[int, bytes] = {}
+        self._updates_bytes = 0
+        self._digests: dict[int, int] = {}
+        self._state: tuple[int, bytes] = (-1, b"")
+        self._token = uuid.uuid4().hex
+        self._core_seconds: dict[str, float] = {}
+        self._traffic = Traffic()
+        self._iteration = 0
+        self._sent = self._received = 0
+        self._busy_s = self._updating_s = 0.0
+        self._was_ready = self._said_alone = False
+        self._alone_since: float | None = None
+        self._hardware = describe_hardware()
+
+    # --- the workforce ---
+
+    def gather(self, learner: Any, iteration: int) -> list[Tally]:
+        limit = self._learning.algorithm.episode_steps(learner)
+        return self._run(Job("reset", iteration), self._num_episodes, limit, learner, iteration)
+
+    def learnt(self, iteration: int, returns: Returns) -> None:
+        if self.exchange != "scalars":
+            return
+        self._updates[iteration] = encode_update(iteration, returns)
+        self._updates_bytes += len(self._updates[iteration])
+        self._forget()
+        if self._eager:
+            for name in self._crew.idle:
+                self._assign(name, Job("reset", iteration), NOTHING, 0, None, None, iteration + 1)
+
+    def blocks(self) -> Blocks:
+        return one_after_the_other
+
+    def evaluate(self, learner: Any, iteration: int, num_episodes: int) -> list[Episodes]:
+        return self._run(Job("evaluate", iteration), num_episodes, None, learner, iteration)
+
+    def metrics(self) -> dict[str, float]:
+        """Workers, bytes and seconds since the last call."""
+        found = {
+            "workers": len(self._crew.workers),
+            "bytes_sent": self._sent,
+            "bytes_received": self._received,
+            "chunks_reissued": self._crew.reissued + self._crew.returned,
+            "workers_busy_s": self._busy_s,
+            "workers_updating_s": self._updating_s,
+        }
+        self._sent = self._received = 0
+        self._busy_s = self._updating_s = 0.0
+        return found
+
+    def traffic(self) -> list[TrafficRow]:
+        """Bytes by worker, iteration and purpose, counted since the last call."""
+        return self._traffic.rows()
+
+    def core_seconds(self) -> Mapping[str, float]:
+        for member in self._members.values():
+            self._charge(member)
+        held, self._core_seconds = self._core_seconds, {}
+        return held
+
+    def close(self) -> None:
+        self._transport.close()
+
+    # --- a job ---
+
+    def _run(self, job: Job, num_episodes: int, limit: int | None, learner: Any, at: int) -> list[Any]:
+        if at not in self._digests and self.exchange == "scalars":
+            self._digests[at] = digest(learner)
+        self._iteration = at
+        self._failures.clear()
+        self._crew.begin(job, num_chunks(num_episodes, self.num_slots))
+        self._job_episodes = num_episodes
+        while not self._crew.complete:
+            now = self._clock()
+            for order in self._crew.orders(now):
+                self._order(order, num_episodes, limit, learner, at)
+            self._look_after()
+            late_at = self._crew.late_at()
+            wait = WAIT_S if late_at is None else min(max(late_at - self._clock(), 0.0), WAIT_S)
+            for event in self._transport.poll(wait):
+                self._react(event)
+        return self._crew.results()
+
+    def _order(self, order: Order, num_episodes: int, limit: int | None, learner: Any, at: int) -> None:
+        self._assign(order.worker, order.job, order.chunk, num_episodes, limit, learner, at)
+
+    def _assign(
+        self, name: str, job: Job, chunk: int, num_episodes: int, limit: int | None, learner: Any, at: int
+    ) -> None:
+        """Send a chunk (or none) with whatever the worker lacks of the learner at iteration `at`."""
+        member = self._members[name]
+        state, state_at, updates = b"", 0, ()
+        if self.exchange == "parameters":
+            if member.at != at:
+                state, state_at = self._encoded(self._learning.actor(learner), at), at
+        elif member.at is None or not all(i in self._updates for i in range(member.at, at)):
+            if learner is None:
+                return  # an update ahead of time is for those that can follow
+            state, state_at = self._encoded(learner, at), at
+        else:
+            updates = tuple(self._updates[iteration] for iteration in range(member.at, at))
+        member.at = at
+        message = Assignment(job, chunk, num_episodes, limit, at, state, state_at, updates).encode()
+        evaluating = job.stream == "evaluate"
+        parts = {
+            "parameters" if self.exchange == "parameters" else "state": len(state),
+            "updates": sum(map(len, updates)),
+            "evaluation" if evaluating else "orders": len(message) - len(state) - sum(map(len, updates)),
+        }
+        self._send(name, message, parts)
+
+    def _encoded(self, tree: Any, at: int) -> bytes:
+        if self._state[0] != at:
+            self._state = (at, encode_state(tree))
+        return self._state[1]
+
+    def _send(self, name: str, message: bytes, parts: Mapping[str, int]) -> None:
+        self._sent += len(message)
+        for purpose, size in parts.items():
+            if size:
+                self._traffic.sent(self._iteration, name, purpose, size)
+        self._members[name].outstanding += 1
+        self._transport.send(name, message)
+
+    def _forget(self) -> None:
+        """Drop updates that every worker has, and the oldest ones where they take too much room."""
+        behind = [member.at for member in self._members.values() if member.at is not None]
+        oldest = min(behind, default=0)
+        for iteration in list(self._updates):
+            if iteration >= oldest and self._updates_bytes <= KEPT_BYTES:
+                break
+            self._updates_bytes -= len(self._updates.pop(iteration))
+            self._digests.pop(iteration - 1000, None)
+
+    # --- what happens ---
+
+    def _react(self, event: Event) -> None:
+        name = event.worker
+        if isinstance(event, Arrived):
+            self._members[name] = _Member(charged_until=self._clock())
+            record = {
+                "plan": asdict(self._plan),
+                "versions": installed_versions(),
+                "exchange": self.exchange,
+                "token": self._token,
+            }
+            message = encode_control(record)
+            self._send(name, message, {"set up": len(message)})
+        elif name not in self._members:
+            return  # it was let go; what it says now is late, and harmless
+        elif isinstance(event, Gone):
+            self._lose(name, f"{self._called(name)} is gone: {event.reason}")
+        else:
+            self._hear(name, event)
+
+    def _hear(self, name: str, event: Received) -> None:
+        member = self._members[name]
+        member.outstanding -= 1
+        try:
+            control = decode_control(event.message)
+            if control is None:
+                self._weigh(name, decode_report(event.message, self._size), len(event.message))
+                return
+        except Malformed as error:
+            self._count(name, "reports", len(event.message) if isinstance(event.message, bytes) else 0)
+            self._dismiss(name, f"answered {error}", replace=True)
+            return
+        self._count(name, "set up", len(event.message))
+        answer, why = control.get("answer"), str(control.get("why", ""))
+        if answer == "ready":
+            self._welcome(name, control)
+        elif answer == "refused":
+            self._refusals.append(why)
+            self._dismiss(name, f"cannot take part: {why}", replace=False)
+        else:
+            self._blame(name, why)
+
+    def _welcome(self, name: str, control: Mapping[str, Any]) -> None:
+        member = self._members[name]
+        member.where = f"{control.get('host', '?')}, process {control.get('process', '?')}"
+        member.cores = int(control.get("cores", 1))
+        member.processor = str(control.get("processor", "unknown"))
+        member.ready = True
+        if self.exchange == "scalars" and self._digests.keys() <= {0}:
+            member.at = 0  # it makes the first learner itself
+        ours, theirs = set(self._hardware.instruction_sets), set(control.get("instruction_sets", ()))
+        if ours != theirs:
+            apart = ", ".join(sorted(ours ^ theirs))
+            self._note(
+                f"{self._called(name)} has another kind of processor ({apart} on one side only): its results may "
+                "differ in the last bits from those of one machine."
+            )
+        self._crew.join(name)
+
+    def _weigh(self, name: str, report: Report, size: int) -> None:
+        """Believe a report, or not."""
+        evaluating = report.job.stream == "evaluate"
+        self._count(name, "evaluation" if evaluating else "reports", size)
+        asked = report.chunk != NOTHING
+        if asked and not self._crew.asked(name, report.job, report.chunk):
+            self._dismiss(
+                name,
+                f"answered chunk {report.chunk} of iteration {report.job.iteration}, which it was not asked for",
+                replace=True,
+            )
+            return
+        if not asked:
+            self._updating_s += report.updates_s
+            return
+        if self.exchange == "scalars" and report.digest != self._digests.get(report.at, report.digest):
+            self._disagree(name, report)
+            return
+        fault = self._fault(report)
+        if fault:
+            self._dismiss(name, f"answered {fault}", replace=True)
+            return
+        answer = self._crew.answer(name, report.job, report.chunk, report.result, self._clock())
+        if answer is Answer.ACCEPTED:
+            self._busy_s += report.episodes_s
+            self._updating_s += report.updates_s
+
+    def _fault(self, report: Report) -> str | None:
+        """What is wrong with a report's numbers, or None."""
+        result = report.result
+        assert result is not None
+        if report.job != self._crew.job:
+            return None  # it is stale, and will not be used
+        expected = min(self.num_slots, self._job_episodes - report.chunk * self.num_slots)
+        count = len(result.fitness) if isinstance(result, Tally) else int((result.length > 0).sum())
+        where = f"in chunk {report.chunk} of iteration {report.job.iteration}"
+        if count != expected:
+            return f"{count} episodes where {expected} were asked for {where}"
+        numbers = [result.fitness, *result.observations]
+        if not all(np.isfinite(part).all() for part in numbers) and not result.failures:
+            return f"numbers that are not finite {where}"
+        steps = result.steps if isinstance(result, Tally) else int(result.length.sum())
+        if steps < expected or float(result.observations.count) != steps:
+            return f"{steps} steps but moments of {result.observations.count:.0f} observations {where}"
+        return None
+
+    def _disagree(self, name: str, report: Report) -> None:
+        member = self._members[name]
+        member.disagreements += 1
+        self._crew.refuse(name)
+        ours = self._digests[report.at]
+        sentence = (
+            f"{self._called(name)} disagrees about the learner after iteration {report.at}: digest "
+            f"{report.digest:016x}, the coordinator's is {ours:016x}."
+        )
+        if member.disagreements >= DISAGREEMENTS:
+            self._dismiss(
+                name,
+                f"disagreed {DISAGREEMENTS} times about the learner; its processor or memory is not to be trusted",
+                replace=True,
+            )
+        else:
+            member.at = None
+            self._note(f"{sentence} Its answer was dropped and it is sent the state anew.")
+
+    def _blame(self, name: str, trace: str) -> None:
+        """A worker failed: its fault, unless the same chunk fails everywhere."""
+        lease = self._crew.lease(name)
+        if lease is not None:
+            self._failures[lease] = self._failures.get(lease, 0) + 1
+            if self._failures[lease] >= ATTEMPTS:
+                raise RuntimeError(
+                    f"chunk {lease} of iteration {self._iteration} failed on {ATTEMPTS} workers; the last of them, "
+                    f"{self._called(name)}, said:\n{trace}"
+                )
+        last = trace.strip().splitlines()[-1] if trace.strip() else "no reason given"
+        self._dismiss(name, f"failed: {last}", replace=True)
+
+    def _dismiss(self, name: str, why: str, replace: bool) -> None:
+        self._note(f"{self._called(name)} {why}. It was let go; what it was doing is done again.")
+        host = self._members[name].where.partition(",")[0]
+        self._dismissals[host] = self._dismissals.get(host, 0) + 1
+        self._lose(name, None)
+        self._transport.dismiss(name, replace and self._dismissals[host] <= REPLACEMENTS)
+
+    def _lose(self, name: str, sentence: str | None) -> None:
+        self._charge(self._members.pop(name))
+        self._crew.leave(name)
+        if sentence:
+            self._note(f"{sentence}. What it was doing is done again.")
+
+    def _look_after(self) -> None:
+        """Say once that nobody is there, and once that somebody is back."""
+        if self._crew.workers:
+            if self._said_alone:
+                self._note(f"Going on with {len(self._crew.workers)} worker(s).")
+            self._alone_since, self._said_alone, self._was_ready = None, False, True
+            return
+        if self._members:
+            return
+        if self._refusals and not self._was_ready:
+            raise UsageError(f"No worker can take part. {self._refusals[-1]}")
+        now = self._clock()
+        self._alone_since = now if self._alone_since is None else self._alone_since
+        if not self._said_alone and now - self._alone_since >= (0.0 if self._was_ready else PATIENT_AT_START_S):
+            self._said_alone = True
+            self._note(
+                "No worker is there: waiting for one. Start one with `workhorse worker --join ADDRESS`, or press "
+                "Ctrl-C and go on later with `workhorse resume`."
+            )
+
+    def _charge(self, member: _Member) -> None:
+        now = self._clock()
+        held = self._core_seconds.get(member.processor, 0.0)
+        self._core_seconds[member.processor] = held + member.cores * (now - member.charged_until)
+        member.charged_until = now
+
+    def _count(self, name: str, purpose: str, size: int) -> None:
+        self._received += size
+        self._traffic.received(self._iteration, name, purpose, size)
+
+    def _called(self, name: str) -> str:
+        where = self._members[name].where if name in self._members else ""
+        return f"Worker {name} ({where})" if where else f"Worker {name}"

@@ -1,0 +1,48 @@
+"""What is sent an iteration: scalars from which every worker rebuilds the update, or the parameters themselves."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, NamedTuple
+
+import jax
+import numpy as np
+
+from workhorse.core.types import Moments, Returns
+from workhorse.distributed.messages import encode_state, encode_update
+
+__all__ = ["Exchange", "ExchangeCost", "choose"]
+
+Exchange = Literal["auto", "scalars", "parameters"]
+
+
+class ExchangeCost(NamedTuple):
+    """Bytes that a worker is sent an iteration, beside its orders.
+
+    Attributes:
+        scalars: the fitness of every member, and the observation moments.
+        parameters: the actor: parameters, and how observations are scaled.
+    """
+
+    scalars: int
+    parameters: int
+
+    @staticmethod
+    def of(algorithm: Any) -> ExchangeCost:
+        """Both costs for an algorithm, from messages of its sizes."""
+        size = algorithm.spec.observation.size
+        fitness = np.zeros(algorithm.num_members, np.float32)
+        returns = Returns(fitness, 0.0, Moments(np.zeros(()), np.zeros(size), np.zeros(size)))
+        actor = jax.jit(lambda key: algorithm.actor(algorithm.init(key)))(jax.random.key(0))
+        return ExchangeCost(len(encode_update(0, returns)), len(encode_state(actor)))
+
+
+def choose(wanted: Exchange, cost: ExchangeCost) -> Literal["scalars", "parameters"]:
+    """The exchange to use: the cheaper one in bytes, unless one was asked for.
+
+    Example:
+        >>> choose("auto", ExchangeCost(scalars=360, parameters=1200))
+        'scalars'
+    """
+    if wanted != "auto":
+        return wanted
+    return "scalars" if cost.scalars <= cost.parameters else "parameters"

@@ -1,0 +1,268 @@
+"""What travels between a coordinator and its workers: bytes of a fixed layout, little-endian, never a pickle.
+
+A message is the letters WH, a kind, and the kind's fields. Setting a worker up is JSON; everything an iteration sends
+is packed numbers, so that its size can be said in advance: an update is 4 bytes a member, 8 (1 + 2 D) bytes of
+observation moments and 16 bytes; a report is 4 bytes an episode, the moments, and a header.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+from typing import Any, NamedTuple
+
+import numpy as np
+from safetensors.numpy import load as load_tensors
+from safetensors.numpy import save as save_tensors
+
+from workhorse.core.digest import flatten_arrays, restore_arrays
+from workhorse.core.types import Moments, Returns
+from workhorse.distributed.crew import Job
+from workhorse.training.gather import Episodes
+from workhorse.training.workforce import Tally
+
+__all__ = [
+    "Assignment",
+    "Malformed",
+    "Report",
+    "decode_assignment",
+    "decode_control",
+    "decode_report",
+    "decode_state",
+    "decode_update",
+    "encode_control",
+    "encode_state",
+    "encode_update",
+]
+
+STREAMS = ("reset", "evaluate")
+NOTHING = -1
+"""Chunk number of an assignment that asks for no episodes."""
+
+_HEAD = struct.Struct("<2sBB")
+_ASSIGNMENT = struct.Struct("<BIiIiIIH")
+_REPORT = struct.Struct("<BIiIQffH")
+_TALLY = struct.Struct("<IIdddd")
+_UPDATE = struct.Struct("<IId")
+_CONTROL, _ASSIGN, _ANSWER = 1, 2, 3
+
+
+class Malformed(ValueError):
+    """Bytes that are no message of ours."""
+
+
+class Assignment(NamedTuple):
+    """What a coordinator asks of a worker: move the learner on, then run a chunk.
+
+    Attributes:
+        job, chunk: what to run; chunk NOTHING for nothing.
+        num_episodes: episodes of the whole job.
+        limit: steps after which an episode is cut, None for the task's own clock.
+        at: iterations the learner must have learnt from before acting.
+        state: a whole learner (or, in the exchange of parameters, an actor) to start from, at iteration `state_at`.
+        updates: encoded updates to apply, oldest first.
+    """
+
+    job: Job
+    chunk: int
+    num_episodes: int
+    limit: int | None
+    at: int
+    state: bytes = b""
+    state_at: int = 0
+    updates: tuple[bytes, ...] = ()
+
+    def encode(self) -> bytes:
+        fixed = _ASSIGNMENT.pack(
+            STREAMS.index(self.job.stream),
+            self.job.iteration,
+            self.chunk,
+            self.num_episodes,
+            NOTHING if self.limit is None else self.limit,
+            self.at,
+            self.state_at,
+            len(self.updates),
+        )
+        parts = [_HEAD.pack(b"WH", 1, _ASSIGN), fixed]
+        for part in (self.state, *self.updates):
+            parts += [struct.pack("<I", len(part)), part]
+        return b"".join(parts)
+
+
+class Report(NamedTuple):
+    """What a worker answers to an assignment.
+
+    Attributes:
+        job, chunk: what was run; chunk NOTHING for nothing.
+        at: iterations its learner has learnt from.
+        digest: the learner's 64-bit digest (0 in the exchange of parameters).
+        episodes_s: seconds spent on the episodes.
+        updates_s: seconds spent on the updates.
+        result: a `Tally` of a training chunk, `Episodes` of an evaluation, None for nothing.
+    """
+
+    job: Job
+    chunk: int
+    at: int
+    digest: int
+    episodes_s: float
+    updates_s: float
+    result: Tally | Episodes | None
+
+    def encode(self) -> bytes:
+        stream = STREAMS.index(self.job.stream)
+        failures = json.dumps(self.result.failures).encode() if self.result and self.result.failures else b""
+        fixed = _REPORT.pack(
+            stream, self.job.iteration, self.chunk, self.at, self.digest, self.episodes_s, self.updates_s, len(failures)
+        )
+        body = b""
+        if isinstance(self.result, Tally):
+            found = self.result
+            body = _TALLY.pack(len(found.fitness), found.steps, *found.returns)
+            body += found.fitness.astype("<f4").tobytes() + _pack_moments(found.observations)
+        elif isinstance(self.result, Episodes):
+            found = self.result
+            body = struct.pack("<I", len(found.fitness)) + found.fitness.astype("<f8").tobytes()
+            body += found.length.astype("<i4").tobytes() + _pack_moments(found.observations)
+        return b"".join([_HEAD.pack(b"WH", 1, _ANSWER), fixed, failures, body])
+
+
+def encode_control(record: dict[str, Any]) -> bytes:
+    """A message about the work rather than of it, as JSON."""
+    return _HEAD.pack(b"WH", 1, _CONTROL) + json.dumps(record).encode()
+
+
+def decode_control(message: bytes) -> dict[str, Any] | None:
+    """The record of a control message; None for a message of another kind.
+
+    Raises:
+        Malformed: these are no bytes of ours.
+    """
+    if _kind(message) != _CONTROL:
+        return None
+    try:
+        record = json.loads(message[_HEAD.size :])
+    except ValueError as error:
+        raise Malformed(f"a control message that is no JSON ({error})") from error
+    if not isinstance(record, dict):
+        raise Malformed("a control message that is no JSON object")
+    return record
+
+
+def decode_assignment(message: bytes) -> Assignment:
+    """The inverse of `Assignment.encode`.
+
+    Raises:
+        Malformed: these are no bytes of an assignment.
+    """
+    if _kind(message) != _ASSIGN:
+        raise Malformed("expected an assignment")
+    read = _Reader(message, _HEAD.size)
+    stream, iteration, chunk, num_episodes, limit, at, state_at, count = read.fields(_ASSIGNMENT)
+    state, *updates = (read.take(read.fields(struct.Struct("<I"))[0]) for _ in range(1 + count))
+    read.finished()
+    job = Job(_stream(stream), iteration)
+    return Assignment(job, chunk, num_episodes, None if limit < 0 else limit, at, state, state_at, tuple(updates))
+
+
+def decode_report(message: bytes, observation_size: int) -> Report:
+    """The inverse of `Report.encode`.
+
+    Raises:
+        Malformed: these are no bytes of a report, or too few or too many of them.
+    """
+    if _kind(message) != _ANSWER:
+        raise Malformed("expected a report")
+    read = _Reader(message, _HEAD.size)
+    stream, iteration, chunk, at, digest, episodes_s, updates_s, failing = read.fields(_REPORT)
+    try:
+        failures = tuple(map(str, json.loads(read.take(failing)))) if failing else ()
+    except ValueError as error:
+        raise Malformed("a report whose sentences are no JSON") from error
+    job, result = Job(_stream(stream), iteration), None
+    if chunk != NOTHING and job.stream == "reset":
+        count, steps, *returns = read.fields(_TALLY)
+        fitness = read.array("<f4", count).astype(np.float32)
+        mean, deviation, least, greatest = returns
+        result = Tally(fitness, steps, (mean, deviation, least, greatest), read.moments(observation_size), failures)
+    elif chunk != NOTHING:
+        (count,) = read.fields(struct.Struct("<I"))
+        fitness, length = read.array("<f8", count).astype(float), read.array("<i4", count).astype(np.int32)
+        result = Episodes(fitness, length, read.moments(observation_size), failures)
+    read.finished()
+    return Report(job, chunk, at, digest, episodes_s, updates_s, result)
+
+
+def encode_update(iteration: int, returns: Returns) -> bytes:
+    """What every worker is told of an iteration: 16 bytes, 4 a member, and the moments of its observations."""
+    fitness = np.asarray(returns.fitness)
+    fixed = _UPDATE.pack(iteration, len(fitness), float(returns.mean_length))
+    return fixed + fitness.astype("<f4").tobytes() + _pack_moments(returns.observations)
+
+
+def decode_update(message: bytes, observation_size: int) -> tuple[int, Returns]:
+    """The inverse of `encode_update`: (iteration, what its population earned)."""
+    read = _Reader(message, 0)
+    iteration, count, mean_length = read.fields(_UPDATE)
+    fitness = read.array("<f4", count).astype(np.float32)
+    returns = Returns(fitness, np.float64(mean_length), read.moments(observation_size))
+    read.finished()
+    return iteration, returns
+
+
+def encode_state(tree: Any) -> bytes:
+    """A learner or an actor as safetensors."""
+    return save_tensors(flatten_arrays(tree))
+
+
+def decode_state(message: bytes, template: Any) -> Any:
+    """The inverse of `encode_state` for a tree like `template`."""
+    return restore_arrays(template, load_tensors(message), "the state a worker was sent")
+
+
+class _Reader:
+    """Takes fields off bytes, front to back."""
+
+    def __init__(self, message: bytes, position: int) -> None:
+        self._message, self._position = message, position
+
+    def take(self, size: int) -> bytes:
+        piece = self._message[self._position : self._position + size]
+        if len(piece) != size:
+            raise Malformed(f"{len(self._message)} bytes, which ends in the middle of a field")
+        self._position += size
+        return piece
+
+    def fields(self, layout: struct.Struct) -> tuple[Any, ...]:
+        return layout.unpack(self.take(layout.size))
+
+    def array(self, kind: str, count: int) -> np.ndarray:
+        return np.frombuffer(self.take(count * np.dtype(kind).itemsize), kind)
+
+    def moments(self, size: int) -> Moments:
+        values = self.array("<f8", 1 + 2 * size).astype(np.float64)
+        return Moments(values[0], values[1 : 1 + size], values[1 + size :])
+
+    def finished(self) -> None:
+        if self._position != len(self._message):
+            raise Malformed(f"{len(self._message)} bytes where {self._position} were expected")
+
+
+def _kind(message: bytes) -> int:
+    if not isinstance(message, bytes) or len(message) < _HEAD.size:
+        raise Malformed(f"{type(message).__name__} of {len(message) if isinstance(message, bytes) else '?'} bytes")
+    letters, version, kind = _HEAD.unpack_from(message)
+    if letters != b"WH" or version != 1:
+        raise Malformed(f"bytes that begin with {message[:4]!r}")
+    return kind
+
+
+def _stream(number: int) -> str:
+    if number >= len(STREAMS):
+        raise Malformed(f"stream number {number}")
+    return STREAMS[number]
+
+
+def _pack_moments(moments: Moments) -> bytes:
+    leaves = (np.reshape(moments.count, 1), moments.mean, moments.deviation)
+    return np.concatenate([np.asarray(leaf, "<f8") for leaf in leaves]).tobytes()

@@ -1,0 +1,48 @@
+"""How messages travel: the little a coordinator needs, so that Ray is one way among others."""
+
+from typing import NamedTuple, Protocol
+
+__all__ = ["Arrived", "Event", "Gone", "Received", "Transport"]
+
+
+class Arrived(NamedTuple):
+    """A worker that can be sent messages."""
+
+    worker: str
+
+
+class Gone(NamedTuple):
+    """A worker that will answer no more, with the reason."""
+
+    worker: str
+    reason: str
+
+
+class Received(NamedTuple):
+    """A worker's answer to a message; a worker answers its messages in their order."""
+
+    worker: str
+    message: bytes
+
+
+Event = Arrived | Gone | Received
+
+
+class Transport(Protocol):
+    """Carries bytes to workers and back, and says who comes and goes."""
+
+    def poll(self, timeout_s: float) -> list[Event]:
+        """What has happened since the last call; waits so long if nothing has."""
+        ...
+
+    def send(self, worker: str, message: bytes) -> None:
+        """Hand a message to a worker. One that is gone says so through `poll`, not here."""
+        ...
+
+    def dismiss(self, worker: str, replace: bool) -> None:
+        """End a worker; `replace` whether another may be started in its place."""
+        ...
+
+    def close(self) -> None:
+        """End every worker."""
+        ...
