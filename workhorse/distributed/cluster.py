@@ -223,27 +223,27 @@ class Cluster:
         else:
             updates = tuple(self._updates[iteration] for iteration in range(member.at, at))
         member.at = at
-        message = Assignment(job, chunk, num_episodes, limit, at, state, state_at, updates).encode()
+        message = Assignment(job, chunk, num_episodes, limit, at, state_at, updates).encode()
         evaluating = job.stream == "evaluate"
         parts = {
             "parameters" if self.exchange == "parameters" else "state": len(state),
             "updates": sum(map(len, updates)),
-            "evaluation" if evaluating else "orders": len(message) - len(state) - sum(map(len, updates)),
+            "evaluation" if evaluating else "orders": len(message) - sum(map(len, updates)),
         }
-        self._send(name, message, parts)
+        self._send(name, message, parts, state)
 
     def _encoded(self, tree: Any, at: int) -> bytes:
         if self._state[0] != at:
             self._state = (at, encode_state(tree))
         return self._state[1]
 
-    def _send(self, name: str, message: bytes, parts: Mapping[str, int]) -> None:
-        self._sent += len(message)
+    def _send(self, name: str, message: bytes, parts: Mapping[str, int], attachment: bytes = b"") -> None:
+        self._sent += len(message) + len(attachment)
         for purpose, size in parts.items():
             if size:
                 self._traffic.sent(self._iteration, name, purpose, size)
         self._members[name].outstanding += 1
-        self._transport.send(name, message)
+        self._transport.send(name, message, attachment)
 
     def _forget(self) -> None:
         """Drop updates that every worker has, and the oldest ones where they take too much room."""

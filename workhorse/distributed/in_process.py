@@ -16,7 +16,7 @@ __all__ = ["InProcess"]
 class Handler(Protocol):
     """Anything that answers messages; a `Worker` is one."""
 
-    def handle(self, message: bytes) -> bytes: ...
+    def handle(self, message: bytes, attachment: bytes = b"") -> bytes: ...
 
     def close(self) -> None: ...
 
@@ -32,7 +32,7 @@ class InProcess:
     def __init__(self, num_workers: int, make: Callable[[str], Handler] = Worker) -> None:
         self._make = make
         self._events: queue.Queue[Event] = queue.Queue()
-        self._inboxes: dict[str, queue.Queue[bytes | None]] = {}
+        self._inboxes: dict[str, queue.Queue[tuple[bytes, bytes] | None]] = {}
         self._threads: list[threading.Thread] = []
         self._count = 0
         for _ in range(num_workers):
@@ -42,7 +42,7 @@ class InProcess:
         """A new worker joins; its name."""
         name = f"thread-{self._count}"
         self._count += 1
-        inbox: queue.Queue[bytes | None] = queue.Queue()
+        inbox: queue.Queue[tuple[bytes, bytes] | None] = queue.Queue()
         self._inboxes[name] = inbox
         thread = threading.Thread(target=self._serve, args=(name, inbox), name=name, daemon=True)
         self._threads.append(thread)
@@ -71,9 +71,9 @@ class InProcess:
         except queue.Empty:
             return events
 
-    def send(self, worker: str, message: bytes) -> None:
+    def send(self, worker: str, message: bytes, attachment: bytes = b"") -> None:
         if worker in self._inboxes:
-            self._inboxes[worker].put(message)
+            self._inboxes[worker].put((message, attachment))
 
     def dismiss(self, worker: str, replace: bool) -> None:
         self.kill(worker, "it was dismissed")
@@ -86,11 +86,11 @@ class InProcess:
         for thread in self._threads:
             thread.join(timeout=60)
 
-    def _serve(self, name: str, inbox: queue.Queue[bytes | None]) -> None:
+    def _serve(self, name: str, inbox: queue.Queue[tuple[bytes, bytes] | None]) -> None:
         worker = self._make(name)
         try:
-            while (message := inbox.get()) is not None:
-                answer = worker.handle(message)
+            while (sent := inbox.get()) is not None:
+                answer = worker.handle(*sent)
                 if name in self._inboxes:
                     self._events.put(Received(name, answer))
         finally:

@@ -59,7 +59,7 @@ class Assignment(NamedTuple):
         num_episodes: episodes of the whole job.
         limit: steps after which an episode is cut, None for the task's own clock.
         at: iterations the learner must have learnt from before acting.
-        state: a whole learner (or, in the exchange of parameters, an actor) to start from, at iteration `state_at`.
+        state_at: the iteration of the state that is attached, if one is.
         updates: encoded updates to apply, oldest first.
     """
 
@@ -68,7 +68,6 @@ class Assignment(NamedTuple):
     num_episodes: int
     limit: int | None
     at: int
-    state: bytes = b""
     state_at: int = 0
     updates: tuple[bytes, ...] = ()
 
@@ -84,7 +83,7 @@ class Assignment(NamedTuple):
             len(self.updates),
         )
         parts = [_HEAD.pack(b"WH", 1, _ASSIGN), fixed]
-        for part in (self.state, *self.updates):
+        for part in self.updates:
             parts += [struct.pack("<I", len(part)), part]
         return b"".join(parts)
 
@@ -159,10 +158,10 @@ def decode_assignment(message: bytes) -> Assignment:
         raise Malformed("expected an assignment")
     read = _Reader(message, _HEAD.size)
     stream, iteration, chunk, num_episodes, limit, at, state_at, count = read.fields(_ASSIGNMENT)
-    state, *updates = (read.take(read.fields(struct.Struct("<I"))[0]) for _ in range(1 + count))
+    updates = tuple(read.take(read.fields(struct.Struct("<I"))[0]) for _ in range(count))
     read.finished()
     job = Job(_stream(stream), iteration)
-    return Assignment(job, chunk, num_episodes, None if limit < 0 else limit, at, state, state_at, tuple(updates))
+    return Assignment(job, chunk, num_episodes, None if limit < 0 else limit, at, state_at, updates)
 
 
 def decode_report(message: bytes, observation_size: int) -> Report:

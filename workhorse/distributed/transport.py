@@ -35,8 +35,8 @@ class Transport(Protocol):
         """What has happened since the last call; waits so long if nothing has."""
         ...
 
-    def send(self, worker: str, message: bytes) -> None:
-        """Hand a message to a worker. One that is gone says so through `poll`, not here."""
+    def send(self, worker: str, message: bytes, attachment: bytes = b"") -> None:
+        """Hand a message to a worker, with bytes that others may be sent too. A worker that is gone says so in `poll`."""
         ...
 
     def dismiss(self, worker: str, replace: bool) -> None:

@@ -51,13 +51,13 @@ class Worker:
         self._at = 0
         self._digest, self._proven_at = 0, -1
 
-    def handle(self, message: bytes) -> bytes:
-        """The answer to a message."""
+    def handle(self, message: bytes, attachment: bytes = b"") -> bytes:
+        """The answer to a message; the attachment is a state to start from."""
         try:
             control = decode_control(message)
             if control is not None:
                 return self._set_up(control)
-            return self._carry_out(decode_assignment(message)).encode()
+            return self._carry_out(decode_assignment(message), attachment).encode()
         except (UsageError, ImportError) as error:
             return encode_control({"answer": "refused", "why": str(error)})
         except Exception:
@@ -99,14 +99,14 @@ class Worker:
             }
         )
 
-    def _carry_out(self, assignment: Assignment) -> Report:
+    def _carry_out(self, assignment: Assignment, state: bytes) -> Report:
         begun = time.perf_counter()
         if self._scalars:
-            self._move_on(assignment)
+            self._move_on(assignment, state)
             actor = self._learning.actor(self._learner)
         else:
-            if assignment.state:
-                self._actor, self._at = decode_state(assignment.state, self._actor_template), assignment.state_at
+            if state:
+                self._actor, self._at = decode_state(state, self._actor_template), assignment.state_at
             actor = self._actor
         updated = time.perf_counter()
         result = None
@@ -126,9 +126,9 @@ class Worker:
             self._digest, self._proven_at = digest(self._learner), self._at
         return self._digest
 
-    def _move_on(self, assignment: Assignment) -> None:
-        if assignment.state:
-            self._learner, self._at = decode_state(assignment.state, self._learner), assignment.state_at
+    def _move_on(self, assignment: Assignment, state: bytes) -> None:
+        if state:
+            self._learner, self._at = decode_state(state, self._learner), assignment.state_at
             self._proven_at = -1
         for update in assignment.updates:
             iteration, returns = decode_update(update, self._size)

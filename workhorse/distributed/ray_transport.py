@@ -1,0 +1,284 @@
+"""Messages carried by Ray: one actor a worker, one call a message, bytes in and bytes out. Only this module imports Ray.
+
+Ray moves its calls in its own framing; inside them are our bytes and nothing else. A large attachment that many
+workers are sent (a whole state) is put into Ray's object store once and fetched once a node.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+import socket
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+from workhorse.core.errors import UsageError
+from workhorse.distributed.transport import Arrived, Event, Gone, Received
+
+__all__ = ["RayTransport", "RayWorker", "connect", "join"]
+
+LOOK_EVERY_S = 2.0
+"""Seconds between looks at which nodes there are."""
+
+ATTACHED_FROM = 65_536
+"""Bytes from which an attachment travels through the object store."""
+
+CONNECT_WITHIN_S = 5.0
+"""How long an address may take to answer."""
+
+
+class RayWorker:
+    """The actor: a `Worker` behind Ray's calls."""
+
+    def __init__(self, name: str, threads: int) -> None:
+        from workhorse.distributed.worker import Worker
+
+        self._worker = Worker(name, threads)
+
+    def here(self) -> bool:
+        """Answers once the actor has a process."""
+        return True
+
+    def handle(self, message: bytes, attachment: bytes) -> bytes:
+        """A message's answer."""
+        return self._worker.handle(message, attachment)
+
+
+def connect(address: str, note: Callable[[str], None] = lambda sentence: None) -> str:
+    """Connect this process to a Ray cluster.
+
+    Args:
+        address: HOST:PORT of a head; "auto" for the cluster this machine is part of, or a new one on this machine if it
+            is part of none; "local" for a new one on this machine.
+        note: is told what was found.
+
+    Returns:
+        The cluster's address, for `workhorse worker --join`.
+
+    Raises:
+        UsageError: Ray is missing, nothing answers at the address, or this machine is no part of that cluster.
+    """
+    ray = _ray()
+    if ray.is_initialized():
+        return ray.get_runtime_context().gcs_address
+    quiet = {"log_to_driver": False, "logging_level": "ERROR", "include_dashboard": None}
+    if address not in ("auto", "local"):
+        _check_answers(address)
+        quiet.pop("include_dashboard")
+        with _as_usage_error(address):
+            ray.init(address=address, **quiet)
+    else:
+        found = False
+        if address == "auto":
+            quiet.pop("include_dashboard")
+            with contextlib.suppress(ConnectionError):
+                ray.init(address="auto", **quiet)
+                found = True
+        if not found:
+            os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+            quiet |= {"include_dashboard": False}
+            # an address of this machine alone: nothing outside it can be part of a cluster made in passing
+            here = {"_node_ip_address": "127.0.0.2"} if sys.platform == "linux" else {}
+            ray.init(num_cpus=_available_cores(), **here, **quiet)
+    where = ray.get_runtime_context().gcs_address
+    nodes = [node for node in ray.nodes() if node["Alive"]]
+    cores = sum(node["Resources"].get("CPU", 0) for node in nodes)
+    note(f"Ray cluster at {where}: {len(nodes)} node(s), {cores:.0f} cores")
+    return where
+
+
+def join(address: str, cores: int | None) -> int:
+    """Make this machine a node of a cluster until it is stopped; the exit code of Ray's node.
+
+    Raises:
+        UsageError: Ray is missing, or nothing answers at the address.
+    """
+    import subprocess
+
+    _ray()
+    _check_answers(address)
+    if cores is not None and cores < 1:
+        raise UsageError(f"A worker needs at least 1 core: got {cores}.")
+    command = [sys.executable, "-m", "ray.scripts.scripts", "start", f"--address={address}", "--block"]
+    command += ["--disable-usage-stats", f"--num-cpus={cores or _available_cores()}"]
+    return subprocess.call(command)
+
+
+class RayTransport:
+    """A worker on every free core of a cluster, or on so many.
+
+    Nodes that enter the cluster get workers, a worker that dies is replaced while there is room.
+
+    Args:
+        workers: how many; None for as many as there is room for.
+        threads: simulation threads of a worker; each holds a core.
+        note: is told what a user should know.
+    """
+
+    def __init__(
+        self, workers: int | None = None, threads: int = 1, note: Callable[[str], None] = lambda sentence: None
+    ) -> None:
+        self._ray = _ray()
+        self._wanted = workers
+        self._threads = threads
+        self._note = note
+        self._class = self._ray.remote(RayWorker).options(num_cpus=threads, max_restarts=0, max_task_retries=0)
+        self._actors: dict[str, Any] = {}
+        self._arriving: dict[str, Any] = {}
+        self._calls: dict[Any, str] = {}
+        self._gone: list[Event] = []
+        self._attached: tuple[bytes, Any] = (b"", None)
+        self._count = 0
+        self._barred = 0
+        self._looked_at = -math.inf
+        self._said_room: int | None = None
+
+    def poll(self, timeout_s: float) -> list[Event]:
+        self._look()
+        events, self._gone = self._gone, []
+        if not self._calls:
+            if not events:
+                time.sleep(timeout_s)
+            return events
+        calls = list(self._calls)
+        ready, _ = self._ray.wait(calls, num_returns=1, timeout=0 if events else timeout_s)
+        if ready and len(calls) > 1:
+            ready, _ = self._ray.wait(calls, num_returns=len(calls), timeout=0)
+        for call in ready:
+            event = self._finished(call)
+            if event is not None:
+                events.append(event)
+        return events
+
+    def send(self, worker: str, message: bytes, attachment: bytes = b"") -> None:
+        actor = self._actors.get(worker)
+        if actor is not None:
+            self._calls[actor.handle.remote(message, self._attach(attachment))] = worker
+
+    def dismiss(self, worker: str, replace: bool) -> None:
+        self._drop(worker)
+        if not replace:
+            self._barred += 1
+        self._looked_at = -math.inf
+
+    def close(self) -> None:
+        for worker in list(self._actors):
+            self._drop(worker)
+
+    # --- within ---
+
+    def _look(self) -> None:
+        """Start workers where there is room, and give up waiting for room that is gone."""
+        if time.monotonic() - self._looked_at < LOOK_EVERY_S:
+            return
+        self._looked_at = time.monotonic()
+        nodes = [node["Resources"].get("CPU", 0.0) for node in self._ray.nodes() if node["Alive"]]
+        room = sum(int(cores // self._threads) for cores in nodes)
+        target = max(min(room, self._wanted or room) - self._barred, 0)
+        if self._wanted is not None and room < self._wanted and self._said_room != room:
+            self._said_room = room
+            self._note(
+                f"{self._wanted} workers of {self._threads} core(s) were asked for, and the cluster has room for "
+                f"{room}: going on with {room}. More start as nodes join."
+            )
+        for worker in list(self._arriving)[: max(len(self._actors) - target, 0)]:
+            self._drop(worker)
+        while len(self._actors) < target:
+            self._start()
+
+    def _start(self) -> None:
+        name = f"w{self._count}"
+        self._count += 1
+        self._actors[name] = self._class.remote(name, self._threads)
+        self._arriving[name] = self._actors[name].here.remote()
+        self._calls[self._arriving[name]] = name
+
+    def _drop(self, worker: str) -> None:
+        actor = self._actors.pop(worker, None)
+        self._arriving.pop(worker, None)
+        for call in [call for call, name in self._calls.items() if name == worker]:
+            del self._calls[call]
+        if actor is not None:
+            with contextlib.suppress(Exception):
+                self._ray.kill(actor)
+
+    def _finished(self, call: Any) -> Event | None:
+        worker = self._calls.pop(call, None)
+        if worker is None or worker not in self._actors:
+            return None
+        try:
+            answer = self._ray.get(call)
+        except self._ray.exceptions.RayError as error:
+            known = worker not in self._arriving
+            self._drop(worker)
+            reason = _reason(error)
+            if known:
+                return Gone(worker, reason)
+            self._barred += 1
+            self._note(f"Worker {worker} could not start: {reason}.")
+            return None
+        if worker in self._arriving:
+            del self._arriving[worker]
+            return Arrived(worker)
+        return Received(worker, answer)
+
+    def _attach(self, attachment: bytes) -> Any:
+        if len(attachment) < ATTACHED_FROM:
+            return attachment
+        if self._attached[0] is not attachment:
+            self._attached = (attachment, self._ray.put(attachment))
+        return self._attached[1]
+
+
+def _ray() -> Any:
+    try:
+        import ray
+        import ray.exceptions
+    except ImportError as error:
+        raise UsageError(
+            f"A cluster needs Ray, which cannot be imported ({error}): `pip install 'workhorse[cluster]'`."
+        ) from error
+    return ray
+
+
+def _check_answers(address: str) -> None:
+    host, colon, port = address.rpartition(":")
+    if not colon or not host or not port.isdecimal() or not 0 < int(port) < 65_536:
+        raise UsageError(
+            f"A cluster's address must be HOST:PORT, as in 10.0.0.5:6379, or auto, or local: got {address!r}."
+        )
+    try:
+        socket.create_connection((host, int(port)), timeout=CONNECT_WITHIN_S).close()
+    except OSError as error:
+        raise UsageError(
+            f"Expected the head of a Ray cluster at {address}, but nothing answers there ({error}). Start one with "
+            "`ray start --head`, or check the address and the firewall."
+        ) from error
+
+
+@contextlib.contextmanager
+def _as_usage_error(address: str) -> Any:
+    try:
+        yield
+    except Exception as error:
+        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise UsageError(
+            f"Expected to join the Ray cluster at {address}, but it cannot be joined from here ({first}). This machine "
+            f"must be a node of it: run `ray start --address={address}` first, with the same Ray version and token."
+        ) from error
+
+
+def _available_cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _reason(error: Exception) -> str:
+    """What a user can make of one of Ray's errors: its last line that says something."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    for line in reversed(lines):
+        if "Error" in line or "died" in line or "killed" in line or "dead" in line:
+            return line.rstrip(".")
+    return lines[0].rstrip(".") if lines else type(error).__name__
