@@ -13,6 +13,8 @@ from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn
 from rich.text import Text
 
 from workhorse.algorithms.recipes import Recipe
+from workhorse.core.errors import UsageError
+from workhorse.runs.cost import Ledger, PriceBook, price
 from workhorse.runs.folder import RunFolder
 from workhorse.runs.manifest import Manifest
 from workhorse.runs.train import Observer, Summary
@@ -75,7 +77,8 @@ class Display(Observer):
             self._say(f"Recipe {manifest.recipe}: {manifest.recipe_source}")
         elif not row["resumed"]:
             self._say("No recipe is known for this task and algorithm: the algorithm's defaults are used.")
-        self._say(f"Run folder {folder.path}, {manifest.threads} threads, {manifest.chunk} slots")
+        where = f"{manifest.threads} threads" if manifest.threads else "a cluster"
+        self._say(f"Run folder {folder.path}, {where}, {manifest.chunk} slots")
 
     def iterated(self, row: Mapping[str, Any]) -> None:
         self._evaluated = row.get("evaluation_return", self._evaluated)
@@ -96,8 +99,13 @@ class Display(Observer):
             f"steps          {summary.env_steps:,} trained, {summary.evaluation_steps:,} evaluated",
             f"simulated      {simulated}",
             f"wall time      {_duration(summary.wall_s)}  ({speed:,.0f} steps/s)",
-            f"core-hours     {summary.core_hours:.4f}",
+            f"core-hours     {summary.core_hours:.4f}{_money(summary.ledger)}",
         ]
+        if summary.traffic:
+            lines.append(
+                f"traffic        {summary.traffic.sent:,.0f} bytes to and {summary.traffic.received:,.0f} from a worker "
+                f"an iteration, {summary.traffic.workers:.1f} workers"
+            )
         if summary.failed_episodes:
             lines.append(f"broken         {summary.failed_episodes} episodes whose simulation failed")
         lines.append(f"policy         {folder.policy}")
@@ -178,6 +186,17 @@ class _Field(ProgressColumn):
     def render(self, task: Task) -> Text:
         value = task.fields.get(self._name)
         return Text("" if value is None else self._form.format(value), style=self._style)
+
+
+def _money(ledger: Ledger) -> str:
+    """What the core-hours come to by the user's prices; nothing where a price cannot be read or is missing."""
+    try:
+        book = PriceBook.find()
+        total = price(ledger, book)
+    except UsageError:
+        return ""
+    assumed = "  (an assumed price: `workhorse cost --help`)" if book.is_built_in else ""
+    return f"  {total.total:.4f} {total.currency}{assumed}"
 
 
 def _duration(seconds: float) -> str:

@@ -24,6 +24,8 @@ COMMANDS = {
     "tasks": "list the tasks",
     "algorithms": "list the algorithms, or the options of one",
     "runs": "list the runs in a folder",
+    "cost": "price a run's core-hours, or project it to another number of cores",
+    "worker": "give this machine's cores to a cluster",
 }
 
 

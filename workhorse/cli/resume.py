@@ -7,16 +7,17 @@ from collections.abc import Sequence
 
 import tyro
 
+from workhorse.cli.cluster import ClusterOptions, Notes, recruiter
 from workhorse.cli.options import Count, parse
 
 __all__ = ["run"]
 
 
 @dataclasses.dataclass
-class ResumeOptions:
+class ResumeOptions(ClusterOptions):
     """What `resume` takes."""
 
-    run: tyro.conf.Positional[str]
+    run: tyro.conf.Positional[str] = tyro.MISSING
     """The run folder, as in runs/<id>."""
     env_steps: Count | None = None
     """A new budget in environment steps; by default the run's own."""
@@ -34,15 +35,19 @@ def run(arguments: Sequence[str]) -> int:
         arguments,
         "Go on with a run from its newest whole checkpoint: the same bits as if it had never stopped.",
     )
-    from workhorse.cli.display import display_for
-    from workhorse.runs import train
     from workhorse.runs.folder import RunFolder
 
     RunFolder.open(options.run)
-    observer = display_for(options.quiet, None)
+    notes = Notes()
+    recruit = recruiter(options, notes)
+
+    from workhorse.cli.display import display_for
+    from workhorse.runs import train
+
+    observer = notes.observer = display_for(options.quiet, None)
     with observer:
         folder, summary = train.resume(
-            options.run, env_steps=options.env_steps, threads=options.threads, observer=observer
+            options.run, env_steps=options.env_steps, threads=options.threads, observer=observer, recruit=recruit
         )
     observer.finished(folder, summary)
     return 0

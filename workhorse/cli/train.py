@@ -10,6 +10,7 @@ import tyro
 
 from workhorse.algorithms import registry
 from workhorse.algorithms.recipes import DEFAULT_ALGORITHM, DEFAULT_ENV_STEPS, Recipe, best_recipe, recipe
+from workhorse.cli.cluster import ClusterOptions, Notes, recruiter
 from workhorse.cli.options import Count, parse, parse_task_options
 from workhorse.core.errors import UsageError, nearest, unknown
 from workhorse.environments.registry import TASKS
@@ -74,12 +75,15 @@ def run(arguments: Sequence[str]) -> int:
     env_steps = options.env_steps if options.env_steps is not None else known.env_steps if known else DEFAULT_ENV_STEPS
     evaluate_every = options.evaluate_every if options.evaluate_every is not None else max(env_steps // 10, 1)
 
+    if env_steps < 1:
+        raise UsageError(f"--env-steps must be at least 1: got {env_steps}.")
+    notes = Notes()
+    recruit = recruiter(options, notes)
+
     from workhorse.cli.display import display_for
     from workhorse.runs import train
 
-    if env_steps < 1:
-        raise UsageError(f"--env-steps must be at least 1: got {env_steps}.")
-    observer = display_for(options.quiet, known)
+    observer = notes.observer = display_for(options.quiet, known)
     with observer:
         folder, summary = train.start(
             task=options.task,
@@ -98,6 +102,7 @@ def run(arguments: Sequence[str]) -> int:
             recipe=known,
             command=("workhorse", "train", *arguments),
             observer=observer,
+            recruit=recruit,
         )
     observer.finished(folder, summary)
     return 0
@@ -129,7 +134,7 @@ def _options_of(algorithm: str, known: Recipe | None) -> type:
         default = tuple(default) if isinstance(default, list) else default
         kind = Annotated[option.annotation, tyro.conf.arg(help=option.help)]
         extra.append((option.name, kind, dataclasses.field(default=default)))
-    return dataclasses.make_dataclass("TrainOptions", extra, bases=(RunOptions,))
+    return dataclasses.make_dataclass("TrainOptions", extra, bases=(ClusterOptions, RunOptions))
 
 
 def _check_task(task: str) -> None:

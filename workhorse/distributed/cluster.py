@@ -32,7 +32,7 @@ from workhorse.distributed.messages import (
     encode_state,
     encode_update,
 )
-from workhorse.distributed.traffic import Traffic, TrafficRow
+from workhorse.distributed.traffic import Traffic
 from workhorse.distributed.transport import Arrived, Event, Gone, Received, Transport
 from workhorse.training.gather import Episodes
 from workhorse.training.learning import Blocks, Learning, one_after_the_other
@@ -171,9 +171,9 @@ class Cluster:
         self._busy_s = self._updating_s = 0.0
         return found
 
-    def traffic(self) -> list[TrafficRow]:
+    def traffic(self) -> list[tuple[int, str, str, int, int]]:
         """Bytes by worker, iteration and purpose, counted since the last call."""
-        return self._traffic.rows()
+        return list(self._traffic.rows())
 
     def core_seconds(self) -> Mapping[str, float]:
         for member in self._members.values():

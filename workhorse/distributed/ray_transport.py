@@ -1,4 +1,4 @@
-"""Messages carried by Ray: one actor a worker, one call a message, bytes in and bytes out. Only this module imports Ray.
+"""Messages carried by Ray: one actor a worker, one call a message, bytes in, bytes out. Only here is Ray imported.
 
 Ray moves its calls in its own framing; inside them are our bytes and nothing else. A large attachment that many
 workers are sent (a whole state) is put into Ray's object store once and fetched once a node.

@@ -36,7 +36,7 @@ class Transport(Protocol):
         ...
 
     def send(self, worker: str, message: bytes, attachment: bytes = b"") -> None:
-        """Hand a message to a worker, with bytes that others may be sent too. A worker that is gone says so in `poll`."""
+        """Hand a message to a worker, with bytes that others may get too. One that is gone says so in `poll`."""
         ...
 
     def dismiss(self, worker: str, replace: bool) -> None:

@@ -36,7 +36,7 @@ class Manifest:
         env_steps: the budget, in environment steps.
         chunk: slots that act as one array; *part of the result's bits*.
         slots: environments in all.
-        threads: simulation threads; not part of the result.
+        threads: simulation threads, 0 for a run on a cluster; not part of the result.
         versions: versions of Python and of the packages that compute.
         git: {"commit", "dirty"} of the source checkout; None where the code is not in one.
         hardware: the machine.

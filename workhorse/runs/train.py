@@ -11,7 +11,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -24,18 +24,20 @@ from workhorse.core.digest import digest
 from workhorse.core.errors import UsageError
 from workhorse.core.machine import installed_versions
 from workhorse.runs import checkpoint
+from workhorse.runs.cost import Ledger
 from workhorse.runs.files import write_file, writing
 from workhorse.runs.folder import RunFolder
 from workhorse.runs.manifest import Manifest
 from workhorse.runs.metrics import MetricsLog
 from workhorse.runs.policy import Policy
+from workhorse.runs.traffic import TrafficLog
 from workhorse.statistics.intervals import Interval, mean_interval
 from workhorse.training.evolve import Evaluation, Evolve, Progress
 from workhorse.training.learning import Learning
 from workhorse.training.plan import Plan, local_workforce
 from workhorse.training.workforce import Workforce
 
-__all__ = ["Observer", "Schedule", "Summary", "available_threads", "evaluate_run", "resume", "start"]
+__all__ = ["Observer", "Schedule", "Summary", "Traffic", "available_threads", "evaluate_run", "resume", "start"]
 
 
 @dataclass(frozen=True)
@@ -56,6 +58,21 @@ class Schedule:
 
 
 @dataclass(frozen=True)
+class Traffic:
+    """What a cluster run's messages came to, a worker and training iteration: means over this sitting.
+
+    Attributes:
+        sent: bytes from the coordinator to a worker, after it was set up and had its state.
+        received: bytes from a worker to the coordinator.
+        workers: mean number of workers.
+    """
+
+    sent: float
+    received: float
+    workers: float
+
+
+@dataclass(frozen=True)
 class Summary:
     """What a run came to, printed at its end and kept in `evaluations/`.
 
@@ -65,8 +82,10 @@ class Summary:
         env_steps: training steps; evaluation_steps are counted apart.
         simulated_s: training steps in simulated seconds; None where the task has no such time.
         wall_s: seconds of training, over all the sittings of a resumed run.
-        core_hours: threads held, times wall_s, in hours.
+        core_hours: cores held times hours, evaluations included, over all sittings and machines.
         failed_episodes: training episodes whose simulation broke.
+        ledger: the core-seconds by kind of core, for a price.
+        traffic: bytes a worker and iteration; None for a run on one machine.
     """
 
     episode_return: Interval
@@ -77,6 +96,8 @@ class Summary:
     wall_s: float
     core_hours: float
     failed_episodes: int
+    ledger: Ledger
+    traffic: Traffic | None
 
 
 class Observer:
@@ -179,7 +200,7 @@ def start(
             env_steps=env_steps,
             chunk=setup.workforce.num_slots,
             slots=setup.workforce.num_slots,
-            threads=threads,
+            threads=0 if recruit else threads,
         )
         folder.write_manifest(manifest)
         with folder.lock():
@@ -319,6 +340,11 @@ class _Run:
         self._schedule = schedule
         self._observer = observer
         self._metrics = MetricsLog(folder, resume_from=int(progress.iteration))
+        self._traffic = TrafficLog(folder.path, resume_from=int(progress.iteration))
+        self._told = _Told()
+        fresh = int(progress.iteration) == 0 and not (folder.path / "ledger.json").exists()
+        self._ledger = Ledger() if fresh else Ledger.of(folder)
+        self._charged_at = time.monotonic()
         self._saved_at = time.monotonic()
         self._warned_of_failures = False
         self._warned_of_divergence = False
@@ -369,6 +395,8 @@ class _Run:
         self._meters.wall_s += seconds
         self._meters.failed_episodes += len(failures)
         row |= {"wall_s": self._meters.wall_s, "steps_per_second": metrics["steps"] / seconds}
+        row |= self._setup.workforce.metrics()
+        self._note_traffic()
         if found is not None:
             self._meters.evaluation_steps += int(found.lengths.sum())
             self._meters.last_return = float(found.returns.mean())
@@ -394,6 +422,8 @@ class _Run:
         interval = mean_interval(found.returns)
         self._meters.last_return = interval.value
         _record_evaluation(self._folder, str(iteration), iteration, found, interval)
+        self._charge()
+        self._note_traffic()
         step_seconds, env_steps = self._setup.step_seconds, int(self._progress.env_steps)
         return Summary(
             interval,
@@ -402,12 +432,33 @@ class _Run:
             self._meters.evaluation_steps + int(found.lengths.sum()),
             None if step_seconds is None else env_steps * step_seconds,
             self._meters.wall_s,
-            self._meters.wall_s * self._setup.threads / 3600,
+            self._ledger.core_hours,
             self._meters.failed_episodes,
+            self._ledger,
+            self._told.summary(),
         )
+
+    def _note_traffic(self) -> None:
+        rows = self._setup.workforce.traffic()
+        self._traffic.append(rows)
+        self._told.add(rows)
+
+    def _charge(self) -> None:
+        """Write down the cores held since the last time."""
+        now = time.monotonic()
+        held = self._setup.workforce.core_seconds()
+        if held is None:
+            held = {self._manifest.hardware.cpu: self._setup.threads * (now - self._charged_at)}
+        for kind, core_seconds in held.items():
+            self._ledger = self._ledger.charge(kind, 1, core_seconds)
+        self._ledger = self._ledger.passed(now - self._charged_at, int(self._progress.env_steps))
+        self._charged_at = now
 
     def _save(self) -> None:
         self._metrics.flush()
+        self._traffic.flush()
+        self._charge()
+        self._ledger.write(self._folder.path)
         meta = {"meters": asdict(self._meters), "schedule": asdict(self._schedule)}
         checkpoint.save(self._folder, int(self._progress.iteration), self._progress, meta)
         self._save_policy()
@@ -431,6 +482,28 @@ class _Run:
             env_steps=int(self._progress.env_steps),
             last_return=self._meters.last_return,
         )
+
+
+class _Told:
+    """Sums of the bytes that training iterations took."""
+
+    def __init__(self) -> None:
+        self._sent = self._received = 0
+        self._pairs: set[tuple[int, str]] = set()
+
+    def add(self, rows: Iterable[tuple[int, str, str, int, int]]) -> None:
+        for iteration, worker, purpose, sent, received in rows:
+            if purpose in ("updates", "orders", "parameters", "reports"):
+                self._pairs.add((iteration, worker))
+                self._sent += sent
+                self._received += received
+
+    def summary(self) -> Traffic | None:
+        if not self._pairs:
+            return None
+        count = len(self._pairs)
+        iterations = len({iteration for iteration, _ in self._pairs})
+        return Traffic(self._sent / count, self._received / count, count / iterations)
 
 
 class _Interrupt:

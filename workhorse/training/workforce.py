@@ -57,8 +57,12 @@ class Workforce(Protocol):
         """Numbers of this iteration that say what the work cost: not part of the result."""
         ...
 
-    def core_seconds(self) -> Mapping[str, float]:
-        """Seconds that cores of each kind were held since the last call; empty where the run's own threads are all."""
+    def traffic(self) -> list[tuple[int, str, str, int, int]]:
+        """(iteration, worker, purpose, bytes sent to it, bytes received from it), of everything since the last call."""
+        ...
+
+    def core_seconds(self) -> Mapping[str, float] | None:
+        """Seconds that cores of each kind were held since the last call; None where the run's own threads are all."""
         ...
 
     def close(self) -> None: ...
@@ -97,8 +101,11 @@ class Local:
     def metrics(self) -> dict[str, float]:
         return {}
 
-    def core_seconds(self) -> Mapping[str, float]:
-        return {}
+    def traffic(self) -> list[tuple[int, str, str, int, int]]:
+        return []
+
+    def core_seconds(self) -> Mapping[str, float] | None:
+        return None
 
     def close(self) -> None:
         if self._pool is not None:
