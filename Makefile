@@ -42,7 +42,7 @@ $(READY): pyproject.toml constraints.txt
 	echo "Setting up $(VENV) with $$("$$python" --version) (once; later calls start at once)"; \
 	"$$python" -m venv --clear "$(VENV)"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt hatchling editables
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --no-build-isolation --editable '.[dev,docs]'
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --no-build-isolation --editable '.[cluster,dev,docs]'
 	@touch $@
 
 train: $(READY)  ## train a policy for TASK (HalfCheetah-v5)
@@ -77,7 +77,7 @@ bench: $(READY)  ## the benchmarks of docs/benchmarks.md
 pins: ## resolve the newest stable versions anew into constraints.txt
 	@folder="$$(mktemp -d)" && trap 'rm -rf "$$folder"' EXIT && \
 	"$(or $(PYTHON),python3)" -m venv "$$folder" && \
-	"$$folder/bin/python" -m pip install --quiet --upgrade --upgrade-strategy eager '.[dev,docs]' && \
+	"$$folder/bin/python" -m pip install --quiet --upgrade --upgrade-strategy eager '.[cluster,dev,docs]' && \
 	"$$folder/bin/python" -m pip freeze --exclude workhorse --exclude pip --exclude setuptools > constraints.txt && \
 	wc -l constraints.txt
 

@@ -1,0 +1,321 @@
+"""The coordinator with real workers in threads: the same bits whatever happens to them, and nobody believed blindly."""
+
+import functools
+import threading
+import time
+
+import jax
+import numpy as np
+import pytest
+
+from workhorse.core.digest import digest
+from workhorse.core.errors import UsageError
+from workhorse.distributed.cluster import Cluster
+from workhorse.distributed.in_process import InProcess
+from workhorse.distributed.messages import NOTHING, decode_report, encode_control
+from workhorse.distributed.worker import Worker
+from workhorse.training.evolve import Evolve
+from workhorse.training.plan import Plan, local_workforce
+
+CART_POLE = Plan("CartPole-v1", {"max_episode_steps": 30}, "openai-es", {"num_pairs": 6}, 3, 3)
+HOPPER = Plan("Hopper-v5", {"max_episode_steps": 25}, "ars", {"num_directions": 4, "num_top_directions": 2}, 0, 3)
+PLANS = {"CartPole-v1": CART_POLE, "Hopper-v5": HOPPER}
+ITERATIONS = 4
+
+
+@functools.cache
+def prepared(task):
+    plan = PLANS[task]
+    return plan, plan.learning(plan.spec())
+
+
+@functools.cache
+def alone(task):
+    """Digest of every iteration, and the returns of an evaluation, on this process alone."""
+    plan, learning = prepared(task)
+    workforce = local_workforce(plan, learning, 1)
+    found = follow(Evolve(learning, workforce))
+    workforce.close()
+    return found
+
+
+def follow(loop, progress=None, each=lambda iteration: None):
+    progress = loop.start() if progress is None else progress
+    digests = []
+    while int(progress.iteration) < ITERATIONS:
+        each(int(progress.iteration))
+        progress, _, _ = loop.iterate(progress)
+        digests.append(digest(progress.learner))
+    return digests, loop.evaluate(progress, 5).returns.tolist()
+
+
+class Team:
+    """A cluster of threads, its notes, and the loop over it."""
+
+    def __init__(self, task, make=Worker, workers=2, exchange="scalars", **settings):
+        self.plan, self.learning = prepared(task)
+        self.notes = []
+        self.transport = InProcess(workers, make)
+        self.cluster = Cluster(
+            self.plan, self.learning, self.transport, exchange, self.notes.append, patience_floor_s=0.2, **settings
+        )
+        self.loop = Evolve(self.learning, self.cluster)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.cluster.close()
+
+    @property
+    def said(self):
+        return "\n".join(self.notes)
+
+
+@pytest.mark.parametrize("exchange", ["scalars", "parameters"])
+@pytest.mark.parametrize(("task", "workers"), [("CartPole-v1", 1), ("CartPole-v1", 3), ("Hopper-v5", 2)])
+def test_any_number_of_workers_gives_the_bits_of_one_process(task, workers, exchange):
+    with Team(task, workers=workers, exchange=exchange) as team:
+        assert follow(team.loop) == alone(task)
+
+
+def test_in_scalar_mode_nobody_who_was_there_from_the_start_is_sent_parameters():
+    with Team("CartPole-v1", workers=2) as team:
+        follow(team.loop)
+        purposes = {row[2] for row in team.cluster.traffic()}
+    assert purposes == {"set up", "orders", "updates", "reports", "evaluation"}
+
+
+def test_a_late_worker_is_sent_the_state_once_and_scalars_from_then_on():
+    with Team("CartPole-v1", workers=1) as team:
+        names = []
+
+        def join(iteration):
+            if iteration == 2:
+                names.append(team.transport.add())
+            while names and names[0] not in team.cluster._crew.idle:  # wait: compiling takes it a while
+                for event in team.transport.poll(0.1):
+                    team.cluster._react(event)
+
+        assert follow(team.loop, each=join) == alone("CartPole-v1")
+        rows = [row for row in team.cluster.traffic() if row[1] == names[0]]
+    states = [row for row in rows if row[2] == "state"]
+    assert len(states) == 1 and states[0][0] == 2
+    assert any(row[2] == "updates" for row in rows)
+
+
+def test_workers_that_die_change_nothing():
+    with Team("Hopper-v5", workers=3) as team:
+        rng = np.random.default_rng(0)
+
+        def kill_one_soon(iteration):
+            name = rng.choice(team.transport.workers)
+            threading.Timer(rng.uniform(0, 0.05), team.transport.kill, (name,)).start()
+            team.transport.add()
+
+        assert follow(team.loop, each=kill_one_soon) == alone("Hopper-v5")
+        assert "is gone: it was killed. What it was doing is done again." in team.said
+
+
+def test_without_workers_it_waits_says_so_and_goes_on():
+    with Team("CartPole-v1", workers=1) as team:
+
+        def leave_and_return(iteration):
+            if iteration == 2:
+                team.transport.kill(team.transport.workers[0])
+                threading.Timer(1.5, team.transport.add).start()
+
+        assert follow(team.loop, each=leave_and_return) == alone("CartPole-v1")
+    assert "No worker is there: waiting for one." in team.said
+    assert "Going on with 1 worker(s)." in team.said
+
+
+class Spoiled(Worker):
+    """A worker whose answers one thread spoils."""
+
+    spoil = staticmethod(lambda report: report)
+    culprit = "thread-1"
+    times = 10**9
+
+    def handle(self, message, attachment=b""):
+        answer = super().handle(message, attachment)
+        if self.name != self.culprit or answer[3] != 3 or type(self).times < 1:
+            return answer
+        report = decode_report(answer, self._size)
+        if report.chunk == NOTHING or report.job.stream != "reset":
+            return answer
+        type(self).times -= 1
+        spoiled = self.spoil(report)
+        return spoiled if isinstance(spoiled, bytes) else spoiled.encode()
+
+
+def spoiler(spoil, times=10**9):
+    return type("Spoiler", (Spoiled,), {"spoil": staticmethod(spoil), "times": times})
+
+
+def with_result(**changes):
+    return lambda report: report._replace(result=report.result._replace(**changes))
+
+
+GARBAGE = {
+    "nan": (with_result(fitness=np.full(3, np.nan, np.float32)), "answered numbers that are not finite in chunk"),
+    "short": (
+        lambda report: report._replace(result=report.result._replace(fitness=report.result.fitness[:1])),
+        "answered 1 episodes where 3 were asked for",
+    ),
+    "never asked": (lambda report: report._replace(chunk=77), "answered chunk 77 of iteration"),
+    "another iteration": (
+        lambda report: report._replace(job=report.job._replace(iteration=99)),
+        "of iteration 99, which it was not asked for",
+    ),
+    "steps": (with_result(steps=10_000), "answered 10000 steps but moments of"),
+    "not ours": (lambda report: b"\x80\x04garbage", "answered bytes that begin with"),
+    "cut off": (lambda report: report.encode()[:-8], "which ends in the middle of a field"),
+    "surplus": (lambda report: report.encode() + b"more", "bytes were expected"),
+    "a traceback": (lambda report: encode_control({"answer": "failed", "why": "Boom: no"}), "failed: Boom: no"),
+    "nonsense": (lambda report: encode_control({"answer": ["?"]}), "failed: no reason given"),
+}
+
+
+@pytest.mark.parametrize("kind", GARBAGE)
+def test_garbage_is_refused_and_its_worker_named(kind):
+    spoil, sentence = GARBAGE[kind]
+    if kind == "surplus":
+        sentence = "were expected"
+    with Team("CartPole-v1", spoiler(spoil), workers=2) as team:
+        assert follow(team.loop) == alone("CartPole-v1")
+    assert sentence in team.said
+    assert all("thread-1" in note for note in team.notes if "let go" in note)
+
+
+def test_a_worker_whose_learner_drifts_is_named_and_set_right():
+    class Drifting(Worker):
+        """One bit of its parameters flips after the second update."""
+
+        def _move_on(self, assignment, state):
+            super()._move_on(assignment, state)
+            if self.name == "thread-1" and self._at == 2 and not state:
+                params = np.array(self._learner.params)
+                params.view(np.uint32)[0] ^= 1
+                self._learner = self._learner._replace(params=jax.numpy.asarray(params))
+
+    with Team("CartPole-v1", Drifting) as team:
+        assert follow(team.loop) == alone("CartPole-v1")
+        states = [row for row in team.cluster.traffic() if row[2] == "state"]
+    assert "Worker thread-1" in team.said and "disagrees about the learner after iteration 2: digest" in team.said
+    assert [row[1] for row in states] == ["thread-1"]
+
+
+def test_a_worker_that_always_disagrees_is_let_go():
+    class Wrong(Worker):
+        def _proof(self):
+            return super()._proof() ^ (self.name == "thread-1")
+
+    with Team("CartPole-v1", Wrong, workers=2) as team:
+        assert follow(team.loop) == alone("CartPole-v1")
+    assert "thread-1" in team.said and "disagreed 3 times about the learner" in team.said
+
+
+def test_a_slow_worker_neither_stops_the_run_nor_changes_it():
+    class Slow(Worker):
+        def handle(self, message, attachment=b""):
+            if self.name == "thread-1" and message[3] == 2:
+                time.sleep(3.0)
+            return super().handle(message, attachment)
+
+    with Team("CartPole-v1", Slow, workers=2) as team:
+        begun = time.monotonic()
+        assert follow(team.loop) == alone("CartPole-v1")
+        assert team.cluster._crew.reissued >= 1
+        assert time.monotonic() - begun < 3.0 * ITERATIONS + 30  # it would be asked every iteration
+    assert "let go" not in team.said
+
+
+def test_a_fault_of_the_task_is_raised_and_not_blamed_on_every_worker():
+    class Failing(Worker):
+        def _run(self, assignment, actor):
+            if assignment.chunk == 1:
+                raise ZeroDivisionError("planted")
+            return super()._run(assignment, actor)
+
+    with (
+        Team("CartPole-v1", Failing, workers=1) as team,
+        pytest.raises(RuntimeError, match=r"chunk 1 of iteration 0 failed on 3 workers(.|\n)*planted"),
+    ):
+        follow(team.loop)
+
+
+def test_a_worker_with_other_versions_is_refused_with_both():
+    class Old(Worker):
+        def handle(self, message, attachment=b""):
+            return super().handle(message.replace(b'"jax": "', b'"jax": "9'), attachment)
+
+    with Team("CartPole-v1", Old) as team, pytest.raises(UsageError, match="No worker can take part") as caught:
+        follow(team.loop)
+    import importlib.metadata
+
+    version = importlib.metadata.version("jax")
+    assert f"the coordinator has 9{version}, the worker {version}" in str(caught.value)
+
+
+def test_a_task_that_a_worker_lacks_is_named():
+    class Bare(Worker):
+        def handle(self, message, attachment=b""):
+            return super().handle(message.replace(b"CartPole-v1", b"nosuchpackage:Task-v1"), attachment)
+
+    with Team("CartPole-v1", Bare) as team, pytest.raises(UsageError, match="nosuchpackage"):
+        follow(team.loop)
+
+
+def test_one_worker_that_cannot_take_part_does_not_stop_the_others():
+    class Half(Worker):
+        def handle(self, message, attachment=b""):
+            if self.name == "thread-1":
+                message = message.replace(b"CartPole-v1", b"nosuchpackage:Task-v1")
+            return super().handle(message, attachment)
+
+    with Team("CartPole-v1", Half) as team:
+        assert follow(team.loop) == alone("CartPole-v1")
+    assert "Worker thread-1 cannot take part" in team.said and "nosuchpackage" in team.said
+
+
+def test_a_cluster_goes_on_where_one_process_stopped_and_the_other_way_round():
+    plan, learning = prepared("CartPole-v1")
+    workforce = local_workforce(plan, learning, 1)
+    loop = Evolve(learning, workforce)
+    progress = loop.start()
+    for _ in range(2):
+        progress, _, _ = loop.iterate(progress)
+    with Team("CartPole-v1") as team:
+        digests, returns = follow(team.loop, progress)
+    assert (digests, returns) == (alone("CartPole-v1")[0][2:], alone("CartPole-v1")[1])
+    workforce.close()
+
+
+def test_what_a_worker_is_sent_is_what_was_promised_whatever_the_size_of_the_policy():
+    sizes = {}
+    for hidden in ((8,), (200, 200)):
+        settings = {"num_pairs": 6, "policy": "mlp", "hidden": hidden}
+        plan = Plan("CartPole-v1", {"max_episode_steps": 5}, "openai-es", settings, 0, 3)
+        learning = plan.learning(plan.spec())
+        cluster = Cluster(plan, learning, InProcess(1), "scalars")
+        loop = Evolve(learning, cluster)
+        progress = loop.start()
+        for _ in range(2):
+            progress, _, _ = loop.iterate(progress)
+        rows = [row for row in cluster.traffic() if row[0] == 1]
+        cluster.close()
+        sizes[hidden] = {row[2]: (row[3], row[4]) for row in rows}
+        sent = sum(row[3] for row in rows)
+        moments = 8 * (1 + 2 * 4)
+        assert sizes[hidden]["updates"][0] == 16 + 8 * 6 + moments
+        assert sent <= 8 * 6 + moments + 16 + 4 * 40
+    assert sizes[(8,)] == sizes[(200, 200)]
+
+
+def test_auto_takes_the_exchange_of_fewer_bytes():
+    plan, learning = prepared("CartPole-v1")
+    cluster = Cluster(plan, learning, InProcess(0))
+    assert cluster.exchange == ("scalars" if cluster.cost.scalars <= cluster.cost.parameters else "parameters")
+    many = Plan("CartPole-v1", {}, "openai-es", {"num_pairs": 500}, 0, 50)
+    assert Cluster(many, many.learning(many.spec()), InProcess(0)).exchange == "parameters"

@@ -1,0 +1,265 @@
+"""Whole runs on a Ray cluster of this machine, on loopback: the same bits, whoever is killed."""
+
+import os
+import random
+import secrets
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import pytest
+
+from workhorse.runs.metrics import read_metrics
+from workhorse.runs.traffic import read_traffic
+
+pytest.importorskip("ray", reason="the extra workhorse[cluster] is not installed")
+
+HOST = "127.0.0.2"
+CHEETAH = ["HalfCheetah-v5", "--task-option", "max_episode_steps=100", "--slots", "4"]
+CART_POLE = ["CartPole-v1", "--task-option", "max_episode_steps=100", "--slots", "4"]
+OPENAI_ES = ["--algorithm", "openai-es", "--num-pairs", "10"]
+ARS = ["--algorithm", "ars", "--num-directions", "10", "--num-top-directions", "5"]
+
+
+def free_port():
+    with socket.socket() as listener:
+        listener.bind((HOST, 0))
+        return listener.getsockname()[1]
+
+
+class Cluster:
+    """A head on loopback, in a process group of its own; `cores` are what Ray believes."""
+
+    def __init__(self, cores):
+        self.folder = tempfile.TemporaryDirectory(prefix="wh-ray-", dir="/tmp", ignore_cleanup_errors=True)
+        self.address = f"{HOST}:{free_port()}"
+        self.env = os.environ | {
+            "RAY_AUTH_MODE": "token",
+            "RAY_AUTH_TOKEN": secrets.token_hex(16),
+            "RAY_USAGE_STATS_ENABLED": "0",
+            "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
+            "PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")]),
+        }
+        port = self.address.rpartition(":")[2]
+        command = ["start", "--head", "--block", f"--node-ip-address={HOST}", f"--port={port}", f"--num-cpus={cores}"]
+        command += ["--include-dashboard=false", f"--temp-dir={self.folder.name}", "--object-store-memory=200000000"]
+        self.head = self.ray(*command)
+        deadline = time.monotonic() + 90
+        while True:
+            with socket.socket() as probe:
+                if probe.connect_ex((HOST, int(port))) == 0:
+                    break
+            assert self.head.poll() is None and time.monotonic() < deadline, (
+                "the head of the test cluster did not start"
+            )
+            time.sleep(0.2)
+
+    def ray(self, *arguments):
+        command = [sys.executable, "-m", "ray.scripts.scripts", *arguments]
+        return subprocess.Popen(
+            command, env=self.env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+        )
+
+    def workhorse(self, *arguments, **options):
+        command = [sys.executable, "-m", "workhorse.cli.main", *arguments]
+        return subprocess.Popen(
+            command, env=self.env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, **options
+        )
+
+    def train(self, folder, *arguments):
+        """A whole run on this cluster; its output."""
+        command = ["train", *arguments, "--runs", str(folder), "--id", "run", "--cluster", self.address]
+        command += ["--evaluate-every", "0", "--final-episodes", "4"]
+        process = self.workhorse(*command)
+        output, _ = process.communicate(timeout=300)
+        assert process.returncode == 0, output
+        return output
+
+    def workers(self):
+        """Process ids of the workers of this cluster."""
+        return [pid for pid in processes("ray::RayWorker") if self.head.pid in ancestors(pid)]
+
+    def close(self):
+        end(self.head)
+        self.folder.cleanup()
+
+
+def end(process):
+    """End a process that this test started, with everything in its group."""
+    if process.poll() is None:
+        process.send_signal(signal.SIGTERM)
+        try:
+            process.wait(timeout=30)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+
+def processes(title):
+    found = []
+    for place in Path("/proc").glob("[0-9]*"):
+        try:
+            if (place / "cmdline").read_bytes().startswith(title.encode()):
+                found.append(int(place.name))
+        except OSError:
+            continue
+    return found
+
+
+def ancestors(pid):
+    found = []
+    while pid > 1:
+        try:
+            status = Path(f"/proc/{pid}/status").read_text()
+        except OSError:
+            break
+        pid = int(status.partition("PPid:")[2].split()[0])
+        found.append(pid)
+    return found
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    made = Cluster(cores=5)
+    yield made
+    made.close()
+
+
+def alone(folder, *arguments):
+    """Digests of the same run in one process."""
+    command = [sys.executable, "-m", "workhorse.cli.main", "train", *arguments, "--runs", str(folder), "--id", "run"]
+    command += ["--evaluate-every", "0", "--final-episodes", "4", "--quiet", "--threads", "1"]
+    subprocess.run(command, check=True, capture_output=True, timeout=300)
+    return digests(folder)
+
+
+def digests(folder):
+    metrics = read_metrics(folder / "run")
+    assert metrics["iteration"].to_list() == list(range(1, metrics.height + 1)), "an iteration is missing or repeated"
+    return metrics["digest"].to_list()
+
+
+def test_a_run_on_ray_has_the_bits_of_one_process_and_says_what_it_sent(cluster, tmp_path):
+    arguments = [*CHEETAH, *OPENAI_ES, "--env-steps", "6000"]
+    output = cluster.train(tmp_path / "ray", *arguments, "--workers", "2")
+    assert digests(tmp_path / "ray") == alone(tmp_path / "alone", *arguments)
+    assert "Exchange of scalars: a worker is sent 376 bytes an iteration by scalars, 892 by parameters." in output
+    assert "core-hours" in output and " bytes to and " in output
+    traffic = read_traffic(tmp_path / "ray" / "run")
+    assert set(traffic["purpose"]) == {"set up", "updates", "orders", "reports", "evaluation"}
+    assert traffic.filter(traffic["purpose"] == "updates")["sent"].max() <= 2 * (16 + 8 * 10 + 8 * (1 + 2 * 17))
+    metrics = read_metrics(tmp_path / "ray" / "run")
+    assert metrics["workers"].max() == 2 and metrics["bytes_sent"].min() > 0
+
+
+def test_more_workers_than_the_cluster_has_is_said(cluster, tmp_path):
+    arguments = [*CART_POLE, *OPENAI_ES, "--env-steps", "100", "--workers", "9"]
+    output = cluster.train(tmp_path, *arguments)
+    assert "9 workers of 1 core(s) were asked for, and the cluster has room for 5: going on with 5." in output
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["--cluster", "10.0.0.1"], "A cluster's address must be HOST:PORT"),
+        (["--cluster", f"{HOST}:1"], f"Expected the head of a Ray cluster at {HOST}:1, but nothing answers there"),
+        (["--workers", "2"], "--workers is for runs on a cluster. Add --cluster auto"),
+        (["--cluster", "auto", "--workers", "0"], "--workers must be at least 1: got 0."),
+        (["--cluster", "auto", "--worker-threads", "0"], "--worker-threads must be at least 1: got 0."),
+    ],
+)
+def test_bad_options_are_one_sentence_and_leave_nothing(words, sentence, tmp_path):
+    command = [sys.executable, "-m", "workhorse.cli.main", "train", "CartPole-v1", *words]
+    answer = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=120)
+    assert answer.returncode == 2
+    assert sentence in answer.stderr and "Traceback" not in answer.stderr
+    assert not list(tmp_path.iterdir())
+
+
+def test_joining_a_head_that_is_not_there_is_one_sentence():
+    command = [sys.executable, "-m", "workhorse.cli.main", "worker", "--join", f"{HOST}:1"]
+    answer = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert answer.returncode == 2 and "nothing answers there" in answer.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("workers", [1, 2, 3, 5])
+@pytest.mark.parametrize("algorithm", [OPENAI_ES, ARS], ids=["openai-es", "ars"])
+@pytest.mark.parametrize("task", [CHEETAH, CART_POLE], ids=["HalfCheetah-v5", "CartPole-v1"])
+def test_any_number_of_ray_workers_gives_the_bits_of_one_process(cluster, task, algorithm, workers, tmp_path):
+    arguments = [*task, *algorithm, "--env-steps", "8000"]
+    cluster.train(tmp_path / "ray", *arguments, "--workers", str(workers))
+    assert digests(tmp_path / "ray") == alone(tmp_path / "alone", *arguments)
+
+
+THIRTY = ["HalfCheetah-v5", "--task-option", "max_episode_steps=250", "--slots", "2", *OPENAI_ES]
+THIRTY += ["--env-steps", str(30 * 20 * 250)]
+
+
+@pytest.fixture(scope="module")
+def thirty(tmp_path_factory):
+    found = alone(tmp_path_factory.mktemp("thirty"), *THIRTY)
+    assert len(found) == 30
+    return found
+
+
+def begin(cluster, folder, *arguments):
+    """Start a run and wait for its first iteration."""
+    command = ["train", *arguments, "--runs", str(folder), "--id", "run", "--cluster", cluster.address]
+    process = cluster.workhorse(*command, "--evaluate-every", "0", "--final-episodes", "4", "--checkpoint-every-s", "1")
+    assert process.stdout is not None
+    lines = []
+    for line in process.stdout:
+        lines.append(line)
+        if line.startswith("iteration "):
+            return process, lines
+    raise AssertionError("the run ended before its first iteration:\n" + "".join(lines))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("repetition", range(20))
+def test_killing_workers_at_random_changes_nothing(cluster, thirty, repetition, tmp_path):
+    rng = random.Random(repetition)
+    process, lines = begin(cluster, tmp_path, *THIRTY, "--workers", "3")
+    killed = 0
+    while process.poll() is None and killed < 4:
+        time.sleep(rng.uniform(0.2, 2.0))
+        workers = cluster.workers()
+        if workers and process.poll() is None:
+            os.kill(rng.choice(workers), signal.SIGKILL)
+            killed += 1
+    output = "".join(lines) + process.communicate(timeout=300)[0]
+    assert process.returncode == 0, output
+    assert killed > 0 and "is gone:" in output
+    assert digests(tmp_path) == thirty
+
+
+@pytest.mark.slow
+def test_a_node_that_joins_during_the_run_changes_nothing(thirty, tmp_path):
+    small = Cluster(cores=1)
+    try:
+        process, lines = begin(small, tmp_path, *THIRTY)
+        node = small.workhorse("worker", "--join", small.address, "--cores", "2", start_new_session=True)
+        output = "".join(lines) + process.communicate(timeout=300)[0]
+        end(node)
+        assert process.returncode == 0, output
+        assert digests(tmp_path) == thirty
+        assert read_metrics(tmp_path / "run")["workers"].max() > 1, "the node came too late to take part"
+    finally:
+        small.close()
+
+
+@pytest.mark.slow
+def test_a_coordinator_killed_and_resumed_changes_nothing(cluster, thirty, tmp_path):
+    process, _ = begin(cluster, tmp_path, *THIRTY, "--workers", "2")
+    time.sleep(2.5)
+    process.kill()
+    process.communicate(timeout=60)
+    resumed = cluster.workhorse("resume", str(tmp_path / "run"), "--cluster", cluster.address, "--workers", "3")
+    output, _ = resumed.communicate(timeout=300)
+    assert resumed.returncode == 0, output
+    assert digests(tmp_path) == thirty
