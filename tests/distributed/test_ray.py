@@ -31,18 +31,20 @@ def free_port():
         return listener.getsockname()[1]
 
 
+HERE = os.environ | {"PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")])}
+
+
 class Cluster:
     """A head on loopback, in a process group of its own; `cores` are what Ray believes."""
 
     def __init__(self, cores):
         self.folder = tempfile.TemporaryDirectory(prefix="wh-ray-", dir="/tmp", ignore_cleanup_errors=True)
         self.address = f"{HOST}:{free_port()}"
-        self.env = os.environ | {
+        self.env = HERE | {
             "RAY_AUTH_MODE": "token",
             "RAY_AUTH_TOKEN": secrets.token_hex(16),
             "RAY_USAGE_STATS_ENABLED": "0",
             "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
-            "PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")]),
         }
         port = self.address.rpartition(":")[2]
         command = ["start", "--head", "--block", f"--node-ip-address={HOST}", f"--port={port}", f"--num-cpus={cores}"]
@@ -148,7 +150,7 @@ def test_a_run_on_ray_has_the_bits_of_one_process_and_says_what_it_sent(cluster,
     output = cluster.train(tmp_path / "ray", *arguments, "--workers", "2")
     assert digests(tmp_path / "ray") == alone(tmp_path / "alone", *arguments)
     assert "Exchange of scalars: a worker is sent 376 bytes an iteration by scalars, 892 by parameters." in output
-    assert "core-hours" in output and " bytes to and " in output
+    assert "core-hours" in output and " bytes to and " in output and "from each worker" in output
     traffic = read_traffic(tmp_path / "ray" / "run")
     assert set(traffic["purpose"]) == {"set up", "updates", "orders", "reports", "evaluation"}
     assert traffic.filter(traffic["purpose"] == "updates")["sent"].max() <= 2 * (16 + 8 * 10 + 8 * (1 + 2 * 17))
@@ -174,7 +176,7 @@ def test_more_workers_than_the_cluster_has_is_said(cluster, tmp_path):
 )
 def test_bad_options_are_one_sentence_and_leave_nothing(words, sentence, tmp_path):
     command = [sys.executable, "-m", "workhorse.cli.main", "train", "CartPole-v1", *words]
-    answer = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=120)
+    answer = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=120, env=HERE)
     assert answer.returncode == 2
     assert sentence in answer.stderr and "Traceback" not in answer.stderr
     assert not list(tmp_path.iterdir())

@@ -13,6 +13,7 @@ from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn
 from rich.text import Text
 
 from workhorse.algorithms.recipes import Recipe
+from workhorse.cli.quantities import amount_text, duration_text
 from workhorse.core.errors import UsageError
 from workhorse.runs.cost import Ledger, PriceBook, price
 from workhorse.runs.folder import RunFolder
@@ -91,20 +92,21 @@ class Display(Observer):
 
     def finished(self, folder: RunFolder, summary: Summary) -> None:
         """The lines every run ends with."""
-        simulated = "-" if summary.simulated_s is None else _duration(summary.simulated_s)
+        simulated = "-" if summary.simulated_s is None else duration_text(summary.simulated_s)
         speed = summary.env_steps / max(summary.wall_s, 1e-9)
         lines = [
             f"return         {interval_text(summary.episode_return)}  "
             f"(mean of {len(summary.episode_returns)} noiseless episodes, 95 % {summary.episode_return.method})",
             f"steps          {summary.env_steps:,} trained, {summary.evaluation_steps:,} evaluated",
             f"simulated      {simulated}",
-            f"wall time      {_duration(summary.wall_s)}  ({speed:,.0f} steps/s)",
+            f"wall time      {duration_text(summary.wall_s)}  ({speed:,.0f} steps/s)",
             f"core-hours     {summary.core_hours:.4f}{_money(summary.ledger)}",
         ]
         if summary.traffic:
+            sent, received = summary.traffic.sent, summary.traffic.received
             lines.append(
-                f"traffic        {summary.traffic.sent:,.0f} bytes to and {summary.traffic.received:,.0f} from a worker "
-                f"an iteration, {summary.traffic.workers:.1f} workers"
+                f"traffic        {sent:,.0f} bytes to and {received:,.0f} from each worker an iteration, "
+                f"{summary.traffic.workers:.1f} workers"
             )
         if summary.failed_episodes:
             lines.append(f"broken         {summary.failed_episodes} episodes whose simulation failed")
@@ -133,7 +135,7 @@ class Display(Observer):
     def _left(self, row: Mapping[str, Any]) -> str:
         done = row["env_steps"] - self._first_steps
         rate = done / max(time.monotonic() - self._begun, 1e-9)
-        return _duration(max(self._budget - row["env_steps"], 0) / max(rate, 1e-9))
+        return duration_text(max(self._budget - row["env_steps"], 0) / max(rate, 1e-9))
 
 
 class LiveDisplay(Display):
@@ -196,12 +198,4 @@ def _money(ledger: Ledger) -> str:
     except UsageError:
         return ""
     assumed = "  (an assumed price: `workhorse cost --help`)" if book.is_built_in else ""
-    return f"  {total.total:.4f} {total.currency}{assumed}"
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 60:
-        return f"{seconds:.0f} s" if seconds >= 10 else f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s"
+    return f"  {amount_text(total.total)} {total.currency}{assumed}"

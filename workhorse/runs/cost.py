@@ -121,8 +121,8 @@ class Ledger:
                 raise UsageError(f"Expected a field `{name}` in {place}, got none. {_DAMAGED}")
         for name, value in record.items():
             _check_field(name, value, place)
-        held = {kind: _amount(seconds) for kind, seconds in record["core_seconds"].items()}
-        return Ledger(held, _amount(record["wall_s"]), record["env_steps"], record["estimated"])  # type: ignore[arg-type]
+        held = {kind: float(seconds) for kind, seconds in record["core_seconds"].items()}
+        return Ledger(held, float(record["wall_s"]), record["env_steps"], record["estimated"])
 
     def write(self, folder: str | os.PathLike[str]) -> None:
         """Put the ledger into a run folder, whole or not at all.
@@ -138,7 +138,7 @@ class Ledger:
         """The ledger of a run: its own, or an estimate where the run began before ledgers were kept.
 
         The estimate is the manifest's threads times the last `wall_s` of the metrics, which counts training and no
-        evaluation; it is all zero where no iteration was recorded yet.
+        evaluation. Where no iteration was recorded yet, nothing is estimated and the ledger is empty.
 
         Raises:
             UsageError: the ledger, the manifest or the metrics are damaged.
@@ -330,24 +330,23 @@ def _file(folder: str | os.PathLike[str]) -> Path:
 
 def _estimate(folder: RunFolder) -> Ledger:
     """The ledger of a run that kept none."""
-    manifest = folder.manifest()
-    ledger = Ledger(estimated=True).charge(manifest.hardware.cpu, manifest.threads, 0.0)
     if not folder.metrics.exists():
-        return ledger
+        return Ledger()
     from workhorse.runs.metrics import read_metrics  # polars takes too long to import where a ledger is there
 
     rows = read_metrics(folder)
     if not len(rows):
-        return ledger
-    last = {name: rows[name].drop_nulls()[-1:].to_list() for name in ("wall_s", "env_steps") if name in rows.columns}
-    numbers = [_amount(values[0]) for values in last.values() if values]
-    if len(numbers) != 2 or None in numbers:
+        return Ledger()
+    last = rows.row(-1, named=True)
+    wall_s, env_steps = _amount(last.get("wall_s")), _amount(last.get("env_steps"))
+    if wall_s is None or env_steps is None:
         raise UsageError(
-            f"Expected `wall_s` and `env_steps` in the rows of {folder.metrics}, as numbers of at least 0, got "
-            "other ones or none: the file is damaged. Restore it from a copy."
+            f"Expected `wall_s` and `env_steps` in the last row of {folder.metrics}, as numbers of at least 0, got "
+            "others or none: the file is damaged. Restore it from a copy."
         )
-    wall_s, env_steps = numbers
-    return ledger.charge(manifest.hardware.cpu, manifest.threads, wall_s).passed(wall_s, int(env_steps))
+    manifest = folder.manifest()
+    ledger = Ledger(estimated=True).charge(manifest.hardware.cpu, manifest.threads, wall_s)
+    return ledger.passed(wall_s, int(env_steps))
 
 
 def _amount(value: Any) -> float | None:

@@ -1,6 +1,7 @@
 """The loop of evolution strategies: a population's episodes in chunks, then one update."""
 
 import math
+import time
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -63,7 +64,9 @@ class Evolve:
         tallies = self._workforce.gather(progress.learner, iteration)
         returns = self.total(tallies)
         self._workforce.learnt(iteration, returns)
+        begun = time.perf_counter()
         learner, update = self._learning.update(progress.learner, iteration, returns, self._workforce.blocks())
+        update["update_s"] = time.perf_counter() - begun
         failures = tuple(failure for chunk in tallies for failure in chunk.failures)
         steps = sum(chunk.steps for chunk in tallies)
         after = Progress(learner, progress.iteration + 1, progress.env_steps + steps)
