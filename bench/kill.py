@@ -14,8 +14,8 @@ import tempfile
 import time
 from pathlib import Path
 
-from workhorse.runs.folder import RunFolder
 from workhorse.core.machine import describe_hardware
+from workhorse.runs.folder import RunFolder
 from workhorse.runs.metrics import read_metrics
 
 OPTIONS = {

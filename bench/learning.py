@@ -15,8 +15,8 @@ from pathlib import Path
 
 import numpy as np
 
-from workhorse.runs.folder import RunFolder
 from workhorse.core.machine import describe_hardware, installed_versions
+from workhorse.runs.folder import RunFolder
 from workhorse.runs.metrics import read_metrics
 from workhorse.statistics.intervals import mean_interval
 

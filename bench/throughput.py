@@ -15,8 +15,8 @@ import numpy as np
 from mujoco.batch import Batch
 
 from workhorse.algorithms import registry as algorithms
-from workhorse.environments import registry as environments
 from workhorse.core.machine import describe_hardware, installed_versions
+from workhorse.environments import registry as environments
 from workhorse.training.evolve import Evolve
 from workhorse.training.gather import HostGather, Lanes, num_lanes
 from workhorse.training.learning import Learning

@@ -39,12 +39,12 @@ def alone(task):
     return found
 
 
-def follow(loop, progress=None, each=lambda iteration: None):
+def follow(loop, progress=None, each=lambda iteration: None, goes_on=lambda env_steps: True):
     progress = loop.start() if progress is None else progress
     digests = []
     while int(progress.iteration) < ITERATIONS:
         each(int(progress.iteration))
-        progress, _, _ = loop.iterate(progress)
+        progress, _, _ = loop.iterate(progress, goes_on)
         digests.append(digest(progress.learner))
     return digests, loop.evaluate(progress, 5).returns.tolist()
 

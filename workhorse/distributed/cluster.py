@@ -22,7 +22,6 @@ from workhorse.core.types import Returns
 from workhorse.distributed.crew import Answer, Crew, Job, Order
 from workhorse.distributed.exchange import Exchange, ExchangeCost, choose
 from workhorse.distributed.messages import (
-    NOTHING,
     Assignment,
     Malformed,
     Report,
@@ -32,6 +31,7 @@ from workhorse.distributed.messages import (
     encode_state,
     encode_update,
 )
+from workhorse.distributed.shared_blocks import SharedBlocks
 from workhorse.distributed.traffic import Traffic
 from workhorse.distributed.transport import Arrived, Event, Gone, Received, Transport
 from workhorse.training.gather import Episodes
@@ -40,9 +40,6 @@ from workhorse.training.plan import Plan
 from workhorse.training.workforce import Tally, num_chunks
 
 __all__ = ["Cluster"]
-
-EAGER_FROM = 2**21
-"""Members times parameters from which an update takes long enough to be sent before the next orders are known."""
 
 KEPT_BYTES = 2**28
 """Updates kept for workers that are behind; who is further behind than these is sent the state."""
@@ -115,7 +112,6 @@ class Cluster:
         self._clock = clock
         self._size = algorithm.spec.observation.size
         self._num_episodes = algorithm.num_members * algorithm.episodes_per_member
-        self._eager = algorithm.num_members * algorithm.num_params >= EAGER_FROM
         self._crew = Crew(patience, patience_floor_s)
         self._members: dict[str, _Member] = {}
         self._failures: dict[int, int] = {}
@@ -131,6 +127,7 @@ class Cluster:
         self._iteration = 0
         self._sent = self._received = 0
         self._busy_s = self._updating_s = 0.0
+        self._reissued = 0
         self._was_ready = self._said_alone = False
         self._alone_since: float | None = None
         self._hardware = describe_hardware()
@@ -141,15 +138,19 @@ class Cluster:
         limit = self._learning.algorithm.episode_steps(learner)
         return self._run(Job("reset", iteration), self._num_episodes, limit, learner, iteration)
 
-    def learnt(self, iteration: int, returns: Returns) -> None:
+    def learnt(self, iteration: int, returns: Returns, goes_on: bool) -> None:
+        """Tell the workers, with orders for the next iteration where one follows at once.
+
+        They move their learners while the coordinator moves its own, and begin: one message an iteration.
+        """
         if self.exchange != "scalars":
             return
         self._updates[iteration] = encode_update(iteration, returns)
         self._updates_bytes += len(self._updates[iteration])
         self._forget()
-        if self._eager:
-            for name in self._crew.idle:
-                self._assign(name, Job("reset", iteration), NOTHING, 0, None, None, iteration + 1)
+        if goes_on and all(self._can_follow(name, iteration + 1) for name in self._crew.workers):
+            self._begin(Job("reset", iteration + 1), self._num_episodes)
+            self._hand_out(None, None, iteration + 1)
 
     def blocks(self) -> Blocks:
         return one_after_the_other
@@ -160,15 +161,16 @@ class Cluster:
     def metrics(self) -> dict[str, float]:
         """Workers, bytes and seconds since the last call."""
         found = {
-            "workers": len(self._crew.workers),
+            "workers": self._crew.size,
             "bytes_sent": self._sent,
             "bytes_received": self._received,
-            "chunks_reissued": self._crew.reissued + self._crew.returned,
+            "chunks_reissued": self._crew.reissued + self._crew.returned - self._reissued,
             "workers_busy_s": self._busy_s,
             "workers_updating_s": self._updating_s,
         }
         self._sent = self._received = 0
         self._busy_s = self._updating_s = 0.0
+        self._reissued = self._crew.reissued + self._crew.returned
         return found
 
     def traffic(self) -> list[tuple[int, str, str, int, int]]:
@@ -183,6 +185,7 @@ class Cluster:
 
     def close(self) -> None:
         self._transport.close()
+        SharedBlocks(self._token, "coordinator").close()
 
     # --- a job ---
 
@@ -190,13 +193,10 @@ class Cluster:
         if at not in self._digests and self.exchange == "scalars":
             self._digests[at] = digest(learner)
         self._iteration = at
-        self._failures.clear()
-        self._crew.begin(job, num_chunks(num_episodes, self.num_slots))
-        self._job_episodes = num_episodes
+        if self._crew.job != job:
+            self._begin(job, num_episodes)
         while not self._crew.complete:
-            now = self._clock()
-            for order in self._crew.orders(now):
-                self._order(order, num_episodes, limit, learner, at)
+            self._hand_out(limit, learner, at)
             self._look_after()
             late_at = self._crew.late_at()
             wait = WAIT_S if late_at is None else min(max(late_at - self._clock(), 0.0), WAIT_S)
@@ -204,31 +204,40 @@ class Cluster:
                 self._react(event)
         return self._crew.results()
 
-    def _order(self, order: Order, num_episodes: int, limit: int | None, learner: Any, at: int) -> None:
-        self._assign(order.worker, order.job, order.chunk, num_episodes, limit, learner, at)
+    def _begin(self, job: Job, num_episodes: int) -> None:
+        self._failures.clear()
+        self._job_episodes = num_episodes
+        self._iteration = job.iteration
+        self._crew.begin(job, num_chunks(num_episodes, self.num_slots))
 
-    def _assign(
-        self, name: str, job: Job, chunk: int, num_episodes: int, limit: int | None, learner: Any, at: int
-    ) -> None:
-        """Send a chunk (or none) with whatever the worker lacks of the learner at iteration `at`."""
+    def _hand_out(self, limit: int | None, learner: Any, at: int) -> None:
+        for order in self._crew.orders(self._clock()):
+            self._assign(order, limit, learner, at)
+
+    def _can_follow(self, name: str, at: int) -> bool:
+        """Whether updates alone bring a worker's learner to iteration `at`."""
+        reached = self._members[name].at
+        return reached is not None and all(iteration in self._updates for iteration in range(reached, at))
+
+    def _assign(self, order: Order, limit: int | None, learner: Any, at: int) -> None:
+        """Send a chunk, with whatever the worker lacks of the learner at iteration `at`."""
+        name, job = order.worker, order.job
         member = self._members[name]
         state, state_at, updates = b"", 0, ()
         if self.exchange == "parameters":
             if member.at != at:
                 state, state_at = self._encoded(self._learning.actor(learner), at), at
-        elif member.at is None or not all(i in self._updates for i in range(member.at, at)):
-            if learner is None:
-                return  # an update ahead of time is for those that can follow
-            state, state_at = self._encoded(learner, at), at
-        else:
+        elif self._can_follow(name, at):
+            assert member.at is not None
             updates = tuple(self._updates[iteration] for iteration in range(member.at, at))
+        else:
+            state, state_at = self._encoded(learner, at), at
         member.at = at
-        message = Assignment(job, chunk, num_episodes, limit, at, state_at, updates).encode()
-        evaluating = job.stream == "evaluate"
+        message = Assignment(job, order.chunk, self._job_episodes, limit, at, state_at, updates).encode()
         parts = {
             "parameters" if self.exchange == "parameters" else "state": len(state),
             "updates": sum(map(len, updates)),
-            "evaluation" if evaluating else "orders": len(message) - sum(map(len, updates)),
+            "evaluation" if job.stream == "evaluate" else "orders": len(message) - sum(map(len, updates)),
         }
         self._send(name, message, parts, state)
 
@@ -319,16 +328,12 @@ class Cluster:
         """Believe a report, or not."""
         evaluating = report.job.stream == "evaluate"
         self._count(name, "evaluation" if evaluating else "reports", size)
-        asked = report.chunk != NOTHING
-        if asked and not self._crew.asked(name, report.job, report.chunk):
+        if not self._crew.asked(name, report.job, report.chunk):
             self._dismiss(
                 name,
                 f"answered chunk {report.chunk} of iteration {report.job.iteration}, which it was not asked for",
                 replace=True,
             )
-            return
-        if not asked:
-            self._updating_s += report.updates_s
             return
         if self.exchange == "scalars" and report.digest != self._digests.get(report.at, report.digest):
             self._disagree(name, report)
@@ -345,9 +350,10 @@ class Cluster:
     def _fault(self, report: Report) -> str | None:
         """What is wrong with a report's numbers, or None."""
         result = report.result
-        assert result is not None
         if report.job != self._crew.job:
             return None  # it is stale, and will not be used
+        if result is None:
+            return "no episodes"
         expected = min(self.num_slots, self._job_episodes - report.chunk * self.num_slots)
         count = len(result.fitness) if isinstance(result, Tally) else int((result.length > 0).sum())
         where = f"in chunk {report.chunk} of iteration {report.job.iteration}"
@@ -394,7 +400,8 @@ class Cluster:
         self._dismiss(name, f"failed: {last}", replace=True)
 
     def _dismiss(self, name: str, why: str, replace: bool) -> None:
-        self._note(f"{self._called(name)} {why}. It was let go; what it was doing is done again.")
+        again = "; what it was doing is done again" if self._crew.lease(name) is not None else ""
+        self._note(f"{self._called(name)} {why.rstrip('.')}. It was let go{again}.")
         host = self._members[name].where.partition(",")[0]
         self._dismissals[host] = self._dismissals.get(host, 0) + 1
         self._lose(name, None)
@@ -408,14 +415,14 @@ class Cluster:
 
     def _look_after(self) -> None:
         """Say once that nobody is there, and once that somebody is back."""
-        if self._crew.workers:
+        if self._crew.size:
             if self._said_alone:
-                self._note(f"Going on with {len(self._crew.workers)} worker(s).")
+                self._note(f"Going on with {self._crew.size} worker(s).")
             self._alone_since, self._said_alone, self._was_ready = None, False, True
             return
         if self._members:
             return
-        if self._refusals and not self._was_ready:
+        if self._refusals and not self._was_ready and not self._transport.arriving():
             raise UsageError(f"No worker can take part. {self._refusals[-1]}")
         now = self._clock()
         self._alone_since = now if self._alone_since is None else self._alone_since

@@ -4,14 +4,14 @@ A job is all chunks of one iteration. Work is keyed by (job, chunk), and a chunk
 it, so it does no harm to issue a chunk twice, to be answered twice, late, or by a worker believed dead: the first
 answer counts. A long episode is therefore never dropped for being late; its chunk is issued again or waited for.
 
-Time is an argument, in seconds of any monotonic clock. Every call costs amortised constant time, or O(log) of the
-workers, so that ten thousand of them can be driven from one thread.
+Time is an argument, in seconds of any monotonic clock. Every call costs amortised constant time, so that ten thousand
+workers can be driven from one thread.
 """
 
 from __future__ import annotations
 
 import statistics
-from collections import deque
+from collections import OrderedDict, deque
 from enum import Enum
 from typing import Any, NamedTuple
 
@@ -40,7 +40,7 @@ class Answer(Enum):
     REPEATED = "repeated"
     """Another worker's result of the same chunk came first."""
     STALE = "stale"
-    """The job it belongs to is over, or its worker had been declared gone."""
+    """The job it belongs to is over."""
 
 
 class _Lease(NamedTuple):
@@ -49,25 +49,29 @@ class _Lease(NamedTuple):
     since: float
 
 
+NOTABLE = 5
+"""Chunks of a job that must be in before its own times say what is late; until then an earlier job's times do."""
+
+
 class Crew:
     """Who is there, who does what, and how far the job is.
 
     Args:
-        patience: a chunk is issued again to an idle worker once it has taken this many times the median of recent
-            chunks.
+        patience: a chunk is issued again to an idle worker once it has taken this many times the median of the last
+            job's chunks.
         patience_floor_s: ... and at least this long, so that a scheduling hiccup costs nothing.
     """
 
     def __init__(self, patience: float = 3.0, patience_floor_s: float = 1.0) -> None:
         self._patience = patience
         self._patience_floor_s = patience_floor_s
-        self._idle: dict[str, None] = {}  # a set that keeps the order of arrival
+        self._idle: OrderedDict[str, None] = OrderedDict()
         self._leases: dict[str, _Lease | None] = {}
-        self._durations: dict[str, deque[float]] = {}
-        self._allowance_s: float | None = None
+        self._durations: list[float] = []
+        self._allowances: dict[str, float] = {}
         self._job: Job | None = None
         self._pending: deque[int] = deque()
-        self._issued: deque[tuple[float, int]] = deque()
+        self._issued: deque[tuple[float, int, str]] = deque()
         self._holders: dict[int, set[str]] = {}
         self._results: dict[int, Any] = {}
         self._num_chunks = 0
@@ -88,6 +92,11 @@ class Crew:
         """Everybody without a chunk."""
         return tuple(self._idle)
 
+    @property
+    def size(self) -> int:
+        """How many are present."""
+        return len(self._leases)
+
     def join(self, worker: str) -> None:
         """A worker is ready for work. Joining twice is harmless."""
         if worker not in self._leases:
@@ -107,7 +116,9 @@ class Crew:
         """Start a job; results of an earlier one count no longer."""
         if num_chunks < 1:
             raise ValueError(f"A job needs at least 1 chunk: got {num_chunks}.")
-        self._job, self._num_chunks, self._allowance_s = job, num_chunks, None
+        self._learn_allowance()
+        self._job, self._num_chunks = job, num_chunks
+        self._durations = []
         self._pending = deque(range(num_chunks))
         self._issued.clear()
         self._holders.clear()
@@ -128,21 +139,25 @@ class Crew:
         """What to send out now: waiting chunks first, then late ones a second time."""
         orders = []
         while self._idle and (chunk := self._next(now)) is not None:
-            worker = next(iter(self._idle))
-            del self._idle[worker]
+            worker, _ = self._idle.popitem()  # whoever was busy last has the newest learner
             assert self._job is not None
             self._leases[worker] = _Lease(self._job, chunk, now)
-            self._holders.setdefault(chunk, set()).add(worker)
-            self._issued.append((now, chunk))
+            if chunk in self._holders:
+                self._holders[chunk].add(worker)
+            else:
+                self._holders[chunk] = {worker}
+            self._issued.append((now, chunk, worker))
             orders.append(Order(worker, self._job, chunk))
         return orders
 
     def late_at(self) -> float | None:
         """When the oldest chunk that is out becomes late; None while nothing can be issued again."""
-        self._forget_finished()
-        if not self._issued or not self._idle:
+        if not self._idle:
             return None
+        self._forget_finished()
         allowance = self._allowance()
+        if not self._issued:
+            return None
         return None if allowance is None else self._issued[0][0] + allowance
 
     @property
@@ -158,16 +173,17 @@ class Crew:
     def asked(self, worker: str, job: Job, chunk: int) -> bool:
         """Whether this is what the worker was last asked for."""
         lease = self._leases.get(worker)
-        return lease is not None and (lease.job, lease.chunk) == (job, chunk)
+        return lease is not None and lease.chunk == chunk and lease.job == job
 
     def answer(self, worker: str, job: Job, chunk: int, result: Any, now: float) -> Answer:
         """A worker's result of a chunk it was asked for."""
         lease = self._leases.get(worker)
-        if lease is not None and (lease.job, lease.chunk) == (job, chunk):
+        if lease is not None and lease.chunk == chunk and lease.job == job:
             self._leases[worker] = None
             self._idle[worker] = None
-            self._holders.get(chunk, set()).discard(worker)
-            self._durations.setdefault(job.stream, deque(maxlen=101)).append(now - lease.since)
+            if job == self._job:
+                self._holders[chunk].discard(worker)
+                self._durations.append(now - lease.since)
         if job != self._job or not 0 <= chunk < self._num_chunks:
             return Answer.STALE
         if chunk in self._results:
@@ -193,8 +209,8 @@ class Crew:
         self._forget_finished()
         if not self._issued:
             return None
-        (since, chunk), allowance = self._issued[0], self._allowance()
-        if allowance is None or now - since < allowance:
+        (since, chunk, _), allowance = self._issued[0], self._allowance()
+        if allowance is None or now < since + allowance:
             return None
         self._issued.popleft()  # its new copy goes to the end of the queue
         self.reissued += 1
@@ -212,15 +228,22 @@ class Crew:
     def _forget_finished(self) -> None:
         """Drop from the queue of chunks that are out those that are in, or that wait to be issued again anyway."""
         while self._issued:
-            chunk = self._issued[0][1]
-            if chunk not in self._results and self._holders.get(chunk):
+            _, chunk, worker = self._issued[0]
+            if chunk not in self._results and worker in self._holders[chunk]:
                 return
             self._issued.popleft()
 
     def _allowance(self) -> float | None:
-        """Seconds a chunk of this job may take, from recent jobs of its stream; judged once a job, None without any."""
-        if self._allowance_s is None and self._job is not None:
-            durations = self._durations.get(self._job.stream)
-            if durations:
-                self._allowance_s = max(self._patience * statistics.median(durations), self._patience_floor_s)
-        return self._allowance_s
+        """Seconds a chunk may take, by the last job of the same stream; by this job's own chunks if it is the first."""
+        assert self._job is not None
+        known = self._allowances.get(self._job.stream)
+        if known is None and len(self._durations) >= min(NOTABLE, self._num_chunks):
+            known = self._allowed_by(self._durations)
+        return known
+
+    def _learn_allowance(self) -> None:
+        if self._job is not None and self._durations:
+            self._allowances[self._job.stream] = self._allowed_by(self._durations)
+
+    def _allowed_by(self, durations: list[float]) -> float:
+        return max(self._patience * statistics.median(durations), self._patience_floor_s)

@@ -80,6 +80,9 @@ class InProcess:
         if replace:
             self.add()
 
+    def arriving(self) -> int:
+        return self._events.qsize()
+
     def close(self) -> None:
         for name in list(self._inboxes):
             self.kill(name)

@@ -37,7 +37,7 @@ __all__ = [
 
 STREAMS = ("reset", "evaluate")
 NOTHING = -1
-"""Chunk number of an assignment that asks for no episodes."""
+"""Chunk number of an assignment that asks for no episodes, only for a sign of life."""
 
 _HEAD = struct.Struct("<2sBB")
 _ASSIGNMENT = struct.Struct("<BIiIiIIH")
@@ -57,7 +57,8 @@ class Assignment(NamedTuple):
     Attributes:
         job, chunk: what to run; chunk NOTHING for nothing.
         num_episodes: episodes of the whole job.
-        limit: steps after which an episode is cut, None for the task's own clock.
+        limit: steps after which an episode is cut, None for the task's own clock; a worker that has the learner does
+            not need it.
         at: iterations the learner must have learnt from before acting.
         state_at: the iteration of the state that is attached, if one is.
         updates: encoded updates to apply, oldest first.

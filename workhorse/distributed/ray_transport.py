@@ -26,6 +26,12 @@ LOOK_EVERY_S = 2.0
 ATTACHED_FROM = 65_536
 """Bytes from which an attachment travels through the object store."""
 
+LEAVE_WITHIN_S = 2.0
+"""How long workers may take to tidy up when a run ends."""
+
+BARRED_FOR_S = 300.0
+"""How long a node is left alone after a worker on it could not take part; it may be mended meanwhile."""
+
 CONNECT_WITHIN_S = 5.0
 """How long an address may take to answer."""
 
@@ -41,6 +47,10 @@ class RayWorker:
     def here(self) -> bool:
         """Answers once the actor has a process."""
         return True
+
+    def leave(self) -> None:
+        """Let go of what outlives a process."""
+        self._worker.close()
 
     def handle(self, message: bytes, attachment: bytes) -> bytes:
         """A message's answer."""
@@ -82,7 +92,7 @@ def connect(address: str, note: Callable[[str], None] = lambda sentence: None) -
             quiet |= {"include_dashboard": False}
             # an address of this machine alone: nothing outside it can be part of a cluster made in passing
             here = {"_node_ip_address": "127.0.0.2"} if sys.platform == "linux" else {}
-            ray.init(num_cpus=_available_cores(), **here, **quiet)
+            ray.init(address="local", num_cpus=_available_cores(), **here, **quiet)
     where = ray.get_runtime_context().gcs_address
     nodes = [node for node in ray.nodes() if node["Alive"]]
     cores = sum(node["Resources"].get("CPU", 0) for node in nodes)
@@ -125,26 +135,26 @@ class RayTransport:
         self._wanted = workers
         self._threads = threads
         self._note = note
-        self._class = self._ray.remote(RayWorker).options(num_cpus=threads, max_restarts=0, max_task_retries=0)
+        made = self._ray.remote(num_cpus=threads, max_restarts=0, max_task_retries=0)
+        self._class = made(RayWorker)
         self._actors: dict[str, Any] = {}
         self._arriving: dict[str, Any] = {}
         self._calls: dict[Any, str] = {}
-        self._gone: list[Event] = []
         self._attached: tuple[bytes, Any] = (b"", None)
         self._count = 0
-        self._barred = 0
+        self._nodes: dict[str, str] = {}
+        self._barred: dict[str, float] = {}
         self._looked_at = -math.inf
         self._said_room: int | None = None
 
     def poll(self, timeout_s: float) -> list[Event]:
         self._look()
-        events, self._gone = self._gone, []
+        events: list[Event] = []
         if not self._calls:
-            if not events:
-                time.sleep(timeout_s)
+            time.sleep(timeout_s)
             return events
         calls = list(self._calls)
-        ready, _ = self._ray.wait(calls, num_returns=1, timeout=0 if events else timeout_s)
+        ready, _ = self._ray.wait(calls, num_returns=1, timeout=timeout_s)
         if ready and len(calls) > 1:
             ready, _ = self._ray.wait(calls, num_returns=len(calls), timeout=0)
         for call in ready:
@@ -159,12 +169,18 @@ class RayTransport:
             self._calls[actor.handle.remote(message, self._attach(attachment))] = worker
 
     def dismiss(self, worker: str, replace: bool) -> None:
-        self._drop(worker)
         if not replace:
-            self._barred += 1
+            self._bar(worker)
+        self._drop(worker)
         self._looked_at = -math.inf
 
+    def arriving(self) -> int:
+        return len(self._arriving)
+
     def close(self) -> None:
+        leaving = [actor.leave.remote() for name, actor in self._actors.items() if name not in self._arriving]
+        if leaving:
+            self._ray.wait(leaving, num_returns=len(leaving), timeout=LEAVE_WITHIN_S)
         for worker in list(self._actors):
             self._drop(worker)
 
@@ -172,33 +188,52 @@ class RayTransport:
 
     def _look(self) -> None:
         """Start workers where there is room, and give up waiting for room that is gone."""
-        if time.monotonic() - self._looked_at < LOOK_EVERY_S:
+        now = time.monotonic()
+        if now - self._looked_at < LOOK_EVERY_S:
             return
-        self._looked_at = time.monotonic()
-        nodes = [node["Resources"].get("CPU", 0.0) for node in self._ray.nodes() if node["Alive"]]
-        room = sum(int(cores // self._threads) for cores in nodes)
-        target = max(min(room, self._wanted or room) - self._barred, 0)
+        self._looked_at = now
+        self._barred = {node: until for node, until in self._barred.items() if until > now}
+        nodes = {node["NodeID"]: node["Resources"].get("CPU", 0.0) for node in self._ray.nodes() if node["Alive"]}
+        room = {node: int(cores // self._threads) for node, cores in nodes.items() if node not in self._barred}
+        self._say_room(sum(int(cores // self._threads) for cores in nodes.values()))
+        for worker in [name for name in self._arriving if self._nodes[name] not in room]:
+            self._drop(worker)
+        missing = min(sum(room.values()), self._wanted or math.inf) - len(self._actors)
+        for node in list(self._nodes.values()):
+            if node in room:
+                room[node] -= 1
+        while missing > 0 and any(free > 0 for free in room.values()):
+            roomiest = max(room, key=lambda node: room[node])
+            self._start(roomiest)
+            room[roomiest] -= 1
+            missing -= 1
+
+    def _say_room(self, room: int) -> None:
         if self._wanted is not None and room < self._wanted and self._said_room != room:
             self._said_room = room
             self._note(
                 f"{self._wanted} workers of {self._threads} core(s) were asked for, and the cluster has room for "
                 f"{room}: going on with {room}. More start as nodes join."
             )
-        for worker in list(self._arriving)[: max(len(self._actors) - target, 0)]:
-            self._drop(worker)
-        while len(self._actors) < target:
-            self._start()
 
-    def _start(self) -> None:
+    def _start(self, node: str) -> None:
+        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
         name = f"w{self._count}"
         self._count += 1
-        self._actors[name] = self._class.remote(name, self._threads)
+        place = NodeAffinitySchedulingStrategy(node, soft=False)
+        self._nodes[name] = node
+        self._actors[name] = self._class.options(scheduling_strategy=place).remote(name, self._threads)
         self._arriving[name] = self._actors[name].here.remote()
         self._calls[self._arriving[name]] = name
+
+    def _bar(self, worker: str) -> None:
+        self._barred[self._nodes[worker]] = time.monotonic() + BARRED_FOR_S
 
     def _drop(self, worker: str) -> None:
         actor = self._actors.pop(worker, None)
         self._arriving.pop(worker, None)
+        self._nodes.pop(worker, None)
         for call in [call for call, name in self._calls.items() if name == worker]:
             del self._calls[call]
         if actor is not None:
@@ -212,14 +247,12 @@ class RayTransport:
         try:
             answer = self._ray.get(call)
         except self._ray.exceptions.RayError as error:
-            known = worker not in self._arriving
+            known, reason = worker not in self._arriving, _reason(error)
+            if not known:
+                self._bar(worker)
+                self._note(f"Worker {worker} could not start: {reason}. Its node is left alone for a while.")
             self._drop(worker)
-            reason = _reason(error)
-            if known:
-                return Gone(worker, reason)
-            self._barred += 1
-            self._note(f"Worker {worker} could not start: {reason}.")
-            return None
+            return Gone(worker, reason) if known else None
         if worker in self._arriving:
             del self._arriving[worker]
             return Arrived(worker)
@@ -239,7 +272,8 @@ def _ray() -> Any:
         import ray.exceptions
     except ImportError as error:
         raise UsageError(
-            f"A cluster needs Ray, which cannot be imported ({error}): `pip install 'workhorse[cluster]'`."
+            f"A cluster needs Ray, which cannot be imported ({error}): install it with "
+            "`pip install '.[cluster]' -c constraints.txt` in the checkout."
         ) from error
     return ray
 
@@ -267,7 +301,8 @@ def _as_usage_error(address: str) -> Any:
         first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise UsageError(
             f"Expected to join the Ray cluster at {address}, but it cannot be joined from here ({first}). This machine "
-            f"must be a node of it: run `ray start --address={address}` first, with the same Ray version and token."
+            f"must be a node of it: run `ray start --address={address}` first, with the same Ray version, and set "
+            "RAY_AUTH_MODE=token with the head's token if it has one."
         ) from error
 
 

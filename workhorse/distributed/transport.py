@@ -43,6 +43,10 @@ class Transport(Protocol):
         """End a worker; `replace` whether another may be started in its place."""
         ...
 
+    def arriving(self) -> int:
+        """Workers that have been started and may yet arrive."""
+        ...
+
     def close(self) -> None:
         """End every worker."""
         ...

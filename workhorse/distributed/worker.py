@@ -142,5 +142,6 @@ class Worker:
         if job.stream == "evaluate":
             found = self._gather(actor, evaluation_work(job.iteration, assignment.num_episodes, slots, chunk))
             return found._replace(fitness=np.asarray(found.fitness), length=np.asarray(found.length))
-        work = training_work(self._algorithm, job.iteration, slots, chunk, assignment.limit)
+        limit = self._algorithm.episode_steps(self._learner) if self._scalars else assignment.limit
+        work = training_work(self._algorithm, job.iteration, slots, chunk, limit)
         return tally(self._algorithm, self._gather(actor, work))

@@ -8,7 +8,7 @@ from workhorse.core.algorithm import Key
 
 __all__ = ["BLOCK_SIZE", "num_blocks", "perturbation", "weighted_block", "weighted_sum"]
 
-BLOCK_SIZE = 65_536
+BLOCK_SIZE = 2_048
 """Components of a perturbation that share a key. A longer perturbation is a row of such blocks, each with an address of
 its own, so that several processes can make one together; the size is part of the result's bits."""
 
@@ -20,8 +20,8 @@ def num_blocks(size: int) -> int:
     """Blocks of a perturbation of `size` components.
 
     Example:
-        >>> num_blocks(102), num_blocks(65_536), num_blocks(1_000_000)
-        (1, 1, 16)
+        >>> num_blocks(102), num_blocks(2_048), num_blocks(1_000_000)
+        (1, 1, 489)
     """
     return -(-size // BLOCK_SIZE)
 

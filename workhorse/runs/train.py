@@ -367,7 +367,7 @@ class _Run:
             self._write_status("running")
             with interrupt:
                 while int(self._progress.env_steps) < budget:
-                    self._iterate(interrupt)
+                    self._iterate(interrupt, budget)
                 summary = self._judge(interrupt)
             state = "finished"
             return summary
@@ -379,17 +379,18 @@ class _Run:
             self._write_status(state)
             self._metrics.close()
 
-    def _iterate(self, interrupt: _Interrupt) -> None:
+    def _iterate(self, interrupt: _Interrupt, budget: int) -> None:
         begun = time.perf_counter()
         before = int(self._progress.env_steps)
         with interrupt.allowed():
-            after, metrics, failures = self._setup.loop.iterate(self._progress)
+            after, metrics, failures = self._setup.loop.iterate(
+                self._progress, lambda env_steps: env_steps < budget and not self._evaluation_due(before, env_steps)
+            )
             row = {"iteration": int(after.iteration), "env_steps": int(after.env_steps), **metrics}
             row["digest"] = digest(after.learner)
             seconds = time.perf_counter() - begun
             found = None
-            every = self._schedule.evaluate_every
-            if every and int(after.env_steps) // every > before // every:
+            if self._evaluation_due(before, int(after.env_steps)):
                 found = self._setup.loop.evaluate(after, self._schedule.evaluation_episodes)
         self._progress = after
         self._meters.wall_s += seconds
@@ -414,6 +415,10 @@ class _Run:
         if time.monotonic() - self._saved_at >= self._schedule.checkpoint_every_s:
             self._save()
             self._write_status("running")
+
+    def _evaluation_due(self, before: int, env_steps: int) -> bool:
+        every = self._schedule.evaluate_every
+        return bool(every) and env_steps // every > before // every
 
     def _judge(self, interrupt: _Interrupt) -> Summary:
         iteration = int(self._progress.iteration)
@@ -494,7 +499,8 @@ class _Told:
     def add(self, rows: Iterable[tuple[int, str, str, int, int]]) -> None:
         for iteration, worker, purpose, sent, received in rows:
             if purpose in ("updates", "orders", "parameters", "reports"):
-                self._pairs.add((iteration, worker))
+                if purpose == "orders":
+                    self._pairs.add((iteration, worker))
                 self._sent += sent
                 self._received += received
 

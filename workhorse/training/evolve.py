@@ -2,6 +2,7 @@
 
 import math
 import time
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -58,17 +59,25 @@ class Evolve:
         """The state before the first iteration."""
         return Progress(self._learning.init(), np.zeros((), np.int64), np.zeros((), np.int64))
 
-    def iterate(self, progress: Progress) -> tuple[Progress, dict[str, Any], tuple[str, ...]]:
-        """One iteration: (state after it, metrics, a sentence for each simulation that failed)."""
+    def iterate(
+        self, progress: Progress, goes_on: Callable[[int], bool] = lambda env_steps: False
+    ) -> tuple[Progress, dict[str, Any], tuple[str, ...]]:
+        """One iteration: (state after it, metrics, a sentence for each simulation that failed).
+
+        Args:
+            progress: where the run stands.
+            goes_on: whether, at so many environment steps, another iteration will follow at once; a workforce may
+                begin it early.
+        """
         iteration = int(progress.iteration)
         tallies = self._workforce.gather(progress.learner, iteration)
         returns = self.total(tallies)
-        self._workforce.learnt(iteration, returns)
+        steps = sum(chunk.steps for chunk in tallies)
+        self._workforce.learnt(iteration, returns, goes_on(int(progress.env_steps) + steps))
         begun = time.perf_counter()
         learner, update = self._learning.update(progress.learner, iteration, returns, self._workforce.blocks())
         update["update_s"] = time.perf_counter() - begun
         failures = tuple(failure for chunk in tallies for failure in chunk.failures)
-        steps = sum(chunk.steps for chunk in tallies)
         after = Progress(learner, progress.iteration + 1, progress.env_steps + steps)
         return after, {"steps": steps, "failed_episodes": len(failures), **_population(tallies), **update}, failures
 

@@ -41,8 +41,11 @@ class Workforce(Protocol):
         """Every training chunk of an iteration, in order."""
         ...
 
-    def learnt(self, iteration: int, returns: Returns) -> None:
-        """The iteration's episodes are complete and the learner is about to move by `returns`."""
+    def learnt(self, iteration: int, returns: Returns, goes_on: bool) -> None:
+        """The iteration's episodes are complete and the learner is about to move by `returns`.
+
+        `goes_on` says that the next iteration follows at once. It is a forecast: nothing goes wrong if it does not.
+        """
         ...
 
     def blocks(self) -> Blocks:
@@ -84,7 +87,7 @@ class Local:
         works = (training_work(algorithm, iteration, self.num_slots, chunk, limit) for chunk in chunks)
         return [tally(algorithm, found) for found in self._lanes.run(self._learning.actor(learner), works)]
 
-    def learnt(self, iteration: int, returns: Returns) -> None:
+    def learnt(self, iteration: int, returns: Returns, goes_on: bool) -> None:
         pass
 
     def blocks(self) -> Blocks:

@@ -1,0 +1,143 @@
+"""Ray workers of this machine against its in-process loop: `python bench/cluster.py [--rounds 5] [--seconds 10]`.
+
+HalfCheetah-v5, linear policy, 64 members in 2 chunks. All arrangements are set up at once and take turns within a
+round, so that what else the machine does falls on all of them alike; the ratios are taken round by round. It also
+measures what the simulation is fed with: seconds of a chunk, the rate at which an update is rebuilt, and the time of a
+message there and back.
+"""
+
+import argparse
+import json
+import time
+from pathlib import Path
+
+import ray
+
+ray.init(num_cpus=3, include_dashboard=False, log_to_driver=False, logging_level="ERROR", _node_ip_address="127.0.0.2")
+
+import jax  # noqa: E402
+import jax.numpy as jnp  # noqa: E402
+import numpy as np  # noqa: E402
+
+from workhorse.core.machine import describe_hardware, installed_versions  # noqa: E402
+from workhorse.distributed.cluster import Cluster  # noqa: E402
+from workhorse.distributed.crew import Job  # noqa: E402
+from workhorse.distributed.messages import NOTHING, Assignment  # noqa: E402
+from workhorse.distributed.ray_transport import RayTransport  # noqa: E402
+from workhorse.math import noise  # noqa: E402
+from workhorse.statistics.intervals import mean_interval  # noqa: E402
+from workhorse.training.evolve import Evolve  # noqa: E402
+from workhorse.training.plan import Plan, local_workforce  # noqa: E402
+
+PLAN = Plan("HalfCheetah-v5", {}, "openai-es", {"num_pairs": 32}, 0)
+MANY = Plan("HalfCheetah-v5", {}, "openai-es", {"num_pairs": 32}, 0, 4)
+
+
+class Arrangement:
+    """A loop that has been warmed up, and its speed."""
+
+    def __init__(self, learning, workforce) -> None:
+        self.workforce = workforce
+        self.loop = Evolve(learning, workforce)
+        self.progress = self.loop.start()
+        for _ in range(2):
+            self.progress, _, _ = self.loop.iterate(self.progress)
+
+    def steps_per_second(self, seconds: float) -> float:
+        begun, steps = time.perf_counter(), int(self.progress.env_steps)
+        while time.perf_counter() - begun < seconds:
+            self.progress, _, _ = self.loop.iterate(self.progress, lambda env_steps: True)
+        return (int(self.progress.env_steps) - steps) / (time.perf_counter() - begun)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--seconds", type=float, default=10.0)
+    arguments = parser.parse_args()
+    learning = PLAN.learning(PLAN.spec())
+    arrangements = {
+        "in process, 1 thread": Arrangement(learning, local_workforce(PLAN, learning, 1)),
+        "in process, 2 threads": Arrangement(learning, local_workforce(PLAN, learning, 2)),
+        "Ray, 1 worker": Arrangement(learning, Cluster(PLAN, learning, RayTransport(1), "scalars")),
+        "Ray, 2 workers": Arrangement(learning, Cluster(PLAN, learning, RayTransport(2), "scalars")),
+    }
+    rounds = []
+    for number in range(arguments.rounds):
+        found = {name: one.steps_per_second(arguments.seconds) for name, one in arrangements.items()}
+        rounds.append(found)
+        print(f"round {number}: " + ", ".join(f"{name} {speed:,.0f}" for name, speed in found.items()), flush=True)
+    pairs = {
+        "2 Ray workers / 1": ("Ray, 2 workers", "Ray, 1 worker"),
+        "Ray / in process, 1 thread": ("Ray, 1 worker", "in process, 1 thread"),
+        "Ray / in process, 2 threads": ("Ray, 2 workers", "in process, 2 threads"),
+        "2 threads in process / 1": ("in process, 2 threads", "in process, 1 thread"),
+    }
+    ratios = {}
+    for name, (one, other) in pairs.items():
+        found = mean_interval(np.array([speeds[one] / speeds[other] for speeds in rounds]))
+        ratios[name] = {"value": found.value, "interval": [found.low, found.high]}
+        print(f"{name}: {found.value:.2f} [{found.low:.2f}, {found.high:.2f}]")
+    latency = round_trip(arrangements["Ray, 1 worker"].workforce, learning)
+    for one in arrangements.values():
+        one.workforce.close()
+    chunks = chunk_seconds()
+    rates = rebuild_rate()
+    hardware = describe_hardware()
+    record = {
+        "made_by": f"python bench/cluster.py --rounds {arguments.rounds} --seconds {arguments.seconds:g}",
+        "date": time.strftime("%Y-%m-%d"),
+        "machine": {"cpu": hardware.cpu, "cores": hardware.cores},
+        "versions": installed_versions(),
+        "task": "HalfCheetah-v5, linear, 64 members in 2 chunks of 32",
+        "rounds": rounds,
+        "ratios": ratios,
+        "chunk_episodes": 4,
+        "chunk_seconds": chunks,
+        "rebuild_elements_per_second": rates,
+        "call_latency_s": latency / 2,
+    }
+    (Path(__file__).parent / "results" / "cluster.json").write_text(json.dumps(record, indent=1))
+
+
+def round_trip(cluster, learning) -> float:
+    """Median seconds of an order for nothing, there and back."""
+    (name,) = cluster._crew.workers
+    at, times = cluster._members[name].at, []
+    for _ in range(200):
+        begun = time.perf_counter()
+        cluster._transport.send(name, Assignment(Job("reset", at), NOTHING, 0, None, at, 0, ()).encode())
+        while not cluster._transport.poll(1.0):
+            pass
+        times.append(time.perf_counter() - begun)
+    return float(np.median(times))
+
+
+def chunk_seconds() -> list[float]:
+    """Seconds of chunks of 4 episodes on one core, as one worker sees them."""
+    learning = MANY.learning(MANY.spec())
+    cluster = Cluster(MANY, learning, RayTransport(1), "scalars")
+    arrangement, found = Arrangement(learning, cluster), []
+    weigh = cluster._weigh
+    cluster._weigh = lambda name, report, size: (found.append(report.episodes_s), weigh(name, report, size))
+    for _ in range(3):
+        arrangement.progress, _, _ = arrangement.loop.iterate(arrangement.progress)
+    cluster.close()
+    return found
+
+
+def rebuild_rate() -> float:
+    """Normal numbers drawn, weighed and summed a second, on one core."""
+    block = jax.jit(noise.weighted_block, static_argnums=3)
+    weights, key = jnp.ones(64, jnp.float32), jax.random.key(0)
+    block(key, weights, 0, 10**6).block_until_ready()
+    begun = time.perf_counter()
+    for number in range(8):
+        block(key, weights, number, 10**6).block_until_ready()
+    rate = 8 * 64 * noise.BLOCK_SIZE / (time.perf_counter() - begun)
+    print(f"rebuilding: {rate / 1e6:,.0f} million pair-parameters a second")
+    return rate
+
+
+if __name__ == "__main__":
+    main()

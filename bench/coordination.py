@@ -1,0 +1,226 @@
+"""What coordinating thousands of workers costs one process: `python bench/coordination.py`.
+
+The crew that a cluster run uses, driven in simulated time: episodes take no time here, only the crew's own calls are
+real, and their processor time is measured. Chunks take log-normal times, one worker in a hundred is five times slower,
+and every iteration some workers die in the middle of a chunk and as many join. After each event the coordinator asks
+for orders and for the moment a chunk becomes late, as it would on a cluster. Not in it: sending and receiving.
+"""
+
+import argparse
+import heapq
+import json
+import math
+import sys
+import time
+from collections.abc import Callable
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from workhorse.distributed.crew import Answer, Crew, Job, Order
+from workhorse.runs.manifest import describe_hardware, installed_versions
+from workhorse.statistics.intervals import mean_interval
+
+TARGET_WORKERS, TARGET_S = 1_440, 0.020
+SLOW_SHARE, SLOWNESS = 0.01, 5.0
+CHUNK_S, VARIATION = 1.0, 0.6
+ANSWERED, DIED, JOINED, LATE = range(4)
+
+
+class Load:
+    """A crew and its simulated workers.
+
+    Args:
+        workers: how many there are at the start, and on average after.
+        chunks_per_worker: chunks of an iteration, over workers.
+        turnover: share of the workers that die in an iteration, and that join.
+        rng: everything that chance decides.
+        per_answer: what else a coordinator does with an answer (decoding its bytes): called with the order inside the
+            measured time, and its value is the chunk's result. None for a crew's calls alone.
+    """
+
+    def __init__(
+        self,
+        workers: int,
+        chunks_per_worker: float,
+        turnover: float,
+        rng: np.random.Generator,
+        per_answer: Callable[[Order], Any] | None = None,
+    ) -> None:
+        self._rng, self._turnover, self._per_answer = rng, turnover, per_answer
+        self._num_chunks = max(1, round(workers * chunks_per_worker))
+        self._crew = Crew()
+        self._slowness: dict[str, float] = {}
+        self._lengths: list[float] = []
+        self._events: list[tuple[float, int, int, Any]] = []
+        self._number, self._named, self._alarm = count(), count(), math.inf
+        self._now, self._timer_s = 0.0, timer_s()
+        self.spent_s = 0.0
+        self.answers: dict[Answer, int] = dict.fromkeys(Answer, 0)
+        for worker in [self._hire() for _ in range(workers)]:
+            self._act(self._crew.join, worker)
+
+    @property
+    def crew(self) -> Crew:
+        return self._crew
+
+    @property
+    def simulated_s(self) -> float:
+        return self._now
+
+    def iterate(self, iteration: int) -> float:
+        """One iteration; the processor seconds of the crew's calls."""
+        before, job = self.spent_s, Job("reset", iteration)
+        self._plan_turnover()
+        lengths = CHUNK_S * np.exp(_SPREAD * self._rng.standard_normal(self._num_chunks) - _SPREAD**2 / 2)
+        self._lengths = lengths.tolist()  # a chunk is as long whoever runs it
+        self._act(self._crew.begin, job, self._num_chunks)
+        while not self._crew.complete:
+            self._now, _, kind, what = heapq.heappop(self._events)
+            if kind == ANSWERED and what.worker in self._slowness:  # else it died before it could answer
+                self.answers[self._act(self._take, what)] += 1
+            elif kind == DIED and self._slowness:
+                worker = list(self._slowness)[int(what * len(self._slowness))]
+                del self._slowness[worker]
+                self._act(self._crew.leave, worker)
+            elif kind == JOINED:
+                self._act(self._crew.join, self._hire())
+            elif kind == LATE:
+                self._alarm = math.inf
+                self._act(None)
+        results = self._act(self._crew.results)
+        assert len(results) == self._num_chunks and None not in results
+        return self.spent_s - before
+
+    def _take(self, order: Order) -> Answer:
+        result = order.chunk if self._per_answer is None else self._per_answer(order)
+        if not self._crew.asked(order.worker, order.job, order.chunk):
+            raise RuntimeError(f"The crew forgot what it asked for: {order}.")
+        return self._crew.answer(order.worker, order.job, order.chunk, result, self._now)
+
+    def _act(self, call: Callable[..., Any] | None, *arguments: Any) -> Any:
+        """What happened, then what a coordinator asks for after everything that happens; only this is measured."""
+        begun = time.process_time()
+        value = call(*arguments) if call is not None else None
+        orders, late_at = self._crew.orders(self._now), self._crew.late_at()
+        self.spent_s += time.process_time() - begun - self._timer_s
+        for order in orders:
+            self._at(self._now + self._lengths[order.chunk] * self._slowness[order.worker], ANSWERED, order)
+        if late_at is not None and late_at < self._alarm:
+            # rounding may let a chunk be late an instant after its own moment: time has to move on all the same
+            self._alarm = max(late_at, math.nextafter(self._now, math.inf))
+            self._at(self._alarm, LATE, None)
+        return value
+
+    def _plan_turnover(self) -> None:
+        expected_s = CHUNK_S * self._num_chunks / max(1, len(self._slowness))
+        size = self._rng.poisson(self._turnover * len(self._slowness))
+        for kind in (DIED, JOINED):
+            for moment, share in self._rng.random((size, 2)).tolist():
+                self._at(self._now + moment * expected_s, kind, share)
+
+    def _hire(self) -> str:
+        worker = f"worker-{next(self._named)}"
+        self._slowness[worker] = SLOWNESS if self._rng.random() < SLOW_SHARE else 1.0
+        return worker
+
+    def _at(self, moment: float, kind: int, what: Any) -> None:
+        heapq.heappush(self._events, (moment, next(self._number), kind, what))
+
+
+_SPREAD = math.sqrt(math.log1p(VARIATION**2))
+
+
+def measure(
+    workers: int,
+    chunks_per_worker: float,
+    turnover: float,
+    iterations: int,
+    per_answer: Callable[[Order], Any] | None = None,
+) -> dict:
+    """Processor seconds of an iteration, over iterations; the first is left out, for it has no history to judge by."""
+    load = Load(workers, chunks_per_worker, turnover, np.random.default_rng(0), per_answer)
+    joining_s = load.spent_s
+    first_s = load.iterate(0)
+    spent = [load.iterate(iteration) for iteration in range(1, iterations + 1)]
+    interval, chunks = mean_interval(spent), round(workers * chunks_per_worker)
+    return {
+        "workers": workers,
+        "chunks": chunks,
+        "iterations": iterations,
+        "cpu_s": {"value": interval.value, "low": interval.low, "high": interval.high, "method": interval.method},
+        "cpu_s_most": max(spent),
+        "cpu_us_per_chunk": 1e6 * interval.value / chunks,
+        "cpu_s_first_iteration": first_s,
+        "cpu_s_joining": joining_s,
+        "simulated_s_per_iteration": load.simulated_s / (iterations + 1),
+        "reissued": load.crew.reissued,
+        "returned": load.crew.returned,
+        "answers": {answer.value: number for answer, number in load.answers.items()},
+    }
+
+
+def timer_s(calls: int = 50_000) -> float:
+    """Processor seconds that measuring adds to whatever is measured, which are taken off."""
+    begun = time.process_time()
+    for _ in range(calls):
+        time.process_time()
+    return (time.process_time() - begun) / calls
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--workers", type=int, nargs="+", default=[100, 300, 1_000, 1_440, 3_000, 10_000])
+    parser.add_argument("--chunks-per-worker", type=float, default=4.0)
+    parser.add_argument(
+        "--turnover", type=float, default=0.001, help="share of workers that die, and join, an iteration"
+    )
+    parser.add_argument("--iterations", type=int, default=30)
+    arguments = parser.parse_args()
+    rows = []
+    for workers in arguments.workers:
+        row = measure(workers, arguments.chunks_per_worker, arguments.turnover, arguments.iterations)
+        rows.append(row)
+        cpu = row["cpu_s"]
+        print(
+            f"{workers:>6,} workers, {row['chunks']:>6,} chunks: {1e3 * cpu['value']:7.2f} ms "
+            f"[{1e3 * cpu['low']:.2f}, {1e3 * cpu['high']:.2f}] an iteration, "
+            f"{row['cpu_us_per_chunk']:.1f} us a chunk; "
+            f"issued twice {row['reissued']:,}, returned {row['returned']:,}",
+            flush=True,
+        )
+    growth = (
+        np.polyfit(*np.log([[row["workers"], row["cpu_s"]["value"]] for row in rows]).T, 1)[0] if rows[1:] else None
+    )
+    target = next((row["cpu_s"]["value"] <= TARGET_S for row in rows if row["workers"] == TARGET_WORKERS), None)
+    verdict = {True: "reached", False: "missed", None: "not measured"}[target]
+    print(f"to reach: {1e3 * TARGET_S:.0f} ms at {TARGET_WORKERS:,} workers: {verdict}")
+    if growth is not None:
+        print(f"time grows as workers^{growth:.2f}")
+    hardware = describe_hardware()
+    file = Path(__file__).parent / "results" / "coordination.json"
+    file.parent.mkdir(exist_ok=True)
+    file.write_text(
+        json.dumps(
+            {
+                "made_by": " ".join(["python bench/coordination.py", *sys.argv[1:]]),
+                "date": time.strftime("%Y-%m-%d"),
+                "machine": {"cpu": hardware.cpu, "cores": hardware.cores},
+                "versions": installed_versions(),
+                "chunk_seconds": {"distribution": "log-normal", "mean": CHUNK_S, "variation": VARIATION},
+                "slow_workers": {"share": SLOW_SHARE, "times_slower": SLOWNESS},
+                "turnover": arguments.turnover,
+                "timer_s_taken_off_per_event": timer_s(),
+                "target": {"workers": TARGET_WORKERS, "cpu_s": TARGET_S, "verdict": verdict},
+                "growth_exponent": growth,
+                "rows": rows,
+            },
+            indent=1,
+        )
+    )
+
+
+if __name__ == "__main__":
+    main()

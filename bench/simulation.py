@@ -1,0 +1,319 @@
+"""Scale beyond the machine at hand, by simulation: `python bench/simulation.py`.
+
+A sweep from 1 to 10,000 cores for both exchanges at three sizes of policy, and the published set-up (Salimans et al.
+2017: Humanoid, 10,000 episodes an iteration, 18 cores in 657 min and 1,440 cores in 10 min, so 82 % efficiency).
+Nothing here was run on a cluster: chunk times, the update's rate and a call's latency are measured on one machine, the
+rest is assumed, and all of it is written beside the result.
+"""
+
+import argparse
+import json
+import math
+import sys
+import time
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import matplotlib
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+import numpy as np
+
+from workhorse.distributed.simulation import (
+    CORES,
+    Cluster,
+    Network,
+    Prediction,
+    Update,
+    Workload,
+    lockstep_seconds,
+    predict,
+    sweep,
+)
+from workhorse.math.noise import BLOCK_SIZE
+from workhorse.runs.manifest import describe_hardware, installed_versions
+
+HERE = Path(__file__).parent
+INK, LINE, OTHER, WARM = "#1f2933", "#00796b", "#7b5ea7", "#c2571a"
+PUBLISHED = {"cores": 1_440, "efficiency": 657 * 18 / (10 * 1_440), "beside_cores": 18}
+OBSERVATION_SIZE, NODE = 376, 18
+SHARED_FINELY = 2_048
+MEASURED = {  # one core of an AMD EPYC shared with others: Humanoid-v5 chunks of 1 to 32 slots, least squares
+    "mlp-64-64": {"num_params": 29_393, "slot_step_s": 0.30e-3, "call_s": 0.12e-3, "begin_s": 0.2e-3},
+    "mlp-256-256": {"num_params": 166_673, "slot_step_s": 0.43e-3, "call_s": 0.22e-3, "begin_s": 1.0e-3},
+}
+DEFAULTS = {"rebuild_elements_per_second": 1.6e8, "call_latency_s": 500e-6, "message_cpu_s": 100e-6}
+SAID = {
+    "rebuild_elements_per_second": "measured with noise.weighted_sum on one core of an AMD EPYC",
+    "call_latency_s": "assumed, not measured",
+    "message_cpu_s": "assumed, not measured",
+}
+PHASES = {
+    "early": "log-normal, mean 100, variation 0.6",
+    "middle": "log-normal, mean 400, variation 0.6, cut at 1,000",
+    "late": "7 of 10 last 1,000 steps, the others uniform from 50 on",
+}
+BUILT, FINE, PARAMETERS = (
+    "scalars, as built",
+    "scalars, finely shared update, quick messages (not built)",
+    "parameters, as built",
+)
+
+
+def episode_lengths(phase: str, size: int = 4_000) -> np.ndarray:
+    """Steps of Humanoid's episodes as training goes on; assumed shapes, at most 1,000 steps."""
+    rng = np.random.default_rng(1)
+    if phase == "late":
+        return np.where(rng.random(size) < 0.7, 1_000, rng.uniform(50, 1_000, size)).astype(int)
+    mean, spread = {"early": 100, "middle": 400}[phase], math.sqrt(math.log1p(0.6**2))
+    lengths = mean * np.exp(spread * rng.standard_normal(size) - spread**2 / 2)
+    return np.clip(lengths, 20, 1_000).astype(int)
+
+
+def humanoid(policy: str, phase: str, chunk: int, members: int = 10_000, slower: float = 1.0) -> Workload:
+    cost = MEASURED[policy]
+    seconds = lockstep_seconds(
+        episode_lengths(phase),
+        chunk,
+        slower * cost["slot_step_s"],
+        slower * cost["call_s"],
+        slower * cost["begin_s"],
+        np.random.default_rng(2),
+    )
+    return Workload(members, chunk, int(cost["num_params"]), OBSERVATION_SIZE, seconds)
+
+
+def variants(inputs: dict) -> dict:
+    """(exchange, network, update) by name: what is built today, and what it would take."""
+    network = Network(latency_s=inputs["call_latency_s"], coordinator_cpu_s_per_message=inputs["message_cpu_s"])
+    update = Update(1 / inputs["rebuild_elements_per_second"], block_size=BLOCK_SIZE)
+    quick = replace(network, coordinator_cpu_s_per_message=min(20e-6, inputs["message_cpu_s"]), fan_out=8)
+    return {
+        BUILT: ("scalars", network, update),
+        FINE: ("scalars", quick, replace(update, block_size=SHARED_FINELY)),
+        PARAMETERS: ("parameters", network, update),
+    }
+
+
+def beside_18(workload: Workload, variant: tuple, iterations: int) -> dict:
+    """The published comparison: 1,440 cores beside 18 of the same make, chunk and exchange."""
+    exchange, network, update = variant
+    few, many = (
+        predict(workload, network, update, Cluster(cores, NODE), exchange, np.random.default_rng(0), iterations)
+        for cores in (PUBLISHED["beside_cores"], PUBLISHED["cores"])
+    )
+    return {
+        "members": workload.num_members,
+        "episodes_per_chunk": workload.episodes_per_chunk,
+        "iteration_s_18": few.iteration_s,
+        "iteration_s_1440": many.iteration_s,
+        "efficiency_beside_18": many.efficiency_beside(few),
+        "limit": many.limit,
+        "where_1440": asdict(many.where),
+        "bytes_to_a_worker": many.bytes_to_a_worker,
+    }
+
+
+def published(inputs: dict, iterations: int) -> list[dict]:
+    rows = []
+    for name, variant in variants(inputs).items():
+        for policy in MEASURED:
+            for phase in PHASES:
+                for chunk in (1, 2, 4, 8):
+                    row = beside_18(humanoid(policy, phase, chunk), variant, iterations)
+                    rows.append({"variant": name, "policy": policy, "phase": phase} | row)
+    return rows
+
+
+def what_it_takes(inputs: dict, iterations: int) -> list[dict]:
+    """Where 90 % lies: larger populations, and cores on which episodes take four times as long."""
+    rows, variant = [], variants(inputs)[FINE]
+    for phase in PHASES:
+        for members in (10_000, 20_000, 40_000, 80_000):
+            row = beside_18(humanoid("mlp-64-64", phase, 1, members), variant, iterations)
+            rows.append({"phase": phase, "slower_cores": 1.0} | row)
+        row = beside_18(humanoid("mlp-64-64", phase, 1, slower=4.0), variant, iterations)
+        rows.append({"phase": phase, "slower_cores": 4.0} | row)
+    return rows
+
+
+def sizes(inputs: dict, iterations: int) -> list[dict]:
+    """Both exchanges as built at three sizes of policy, with the same episodes."""
+    rows = []
+    seconds, chunk = inputs["chunk_seconds"], inputs["episodes_per_chunk"]
+    for num_params in (1_000, 30_000, 1_000_000):
+        for name in (BUILT, PARAMETERS):
+            exchange, network, update = variants(inputs)[name]
+            work = Workload(inputs["members"], chunk, num_params, OBSERVATION_SIZE, tuple(seconds))
+            found = sweep(work, network, update, exchange, CORES, NODE, num_iterations=iterations)
+            rows += [{"num_params": num_params} | flat(prediction) for prediction in found]
+    return rows
+
+
+def published_curves(inputs: dict, iterations: int) -> list[dict]:
+    rows, work = [], humanoid("mlp-64-64", "late", 1)
+    for name, (exchange, network, update) in variants(inputs).items():
+        found = sweep(work, network, update, exchange, [c for c in CORES if c >= 18], NODE, num_iterations=iterations)
+        rows += [
+            {"variant": name, "efficiency_beside_18": prediction.efficiency_beside(found[0])} | flat(prediction)
+            for prediction in found
+        ]
+    return rows
+
+
+def flat(prediction: Prediction) -> dict:
+    return asdict(prediction) | {"limit": prediction.limit}
+
+
+def draw(rows: list[dict], curves: list[dict], path: Path) -> None:
+    """Efficiency against cores: three sizes of policy on the left, the published set-up on the right."""
+    figure, (left, right) = plt.subplots(1, 2, figsize=(10.5, 4.1), layout="constrained")
+    colours = {1_000: LINE, 30_000: OTHER, 1_000_000: WARM}
+    for (num_params, exchange), line in grouped(rows, "num_params", "exchange").items():
+        left.plot(
+            [row["cores"] for row in line],
+            [row["efficiency"] for row in line],
+            color=colours[num_params],
+            linestyle="-" if exchange == "scalars" else "--",
+            label=f"{num_params:,} parameters, {exchange}",
+        )
+    left.set_title("One iteration by number of parameters", fontsize=11, color=INK, loc="left")
+    left.set_ylabel("efficiency (speed-up / cores)", fontsize=9)
+    styles = {BUILT: (LINE, "-"), FINE: (LINE, ":"), PARAMETERS: (OTHER, "--")}
+    for (variant,), line in grouped(curves, "variant").items():
+        colour, dashes = styles[variant]
+        right.plot(
+            [row["cores"] for row in line],
+            [row["efficiency_beside_18"] for row in line],
+            color=colour,
+            linestyle=dashes,
+            label=variant,
+        )
+    right.plot(PUBLISHED["cores"], PUBLISHED["efficiency"], "o", color=WARM, label="published: 1,440 cores, 82 %")
+    right.set_title("Humanoid, MLP 64-64, long episodes (late in training)", fontsize=11, color=INK, loc="left")
+    right.set_ylabel("efficiency beside 18 cores", fontsize=9)
+    for axes in (left, right):
+        axes.set_xscale("log")
+        axes.set_ylim(0, 1.05)
+        axes.set_xlabel("cores (simulated)", fontsize=9)
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.tick_params(labelsize=8)
+        axes.legend(fontsize=8, frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=2)
+    path.parent.mkdir(exist_ok=True)
+    figure.savefig(path, dpi=150)
+
+
+def grouped(rows: list[dict], *keys: str) -> dict:
+    found: dict = {}
+    for row in rows:
+        found.setdefault(tuple(row[key] for key in keys), []).append(row)
+    return found
+
+
+def gather_inputs(arguments: argparse.Namespace) -> tuple[dict, dict]:
+    """The numbers, and where each comes from: the command line, then cluster.json, then the defaults above."""
+    file = HERE / "results" / "cluster.json"
+    cluster = json.loads(file.read_text()) if file.exists() else {}
+    inputs, source = {"members": arguments.members}, {"members": "chosen"}
+    for name, default in DEFAULTS.items():
+        given = getattr(arguments, name)
+        if given is not None:
+            inputs[name], source[name] = given, "command line"
+        elif name in cluster:
+            inputs[name], source[name] = cluster[name], "cluster.json"
+        else:
+            inputs[name], source[name] = default, SAID[name]
+    inputs["episodes_per_chunk"] = arguments.episodes_per_chunk or cluster.get("episodes_per_chunk", 2)
+    if arguments.chunk_seconds or cluster.get("chunk_seconds"):
+        inputs["chunk_seconds"] = arguments.chunk_seconds or cluster["chunk_seconds"]
+        source["chunk_seconds"] = "command line" if arguments.chunk_seconds else "cluster.json"
+    else:
+        work = humanoid("mlp-64-64", "middle", inputs["episodes_per_chunk"])
+        inputs["chunk_seconds"] = list(work.chunk_seconds)
+        source["chunk_seconds"] = "Humanoid, MLP 64-64, middle of training, from step costs measured on one core"
+    return inputs, source
+
+
+def assumptions(inputs: dict) -> list[str]:
+    low, high = (f"{chosen(inputs['chunk_seconds']):.3g}" for chosen in (min, max))
+    return [
+        f"Chunks of the sweep: {inputs['members']:,} episodes an iteration, {inputs['episodes_per_chunk']} a chunk, "
+        f"{low} to {high} s each on one core; a core of the cluster is as fast as the one measured.",
+        "Published set-up: 10,000 episodes an iteration, 376 observations, 18 workers a machine; lengths of episodes "
+        "are assumed: " + "; ".join(f"{phase}: {said}" for phase, said in PHASES.items()) + ".",
+        "A chunk of k episodes costs "
+        + "; ".join(
+            f"{policy}: {cost['call_s'] * 1e3:.2f} ms a step and {cost['slot_step_s'] * 1e3:.2f} ms a step and episode"
+            for policy, cost in MEASURED.items()
+        )
+        + ".",
+        f"An update makes {inputs['rebuild_elements_per_second']:.3g} components a second and process; as built a "
+        f"machine's processes share blocks of {BLOCK_SIZE:,} parameters, 'finely' blocks of {SHARED_FINELY:,}.",
+        f"A message: {inputs['call_latency_s'] * 1e3:.3g} ms, {inputs['message_cpu_s'] * 1e6:.3g} us of the "
+        "coordinator's processor (20 us and a tree of 8 machines each for 'quick messages'), 10 Gb/s links, 256 bytes "
+        "of header.",
+        "No episode is dropped for being long, no worker dies, no chunk is computed twice, nothing else uses the "
+        "cores; the coordinator has a core of its own.",
+    ]
+
+
+def say(result: dict) -> None:
+    for sentence in result["assumptions"]:
+        print(f"- {sentence}")
+    print(f"\nPublished: {PUBLISHED['efficiency']:.0%} at 1,440 cores beside 18. Simulated, best chunk size of each:")
+    for (variant, policy, phase), rows in grouped(result["published"], "variant", "policy", "phase").items():
+        best = max(rows, key=lambda row: row["efficiency_beside_18"])
+        quickest = min(rows, key=lambda row: row["iteration_s_1440"])
+        print(
+            f"  {variant:<56} {policy:<12} {phase:<7} {best['efficiency_beside_18']:.0%} with chunks of "
+            f"{best['episodes_per_chunk']}, quickest {quickest['iteration_s_1440']:.2f} s with chunks of "
+            f"{quickest['episodes_per_chunk']}; limit: {best['limit']}"
+        )
+    print("\nWhat it takes (MLP 64-64, chunks of 1, update shared finely, quick messages):")
+    for row in result["what_it_takes"]:
+        print(
+            f"  {row['phase']:<7} {row['members']:>6,} members, cores {row['slower_cores']:.0f}x slower: "
+            f"{row['efficiency_beside_18']:.0%} (limit: {row['limit']})"
+        )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--chunk-seconds", type=float, nargs="+", help="measured chunks for the sweep, one core")
+    parser.add_argument("--episodes-per-chunk", type=int, help="episodes in each of those chunks")
+    parser.add_argument("--rebuild-elements-per-second", type=float)
+    parser.add_argument("--call-latency-s", type=float)
+    parser.add_argument("--message-cpu-s", type=float, help="the coordinator's processor time for a message")
+    parser.add_argument("--members", type=int, default=10_000, help="members of the sweep's population")
+    parser.add_argument("--iterations", type=int, default=5, help="iterations simulated for each point")
+    arguments = parser.parse_args()
+    inputs, source = gather_inputs(arguments)
+    hardware = describe_hardware()
+    result = {
+        "made_by": " ".join(["python bench/simulation.py", *sys.argv[1:]]),
+        "date": time.strftime("%Y-%m-%d"),
+        "machine": {"cpu": hardware.cpu, "cores": hardware.cores},
+        "versions": installed_versions(),
+        "source_of_inputs": source,
+        "inputs": inputs | {"chunk_seconds": summary(inputs["chunk_seconds"]), "measured_steps": MEASURED},
+        "assumptions": assumptions(inputs),
+        "published_point": PUBLISHED,
+        "published": published(inputs, arguments.iterations),
+        "what_it_takes": what_it_takes(inputs, arguments.iterations),
+        "published_curves": published_curves(inputs, arguments.iterations),
+        "sweep": sizes(inputs, arguments.iterations),
+    }
+    say(result)
+    (HERE / "results").mkdir(exist_ok=True)
+    (HERE / "results" / "simulation.json").write_text(json.dumps(result, indent=1))
+    draw(result["sweep"], result["published_curves"], HERE.parent / "docs" / "images" / "scaling.png")
+
+
+def summary(seconds: list[float]) -> dict:
+    """A sample too long to write down."""
+    return {"count": len(seconds), "mean": float(np.mean(seconds)), "deviation": float(np.std(seconds))}
+
+
+if __name__ == "__main__":
+    main()
