@@ -7,13 +7,12 @@ the coordinator's.
 
 from __future__ import annotations
 
+import math
 import time
 import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
-
-import numpy as np
 
 from workhorse.core.digest import digest
 from workhorse.core.errors import UsageError
@@ -119,9 +118,12 @@ class Cluster:
         self._dismissals: dict[str, int] = {}
         self._updates: dict[int, bytes] = {}
         self._updates_bytes = 0
+        self._kept_from = 0
         self._digests: dict[int, int] = {}
         self._state: tuple[int, bytes] = (-1, b"")
         self._token = uuid.uuid4().hex
+        record = {"plan": asdict(plan), "versions": installed_versions(), "exchange": self.exchange}
+        self._set_up = encode_control({**record, "token": self._token})
         self._core_seconds: dict[str, float] = {}
         self._traffic = Traffic()
         self._iteration = 0
@@ -217,7 +219,7 @@ class Cluster:
     def _can_follow(self, name: str, at: int) -> bool:
         """Whether updates alone bring a worker's learner to iteration `at`."""
         reached = self._members[name].at
-        return reached is not None and all(iteration in self._updates for iteration in range(reached, at))
+        return reached is not None and (reached == at or self._kept_from <= reached)
 
     def _assign(self, order: Order, limit: int | None, learner: Any, at: int) -> None:
         """Send a chunk, with whatever the worker lacks of the learner at iteration `at`."""
@@ -263,6 +265,7 @@ class Cluster:
                 break
             self._updates_bytes -= len(self._updates.pop(iteration))
             self._digests.pop(iteration - 1000, None)
+        self._kept_from = next(iter(self._updates), max(self._digests, default=0) + 1)
 
     # --- what happens ---
 
@@ -270,14 +273,7 @@ class Cluster:
         name = event.worker
         if isinstance(event, Arrived):
             self._members[name] = _Member(charged_until=self._clock())
-            record = {
-                "plan": asdict(self._plan),
-                "versions": installed_versions(),
-                "exchange": self.exchange,
-                "token": self._token,
-            }
-            message = encode_control(record)
-            self._send(name, message, {"set up": len(message)})
+            self._send(name, self._set_up, {"set up": len(self._set_up)})
         elif name not in self._members:
             return  # it was let go; what it says now is late, and harmless
         elif isinstance(event, Gone):
@@ -359,8 +355,11 @@ class Cluster:
         where = f"in chunk {report.chunk} of iteration {report.job.iteration}"
         if count != expected:
             return f"{count} episodes where {expected} were asked for {where}"
-        numbers = [result.fitness, *result.observations]
-        if not all(np.isfinite(part).all() for part in numbers) and not result.failures:
+        observations = result.observations
+        total = (
+            result.fitness.sum() + observations.mean.sum() + observations.deviation.sum()
+        )  # NaN or infinite if any is
+        if not math.isfinite(total) and not result.failures:
             return f"numbers that are not finite {where}"
         steps = result.steps if isinstance(result, Tally) else int(result.length.sum())
         if steps < expected or float(result.observations.count) != steps:
