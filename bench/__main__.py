@@ -14,6 +14,10 @@ PROGRAMS = [
     ["learning.py", "hopper"],
     ["learning.py", "half-cheetah-ars"],
     ["learning.py", "walker2d"],
+    ["cluster.py"],
+    ["wire.py"],
+    ["coordination.py"],
+    ["simulation.py"],
     ["figures.py"],
     ["tables.py"],
 ]

@@ -78,7 +78,8 @@ def main() -> None:
         found = mean_interval(np.array([speeds[one] / speeds[other] for speeds in rounds]))
         ratios[name] = {"value": found.value, "interval": [found.low, found.high]}
         print(f"{name}: {found.value:.2f} [{found.low:.2f}, {found.high:.2f}]")
-    latency = round_trip(arrangements["Ray, 1 worker"].workforce, learning)
+    spent = {name: float(np.median(chunk_times(one))) for name, one in arrangements.items() if name.startswith("Ray")}
+    latency, message_cpu_s = round_trip(arrangements["Ray, 1 worker"].workforce)
     for one in arrangements.values():
         one.workforce.close()
     chunks = chunk_seconds()
@@ -92,36 +93,46 @@ def main() -> None:
         "task": "HalfCheetah-v5, linear, 64 members in 2 chunks of 32",
         "rounds": rounds,
         "ratios": ratios,
-        "chunk_episodes": 4,
+        "episodes_per_chunk": 4,
         "chunk_seconds": chunks,
         "rebuild_elements_per_second": rates,
         "call_latency_s": latency / 2,
+        "message_cpu_s": message_cpu_s,
+        "chunk_seconds_by_arrangement": {name: spent[name] for name in spent},
     }
     (Path(__file__).parent / "results" / "cluster.json").write_text(json.dumps(record, indent=1))
 
 
-def round_trip(cluster, learning) -> float:
-    """Median seconds of an order for nothing, there and back."""
+def round_trip(cluster) -> tuple[float, float]:
+    """Median seconds of an order for nothing, there and back, and the coordinator's processor seconds for it."""
     (name,) = cluster._crew.workers
     at, times = cluster._members[name].at, []
+    busy = time.process_time()
     for _ in range(200):
         begun = time.perf_counter()
         cluster._transport.send(name, Assignment(Job("reset", at), NOTHING, 0, None, at, 0, ()).encode())
         while not cluster._transport.poll(1.0):
             pass
         times.append(time.perf_counter() - begun)
-    return float(np.median(times))
+    return float(np.median(times)), (time.process_time() - busy) / len(times)
+
+
+def chunk_times(arrangement: Arrangement) -> list[float]:
+    """Seconds of the chunks of three iterations, as the workers see them."""
+    cluster, found = arrangement.workforce, []
+    weigh = cluster._weigh
+    cluster._weigh = lambda name, report, size: (found.append(report.episodes_s), weigh(name, report, size))
+    for _ in range(3):
+        arrangement.progress, _, _ = arrangement.loop.iterate(arrangement.progress)
+    cluster._weigh = weigh
+    return found
 
 
 def chunk_seconds() -> list[float]:
     """Seconds of chunks of 4 episodes on one core, as one worker sees them."""
     learning = MANY.learning(MANY.spec())
     cluster = Cluster(MANY, learning, RayTransport(1), "scalars")
-    arrangement, found = Arrangement(learning, cluster), []
-    weigh = cluster._weigh
-    cluster._weigh = lambda name, report, size: (found.append(report.episodes_s), weigh(name, report, size))
-    for _ in range(3):
-        arrangement.progress, _, _ = arrangement.loop.iterate(arrangement.progress)
+    found = chunk_times(Arrangement(learning, cluster))
     cluster.close()
     return found
 

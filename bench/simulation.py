@@ -20,6 +20,7 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
 
+from workhorse.core.machine import describe_hardware, installed_versions
 from workhorse.distributed.simulation import (
     CORES,
     Cluster,
@@ -32,13 +33,11 @@ from workhorse.distributed.simulation import (
     sweep,
 )
 from workhorse.math.noise import BLOCK_SIZE
-from workhorse.runs.manifest import describe_hardware, installed_versions
 
 HERE = Path(__file__).parent
 INK, LINE, OTHER, WARM = "#1f2933", "#00796b", "#7b5ea7", "#c2571a"
 PUBLISHED = {"cores": 1_440, "efficiency": 657 * 18 / (10 * 1_440), "beside_cores": 18}
 OBSERVATION_SIZE, NODE = 376, 18
-SHARED_FINELY = 2_048
 MEASURED = {  # one core of an AMD EPYC shared with others: Humanoid-v5 chunks of 1 to 32 slots, least squares
     "mlp-64-64": {"num_params": 29_393, "slot_step_s": 0.30e-3, "call_s": 0.12e-3, "begin_s": 0.2e-3},
     "mlp-256-256": {"num_params": 166_673, "slot_step_s": 0.43e-3, "call_s": 0.22e-3, "begin_s": 1.0e-3},
@@ -56,7 +55,7 @@ PHASES = {
 }
 BUILT, FINE, PARAMETERS = (
     "scalars, as built",
-    "scalars, finely shared update, quick messages (not built)",
+    "scalars, quick messages through a tree (not built)",
     "parameters, as built",
 )
 
@@ -91,7 +90,7 @@ def variants(inputs: dict) -> dict:
     quick = replace(network, coordinator_cpu_s_per_message=min(20e-6, inputs["message_cpu_s"]), fan_out=8)
     return {
         BUILT: ("scalars", network, update),
-        FINE: ("scalars", quick, replace(update, block_size=SHARED_FINELY)),
+        FINE: ("scalars", quick, update),
         PARAMETERS: ("parameters", network, update),
     }
 
@@ -124,6 +123,35 @@ def published(inputs: dict, iterations: int) -> list[dict]:
                     row = beside_18(humanoid(policy, phase, chunk), variant, iterations)
                     rows.append({"variant": name, "policy": policy, "phase": phase} | row)
     return rows
+
+
+def check(inputs: dict) -> dict | None:
+    """What the model says of 1 and 2 workers of this machine, beside what bench/cluster.py measured."""
+    file = HERE / "results" / "cluster.json"
+    cluster = json.loads(file.read_text()) if file.exists() else {}
+    if "chunk_seconds_by_arrangement" not in cluster:
+        return None
+    measured = cluster["ratios"]["2 Ray workers / 1"]
+    _, network, update = variants(inputs)[BUILT]
+    workload = Workload(64, 32, 102, 17, (1.0,))
+
+    def iteration_s(cores: int, name: str) -> float:
+        seconds = replace(workload, chunk_seconds=(cluster["chunk_seconds_by_arrangement"][name],))
+        return predict(seconds, network, update, Cluster(cores, 2), "scalars", np.random.default_rng(0)).iteration_s
+
+    one = iteration_s(1, "Ray, 1 worker")
+    alike, slowed = one / iteration_s(2, "Ray, 1 worker"), one / iteration_s(2, "Ray, 2 workers")
+    low, high = measured["interval"]
+    return {
+        "measured": measured,
+        "predicted_with_equal_cores": alike,
+        "predicted_with_each_chunk_as_measured": slowed,
+        "sentence": (
+            f"**Checked where it can be.** 2 local workers against 1: measured {measured['value']:.2f} "
+            f"[{low:.2f}, {high:.2f}]; the model says {alike:.2f} for two cores that do not slow each other down, and "
+            f"{slowed:.2f} when it is given what a chunk took while both cores of this machine were busy."
+        ),
+    }
 
 
 def what_it_takes(inputs: dict, iterations: int) -> list[dict]:
@@ -248,8 +276,8 @@ def assumptions(inputs: dict) -> list[str]:
             for policy, cost in MEASURED.items()
         )
         + ".",
-        f"An update makes {inputs['rebuild_elements_per_second']:.3g} components a second and process; as built a "
-        f"machine's processes share blocks of {BLOCK_SIZE:,} parameters, 'finely' blocks of {SHARED_FINELY:,}.",
+        f"An update makes {inputs['rebuild_elements_per_second']:.3g} components a second and process; a "
+        f"machine's processes share blocks of {BLOCK_SIZE:,} parameters.",
         f"A message: {inputs['call_latency_s'] * 1e3:.3g} ms, {inputs['message_cpu_s'] * 1e6:.3g} us of the "
         "coordinator's processor (20 us and a tree of 8 machines each for 'quick messages'), 10 Gb/s links, 256 bytes "
         "of header.",
@@ -299,6 +327,7 @@ def main() -> None:
         "inputs": inputs | {"chunk_seconds": summary(inputs["chunk_seconds"]), "measured_steps": MEASURED},
         "assumptions": assumptions(inputs),
         "published_point": PUBLISHED,
+        "check": check(inputs),
         "published": published(inputs, arguments.iterations),
         "what_it_takes": what_it_takes(inputs, arguments.iterations),
         "published_curves": published_curves(inputs, arguments.iterations),

@@ -3,6 +3,8 @@
 import json
 from pathlib import Path
 
+from workhorse.statistics.intervals import mean_interval
+
 HERE = Path(__file__).parent
 PAGE = HERE.parent / "docs" / "benchmarks.md"
 BEGIN, END = "<!-- tables: made by bench/tables.py -->", "<!-- end of tables -->"
@@ -108,12 +110,125 @@ def other() -> list[str]:
     return lines or ["Not measured yet."]
 
 
+def cluster() -> list[str]:
+    lines = []
+    found = read("cluster")
+    if found:
+        goals = {"2 Ray workers / 1": 1.8, "Ray / in process, 2 threads": 0.9}
+        lines += [
+            f"**Speed.** {found['task']}; the arrangements take turns, {len(found['rounds'])} rounds. {origin(found)}",
+            "",
+            "| arrangement | steps/s, each round |",
+            "|---|---|",
+        ]
+        for name in found["rounds"][0]:
+            lines.append(f"| {name} | {', '.join(f'{speeds[name]:,.0f}' for speeds in found['rounds'])} |")
+        lines += ["", "| ratio, round by round | mean [95 %] | to reach |", "|---|---|---|"]
+        for name, ratio in found["ratios"].items():
+            low, high = ratio["interval"]
+            goal = goals.get(name)
+            verdict = "" if goal is None else f"{goal}: {'reached' if ratio['value'] >= goal else '**missed**'}"
+            lines.append(f"| {name} | {ratio['value']:.2f} [{low:.2f}, {high:.2f}] | {verdict} |")
+        lines.append("")
+    return lines + wire() + coordination() + projection()
+
+
+def wire() -> list[str]:
+    found = read("wire")
+    if not found:
+        return []
+    lines = [
+        "**Bytes on the wire.** A head and two worker nodes in network namespaces; interface counters, a worker and "
+        f"iteration, with what the idle cluster says to itself taken off. CartPole, 16 pairs in 4 chunks. "
+        f"{origin(found)}",
+        "",
+        "| exchange | parameters | a worker receives [95 %] | of it our message | a worker sends [95 %] | "
+        "of it our message |",
+        "|---|---|---|---|---|---|",
+    ]
+    for row in found["rows"]:
+        cells = []
+        for way in ("received", "sent"):
+            interval = mean_interval([window[way] for window in row["windows"]])
+            ours = sum(window[f"ours_{way}"] for window in row["windows"]) / len(row["windows"])
+            cells += [f"{interval.value:,.0f} [{interval.low:,.0f}, {interval.high:,.0f}]", f"{ours:,.0f}"]
+        lines.append(f"| {row['exchange']} | {row['num_params']:,} | {' | '.join(cells)} |")
+    chatter = [row["chatter_bytes_per_second"] for row in found["rows"]]
+    heard = [f"{min(c[way] for c in chatter):,.0f} to {max(c[way] for c in chatter):,.0f}" for way in chatter[0]]
+    return [*lines, "", f"An idle worker node received {heard[0]} bytes a second and sent {heard[1]}.", ""]
+
+
+def coordination() -> list[str]:
+    found = read("coordination")
+    if not found:
+        return []
+    lines = [
+        f"**Coordination.** Processor time of an iteration, simulated workers. {origin(found)}",
+        "",
+        "| workers | who has what to do, 1 chunk a worker | 4 chunks a worker | the whole coordinator, messages "
+        "included, 1 chunk a worker (17 / 348 observations) |",
+        "|---|---|---|---|",
+    ]
+
+    def said(rows: list[dict]) -> str:
+        return " / ".join(
+            f"{1e3 * row['cpu_s']['value']:.1f} ms [{1e3 * row['cpu_s']['low']:.1f}, {1e3 * row['cpu_s']['high']:.1f}]"
+            for row in rows
+        )
+
+    for workers in dict.fromkeys(row["workers"] for row in found["rows"]):
+        cells = [
+            said([row for row in found["rows"] if row["workers"] == workers and row["chunks_per_worker"] == chunks])
+            for chunks in (1, 4)
+        ]
+        whole = said([row for row in found["whole"] if row["workers"] == workers])
+        lines.append(f"| {workers:,} | {cells[0]} | {cells[1]} | {whole} |")
+    rows = {(row["workers"], row["chunks_per_worker"]): row["cpu_s"]["value"] for row in found["rows"]}
+    target = found["target"]["cpu_s"]
+    verdicts = [
+        f"{name} {'reached' if value <= target else '**missed**'}"
+        for name, value in (
+            ("with 1 chunk a worker", rows[1440, 1]),
+            ("with 4", rows[1440, 4]),
+            ("messages included", max(row["cpu_s"]["value"] for row in found["whole"] if row["workers"] == 1440)),
+        )
+    ]
+    return [*lines, "", f"To reach: at most {1e3 * target:.0f} ms at 1,440 workers: {', '.join(verdicts)}.", ""]
+
+
+def projection() -> list[str]:
+    found = read("simulation")
+    if not found:
+        return []
+    best: dict[tuple[str, str, str], float] = {}
+    for row in found["published"]:
+        key = row["variant"], row["policy"], row["phase"]
+        best[key] = max(best.get(key, 0.0), row["efficiency_beside_18"])
+    phases = list(dict.fromkeys(row["phase"] for row in found["published"]))
+    lines = [
+        "**Beyond this machine, by simulation.** Efficiency at 1,440 cores beside 18 for the published Humanoid set-up "
+        "(10,000 episodes an iteration; published: 82 %), the best of the chunk sizes tried. To reach: 90 %. "
+        f"{origin(found)}",
+        "",
+        f"| variant | policy | {' | '.join(f'{phase} in training' for phase in phases)} |",
+        "|---|---|" + "---|" * len(phases),
+    ]
+    for variant, policy in dict.fromkeys((row["variant"], row["policy"]) for row in found["published"]):
+        cells = [f"{best[variant, policy, phase]:.0%}" for phase in phases]
+        lines.append(f"| {variant} | {policy} | {' | '.join(cells)} |")
+    lines += ["", "Assumptions:", ""] + [f"- {sentence}" for sentence in found["assumptions"]]
+    if found.get("check"):
+        lines += ["", found["check"]["sentence"]]
+    return [*lines, "", "![Efficiency against cores, simulated](images/scaling.png)"]
+
+
 def main() -> None:
     sections = [
         ("## How close training comes to the simulator", throughput()),
         ("## Beside other libraries", libraries()),
         ("## Learning", learning()),
         ("## Resume and memory", other()),
+        ("## On a cluster", cluster()),
     ]
     body = "\n\n".join(title + "\n\n" + "\n".join(lines) for title, lines in sections)
     page = PAGE.read_text()

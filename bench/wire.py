@@ -44,7 +44,9 @@ learning = plan.learning(plan.spec())
 cluster = Cluster(plan, learning, RayTransport(2), exchange, lambda s: print(s, file=sys.stderr), patience_floor_s=1e9)
 loop = Evolve(learning, cluster)
 progress = loop.start()
-while len(cluster._crew.workers) < 2:
+deadline = time.monotonic() + 180
+while cluster._crew.size < 2:
+    assert time.monotonic() < deadline, "the worker nodes did not join"
     for event in cluster._transport.poll(0.5):
         cluster._react(event)
 for _ in range(4):
@@ -119,6 +121,17 @@ class Network:
         full = ["ip", "netns", "exec", self.space(node), *words]
         return subprocess.Popen(full, env=env, start_new_session=True, **options)
 
+    def await_head(self, head: subprocess.Popen) -> None:
+        """Wait until the head answers."""
+        probe = f"import socket; socket.create_connection(({NODES['head']!r}, {PORT}), 2).close()"
+        deadline = time.monotonic() + 120
+        while subprocess.run(
+            ["ip", "netns", "exec", self.space("head"), sys.executable, "-c", probe], capture_output=True
+        ).returncode:
+            if head.poll() is not None or time.monotonic() > deadline:
+                raise RuntimeError("the head of the Ray cluster did not start")
+            time.sleep(0.5)
+
     def counters(self, node: str) -> tuple[int, int]:
         """Bytes received and sent by a node's interface."""
         inside = ["ip", "netns", "exec", self.space(node), "cat"]
@@ -155,11 +168,10 @@ def measure(exchange: str, hidden: tuple[int, ...], windows: int, iterations: in
         head = [f"--node-ip-address={NODES['head']}", f"--port={PORT}", "--num-cpus=0", "--include-dashboard=false"]
         started = [network.start("head", [*ray, "--head", f"--temp-dir={place}", *head], env, **quiet)]
         try:
-            time.sleep(6)
+            network.await_head(started[0])
             for node in ("one", "two"):
                 words = [*ray, f"--address={NODES['head']}:{PORT}", f"--node-ip-address={NODES[node]}", "--num-cpus=1"]
                 started.append(network.start(node, words, env, **quiet))
-            time.sleep(6)
             work = json.dumps([exchange, hidden, PAIRS, SLOTS, windows, iterations, idle_s])
             words = [sys.executable, "-c", DRIVER, f"{NODES['head']}:{PORT}", work]
             driver = network.start(
@@ -212,6 +224,7 @@ def main() -> int:
     parser.add_argument("--quick", action="store_true", help="fewer and shorter windows")
     parser.add_argument("--json", type=Path, default=Path(__file__).parent / "results" / "wire.json")
     arguments = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the namespaces are taken down
     windows, idle_s = (3, 5.0) if arguments.quick else (6, 20.0)
     rows = []
     try:
