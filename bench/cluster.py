@@ -8,26 +8,24 @@ message there and back.
 
 import argparse
 import json
+import subprocess
+import sys
 import time
 from pathlib import Path
 
-import ray
+import jax
+import jax.numpy as jnp
+import numpy as np
 
-ray.init(num_cpus=3, include_dashboard=False, log_to_driver=False, logging_level="ERROR", _node_ip_address="127.0.0.2")
-
-import jax  # noqa: E402
-import jax.numpy as jnp  # noqa: E402
-import numpy as np  # noqa: E402
-
-from workhorse.core.machine import describe_hardware, installed_versions  # noqa: E402
-from workhorse.distributed.cluster import Cluster  # noqa: E402
-from workhorse.distributed.crew import Job  # noqa: E402
-from workhorse.distributed.messages import NOTHING, Assignment  # noqa: E402
-from workhorse.distributed.ray_transport import RayTransport  # noqa: E402
-from workhorse.math import noise  # noqa: E402
-from workhorse.statistics.intervals import mean_interval  # noqa: E402
-from workhorse.training.evolve import Evolve  # noqa: E402
-from workhorse.training.plan import Plan, local_workforce  # noqa: E402
+from workhorse.core.machine import describe_hardware, installed_versions
+from workhorse.distributed.cluster import Cluster
+from workhorse.distributed.crew import Job
+from workhorse.distributed.messages import NOTHING, Assignment
+from workhorse.distributed.ray_transport import RayTransport
+from workhorse.math import noise
+from workhorse.statistics.intervals import mean_interval
+from workhorse.training.evolve import Evolve
+from workhorse.training.plan import Plan, local_workforce
 
 PLAN = Plan("HalfCheetah-v5", {}, "openai-es", {"num_pairs": 32}, 0)
 MANY = Plan("HalfCheetah-v5", {}, "openai-es", {"num_pairs": 32}, 0, 4)
@@ -50,15 +48,54 @@ class Arrangement:
         return (int(self.progress.env_steps) - steps) / (time.perf_counter() - begun)
 
 
+class Child:
+    """The in-process loop in a process of its own, in which there is no Ray."""
+
+    def __init__(self, threads: int) -> None:
+        words = [sys.executable, __file__, "--serve", str(threads)]
+        self._process = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self._answer()
+
+    def steps_per_second(self, seconds: float) -> float:
+        assert self._process.stdin is not None
+        self._process.stdin.write(f"{seconds}\n")
+        self._process.stdin.flush()
+        return self._answer()
+
+    def close(self) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        self._process.wait(timeout=60)
+
+    def _answer(self) -> float:
+        assert self._process.stdout is not None
+        return float(self._process.stdout.readline())
+
+
+def serve(threads: int) -> None:
+    """What a `Child` does: a speed for every line."""
+    learning = PLAN.learning(PLAN.spec())
+    arrangement = Arrangement(learning, local_workforce(PLAN, learning, threads))
+    print(0.0, flush=True)
+    for line in sys.stdin:
+        print(arrangement.steps_per_second(float(line)), flush=True)
+    arrangement.workforce.close()
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=10.0)
+    parser.add_argument("--serve", type=int, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
+    if arguments.serve:
+        serve(arguments.serve)
+        return
+    in_process = {"in process, 1 thread": Child(1), "in process, 2 threads": Child(2)}
+    start_ray()
     learning = PLAN.learning(PLAN.spec())
     arrangements = {
-        "in process, 1 thread": Arrangement(learning, local_workforce(PLAN, learning, 1)),
-        "in process, 2 threads": Arrangement(learning, local_workforce(PLAN, learning, 2)),
+        **in_process,
         "Ray, 1 worker": Arrangement(learning, Cluster(PLAN, learning, RayTransport(1), "scalars")),
         "Ray, 2 workers": Arrangement(learning, Cluster(PLAN, learning, RayTransport(2), "scalars")),
     }
@@ -81,7 +118,7 @@ def main() -> None:
     spent = {name: float(np.median(chunk_times(one))) for name, one in arrangements.items() if name.startswith("Ray")}
     latency, message_cpu_s = round_trip(arrangements["Ray, 1 worker"].workforce)
     for one in arrangements.values():
-        one.workforce.close()
+        one.close() if isinstance(one, Child) else one.workforce.close()
     chunks = chunk_seconds()
     rates = rebuild_rate()
     hardware = describe_hardware()
@@ -101,6 +138,14 @@ def main() -> None:
         "chunk_seconds_by_arrangement": {name: spent[name] for name in spent},
     }
     (Path(__file__).parent / "results" / "cluster.json").write_text(json.dumps(record, indent=1))
+
+
+def start_ray() -> None:
+    """A cluster of this machine that believes in 3 cores, so that both arrangements of workers can stay."""
+    import ray
+
+    here = {"_node_ip_address": "127.0.0.2"} if sys.platform == "linux" else {}
+    ray.init(address="local", num_cpus=3, include_dashboard=False, log_to_driver=False, logging_level="ERROR", **here)
 
 
 def round_trip(cluster) -> tuple[float, float]:

@@ -164,7 +164,8 @@ def measure(exchange: str, hidden: tuple[int, ...], windows: int, iterations: in
             "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]),
         }
         ray = [sys.executable, "-m", "ray.scripts.scripts", "start", "--block", "--object-store-memory=100000000"]
-        quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+        log = Path(place, "ray.log").open("w+")  # noqa: SIM115
+        quiet = {"stdout": log, "stderr": log}
         head = [f"--node-ip-address={NODES['head']}", f"--port={PORT}", "--num-cpus=0", "--include-dashboard=false"]
         started = [network.start("head", [*ray, "--head", f"--temp-dir={place}", *head], env, **quiet)]
         try:
@@ -179,6 +180,9 @@ def measure(exchange: str, hidden: tuple[int, ...], windows: int, iterations: in
             )
             started.append(driver)
             return follow(network, driver, iterations)
+        except RuntimeError as error:
+            log.seek(0)
+            raise RuntimeError(f"{error}\nRay said:\n{log.read()[-3000:]}") from None
         finally:
             for process in reversed(started):
                 end(process)

@@ -151,7 +151,7 @@ class LiveDisplay(Display):
             _Field("steps_per_second", "{:,.0f}/s"),
             _Field("population_return", "return {:.1f}", "cyan"),
             _Field("evaluated", "evaluated {:.1f}", "bold green"),
-            _Field("left", "{} left"),
+            _Field("left", "{}"),
             console=Console(),
             transient=True,
         )
@@ -171,7 +171,8 @@ class LiveDisplay(Display):
     def iterated(self, row: Mapping[str, Any]) -> None:
         self._evaluated = row.get("evaluation_return", self._evaluated)
         shown = {name: row[name] for name in ("iteration", "env_steps", "steps_per_second", "population_return")}
-        shown |= {"evaluated": self._evaluated, "left": self._left(row)}
+        ahead = f"{self._left(row)} left" if row["env_steps"] < self._budget else "evaluating the policy"
+        shown |= {"evaluated": self._evaluated, "left": ahead}
         self._progress.update(self._task, completed=min(row["env_steps"], self._budget), **shown)
 
     def noted(self, sentence: str) -> None:

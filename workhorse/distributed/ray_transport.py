@@ -29,6 +29,9 @@ ATTACHED_FROM = 65_536
 LEAVE_WITHIN_S = 2.0
 """How long workers may take to tidy up when a run ends."""
 
+FALSE_STARTS = 3
+"""Workers in a row that may die before they answer until their node is left alone."""
+
 BARRED_FOR_S = 300.0
 """How long a node is left alone after a worker on it could not take part; it may be mended meanwhile."""
 
@@ -144,6 +147,7 @@ class RayTransport:
         self._count = 0
         self._nodes: dict[str, str] = {}
         self._barred: dict[str, float] = {}
+        self._false_starts: dict[str, int] = {}
         self._looked_at = -math.inf
         self._said_room: int | None = None
 
@@ -227,6 +231,16 @@ class RayTransport:
         self._arriving[name] = self._actors[name].here.remote()
         self._calls[self._arriving[name]] = name
 
+    def _note_false_start(self, worker: str, reason: str) -> None:
+        """A worker that dies as it starts may have been killed; a node on which they all do is left alone."""
+        node = self._nodes[worker]
+        self._false_starts[node] = self._false_starts.get(node, 0) + 1
+        self._note(f"Worker {worker} could not start: {reason}.")
+        if self._false_starts[node] >= FALSE_STARTS:
+            self._false_starts[node] = 0
+            self._bar(worker)
+            self._note(f"Its node is left alone for {BARRED_FOR_S:.0f} s: {FALSE_STARTS} workers did not start there.")
+
     def _bar(self, worker: str) -> None:
         self._barred[self._nodes[worker]] = time.monotonic() + BARRED_FOR_S
 
@@ -249,12 +263,12 @@ class RayTransport:
         except self._ray.exceptions.RayError as error:
             known, reason = worker not in self._arriving, _reason(error)
             if not known:
-                self._bar(worker)
-                self._note(f"Worker {worker} could not start: {reason}. Its node is left alone for a while.")
+                self._note_false_start(worker, reason)
             self._drop(worker)
             return Gone(worker, reason) if known else None
         if worker in self._arriving:
             del self._arriving[worker]
+            self._false_starts.pop(self._nodes[worker], None)
             return Arrived(worker)
         return Received(worker, answer)
 
