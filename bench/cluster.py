@@ -30,6 +30,16 @@ from workhorse.training.plan import Plan, local_workforce
 PLAN = Plan("HalfCheetah-v5", {}, "openai-es", {"num_pairs": 32}, 0)
 MANY = Plan("HalfCheetah-v5", {}, "openai-es", {"num_pairs": 32}, 0, 4)
 
+LARGE_PARAMS = 997_972
+LARGE = Plan(
+    "CartPole-v1",
+    {"max_episode_steps": 20},
+    "openai-es",
+    {"num_pairs": 16, "policy": "mlp", "hidden": (1000, 990)},
+    0,
+    4,
+)
+
 
 class Arrangement:
     """A loop that has been warmed up, and its speed."""
@@ -121,6 +131,11 @@ def main() -> None:
         one.close() if isinstance(one, Child) else one.workforce.close()
     chunks = chunk_seconds()
     rates = rebuild_rate()
+    updates = {workers: update_seconds(workers) for workers in (1, 2)}
+    print(
+        f"update of {LARGE_PARAMS:,} parameters and 32 members: "
+        + ", ".join(f"{n} processes {s:.2f} s" for n, s in updates.items())
+    )
     hardware = describe_hardware()
     record = {
         "made_by": f"python bench/cluster.py --rounds {arguments.rounds} --seconds {arguments.seconds:g}",
@@ -133,6 +148,7 @@ def main() -> None:
         "episodes_per_chunk": 4,
         "chunk_seconds": chunks,
         "rebuild_elements_per_second": rates,
+        "update_seconds_by_processes": {"num_params": LARGE_PARAMS, "members": 32, "seconds": updates},
         "call_latency_s": latency / 2,
         "message_cpu_s": message_cpu_s,
         "chunk_seconds_by_arrangement": {name: spent[name] for name in spent},
@@ -180,6 +196,23 @@ def chunk_seconds() -> list[float]:
     found = chunk_times(Arrangement(learning, cluster))
     cluster.close()
     return found
+
+
+def update_seconds(workers: int) -> float:
+    """Seconds a worker spends on an update, when so many processes of the node share it; the median of 6."""
+    learning = LARGE.learning(LARGE.spec())
+    cluster = Cluster(LARGE, learning, RayTransport(workers), "scalars")
+    arrangement, found = Arrangement(learning, cluster), []
+    while cluster._crew.size < workers:
+        arrangement.progress, _, _ = arrangement.loop.iterate(arrangement.progress)
+    for _ in range(2):
+        arrangement.progress, _, _ = arrangement.loop.iterate(arrangement.progress)
+    weigh = cluster._weigh
+    cluster._weigh = lambda name, report, size: (found.append(report.updates_s), weigh(name, report, size))
+    while len(found) < 6 * workers:
+        arrangement.progress, _, _ = arrangement.loop.iterate(arrangement.progress)
+    cluster.close()
+    return float(np.median(found))
 
 
 def rebuild_rate() -> float:

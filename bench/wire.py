@@ -15,6 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -172,7 +173,7 @@ def measure(exchange: str, hidden: tuple[int, ...], windows: int, iterations: in
             network.await_head(started[0])
             for node in ("one", "two"):
                 words = [*ray, f"--address={NODES['head']}:{PORT}", f"--node-ip-address={NODES[node]}", "--num-cpus=1"]
-                started.append(network.start(node, words, env, **quiet))
+                started.append(joined(lambda node=node, words=words: network.start(node, words, env, **quiet)))
             work = json.dumps([exchange, hidden, PAIRS, SLOTS, windows, iterations, idle_s])
             words = [sys.executable, "-c", DRIVER, f"{NODES['head']}:{PORT}", work]
             driver = network.start(
@@ -186,6 +187,18 @@ def measure(exchange: str, hidden: tuple[int, ...], windows: int, iterations: in
         finally:
             for process in reversed(started):
                 end(process)
+
+
+def joined(start: Callable[[], subprocess.Popen], settle_s: float = 8.0, attempts: int = 5) -> subprocess.Popen:
+    """A node that stays: nodes that share a disk and start at the same moment can trip over each other's files."""
+    for _ in range(attempts):
+        process = start()
+        deadline = time.monotonic() + settle_s
+        while process.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.2)
+        if process.poll() is None:
+            return process
+    raise RuntimeError("a worker node did not start")
 
 
 def follow(network: Network, driver: subprocess.Popen, iterations: int) -> dict:

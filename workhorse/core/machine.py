@@ -3,6 +3,7 @@
 import contextlib
 import os
 import platform
+import sys
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -39,9 +40,7 @@ def installed_versions() -> dict[str, str]:
         with contextlib.suppress(metadata.PackageNotFoundError):
             versions[package] = metadata.version(package)
     if "workhorse" not in versions:  # run from a checkout that was not installed
-        import workhorse
-
-        versions["workhorse"] = workhorse.__version__
+        versions["workhorse"] = sys.modules[__name__.partition(".")[0]].__version__
     return versions
 
 

@@ -30,7 +30,6 @@ from workhorse.distributed.messages import (
     encode_state,
     encode_update,
 )
-from workhorse.distributed.shared_blocks import SharedBlocks
 from workhorse.distributed.traffic import Traffic
 from workhorse.distributed.transport import Arrived, Event, Gone, Received, Transport
 from workhorse.training.gather import Episodes
@@ -187,7 +186,6 @@ class Cluster:
 
     def close(self) -> None:
         self._transport.close()
-        SharedBlocks(self._token, "coordinator").close()
 
     # --- a job ---
 

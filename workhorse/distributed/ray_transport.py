@@ -43,9 +43,11 @@ class RayWorker:
     """The actor: a `Worker` behind Ray's calls."""
 
     def __init__(self, name: str, threads: int) -> None:
+        import ray
+
         from workhorse.distributed.worker import Worker
 
-        self._worker = Worker(name, threads)
+        self._worker = Worker(name, threads, ray.get_runtime_context().get_node_id()[:16])
 
     def here(self) -> bool:
         """Answers once the actor has a process."""

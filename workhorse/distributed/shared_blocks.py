@@ -28,16 +28,17 @@ class SharedBlocks:
     Args:
         token: the run's name among the runs on this machine.
         process: a name of this process; it decides the order in which blocks are gone through.
+        node: a name of the node: processes of other nodes are not shared with, even where they see the same memory.
         root: where the folder is made; shared memory by default.
     """
 
-    def __init__(self, token: str, process: str, root: Path | None = None) -> None:
+    def __init__(self, token: str, process: str, node: str = "", root: Path | None = None) -> None:
         self.computed = 0
         """Blocks made here."""
         self.taken = 0
         """Blocks another process had made."""
         place = root or (SHARED_MEMORY if os.access(SHARED_MEMORY, os.W_OK) else Path(tempfile.gettempdir()))
-        self._folder = place / f"workhorse-{token}"
+        self._folder = place / (f"workhorse-{token}-{node}" if node else f"workhorse-{token}")
         self._process = process
 
     def __call__(self, iteration: int, count: int, compute: Callable[[int], np.ndarray]) -> list[np.ndarray]:

@@ -42,8 +42,9 @@ class Worker:
     What goes wrong is an answer too: "refused" for input that cannot be used, "failed" with a traceback for the rest.
     """
 
-    def __init__(self, name: str, threads: int = 1) -> None:
+    def __init__(self, name: str, threads: int = 1, node: str = "") -> None:
         self.name = name
+        self._node = node
         self._threads = threads
         self._gather: Any = None
         self._learner: Any = None
@@ -82,7 +83,7 @@ class Worker:
         self._size = spec.observation.size
         self._gather = plan.gather(self._learning, self._threads)
         self._scalars = control["exchange"] == "scalars"
-        self._blocks = SharedBlocks(control["token"], self.name)
+        self._blocks = SharedBlocks(control["token"], self.name, self._node)
         start = self._learning.init()
         self._actor_template = jax.eval_shape(self._algorithm.actor, start)
         if self._scalars:

@@ -42,7 +42,7 @@ class TrafficLog:
 
     def append(self, rows: Iterable[tuple[int, str, str, int, int]]) -> None:
         """Add rows; iterations never go back."""
-        self._rows.extend(tuple(row) for row in rows)
+        self._rows.extend(rows)
 
     def flush(self) -> None:
         """Write what was added since the last call."""
