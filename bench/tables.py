@@ -1,6 +1,7 @@
 """The tables of docs/benchmarks.md from bench/results: `python bench/tables.py`."""
 
 import json
+import statistics
 from pathlib import Path
 
 from workhorse.statistics.intervals import mean_interval
@@ -142,15 +143,15 @@ def wire() -> list[str]:
         f"iteration, with what the idle cluster says to itself taken off. CartPole, 16 pairs in 4 chunks. "
         f"{origin(found)}",
         "",
-        "| exchange | parameters | a worker receives [95 %] | of it our message | a worker sends [95 %] | "
-        "of it our message |",
-        "|---|---|---|---|---|---|",
+        "| exchange | parameters | seconds an iteration | a worker receives [95 %] | of it our messages | "
+        "a worker sends [95 %] | of it our messages |",
+        "|---|---|---|---|---|---|---|",
     ]
     for row in found["rows"]:
-        cells = []
+        cells = [f"{statistics.median(window['seconds_per_iteration'] for window in row['windows']):.2f}"]
         for way in ("received", "sent"):
             interval = mean_interval([window[way] for window in row["windows"]])
-            ours = sum(window[f"ours_{way}"] for window in row["windows"]) / len(row["windows"])
+            ours = statistics.median(window[f"ours_{way}"] for window in row["windows"])
             cells += [f"{interval.value:,.0f} [{interval.low:,.0f}, {interval.high:,.0f}]", f"{ours:,.0f}"]
         lines.append(f"| {row['exchange']} | {row['num_params']:,} | {' | '.join(cells)} |")
     chatter = [row["chatter_bytes_per_second"] for row in found["rows"]]

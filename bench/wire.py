@@ -52,7 +52,7 @@ while cluster._crew.size < 2:
         cluster._react(event)
 for _ in range(4):
     progress, _, _ = loop.iterate(progress)
-cluster.metrics()
+cluster.metrics(), cluster.traffic()
 mark("ready", num_params=learning.algorithm.num_params, cost=cluster.cost._asdict())
 time.sleep(idle_s)
 mark("idle")

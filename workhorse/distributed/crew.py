@@ -152,12 +152,12 @@ class Crew:
 
     def late_at(self) -> float | None:
         """When the oldest chunk that is out becomes late; None while nothing can be issued again."""
-        if not self._idle:
+        if not self._idle or not self._issued:
             return None
         self._forget_finished()
-        allowance = self._allowance()
         if not self._issued:
             return None
+        allowance = self._allowance()
         return None if allowance is None else self._issued[0][0] + allowance
 
     @property
