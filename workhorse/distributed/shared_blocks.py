@@ -16,6 +16,8 @@ from pathlib import Path
 
 import numpy as np
 
+from workhorse.math.noise import BLOCK_SIZE
+
 __all__ = ["SharedBlocks"]
 
 SHARED_MEMORY = Path("/dev/shm")
@@ -42,7 +44,7 @@ class SharedBlocks:
         self._process = process
 
     def __call__(self, iteration: int, count: int, compute: Callable[[int], np.ndarray]) -> list[np.ndarray]:
-        """All blocks of an iteration, in order."""
+        """All blocks of an iteration, in order. Where there are several, each has `BLOCK_SIZE` float32."""
         if count == 1:
             return [compute(0)]
         if not self._open():
@@ -74,6 +76,8 @@ class SharedBlocks:
         try:
             content = self._place(iteration, block).read_bytes()
         except OSError:
+            return None
+        if len(content) != 4 * BLOCK_SIZE:
             return None
         self.taken += 1
         return np.frombuffer(content, np.float32)

@@ -1,0 +1,144 @@
+"""Messages come back as they went, have the size that was promised, and damage is always called damage."""
+
+import random
+
+import jax
+import numpy as np
+import pytest
+
+from workhorse.algorithms import registry
+from workhorse.core.digest import digest
+from workhorse.core.spec import Box, EnvSpec
+from workhorse.core.types import Moments, Returns
+from workhorse.distributed.crew import Job
+from workhorse.distributed.exchange import ExchangeCost, choose
+from workhorse.distributed.messages import (
+    NOTHING,
+    Assignment,
+    Malformed,
+    Report,
+    decode_assignment,
+    decode_control,
+    decode_report,
+    decode_state,
+    decode_update,
+    encode_control,
+    encode_state,
+    encode_update,
+)
+from workhorse.distributed.versions import mismatch
+from workhorse.training.gather import Episodes
+from workhorse.training.workforce import Tally
+
+SIZE = 3
+SEEN = Moments(np.float64(7), np.arange(3.0), np.arange(3.0) + 0.5)
+TALLY = Tally(np.array([1.5, -2.0], np.float32), 7, (0.1, 0.2, -3.0, 4.0), SEEN, ("Größe: NaN",))
+EPISODES = Episodes(np.array([1.0, 0.0]), np.array([7, 0], np.int32), SEEN, ())
+UPDATE = encode_update(4, Returns(np.array([1, 2, 3, 4], np.float32), 12.25, SEEN))
+ASSIGNMENTS = [
+    Assignment(Job("reset", 5), 2, 16, 1000, 5, 0, (UPDATE, UPDATE)),
+    Assignment(Job("evaluate", 9), 0, 100, None, 9, 9, ()),
+    Assignment(Job("reset", 2**32 - 1), NOTHING, 0, None, 0, 0, ()),
+]
+REPORTS = [
+    Report(Job("reset", 5), 1, 5, 2**64 - 1, 1.5, 0.25, TALLY),
+    Report(Job("evaluate", 6), 0, 6, 0, 1.5, 0.25, EPISODES),
+    Report(Job("reset", 5), NOTHING, 5, 1, 0.0, 0.0, None),
+]
+
+
+def same(one, other):
+    assert jax.tree.structure(one) == jax.tree.structure(other)
+    for left, right in zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True):
+        if isinstance(left, str):
+            assert left == right
+        else:
+            np.testing.assert_array_equal(left, right)
+            assert np.asarray(left).dtype == np.asarray(right).dtype
+
+
+@pytest.mark.parametrize("assignment", ASSIGNMENTS)
+def test_assignments_come_back_as_they_went(assignment):
+    assert decode_assignment(assignment.encode()) == assignment
+
+
+@pytest.mark.parametrize("report", REPORTS)
+def test_reports_come_back_as_they_went(report):
+    same(decode_report(report.encode(), SIZE), report)
+
+
+def test_updates_come_back_as_they_went_and_cost_four_bytes_a_member():
+    iteration, returns = decode_update(UPDATE, SIZE)
+    assert iteration == 4 and returns.mean_length == 12.25
+    same(returns.observations, SEEN)
+    np.testing.assert_array_equal(returns.fitness, np.array([1, 2, 3, 4], np.float32))
+    for members, size in ((2, 4), (1000, 17), (20_000, 348)):
+        unseen = Moments(np.zeros(()), np.zeros(size), np.zeros(size))
+        message = encode_update(0, Returns(np.zeros(members, np.float32), 1.0, unseen))
+        assert len(message) == 16 + 4 * members + 8 * (1 + 2 * size)
+
+
+def test_control_messages_are_told_from_others():
+    assert decode_control(encode_control({"answer": "ready", "host": "Köln"})) == {"answer": "ready", "host": "Köln"}
+    assert decode_control(ASSIGNMENTS[0].encode()) is None
+
+
+@pytest.mark.parametrize("message", [*(one.encode() for one in (*ASSIGNMENTS, *REPORTS)), encode_control({"a": 1})])
+def test_every_damage_is_called_malformed(message):
+    def read(damaged):
+        decode_control(damaged)
+        for decode in (decode_assignment, lambda found: decode_report(found, SIZE)):
+            try:
+                decode(damaged)
+            except Malformed:
+                continue
+
+    for end in range(len(message)):
+        for decode in (decode_assignment, lambda found: decode_report(found, SIZE)):
+            with pytest.raises(Malformed):
+                decode(message[:end])
+    for decode in (decode_assignment, lambda found: decode_report(found, SIZE)):
+        with pytest.raises(Malformed):
+            decode(message + b"!")
+    rng = random.Random(0)
+    for _ in range(300):
+        damaged = bytearray(message)
+        damaged[rng.randrange(len(damaged))] = rng.randrange(256)
+        try:
+            read(bytes(damaged))
+        except Malformed:
+            continue
+
+
+@pytest.mark.parametrize(
+    "rubbish", [b"", b"WH", b"\x80\x04K\x01.", b"WH\x02\x01{}", b"WH\x01\x01nonsense", b"WH\x01\x01[]", 7]
+)
+def test_what_is_no_message_of_ours_is_malformed(rubbish):
+    with pytest.raises(Malformed):
+        decode_control(rubbish)
+
+
+@pytest.mark.parametrize("name", ["ars", "openai-es"])
+def test_a_learner_comes_back_with_its_digest(name):
+    spec = EnvSpec("test", Box.unbounded(3), Box((-1.0,), (1.0,)), 10)
+    algorithm = registry.make(name, spec, {"policy": "mlp", "hidden": (8,)})
+    learner = algorithm.init(jax.random.key(3))
+    assert digest(decode_state(encode_state(learner), algorithm.init(jax.random.key(0)))) == digest(learner)
+
+
+def test_the_cheaper_exchange_is_chosen_and_scalars_do_not_grow_with_the_policy():
+    spec = EnvSpec("test", Box.unbounded(17), Box((-1.0,) * 6, (1.0,) * 6), 10)
+    costs = [
+        ExchangeCost.of(registry.make("openai-es", spec, {"num_pairs": 8, "policy": "mlp", "hidden": hidden}))
+        for hidden in ((4,), (64, 64))
+    ]
+    assert costs[0].scalars == costs[1].scalars == 16 + 4 * 16 + 8 * 35
+    assert costs[1].parameters - costs[0].parameters >= 4 * (17 * 64 + 64 * 64)
+    assert choose("auto", costs[1]) == "scalars" and choose("parameters", costs[1]) == "parameters"
+    assert choose("auto", ExchangeCost(scalars=101, parameters=100)) == "parameters"
+
+
+def test_versions_that_differ_are_named_with_both():
+    assert mismatch({"jax": "1", "python": "3.11"}, {"jax": "1", "python": "3.12"}) is None
+    assert "the coordinator has none, the worker 2" in str(mismatch({"jax": "1"}, {"jax": "1", "optax": "2"}))
+    assert "the coordinator has 1, the worker none" in str(mismatch({"jax": "1"}, {}))
