@@ -69,6 +69,8 @@ class Crew:
         self._leases: dict[str, _Lease | None] = {}
         self._durations: list[float] = []
         self._allowances: dict[str, float] = {}
+        self._judged_from = 0
+        self._judged_s: float | None = None
         self._job: Job | None = None
         self._pending: deque[int] = deque()
         self._issued: deque[tuple[float, int, str]] = deque()
@@ -118,7 +120,7 @@ class Crew:
             raise ValueError(f"A job needs at least 1 chunk: got {num_chunks}.")
         self._learn_allowance()
         self._job, self._num_chunks = job, num_chunks
-        self._durations = []
+        self._durations, self._judged_from, self._judged_s = [], 0, None
         self._pending = deque(range(num_chunks))
         self._issued.clear()
         self._holders.clear()
@@ -237,9 +239,11 @@ class Crew:
         """Seconds a chunk may take, by the last job of the same stream; by this job's own chunks if it is the first."""
         assert self._job is not None
         known = self._allowances.get(self._job.stream)
-        if known is None and len(self._durations) >= min(NOTABLE, self._num_chunks):
-            known = self._allowed_by(self._durations)
-        return known
+        if known is not None:
+            return known
+        if len(self._durations) >= max(2 * self._judged_from, min(NOTABLE, self._num_chunks)):
+            self._judged_from, self._judged_s = len(self._durations), self._allowed_by(self._durations)
+        return self._judged_s
 
     def _learn_allowance(self) -> None:
         if self._job is not None and self._durations:
