@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from workhorse.cli.main import COMMANDS
+
 ROOT = Path(__file__).resolve().parents[1]
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
-COMMANDS = ("train", "resume", "evaluate", "video", "tasks", "algorithms", "runs")
 
 
 def text(path: Path) -> str:

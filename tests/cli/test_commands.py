@@ -93,7 +93,7 @@ def test_a_run_id_that_is_taken_is_refused(run, capsys):
 def test_an_internal_error_says_where_the_run_is(tmp_path, monkeypatch, capsys):
     from workhorse.training.evolve import Evolve
 
-    def broken(self, progress):
+    def broken(self, *given):
         raise ZeroDivisionError("planted")
 
     monkeypatch.setattr(Evolve, "iterate", broken)

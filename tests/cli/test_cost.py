@@ -208,7 +208,7 @@ def test_an_update_that_was_timed_is_no_part_of_the_chunks(tmp_path):
 def test_threads_that_share_an_update_took_less_than_one_would(tmp_path):
     folder = run_folder(tmp_path, update_s=[7.0, 1.0, 1.0, 1.0], policy="mlp", hidden=[300, 300])
     measured, _ = cost._measurements_of(folder, Ledger.of(folder))
-    assert measured.num_params > measured.block_size == 65_536  # two blocks, one for each of 2 threads
+    assert measured.num_params > measured.block_size == 2_048  # many blocks, shared by 2 threads
     assert measured.update_seconds == 2.0 and measured.chunk_seconds == pytest.approx(((3.0 - 1.0) * 2 / 8,))
 
 

@@ -241,16 +241,17 @@ def test_killing_workers_at_random_changes_nothing(cluster, thirty, repetition, 
 
 
 @pytest.mark.slow
-def test_a_node_that_joins_during_the_run_changes_nothing(thirty, tmp_path):
+def test_a_node_that_joins_during_the_run_changes_nothing(tmp_path):
+    longer = [*THIRTY[:-1], str(150 * 20 * 250)]
     small = Cluster(cores=1)
     try:
-        process, lines = begin(small, tmp_path, *THIRTY)
+        process, lines = begin(small, tmp_path / "joined", *longer)
         node = small.workhorse("worker", "--join", small.address, "--cores", "2", start_new_session=True)
         output = "".join(lines) + process.communicate(timeout=300)[0]
         end(node)
         assert process.returncode == 0, output
-        assert digests(tmp_path) == thirty
-        assert read_metrics(tmp_path / "run")["workers"].max() > 1, "the node came too late to take part"
+        assert digests(tmp_path / "joined") == alone(tmp_path / "alone", *longer)
+        assert read_metrics(tmp_path / "joined" / "run")["workers"].max() > 1, "the node came too late to take part"
     finally:
         small.close()
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import threading
 import warnings
 from abc import ABC, abstractmethod
 from typing import Any, ClassVar, NoReturn
@@ -409,6 +410,10 @@ class _Closed:
     __getattr__ = __getitem__ = __setitem__ = _refuse
 
 
+_LOADING = threading.Lock()
+"""MuJoCo has one place for who hears its warnings: threads that load models take turns."""
+
+
 def load_model(task: str, xml_file: str) -> mujoco.MjModel:
     """Compile a task's model, without MuJoCo's note that Gymnasium's files use the deprecated `settotalmass`.
 
@@ -416,15 +421,16 @@ def load_model(task: str, xml_file: str) -> mujoco.MjModel:
         UsageError: the file is not a model MuJoCo can compile.
     """
     heard: list[str] = []
-    former = mujoco.get_mju_user_warning()
-    mujoco.set_mju_user_warning(heard.append)
-    try:
-        model = mujoco.MjModel.from_xml_path(model_path(xml_file))
-    except ValueError as error:
-        first, *_ = str(error).splitlines()
-        raise UsageError(f"{task}.xml_file {xml_file!r} is not a model that MuJoCo compiles: {first}") from None
-    finally:
-        mujoco.set_mju_user_warning(former)
+    with _LOADING:
+        former = mujoco.get_mju_user_warning()
+        mujoco.set_mju_user_warning(heard.append)
+        try:
+            model = mujoco.MjModel.from_xml_path(model_path(xml_file))
+        except ValueError as error:
+            first, *_ = str(error).splitlines()
+            raise UsageError(f"{task}.xml_file {xml_file!r} is not a model that MuJoCo compiles: {first}") from None
+        finally:
+            mujoco.set_mju_user_warning(former)
     for message in heard:
         if "settotalmass" in message:
             continue
