@@ -118,6 +118,30 @@ def test_what_is_no_message_of_ours_is_malformed(rubbish):
         decode_control(rubbish)
 
 
+@pytest.mark.parametrize("said", [7, {"a": 1}, [1], [["a"]]])
+def test_a_report_whose_sentences_are_something_else_is_malformed(said):
+    report = REPORTS[0]._replace(result=TALLY._replace(failures=said))
+    with pytest.raises(Malformed, match="no list of sentences"):
+        decode_report(report.encode(), SIZE)
+
+
+def test_a_control_message_nested_without_end_is_malformed():
+    with pytest.raises(Malformed, match="no JSON"):
+        decode_control(encode_control({})[:-2] + b"[" * 100_000)
+
+
+@pytest.mark.parametrize("end", [0, 1, 15, 16, -1])
+def test_an_update_cut_short_is_malformed(end):
+    with pytest.raises(Malformed):
+        decode_update(UPDATE[:end], SIZE)
+
+
+@pytest.mark.parametrize("state", [b"", b"rubbish", encode_state({"a": np.zeros(3)})[:-1]])
+def test_a_state_that_is_none_is_malformed(state):
+    with pytest.raises(Malformed, match="no safetensors"):
+        decode_state(state, {"a": np.zeros(3)})
+
+
 @pytest.mark.parametrize("name", ["ars", "openai-es"])
 def test_a_learner_comes_back_with_its_digest(name):
     spec = EnvSpec("test", Box.unbounded(3), Box((-1.0,), (1.0,)), 10)

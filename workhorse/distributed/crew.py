@@ -50,7 +50,10 @@ class _Lease(NamedTuple):
 
 
 NOTABLE = 5
-"""Chunks of a job that must be in before its own times say what is late; until then an earlier job's times do."""
+"""Chunks of a job that must be in before its own times say what is late, while more are still to be handed out."""
+
+UNKNOWN_S = 60.0
+"""How long a chunk may take while nothing is known of any other: the first one compiles."""
 
 
 class Crew:
@@ -74,7 +77,7 @@ class Crew:
         self._job: Job | None = None
         self._pending: deque[int] = deque()
         self._issued: deque[tuple[float, int, str]] = deque()
-        self._holders: dict[int, set[str]] = {}
+        self._holders: dict[int, list[str]] = {}
         self._results: dict[int, Any] = {}
         self._num_chunks = 0
         self.reissued = 0
@@ -144,23 +147,19 @@ class Crew:
             worker, _ = self._idle.popitem()  # whoever was busy last has the newest learner
             assert self._job is not None
             self._leases[worker] = _Lease(self._job, chunk, now)
-            if chunk in self._holders:
-                self._holders[chunk].add(worker)
-            else:
-                self._holders[chunk] = {worker}
+            self._holders.setdefault(chunk, []).append(worker)
             self._issued.append((now, chunk, worker))
             orders.append(Order(worker, self._job, chunk))
         return orders
 
     def late_at(self) -> float | None:
-        """When the oldest chunk that is out becomes late; None while nothing can be issued again."""
+        """When the oldest chunk that is out becomes late; None while nobody is idle or nothing is out."""
         if not self._idle or not self._issued:
             return None
         self._forget_finished()
         if not self._issued:
             return None
-        allowance = self._allowance()
-        return None if allowance is None else self._issued[0][0] + allowance
+        return self._issued[0][0] + self._allowance()
 
     @property
     def job(self) -> Job | None:
@@ -184,7 +183,7 @@ class Crew:
             self._leases[worker] = None
             self._idle[worker] = None
             if job == self._job:
-                self._holders[chunk].discard(worker)
+                self._holders[chunk].remove(worker)
                 self._durations.append(now - lease.since)
         if job != self._job or not 0 <= chunk < self._num_chunks:
             return Answer.STALE
@@ -211,8 +210,8 @@ class Crew:
         self._forget_finished()
         if not self._issued:
             return None
-        (since, chunk, _), allowance = self._issued[0], self._allowance()
-        if allowance is None or now < since + allowance:
+        since, chunk, _ = self._issued[0]
+        if now < since + self._allowance():
             return None
         self._issued.popleft()  # its new copy goes to the end of the queue
         self.reissued += 1
@@ -221,9 +220,10 @@ class Crew:
     def _let_go(self, worker: str, lease: _Lease) -> None:
         if lease.job != self._job:
             return
-        holders = self._holders.get(lease.chunk, set())
-        holders.discard(worker)
-        if lease.chunk not in self._results and not holders:
+        holders = self._holders[lease.chunk]
+        newest = holders[-1] == worker
+        holders.remove(worker)
+        if newest and lease.chunk not in self._results:  # whoever else is at it was late already
             self._pending.appendleft(lease.chunk)
             self.returned += 1
 
@@ -235,15 +235,16 @@ class Crew:
                 return
             self._issued.popleft()
 
-    def _allowance(self) -> float | None:
+    def _allowance(self) -> float:
         """Seconds a chunk may take, by the last job of the same stream; by this job's own chunks if it is the first."""
         assert self._job is not None
         known = self._allowances.get(self._job.stream)
         if known is not None:
             return known
-        if len(self._durations) >= max(2 * self._judged_from, min(NOTABLE, self._num_chunks)):
+        enough = NOTABLE if self._pending else 1  # once all are handed out, no more times may ever come
+        if len(self._durations) >= max(2 * self._judged_from, enough):
             self._judged_from, self._judged_s = len(self._durations), self._allowed_by(self._durations)
-        return self._judged_s
+        return UNKNOWN_S if self._judged_s is None else self._judged_s
 
     def _learn_allowance(self) -> None:
         if self._job is not None and self._durations:

@@ -12,6 +12,7 @@ import struct
 from typing import Any, NamedTuple
 
 import numpy as np
+from safetensors import SafetensorError
 from safetensors.numpy import load as load_tensors
 from safetensors.numpy import save as save_tensors
 
@@ -142,7 +143,7 @@ def decode_control(message: bytes) -> dict[str, Any] | None:
         return None
     try:
         record = json.loads(message[_HEAD.size :])
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise Malformed(f"a control message that is no JSON ({error})") from error
     if not isinstance(record, dict):
         raise Malformed("a control message that is no JSON object")
@@ -175,10 +176,14 @@ def decode_report(message: bytes, observation_size: int) -> Report:
         raise Malformed("expected a report")
     read = _Reader(message, _HEAD.size)
     stream, iteration, chunk, at, digest, episodes_s, updates_s, failing = read.fields(_REPORT)
+    sentences = read.take(failing)
     try:
-        failures = tuple(map(str, json.loads(read.take(failing)))) if failing else ()
-    except ValueError as error:
+        said = json.loads(sentences) if failing else []
+    except (ValueError, RecursionError) as error:
         raise Malformed("a report whose sentences are no JSON") from error
+    if not isinstance(said, list) or not all(isinstance(sentence, str) for sentence in said):
+        raise Malformed("a report whose sentences are no list of sentences")
+    failures = tuple(said)
     job, result = Job(_stream(stream), iteration), None
     if chunk != NOTHING and job.stream == "reset":
         count, steps, *returns = read.fields(_TALLY)
@@ -201,7 +206,13 @@ def encode_update(iteration: int, returns: Returns) -> bytes:
 
 
 def decode_update(message: bytes, observation_size: int) -> tuple[int, Returns]:
-    """The inverse of `encode_update`: (iteration, what its population earned)."""
+    """The inverse of `encode_update`: (iteration, what its population earned).
+
+    Raises:
+        Malformed: these are no bytes of an update, or too few or too many of them.
+    """
+    if not isinstance(message, bytes):
+        raise Malformed(f"{type(message).__name__} where an update was expected")
     read = _Reader(message, 0)
     iteration, count, mean_length = read.fields(_UPDATE)
     fitness = read.array("<f4", count).astype(np.float32)
@@ -216,8 +227,17 @@ def encode_state(tree: Any) -> bytes:
 
 
 def decode_state(message: bytes, template: Any) -> Any:
-    """The inverse of `encode_state` for a tree like `template`."""
-    return restore_arrays(template, load_tensors(message), "the state a worker was sent")
+    """The inverse of `encode_state` for a tree like `template`.
+
+    Raises:
+        Malformed: these are no bytes of a state.
+        UsageError: it is the state of another tree.
+    """
+    try:
+        arrays = load_tensors(message)
+    except (SafetensorError, KeyError, TypeError, ValueError) as error:  # a kind NumPy lacks is a KeyError there
+        raise Malformed(f"a state that is no safetensors ({error})") from error
+    return restore_arrays(template, arrays, "the state a worker was sent")
 
 
 class _Reader:
