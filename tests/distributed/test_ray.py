@@ -44,7 +44,6 @@ class Cluster:
             "RAY_AUTH_MODE": "token",
             "RAY_AUTH_TOKEN": secrets.token_hex(16),
             "RAY_USAGE_STATS_ENABLED": "0",
-            "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
         }
         port = self.address.rpartition(":")[2]
         command = ["start", "--head", "--block", f"--node-ip-address={HOST}", f"--port={port}", f"--num-cpus={cores}"]
@@ -248,6 +247,7 @@ def test_a_node_that_joins_during_the_run_changes_nothing(tmp_path):
         process, lines = begin(small, tmp_path / "joined", *longer)
         node = small.workhorse("worker", "--join", small.address, "--cores", "2", start_new_session=True)
         output = "".join(lines) + process.communicate(timeout=300)[0]
+        assert node.poll() is None, node.communicate()[0]
         end(node)
         assert process.returncode == 0, output
         assert digests(tmp_path / "joined") == alone(tmp_path / "alone", *longer)
