@@ -198,7 +198,7 @@ def test_whatever_happens_every_chunk_is_in_once_and_right(seed):
                     order, _ = doing[worker]
                     crew.answer(worker, order.job, order.chunk, (order.job, order.chunk), now)
                 del doing[worker]
-            elif event < 0.06 or all(ready == math.inf for _, ready in doing.values()) and len(doing) == crew.size:
+            elif event < 0.06 or (all(ready == math.inf for _, ready in doing.values()) and len(doing) == crew.size):
                 crew.join(f"w{next(names)}")
             elif event < 0.09 and doing:
                 worker = rng.choice(list(doing))

@@ -1,8 +1,13 @@
-"""How values are read from the command line: step counts like 7e6, task options like name=value."""
+"""How values are read from the command line: step counts like 7e6, task options like name=value.
+
+What tyro rejects is said in one sentence, like all bad input. Its hook for that is not part of its stable interface;
+an event that is not known here, or no hook at all, leaves tyro's own words, which are longer.
+"""
 
 from __future__ import annotations
 
 import ast
+import contextlib
 import math
 from collections.abc import Sequence
 from typing import Annotated, Any
@@ -10,7 +15,7 @@ from typing import Annotated, Any
 import tyro
 from tyro.constructors import PrimitiveConstructorSpec
 
-from workhorse.core.errors import UsageError
+from workhorse.core.errors import UsageError, nearest
 
 __all__ = ["Count", "parse", "parse_task_options"]
 
@@ -39,8 +44,81 @@ Count = Annotated[
 
 
 def parse(kind: Any, command: str, arguments: Sequence[str], description: str) -> Any:
-    """The command's options as an instance of a dataclass. `--help` exits with 0, bad options with 2."""
-    return tyro.cli(kind, args=list(arguments), prog=f"workhorse {command}", description=description)
+    """The command's options as an instance of a dataclass. `--help` exits with 0.
+
+    Raises:
+        UsageError: an option that does not exist, that lacks its value, or whose value is of the wrong kind.
+    """
+    program = f"workhorse {command}"
+    with _one_sentence(kind, program, list(arguments)):
+        return tyro.cli(kind, args=list(arguments), prog=program, description=description)
+
+
+def _one_sentence(kind: Any, program: str, arguments: list[str]) -> Any:
+    """A context in which what tyro rejects becomes a `UsageError`."""
+    try:
+        from tyro._errors import on_parse_error
+    except ImportError:
+        return contextlib.nullcontext()
+    flags = [f"--{name.replace('_', '-')}" for name in getattr(kind, "__dataclass_fields__", {})]
+
+    def say(event: Any) -> None:
+        sentence = _sentence(event, flags, arguments)
+        if sentence:
+            raise UsageError(f"{sentence} `{program} --help` lists the options.")
+
+    return on_parse_error(say)
+
+
+def _sentence(event: Any, flags: list[str], arguments: list[str]) -> str | None:
+    """What tyro rejects, in our words; None for what is not known here."""
+    match type(event).__name__:
+        case "UnrecognizedArgs":
+            word = event.tokens[0]
+            if not word.startswith("-"):
+                return f"Expected an option, got the word {word!r}."
+            close = nearest(word.partition("=")[0], flags)
+            return f"Unknown option {word}." + (f" Did you mean {' or '.join(close)}?" if close else "")
+        case "MissingArgs":
+            missing = [_name(found.arg) for found in event.missing_arguments]
+            return f"Expected {' and '.join(missing)}, which {'is' if len(missing) == 1 else 'are'} missing."
+        case "InvalidChoice":
+            choices = [choice for choice in event.choices if choice != "None"]
+            return f"{_name(event.argument)} must be one of {', '.join(choices)}: got {event.value!r}."
+        case "BadValue" if event.reason == "too_few_values":
+            return f"{_name(event.argument)} needs {_wanted(event.argument)}, got none."
+        case "InstantiationFailure" if event.argument is not None:
+            given = _given(event.argument, arguments)
+            return f"{_name(event.argument)} must be {_wanted(event.argument)}" + (f": got {given}." if given else ".")
+        case _:
+            return None
+
+
+def _name(argument: Any) -> str:
+    """The option as it is typed, or what a word without an option is."""
+    if argument.is_positional():
+        return f"the {str(argument.field.intern_name).replace('_', ' ')}"
+    return str(argument.lowered.name_or_flags[0])
+
+
+def _wanted(argument: Any) -> str:
+    """A value's kind in words, from the name that `--help` shows for it."""
+    shown = str(argument.lowered.metavar).removeprefix("{None}|")
+    kinds = {"INT": "a whole number", "FLOAT": "a number", "STR": "a word", "PATH": "a path"}
+    return kinds.get(shown, f"of the form {shown}")
+
+
+def _given(argument: Any, arguments: list[str]) -> str:
+    """The words that were given for an option."""
+    flag = argument.lowered.name_or_flags[0]
+    for position, word in enumerate(arguments):
+        if word.replace("_", "-") == flag:
+            rest = arguments[position + 1 :]
+            end = next((place for place, other in enumerate(rest) if other.startswith("--")), len(rest))
+            return " ".join(map(repr, rest[:end]))
+        if word.partition("=")[0].replace("_", "-") == flag:
+            return repr(word.partition("=")[2])
+    return ""
 
 
 def parse_task_options(words: Sequence[str]) -> dict[str, Any]:

@@ -81,7 +81,7 @@ def connect(address: str, note: Callable[[str], None] = lambda sentence: None) -
         return ray.get_runtime_context().gcs_address
     quiet = {"log_to_driver": False, "logging_level": "ERROR", "include_dashboard": None}
     if address not in ("auto", "local"):
-        _check_answers(address)
+        _check_answers(address, ", or auto, or local")
         quiet.pop("include_dashboard")
         with _as_usage_error(address):
             ray.init(address=address, **quiet)
@@ -113,10 +113,10 @@ def join(address: str, cores: int | None) -> int:
     """
     import subprocess
 
+    if cores is not None and cores < 1:
+        raise UsageError(f"--cores must be at least 1: got {cores}.")
     _ray()
     _check_answers(address)
-    if cores is not None and cores < 1:
-        raise UsageError(f"A worker needs at least 1 core: got {cores}.")
     command = [sys.executable, "-m", "ray.scripts.scripts", "start", f"--address={address}", "--block"]
     command += ["--disable-usage-stats", f"--num-cpus={cores or _available_cores()}"]
     return subprocess.call(command)
@@ -294,12 +294,10 @@ def _ray() -> Any:
     return ray
 
 
-def _check_answers(address: str) -> None:
+def _check_answers(address: str, also: str = "") -> None:
     host, colon, port = address.rpartition(":")
     if not colon or not host or not port.isdecimal() or not 0 < int(port) < 65_536:
-        raise UsageError(
-            f"A cluster's address must be HOST:PORT, as in 10.0.0.5:6379, or auto, or local: got {address!r}."
-        )
+        raise UsageError(f"A cluster's address must be HOST:PORT, as in 10.0.0.5:6379{also}: got {address!r}.")
     try:
         socket.create_connection((host, int(port)), timeout=CONNECT_WITHIN_S).close()
     except OSError as error:
