@@ -149,7 +149,7 @@ def test_quantities_of_any_size(value, text):
 BAD = [
     ("", "Expected the run, which is missing."),
     ("runs/r --project --cores 7.5", "--cores must be a whole number: got '7.5'."),
-    ("runs/r --project --cores 2 --exchange words", "--exchange must be one of scalars, parameters: got 'words'."),
+    ("runs/r --project --cores 2 --exchange words", "--exchange must be one of parameters, scalars: got 'words'."),
     ("runs/r --cores 1440", "--cores 1440 is for a projection to other cores: add --project"),
     ("--project runs/r", "--project needs the number of cores"),
     ("--project runs/r --cores 0", "--cores must be at least 1 and at most 100,000: got 0"),

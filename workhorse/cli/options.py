@@ -83,7 +83,7 @@ def _sentence(event: Any, flags: list[str], arguments: list[str]) -> str | None:
             missing = [_name(found.arg) for found in event.missing_arguments]
             return f"Expected {' and '.join(missing)}, which {'is' if len(missing) == 1 else 'are'} missing."
         case "InvalidChoice":
-            choices = [choice for choice in event.choices if choice != "None"]
+            choices = sorted(choice for choice in event.choices if choice != "None")
             return f"{_name(event.argument)} must be one of {', '.join(choices)}: got {event.value!r}."
         case "BadValue" if event.reason == "too_few_values":
             return f"{_name(event.argument)} needs {_wanted(event.argument)}, got none."
