@@ -9,6 +9,7 @@ PROGRAMS = [
     ["throughput.py"],
     ["libraries.py"],
     ["kill.py"],
+    ["minute.py"],
     ["learning.py", "half-cheetah-default", "--seeds", "10"],
     ["learning.py", "swimmer"],
     ["learning.py", "hopper"],

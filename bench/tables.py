@@ -88,6 +88,25 @@ def learning() -> list[str]:
         *lines,
         "",
         "Made by `python bench/learning.py SUITE`; every seed's return, curve and digest is in `bench/results/`.",
+        *minute(),
+    ]
+
+
+def minute() -> list[str]:
+    found = read("minute")
+    if not found:
+        return []
+    goal = LEARNING["half-cheetah-default"][1]
+    means = sorted(run["mean"] for run in found["runs"])
+    above, (low, high) = sum(mean > goal for mean in means), found["interval"]
+    steps = [run["env_steps"] / 1e6 for run in found["runs"]]
+    word = "reached" if above >= 0.9 * len(means) else "**missed**"
+    return [
+        "",
+        f"**In a minute.** `make train` on all cores, stopped {found['seconds']:.0f} s after it said that it begins: the "
+        f"policies return {found['mean_over_seeds']:,.0f} [{low:,.0f}, {high:,.0f}] over {len(means)} seeds, after "
+        f"{min(steps):.1f} to {max(steps):.1f}M steps; {above} of {len(means)} are above {goal:,} (to reach: 9 of 10: "
+        f"{word}). Every seed: {', '.join(f'{mean:,.0f}' for mean in means)}. {origin(found)}",
     ]
 
 
