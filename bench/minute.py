@@ -1,8 +1,9 @@
 """What `make train` has learnt after a minute: `python bench/minute.py [--seeds 10] [--seconds 60]`.
 
-Each seed is the plain command, `workhorse train HalfCheetah-v5`, alone on the machine with a thread a core. It is stopped
-with Ctrl-C so many seconds after it said that it begins, compilation and its own evaluations included, and the policy it
-leaves is evaluated over 100 noiseless episodes. A run that ends by itself before that counts with its last policy.
+Each seed is the plain command, `workhorse train HalfCheetah-v5`, alone on the machine with a thread a core. It is
+stopped with Ctrl-C so many seconds after it said that it begins, compilation and its own evaluations included, and the
+policy it leaves is evaluated over 100 noiseless episodes. A run that ends by itself before that counts with its last
+policy.
 """
 
 import argparse
