@@ -3,9 +3,9 @@
 Dispersion is an interquartile range, risk is a conditional value at risk (CVaR): the mean of the worst share `tail` of
 the values. Worst means lowest for returns and their changes, highest for drawdowns.
 
-Source: Chan et al. 2020, "Measuring the Reliability of Reinforcement Learning Algorithms" (arXiv 1912.05663). Deviation:
-long-term risk takes the *largest* drawdowns; the parameters published with the source take the smallest, which are about
-zero for every run.
+Source: Chan et al. 2020, "Measuring the Reliability of Reinforcement Learning Algorithms" (arXiv 1912.05663).
+Deviation: long-term risk takes the *largest* drawdowns; the parameters published with the source take the smallest,
+which are about zero for every run.
 """
 
 from __future__ import annotations
