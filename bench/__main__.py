@@ -19,6 +19,7 @@ PROGRAMS = [
     ["wire.py"],
     ["coordination.py"],
     ["simulation.py"],
+    ["seeds.py"],
     ["figures.py"],
     ["tables.py"],
 ]
