@@ -7,6 +7,7 @@ Source: Cohen 1988, "Statistical Power Analysis for the Behavioral Sciences", wi
 """
 
 import math
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -73,7 +74,8 @@ def detectable_effect(runs: int, power: float = 0.8, significance: float = 0.05)
         [3.07, 2.02, 1.32, 0.91, 0.74]
     """
     _check_power(power, significance)
-    return float(brentq(lambda effect: power_of(effect, runs, significance) - power, 0.0, 100.0))
+    found: Any = brentq(lambda effect: power_of(effect, runs, significance) - power, 0.0, 100.0)
+    return float(found)
 
 
 def more_runs_needed(sample: ArrayLike, other: ArrayLike, power: float = 0.8, significance: float = 0.05) -> int | None:

@@ -10,7 +10,7 @@ which are about zero for every run.
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, cast
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -147,7 +147,7 @@ def low_pass(curves: ArrayLike, order: int = 8, cutoff: float = 0.01) -> np.ndar
         ValueError: fewer points than the filter needs.
     """
     y = np.asarray(curves, np.float64)
-    numerator, denominator = butter(order, cutoff)
+    numerator, denominator = cast(tuple[np.ndarray, np.ndarray], butter(order, cutoff, output="ba"))
     padding = 3 * max(len(numerator), len(denominator))
     if y.shape[-1] <= padding:
         raise ValueError(f"The filter needs more than {padding} points, got {y.shape[-1]}.")
