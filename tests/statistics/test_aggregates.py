@@ -65,6 +65,16 @@ def test_published_intervals_are_reproduced_within_resampling_error(atari, algor
     assert found.low == pytest.approx(low, abs=0.002) and found.high == pytest.approx(high, abs=0.002)
 
 
+@pytest.mark.parametrize("shape", [(2, 1), (5, 3), (33, 7)])
+def test_the_quick_way_for_the_iqm_has_the_bits_of_the_plain_one(shape):
+    scores = np.round(np.random.default_rng(0).normal(size=shape), 1)  # with ties
+    quick, plain = (
+        aggregate_interval(scores, statistic, np.random.default_rng(1), resamples=700)
+        for statistic in (iqm, lambda sample: iqm(sample))
+    )
+    assert quick == plain
+
+
 def test_the_same_generator_gives_the_same_interval_and_another_one_another():
     scores = np.random.default_rng(0).normal(size=(5, 3))
     one, same, other = (

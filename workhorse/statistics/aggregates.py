@@ -182,8 +182,11 @@ def aggregate_interval(
         (9.5, True)
     """
     values = as_scores(scores)
-    drawn = np.concatenate([statistic(sample) for sample in _resampled(values, generator, resamples)])
     tail, method = _tail(len(values), confidence, expand)
+    if statistic is iqm and values.size <= 1 << 16:
+        drawn = _iqm_of_resamples(values, generator, resamples)
+    else:
+        drawn = np.concatenate([statistic(sample) for sample in _resampled(values, generator, resamples)])
     low, high = np.quantile(drawn, [tail, 1 - tail])
     return Interval(float(statistic(values)), float(low), float(high), method)
 
@@ -262,17 +265,35 @@ def profile_interval(
 
 def _resampled(values: np.ndarray, generator: np.random.Generator, resamples: int) -> Iterator[np.ndarray]:
     """Resamples [some, runs, tasks], each task's runs drawn with replacement."""
+    flat = np.ascontiguousarray(values.T).ravel()
+    for places in _places(values, generator, resamples):
+        yield flat[places]
+
+
+def _iqm_of_resamples(values: np.ndarray, generator: np.random.Generator, resamples: int) -> np.ndarray:
+    """`iqm` of every resample, with the same bits: small whole numbers are sorted, the ranks, which is much quicker."""
+    flat = np.ascontiguousarray(values.T).ravel()
+    order = np.argsort(flat, kind="stable")
+    rank = np.empty(len(flat), np.uint16)
+    rank[order] = np.arange(len(flat))
+    ascending, cut = flat[order], len(flat) // 4
+    found = []
+    for places in _places(values, generator, resamples):
+        ranks = np.sort(rank.take(places).reshape(len(places), -1), axis=-1, kind="stable")  # a radix sort for 16 bits
+        found.append(ascending.take(ranks[:, cut : len(flat) - cut]).mean(-1))
+    return np.concatenate(found)
+
+
+def _places(values: np.ndarray, generator: np.random.Generator, resamples: int) -> Iterator[np.ndarray]:
+    """Where the values of resamples [some, runs, tasks] stand in the scores of task after task."""
     runs, tasks = values.shape
-    if runs < 2:
-        raise ValueError(f"An interval needs at least 2 runs, got {runs}: run more seeds.")
     if resamples < 1:
         raise ValueError(f"An interval needs at least 1 resample, got {resamples}.")
     size = max(_CHUNK_BYTES // values.nbytes, 1)
-    flat, column = np.ascontiguousarray(values.T).ravel(), np.arange(tasks) * runs
-    kind = np.min_scalar_type(runs - 1)
+    column = (np.arange(tasks) * runs).astype(np.int32 if values.size < 1 << 31 else np.int64)
+    kind = np.uint16 if runs <= 1 << 16 else np.int64  # drawn quickly; 8 bits would not be
     for start in range(0, resamples, size):
-        which = generator.integers(0, runs, (min(size, resamples - start), runs, tasks), dtype=kind)
-        yield flat[which + column]
+        yield generator.integers(0, runs, (min(size, resamples - start), runs, tasks), dtype=kind) + column
 
 
 def _counts(generator: np.random.Generator, resamples: int, runs: int) -> np.ndarray:
