@@ -198,7 +198,7 @@ def beside_rliable(folder: Path, resamples: int, theirs: int) -> dict:
     python, stamp = folder / "bin" / "python", folder / "ready"
     if not stamp.exists():
         venv.create(folder, with_pip=True, clear=True)
-        subprocess.run([python, "-m", "pip", "install", "-q", "rliable==1.2.0"], check=True)
+        subprocess.run([python, "-m", "pip", "install", "-q", "rliable==1.2.0", "pandas<3"], check=True)
         stamp.touch()
     scores, rounds = atari("SPR"), []
     np.save(folder / "scores.npy", scores)
