@@ -1,0 +1,379 @@
+"""What may be said of the runs of one variant on one task: scores with intervals, success, risk, price, grades.
+
+A run that crashed or diverged counts everywhere. It has no score of its own, so it is given the random policy's, and it
+is a failure.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from workhorse.statistics import reliability
+from workhorse.statistics.intervals import Interval, iqm_interval, mean_interval, proportion_interval
+from workhorse.statistics.survival import Reached, first_reach, median_steps, share_reached
+from workhorse.studies.results import LEAST_RUNS, RunResult, StudyResults
+from workhorse.studies.robustness import Robustness, robustness_of
+
+__all__ = [
+    "CellSummary",
+    "Cost",
+    "Curve",
+    "Grade",
+    "Reliability",
+    "aligned_curves",
+    "cell_scores",
+    "random_return",
+    "succeeded",
+    "summarise",
+]
+
+_LETTERS = ((0.9, "A"), (0.75, "B"), (0.5, "C"), (0.25, "D"), (-math.inf, "E"))
+_COST_LETTERS = ((1.25, "A"), (2.0, "B"), (4.0, "C"), (8.0, "D"), (math.inf, "E"))
+
+
+class Grade(NamedTuple):
+    """A letter from A to E, and those that the interval cannot tell from it. Empty where there is nothing to grade.
+
+    Attributes:
+        letter: the grade of the estimate.
+        worst, best: those of the interval's ends.
+        rule: what the letters mean.
+    """
+
+    letter: str
+    worst: str
+    best: str
+    rule: str
+
+    @property
+    def text(self) -> str:
+        """The letter, or the range that the runs leave open, as "A (to C)".
+
+        Example:
+            >>> Grade("A", "C", "A", "").text, Grade("B", "B", "B", "").text, Grade("C", "D", "B", "").text
+            ('A (to C)', 'B', 'C (B to D)')
+        """
+        if not self.letter or self.worst == self.best:
+            return self.letter or "-"
+        if self.letter == self.best:
+            return f"{self.letter} (to {self.worst})"
+        if self.letter == self.worst:
+            return f"{self.letter} (to {self.best})"
+        return f"{self.letter} ({self.best} to {self.worst})"
+
+
+class Curve(NamedTuple):
+    """Learning curves of a cell's runs on one grid of steps.
+
+    Attributes:
+        steps: training steps, (T,).
+        runs: (runs, T), in the order of the cell; NaN before a run's first evaluation. Where a run was not evaluated
+            at a step, its last evaluation stands; after a run crashed, the random policy's return.
+        mean, low, high: Student's t band, (T,), pointwise; low and high are NaN below 3 runs.
+        note: how the runs' own steps were brought onto the grid.
+    """
+
+    steps: np.ndarray
+    runs: np.ndarray
+    mean: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
+    note: str
+
+
+class Cost(NamedTuple):
+    """What a cell took.
+
+    Attributes:
+        core_hours: of a run, mean with its interval.
+        env_steps: of a run, mean.
+        core_hours_per_success: of all runs together over the number of successes; infinite without any.
+    """
+
+    core_hours: Interval | None
+    env_steps: float
+    core_hours_per_success: float
+
+
+class Reliability(NamedTuple):
+    """Dispersion and risk after Chan et al. 2020, in the task's units of return; NaN where the runs do not allow it.
+
+    Attributes:
+        over_time: median over runs of the spread of a curve's slopes, return a step.
+        short_term_risk: the worst run's mean of its steepest falls, return a step.
+        long_term_risk: the worst run's greatest drawdown.
+        across_runs: IQR of the scores.
+        risk_across_runs: mean of the worst twentieth of the scores: below 40 runs little more than the worst.
+        over_rollouts: median over runs of the IQR of the final policy's episodes.
+        risk_over_rollouts: the worst run's mean of its worst twentieth of episodes.
+    """
+
+    over_time: float
+    short_term_risk: float
+    long_term_risk: float
+    across_runs: float
+    risk_across_runs: float
+    over_rollouts: float
+    risk_over_rollouts: float
+
+
+class CellSummary(NamedTuple):
+    """A variant on a task, in numbers.
+
+    Attributes:
+        task, variant: which cell.
+        runs: its results, by seed, crashed ones included.
+        scores: one a run, (runs,); the random policy's mean return for a run without a score.
+        successes: which of them reached the threshold.
+        num_crashed, num_diverged, num_collapsed: a run has collapsed that ends below half of its own best above the
+            random policy.
+        num_unfinished: runs asked for that are no results yet.
+        mean, iqm: of the scores; None below 3 runs, with the reason in `too_few`.
+        median, worst, best: of the scores.
+        success: share of successes with the exact interval; None without runs.
+        threshold, rule: from which return on a run is a success, and where that comes from.
+        reached: share of runs that have reached the threshold by so many steps; None without a threshold.
+        steps_to_threshold: by which half of all runs have reached it.
+        curve: learning curves; None where no run has one.
+        reliability: dispersion and risk.
+        cost: prices.
+        robustness: None where no policy was swept.
+        reliability_grade, robustness_grade, cost_grade: see `Grade.rule`.
+        too_few: empty, or why intervals are missing.
+    """
+
+    task: str
+    variant: str
+    runs: tuple[RunResult, ...]
+    scores: np.ndarray
+    successes: np.ndarray
+    num_crashed: int
+    num_diverged: int
+    num_collapsed: int
+    num_unfinished: int
+    mean: Interval | None
+    iqm: Interval | None
+    median: float
+    worst: float
+    best: float
+    success: Interval | None
+    threshold: float | None
+    rule: str
+    reached: Reached | None
+    steps_to_threshold: Interval | None
+    curve: Curve | None
+    reliability: Reliability
+    cost: Cost
+    robustness: Robustness | None
+    reliability_grade: Grade
+    robustness_grade: Grade
+    cost_grade: Grade
+    too_few: str
+
+
+def summarise(results: StudyResults) -> tuple[CellSummary, ...]:
+    """Every cell of a study that has at least one result, task by task."""
+    cells = [(task, variant) for task in results.tasks for variant in results.variants]
+    found = [_summary(results, task, variant) for task, variant in cells if results.cell(task, variant)]
+    return tuple(cell._replace(cost_grade=_cost_grade(cell, found)) for cell in found)
+
+
+def _summary(results: StudyResults, task: str, variant: str) -> CellSummary:
+    runs = results.cell(task, variant)
+    scores, successes = cell_scores(results, runs), np.array([succeeded(results, run) for run in runs])
+    threshold = results.thresholds.get(task)
+    floor = random_return(results, task)
+    enough = len(runs) >= LEAST_RUNS
+    success = proportion_interval(int(successes.sum()), len(runs))
+    robustness = robustness_of(runs, floor)
+    return CellSummary(
+        task=task,
+        variant=variant,
+        runs=runs,
+        scores=scores,
+        successes=successes,
+        num_crashed=sum(run.outcome == "crashed" for run in runs),
+        num_diverged=sum(run.outcome == "diverged" for run in runs),
+        num_collapsed=sum(_has_collapsed(run, floor) for run in runs),
+        num_unfinished=sum((run.task, run.variant) == (task, variant) and not run.ended for run in results.runs),
+        mean=mean_interval(scores) if enough else None,
+        iqm=iqm_interval(scores) if enough else None,
+        median=float(np.median(scores)),
+        worst=float(scores.min()),
+        best=float(scores.max()),
+        success=success,
+        threshold=threshold,
+        rule=_success_rule(results, task),
+        reached=_reached(runs, threshold),
+        steps_to_threshold=_steps_to_threshold(runs, threshold),
+        curve=aligned_curves(runs, floor),
+        reliability=_reliability(runs, scores),
+        cost=_cost(runs, successes),
+        robustness=robustness,
+        reliability_grade=_graded(success, "share of seeds that succeed: A from .9, B .75, C .5, D .25"),
+        robustness_grade=_graded(
+            robustness and robustness.worst_share,
+            "share of the return above the random policy that the worst artefact leaves: A from .9, B .75, C .5, D .25",
+        ),
+        cost_grade=Grade("", "", "", ""),
+        too_few="" if enough else f"{len(runs)} run{'s' * (len(runs) != 1)}: an interval needs at least {LEAST_RUNS}",
+    )
+
+
+def cell_scores(results: StudyResults, runs: Sequence[RunResult]) -> np.ndarray:
+    """A score for every run; one that crashed or diverged has earned what the random policy earns."""
+    return np.array([random_return(results, run.task) if run.score is None else run.score for run in runs], np.float64)
+
+
+def succeeded(results: StudyResults, run: RunResult) -> bool:
+    """Whether a run finished at its task's threshold or above it; without a threshold, above both floors.
+
+    Above a floor means above the upper end of the 95 % interval of its mean.
+    """
+    if run.outcome != "finished" or run.score is None:
+        return False
+    threshold = results.thresholds.get(run.task)
+    if threshold is not None:
+        return run.score >= threshold
+    floor = results.floors.get(run.task)
+    return floor is None or run.score > max(_upper(floor.random), _upper(floor.nothing))
+
+
+def aligned_curves(runs: Sequence[RunResult], floor: float) -> Curve | None:
+    """The runs' learning curves on the union of their steps, thinned to at most 200 points."""
+    grids = [run.curve_steps for run in runs if run.curve_steps.size]
+    if not grids:
+        return None
+    steps = np.unique(np.concatenate(grids))
+    if len(steps) > 200:
+        steps = steps[np.unique(np.linspace(0, len(steps) - 1, 200).round().astype(int))]
+    values = np.stack([_held(run, steps, floor) for run in runs])
+    known = ~np.isnan(values).any(0)
+    mean, low, high = np.full((3, len(steps)), np.nan)
+    for place in np.flatnonzero(known):
+        found = mean_interval(values[:, place])
+        mean[place] = found.value
+        if len(runs) >= LEAST_RUNS:
+            low[place], high[place] = found.low, found.high
+    same = all(len(grid) == len(grids[0]) and (grid == grids[0]).all() for grid in grids)
+    note = "all runs were evaluated at the same steps"
+    if not same:
+        note = "runs were evaluated at steps of their own: between its evaluations each counts with its last one"
+    return Curve(steps, values, mean, low, high, note)
+
+
+def random_return(results: StudyResults, task: str) -> float:
+    """Mean return of the random policy; 0 where it was not measured."""
+    floor = results.floors.get(task)
+    return float(np.mean(floor.random)) if floor is not None else 0.0
+
+
+def _upper(returns: Sequence[float]) -> float:
+    found = mean_interval(returns)
+    return found.high if len(returns) > 1 else found.value
+
+
+def _success_rule(results: StudyResults, task: str) -> str:
+    threshold = results.thresholds.get(task)
+    if threshold is not None:
+        return f"return of at least {threshold:g} ({results.threshold_sources.get(task, 'given')})"
+    return "return above the random and the do-nothing policy (the task has no threshold, and none was given)"
+
+
+def _held(run: RunResult, steps: np.ndarray, floor: float) -> np.ndarray:
+    """The run's last evaluation at or before each of `steps`."""
+    if not run.curve_steps.size:
+        return np.full(len(steps), floor if run.outcome == "crashed" else np.nan)
+    place = np.searchsorted(run.curve_steps, steps, side="right") - 1
+    values = np.where(place >= 0, run.curve_returns[np.maximum(place, 0)], np.nan)
+    if run.outcome in ("crashed", "diverged"):
+        values = np.where(steps > run.curve_steps[-1], floor, values)
+    return values
+
+
+def _has_collapsed(run: RunResult, floor: float) -> bool:
+    finite = run.curve_returns[np.isfinite(run.curve_returns)]
+    return bool(finite.size) and reliability.collapsed(finite, floor)
+
+
+def _reached(runs: Sequence[RunResult], threshold: float | None) -> Reached | None:
+    found = _first_reaches(runs, threshold)
+    return None if found is None else share_reached(*found)
+
+
+def _steps_to_threshold(runs: Sequence[RunResult], threshold: float | None) -> Interval | None:
+    found = _first_reaches(runs, threshold)
+    return None if found is None else median_steps(*found)
+
+
+def _first_reaches(runs: Sequence[RunResult], threshold: float | None) -> tuple[list[float], list[bool]] | None:
+    """When each run reached the threshold, or that it did not; one that crashed never will, however early it ended."""
+    if threshold is None or not any(run.curve_steps.size for run in runs):
+        return None
+    longest = max(float(run.curve_steps[-1]) for run in runs if run.curve_steps.size)
+    at, there = [], []
+    for run in runs:
+        steps, reached = longest, False
+        if run.curve_steps.size:
+            steps, reached = first_reach(run.curve_steps, run.curve_returns, threshold)
+            steps = steps if reached or run.outcome == "finished" else longest
+        at.append(steps)
+        there.append(reached)
+    return at, there
+
+
+def _reliability(runs: Sequence[RunResult], scores: np.ndarray) -> Reliability:
+    curves = [run for run in runs if run.curve_steps.size >= 3 and np.isfinite(run.curve_returns).all()]
+    episodes = [run.episode_returns for run in runs if len(run.episode_returns) >= 2]
+    over_time, falls, losses = [], [], []
+    for run in curves:
+        window = float(run.curve_steps[-1] - run.curve_steps[0])
+        over_time.append(reliability.dispersion_over_time(run.curve_steps, run.curve_returns, window))
+        falls.append(reliability.short_term_risk(run.curve_steps, run.curve_returns))
+        losses.append(reliability.long_term_risk(run.curve_returns))
+    return Reliability(
+        _median(over_time),
+        min(falls, default=math.nan),
+        max(losses, default=math.nan),
+        reliability.dispersion_of_rollouts(scores) if len(scores) >= LEAST_RUNS else math.nan,
+        float(reliability.cvar(scores)) if len(scores) >= LEAST_RUNS else math.nan,
+        _median([reliability.dispersion_of_rollouts(returns) for returns in episodes]),
+        min((float(reliability.cvar(returns)) for returns in episodes), default=math.nan),
+    )
+
+
+def _cost(runs: Sequence[RunResult], successes: np.ndarray) -> Cost:
+    hours = [run.core_hours for run in runs]
+    per_success = sum(hours) / int(successes.sum()) if successes.any() else math.inf
+    interval = mean_interval(hours) if len(hours) >= LEAST_RUNS else None
+    return Cost(interval, float(np.mean([run.env_steps for run in runs])), per_success)
+
+
+def _cost_grade(cell: CellSummary, cells: Sequence[CellSummary]) -> Grade:
+    rule = "core-hours a success, beside the cheapest variant on the task: A to 1.25 x, B 2 x, C 4 x, D 8 x"
+    prices = [other.cost.core_hours_per_success for other in cells if other.task == cell.task]
+    if len(prices) < 2 or not 0 < min(prices) < math.inf:
+        return Grade("", "", "", rule)
+    share = cell.cost.core_hours_per_success / min(prices)
+    letter = next(letter for limit, letter in _COST_LETTERS if share <= limit)
+    return Grade(letter, letter, letter, rule)
+
+
+def _graded(share: Interval | None, rule: str) -> Grade:
+    if share is None or math.isnan(share.value):
+        return Grade("", "", "", rule)
+
+    def letter(value: float) -> str:
+        return next(letter for limit, letter in _LETTERS if value >= limit)
+
+    low = share.value if math.isnan(share.low) else share.low
+    high = share.value if math.isnan(share.high) else share.high
+    return Grade(letter(share.value), letter(low), letter(high), rule)
+
+
+def _median(values: Sequence[float]) -> float:
+    return float(np.median(values)) if values else math.nan

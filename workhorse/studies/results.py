@@ -1,0 +1,216 @@
+"""What became of a study: every run that was asked for, with its curve, its score, its price, and how it ended.
+
+Nothing here is an estimate: `workhorse.studies.analysis` makes those. A run that crashed is here like any other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+LEAST_RUNS = 3
+"""Runs below which no interval of a mean is drawn: the spread of two says next to nothing about the spread."""
+
+__all__ = ["LEAST_RUNS", "Artefact", "Floor", "Outcome", "RunResult", "SearchResult", "StudyResults", "Sweep", "Trial"]
+
+Outcome = Literal["finished", "diverged", "crashed", "unfinished"]
+"""`finished`: trained to the end with a finite score. `diverged`: to the end, but the score or the parameters are not
+finite. `crashed`: the process raised or died. `unfinished`: not begun, under way, or stopped by the user; such a run is
+not yet a result."""
+
+
+@dataclass(frozen=True)
+class Artefact:
+    """One kind of change to a task, over a range of values, both ends included.
+
+    Attributes:
+        name: "body mass", "friction", "gravity", "actuator strength", "observation noise", "action delay",
+            "action repeat", "time limit" or "initial state".
+        unit: what the values are in: "x" for a factor of the task's own value, else "steps" or "sd".
+        nominal: the value that changes nothing.
+        values: the values tried, ascending, `nominal` among them.
+        returns: mean return at each value, (values,), NaN where every episode's simulation broke.
+        episode_returns: the returns themselves, (values, episodes); the e-th column starts from the same initial state
+            at every value.
+        broken: episodes whose simulation broke, (values,).
+    """
+
+    name: str
+    unit: str
+    nominal: float
+    values: np.ndarray
+    returns: np.ndarray
+    episode_returns: np.ndarray
+    broken: np.ndarray
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """One trained policy on changed versions of its task.
+
+    Attributes:
+        nominal_return: mean return on the unchanged task, the same initial states.
+        artefacts: one by one, everything else nominal.
+        corners: returns at the corners, where several artefacts are at an end of their range at once: name of the
+            corner, such as "gravity 1.3 x, friction 0.5 x", to its mean return.
+        episodes: episodes a value.
+        skipped: artefacts that this task cannot have, by name, with the reason.
+    """
+
+    nominal_return: float
+    artefacts: tuple[Artefact, ...]
+    corners: Mapping[str, float]
+    episodes: int
+    skipped: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """One seed of one variant of an algorithm on one task.
+
+    Attributes:
+        task: the task's id.
+        variant: the algorithm with what sets it apart in this study: "ars", or "ars (learning_rate 0.01)".
+        algorithm: its name alone.
+        settings: the options that differ between variants.
+        seed: the run's seed.
+        outcome: how it ended.
+        reason: why it crashed or diverged, in a sentence; empty otherwise.
+        score: mean raw return of the last evaluation; None where there is none or it is not finite.
+        episode_returns: its episodes.
+        curve_steps, curve_returns: training steps and mean return of the evaluations, the last one included.
+        env_steps: training steps taken.
+        wall_s: seconds of training.
+        core_hours: cores held times hours.
+        failed_episodes: training episodes whose simulation broke.
+        folder: the run folder; None where the results were read from a table.
+        sweep: the trained policy on changed tasks; None where it was not asked for.
+    """
+
+    task: str
+    variant: str
+    algorithm: str
+    settings: Mapping[str, Any]
+    seed: int
+    outcome: Outcome
+    reason: str = ""
+    score: float | None = None
+    episode_returns: tuple[float, ...] = ()
+    curve_steps: np.ndarray = field(default_factory=lambda: np.zeros(0))
+    curve_returns: np.ndarray = field(default_factory=lambda: np.zeros(0))
+    env_steps: int = 0
+    wall_s: float = 0.0
+    core_hours: float = 0.0
+    failed_episodes: int = 0
+    folder: Path | None = None
+    sweep: Sweep | None = None
+
+    @property
+    def ended(self) -> bool:
+        """Whether the run is a result: it finished, diverged or crashed."""
+        return self.outcome != "unfinished"
+
+
+@dataclass(frozen=True)
+class Floor:
+    """What a policy that learns nothing earns on a task.
+
+    Attributes:
+        random: returns of episodes under uniformly random actions.
+        nothing: returns of episodes under the action zero (the first action of a discrete task).
+    """
+
+    random: tuple[float, ...]
+    nothing: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One setting tried in a search, judged on the tuning seeds.
+
+    Attributes:
+        number: in the order of the proposals.
+        settings: the options tried.
+        scores: a score for each tuning seed; the floor's where a run had none.
+        value: what the search maximised: their mean.
+    """
+
+    number: int
+    settings: Mapping[str, Any]
+    scores: tuple[float, ...]
+    value: float
+
+
+@dataclass(frozen=True)
+class SearchResult:
+    """A search for settings, and how the winner did on seeds that the search never saw.
+
+    Attributes:
+        task, algorithm: what was tuned.
+        tuning_seeds, reporting_seeds: disjoint.
+        trials: every setting tried.
+        winner: number of the trial with the highest value; None while the search is under way.
+        variant: the name under which the winner's runs on the reporting seeds stand in the study.
+    """
+
+    task: str
+    algorithm: str
+    tuning_seeds: tuple[int, ...]
+    reporting_seeds: tuple[int, ...]
+    trials: tuple[Trial, ...]
+    winner: int | None
+    variant: str
+
+
+@dataclass(frozen=True)
+class StudyResults:
+    """A study as it stands.
+
+    Attributes:
+        name: the study's id.
+        created: UTC time in ISO 8601.
+        command: the exact command that makes this study again.
+        runs: every run that was asked for, ordered by task, variant, seed.
+        floors: by task.
+        thresholds: by task, the return from which on a run is a success; None where none was given and the task has
+            none of its own: then a run is a success that beats both floors.
+        threshold_sources: by task, where the threshold comes from.
+        searches: of settings, if any.
+        grid: for a study over a grid of settings, the values of each option; empty otherwise.
+        versions: of Python and of the packages that compute.
+        machine: the processor's name and the number of cores, in words.
+        notes: what a reader must know, a sentence each: how many crashed, what was chosen by measurement, and so on.
+    """
+
+    name: str
+    created: str
+    command: str
+    runs: tuple[RunResult, ...]
+    floors: Mapping[str, Floor]
+    thresholds: Mapping[str, float | None]
+    threshold_sources: Mapping[str, str] = field(default_factory=dict)
+    searches: tuple[SearchResult, ...] = ()
+    grid: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
+    versions: Mapping[str, str] = field(default_factory=dict)
+    machine: str = ""
+    notes: tuple[str, ...] = ()
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """The tasks, in the study's order."""
+        return tuple(dict.fromkeys(run.task for run in self.runs))
+
+    @property
+    def variants(self) -> tuple[str, ...]:
+        """The variants, in the study's order."""
+        return tuple(dict.fromkeys(run.variant for run in self.runs))
+
+    def cell(self, task: str, variant: str) -> tuple[RunResult, ...]:
+        """The runs of a variant on a task that are results, by seed."""
+        return tuple(
+            run for run in self.runs if (run.task, run.variant) == (task, variant) and run.outcome != "unfinished"
+        )
