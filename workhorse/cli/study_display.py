@@ -1,0 +1,195 @@
+"""What a user sees while a study goes on, and the table it ends with."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Any
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.table import Table
+from rich.text import Text
+
+from workhorse.cli.quantities import duration_text
+from workhorse.studies.cells import CellSummary
+from workhorse.studies.conduct import Observer
+from workhorse.studies.folder import StudyFolder
+
+__all__ = ["LiveStudyDisplay", "StudyDisplay", "cell_table", "study_display_for"]
+
+LINE_EVERY_S = 10.0
+
+
+def study_display_for(quiet: bool) -> StudyDisplay:
+    """The display that fits the terminal."""
+    if quiet:
+        return StudyDisplay(silent=True)
+    return LiveStudyDisplay() if sys.stdout.isatty() else StudyDisplay()
+
+
+class StudyDisplay(Observer):
+    """Plain lines: one for each run that ends, and one every few seconds in between."""
+
+    def __init__(self, silent: bool = False) -> None:
+        self._silent = silent
+        self._folder: StudyFolder | None = None
+        self._jobs = self._ended = self._crashed = 0
+        self._under_way: dict[str, tuple[int, int, float | None]] = {}
+        self._last_line = self._begun = time.monotonic()
+        self._ended_before = 0
+
+    def __enter__(self) -> StudyDisplay:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._folder is not None and isinstance(error, KeyboardInterrupt):
+            self._say(f"Stopped; every run is saved. Go on with: workhorse study {self._folder.path}", always=True)
+        elif self._folder is not None and isinstance(error, Exception):
+            error.run_folder = self._folder.path  # type: ignore[attr-defined]
+
+    def began(self, folder: StudyFolder, jobs: int, done: int) -> None:
+        self._folder, self._jobs, self._ended, self._ended_before = folder, jobs, done, done
+        plan = folder.plan
+        verb = f"Going on, {done} of {jobs} runs have ended" if done else f"{jobs} runs"
+        self._say(f"Study {folder.path}: {verb}; {', '.join(plan.algorithms)} on {', '.join(plan.tasks)}")
+
+    def added(self, jobs: int, why: str) -> None:
+        self._jobs += jobs
+        self.noted(f"{jobs} more runs: {why}.")
+
+    def progressed(self, id: str, env_steps: int, of: int, value: float | None) -> None:
+        self._under_way[id] = (env_steps, of, value)
+        if time.monotonic() - self._last_line >= LINE_EVERY_S:
+            self._last_line = time.monotonic()
+            self._say(f"{self._ended} of {self._jobs} runs; " + "; ".join(map(self._state, self._under_way)))
+
+    def ended(self, id: str, variant: str, task: str, record: Mapping[str, Any]) -> None:
+        self._under_way.pop(id, None)
+        self._ended += 1
+        self._crashed += record["outcome"] == "crashed"
+        self._last_line = time.monotonic()
+        how = f"return {record['score']:.1f}" if record["score"] is not None else f"{record['outcome'].upper()}: "
+        self._say(f"{self._ended} of {self._jobs}  {id}  {how}{record['reason']}{self._left()}")
+
+    def noted(self, sentence: str) -> None:
+        print(sentence, file=sys.stderr)
+
+    def _state(self, id: str) -> str:
+        env_steps, of, value = self._under_way[id]
+        return f"{id} {env_steps / of:.0%}" + ("" if value is None else f" return {value:.1f}")
+
+    def _left(self) -> str:
+        done = self._ended - self._ended_before
+        left = (time.monotonic() - self._begun) / max(done, 1) * (self._jobs - self._ended)
+        return f"  {duration_text(left)} left" if self._jobs > self._ended else ""
+
+    def _say(self, line: str, always: bool = False) -> None:
+        if always or not self._silent:
+            print(line, flush=True)
+
+
+class LiveStudyDisplay(StudyDisplay):
+    """A bar for the study and one for each run under way; runs that end are listed above it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._console = Console()
+        self._whole = Progress(
+            TextColumn("runs"),
+            BarColumn(bar_width=32),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TextColumn("{task.fields[left]}"),
+        )
+        self._each = Progress(
+            TextColumn("  {task.description}"),
+            BarColumn(bar_width=20),
+            TextColumn("{task.percentage:>3.0f}%"),
+            TextColumn("{task.fields[shown]}"),
+        )
+        self._total: TaskID | None = None
+        self._bars: dict[str, TaskID] = {}
+        self._live = Live(Group(self._whole, self._each), console=self._console, transient=True)
+
+    def __enter__(self) -> StudyDisplay:
+        self._live.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._live.stop()
+        super().__exit__(kind, error, trace)
+
+    def began(self, folder: StudyFolder, jobs: int, done: int) -> None:
+        super().began(folder, jobs, done)
+        self._total = self._whole.add_task("study", total=jobs, completed=done, left="")
+
+    def added(self, jobs: int, why: str) -> None:
+        super().added(jobs, why)
+        if self._total is not None:
+            self._whole.update(self._total, total=self._jobs)
+
+    def progressed(self, id: str, env_steps: int, of: int, value: float | None) -> None:
+        if id not in self._bars:
+            self._bars[id] = self._each.add_task(id, total=of, shown="")
+        shown = "" if value is None else f"return {value:.1f}"
+        self._each.update(self._bars[id], completed=min(env_steps, of), shown=shown)
+
+    def ended(self, id: str, variant: str, task: str, record: Mapping[str, Any]) -> None:
+        if id in self._bars:
+            self._each.remove_task(self._bars.pop(id))
+        super().ended(id, variant, task, record)
+        if self._total is not None:
+            self._whole.update(self._total, completed=self._ended, left=self._left())
+
+    def noted(self, sentence: str) -> None:
+        self._console.print(Text(sentence, style="yellow"))
+
+    def _say(self, line: str, always: bool = False) -> None:
+        self._console.print(Text(line))
+
+
+def cell_table(cells: tuple[CellSummary, ...]) -> Group:
+    """The study in a table a task: score, success, worst seed, grades and price of every variant."""
+    return Group(*(_task_table(task, [cell for cell in cells if cell.task == task]) for task in _tasks(cells)))
+
+
+def _tasks(cells: tuple[CellSummary, ...]) -> list[str]:
+    return list(dict.fromkeys(cell.task for cell in cells))
+
+
+def _task_table(task: str, cells: list[CellSummary]) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="dim", title=task, title_justify="left", title_style="bold")
+    table.add_column("")
+    for name in ("return", "succeed", "worst", "crash", "grades", "core-h"):
+        table.add_column(name, justify="right")
+    for cell in cells:
+        table.add_row(
+            cell.variant,
+            _return_text(cell),
+            _success_text(cell),
+            f"{cell.worst:.1f}",
+            str(cell.num_crashed),
+            "/".join(g.letter or "-" for g in (cell.reliability_grade, cell.robustness_grade, cell.cost_grade)),
+            f"{sum(run.core_hours for run in cell.runs):.3f}",
+        )
+    return table
+
+
+def _return_text(cell: CellSummary) -> str:
+    if cell.mean is None:
+        return f"{cell.scores.mean():.1f} ({cell.too_few})"
+    return f"{cell.mean.value:.1f} [{cell.mean.low:.1f}, {cell.mean.high:.1f}]"
+
+
+def _success_text(cell: CellSummary) -> str:
+    if cell.success is None:
+        return "-"
+    return f"{int(cell.successes.sum())} of {len(cell.runs)} [{cell.success.low:.2f}, {cell.success.high:.2f}]"

@@ -1,0 +1,117 @@
+"""Two studies beside each other: only what can be compared is, and what cannot is said."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from workhorse.core.errors import UsageError
+from workhorse.studies.cells import CellSummary, summarise
+from workhorse.studies.results import StudyResults
+from workhorse.studies.verdicts import Verdict, compare_cells
+
+__all__ = ["Between", "compare_studies"]
+
+
+class Between(NamedTuple):
+    """The comparison of two studies.
+
+    Attributes:
+        cells: those compared, in pairs.
+        verdicts: one a pair, corrected over all of them.
+        notes: what was left out, a sentence each.
+    """
+
+    cells: tuple[CellSummary, ...]
+    verdicts: tuple[Verdict, ...]
+    notes: tuple[str, ...]
+
+
+def compare_studies(
+    ours: StudyResults, theirs: StudyResults, variant: str | None = None, any_version: bool = False
+) -> Between:
+    """Each variant of one study against the same one of the other, task by task.
+
+    Where each study has one variant alone the two are compared, whatever their names.
+
+    Args:
+        ours, theirs: the studies.
+        variant: compare this one alone.
+        any_version: compare although the versions of what computes differ.
+
+    Raises:
+        UsageError: no task, no variant or no result in common, unequal budgets or thresholds on a task, or versions
+            that differ.
+    """
+    tasks = [task for task in ours.tasks if task in theirs.tasks]
+    if not tasks:
+        raise UsageError(
+            f"{ours.name} ({', '.join(ours.tasks)}) and {theirs.name} ({', '.join(theirs.tasks)}) have no task in common, "
+            "and scores of different tasks cannot be compared."
+        )
+    changed = _changed_versions(ours, theirs)
+    if changed and not any_version:
+        raise UsageError(
+            f"{ours.name} and {theirs.name} were made with different versions ({changed}), so a difference may be "
+            "theirs: run one of them again, or compare all the same with --any-version."
+        )
+    our_name, their_name = f"{ours.name}: ", f"{theirs.name}: "
+    if our_name == their_name:
+        our_name, their_name = "A: ", "B: "
+    pairs = []
+    for task in tasks:
+        for left, right in _variants(ours, theirs, variant):
+            found = _cell(ours, task, left), _cell(theirs, task, right)
+            if found[0] is None or found[1] is None:
+                continue
+            _check_equal_terms(found[0], found[1])
+            pairs.append((found[0]._replace(variant=our_name + left), found[1]._replace(variant=their_name + right)))
+    if not pairs:
+        raise UsageError(f"{ours.name} and {theirs.name} have no cell in common whose runs have ended.")
+    notes = [f"Versions differ: {changed}."] if changed else []
+    for study, other in ((ours, theirs), (theirs, ours)):
+        alone = [task for task in study.tasks if task not in other.tasks]
+        if alone:
+            notes.append(f"Left out, because {other.name} does not have it: {', '.join(alone)}.")
+    cells = tuple(cell for pair in pairs for cell in pair)
+    return Between(cells, compare_cells(pairs), tuple(notes))
+
+
+def _variants(ours: StudyResults, theirs: StudyResults, variant: str | None) -> list[tuple[str, str]]:
+    if variant is not None:
+        for study in (ours, theirs):
+            if variant not in study.variants:
+                raise UsageError(f"{study.name} has no variant {variant!r}; it has {', '.join(study.variants)}.")
+        return [(variant, variant)]
+    shared = [name for name in ours.variants if name in theirs.variants]
+    if shared:
+        return [(name, name) for name in shared]
+    if len(ours.variants) == len(theirs.variants) == 1:
+        return [(ours.variants[0], theirs.variants[0])]
+    raise UsageError(
+        f"{ours.name} and {theirs.name} have no variant in common ({', '.join(ours.variants)}; "
+        f"{', '.join(theirs.variants)}), and more than one each: compare studies of one variant, or within one study."
+    )
+
+
+def _cell(study: StudyResults, task: str, variant: str) -> CellSummary | None:
+    found = [cell for cell in summarise(study) if (cell.task, cell.variant) == (task, variant)]
+    return found[0] if found else None
+
+
+def _check_equal_terms(ours: CellSummary, theirs: CellSummary) -> None:
+    steps = [max((run.env_steps for run in cell.runs), default=0) for cell in (ours, theirs)]
+    if min(steps) < 0.9 * max(steps):
+        raise UsageError(
+            f"The runs on {ours.task} trained {steps[0]:,} and {steps[1]:,} steps: scores after unequal budgets cannot "
+            "be compared. Give both studies the same env_steps."
+        )
+    if ours.threshold != theirs.threshold:
+        raise UsageError(
+            f"Success on {ours.task} begins at {ours.threshold} in one study and at {theirs.threshold} in the other: "
+            "give both the same threshold."
+        )
+
+
+def _changed_versions(ours: StudyResults, theirs: StudyResults) -> str:
+    names = [name for name in ours.versions if ours.versions[name] != theirs.versions.get(name)]
+    return ", ".join(f"{name} {ours.versions[name]} and {theirs.versions.get(name, 'none')}" for name in names)

@@ -1,0 +1,101 @@
+"""What a policy that learns nothing earns: uniformly random actions, and the action zero."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import numpy as np
+
+from workhorse.core.addresses import host_generator, host_keys
+from workhorse.core.randomness import draw, root_key
+from workhorse.core.spec import Box, Discrete
+from workhorse.environments import registry
+from workhorse.environments.protocol import HostEnv, JaxEnv
+from workhorse.studies.results import Floor
+
+__all__ = ["measure_floor"]
+
+Act = Callable[[int], np.ndarray]
+"""Time step to the actions of every slot."""
+
+
+def measure_floor(
+    task: str, options: Mapping[str, Any], episodes: int = 100, seed: int = 0, longest: int = 10_000
+) -> Floor:
+    """Returns of the random and of the do-nothing policy, from the same initial states.
+
+    A random action is uniform between the bounds of a `Box`, standard normal where a component has none, and uniform
+    over the choices of a `Discrete`. Doing nothing is the action zero, moved into the bounds; the first choice of a
+    `Discrete`.
+
+    Args:
+        task, options: which task.
+        episodes: of each policy.
+        seed: root of initial states and actions.
+        longest: steps after which an episode is cut on a task without a clock.
+    """
+    env = registry.make(task, episodes, 0, **options)
+    try:
+        random = _returns(env, episodes, seed, longest, _random_actions(env.spec.action, episodes, seed))
+        nothing = _returns(env, episodes, seed, longest, lambda _: _zero(env.spec.action, episodes))
+    finally:
+        if isinstance(env, HostEnv):
+            env.close()
+    return Floor(tuple(map(float, random)), tuple(map(float, nothing)))
+
+
+def _random_actions(space: Box | Discrete, slots: int, seed: int) -> Act:
+    generators = [host_generator(key) for key in host_keys(seed, "act", 0, np.arange(slots))]
+    if isinstance(space, Discrete):
+        return lambda _: np.array([generator.integers(space.count) for generator in generators])
+    low, high = np.array(space.low), np.array(space.high)
+    bounded = np.isfinite(low) & np.isfinite(high)
+    low, span = np.where(bounded, low, 0.0), np.where(bounded, high - low, 0.0)
+
+    def act(_: int) -> np.ndarray:
+        drawn = np.stack([generator.random(space.size) for generator in generators])
+        normal = np.stack([generator.standard_normal(space.size) for generator in generators])
+        return np.where(bounded, low + span * drawn, normal)
+
+    return act
+
+
+def _zero(space: Box | Discrete, slots: int) -> np.ndarray:
+    if isinstance(space, Discrete):
+        return np.zeros(slots, np.int64)
+    return np.tile(np.clip(np.zeros(space.size), space.low, space.high), (slots, 1))
+
+
+def _returns(env: HostEnv | JaxEnv, episodes: int, seed: int, longest: int, act: Act) -> np.ndarray:
+    if isinstance(env, HostEnv):
+        return _host_returns(env, episodes, seed, longest, act)
+    return _jax_returns(env, episodes, seed, longest, act)
+
+
+def _host_returns(env: HostEnv, episodes: int, seed: int, longest: int, act: Act) -> np.ndarray:
+    env.reset(host_keys(seed, "evaluate", 0, np.arange(episodes)))
+    total, living = np.zeros(episodes), np.arange(episodes)
+    for time in range(longest):
+        step = env.step(act(time)[living], living)
+        total[living] += step.reward
+        living = living[~(step.terminated | step.truncated)]
+        if not len(living):
+            break
+    return total
+
+
+def _jax_returns(env: JaxEnv, episodes: int, seed: int, longest: int, act: Act) -> np.ndarray:
+    key = draw(root_key(seed), "evaluate", 0)
+    keys = jax.vmap(lambda episode: jax.random.fold_in(key, episode))(np.arange(episodes))
+    states, _ = jax.vmap(env.reset)(keys)
+    advance = jax.jit(jax.vmap(env.step))
+    total, living = np.zeros(episodes), np.ones(episodes, bool)
+    for time in range(longest):
+        states, step = advance(states, act(time), keys)
+        total += np.where(living, np.asarray(step.reward), 0.0)
+        living &= ~np.asarray(step.terminated | step.truncated)
+        if not living.any():
+            break
+    return total

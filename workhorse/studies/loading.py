@@ -1,0 +1,193 @@
+"""The results of a study folder, read from its records and its run folders."""
+
+from __future__ import annotations
+
+import math
+import re
+import shlex
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from workhorse.core.errors import UsageError
+from workhorse.runs.metrics import read_metrics
+from workhorse.studies.artefacts import from_record
+from workhorse.studies.folder import StudyFolder
+from workhorse.studies.plan import Job
+from workhorse.studies.results import Floor, RunResult, SearchResult, StudyResults, Sweep, Trial
+from workhorse.studies.table import read_table
+
+__all__ = ["cell_key", "load_results", "read_study"]
+
+
+def cell_key(*names: str) -> str:
+    """A file name for a task, or for a task and an algorithm."""
+    return re.sub(r"[^\w.+=@-]+", "-", "-".join(names))
+
+
+def load_results(folder: StudyFolder) -> StudyResults:
+    """Everything the study has found so far; runs that have not ended are there as `unfinished`."""
+    plan, records = folder.plan, folder.records("runs")
+    floors = {task: _floor(folder.record("floors", cell_key(task))) for task in plan.tasks}
+    searches = tuple(
+        found
+        for task in plan.tasks
+        for algorithm in plan.algorithms
+        if (found := _search(folder, task, algorithm)) is not None
+    )
+    planned = {job.id: job for job in [*plan.jobs(), *_added_jobs(folder, searches)]}
+    runs = [_run(folder, job, records.get(id)) for id, job in planned.items()]
+    order = {variant: place for place, variant in enumerate(dict.fromkeys(run.variant for run in runs))}
+    runs.sort(key=lambda run: (plan.tasks.index(run.task), order[run.variant], run.seed))
+    thresholds, sources = _thresholds(folder)
+    return StudyResults(
+        folder.id,
+        folder.about["created"],
+        shlex.join(folder.about["command"]),
+        tuple(runs),
+        {task: floor for task, floor in floors.items() if floor is not None},
+        thresholds,
+        sources,
+        searches,
+        dict(plan.grid),
+        dict(folder.about["versions"]),
+        folder.about["machine"],
+        _notes(folder, runs),
+    )
+
+
+def read_study(path: Path) -> StudyResults:
+    """The results of a study folder, or of the table of one.
+
+    Raises:
+        UsageError: it is neither.
+    """
+    return read_table(path) if path.is_file() else load_results(StudyFolder.open(path))
+
+
+def _added_jobs(folder: StudyFolder, searches: tuple[SearchResult, ...]) -> list[Job]:
+    """Runs that were found necessary on the way: seeds that `until` added, and the winners of searches."""
+    jobs = [job for batch in folder.batches() for job in folder.batch_jobs(batch)]
+    for search in searches:
+        if search.winner is not None:
+            for seed in search.reporting_seeds:
+                jobs.append(folder.plan.job(search.task, search.algorithm, _winning(search), seed, search.variant))
+    return jobs
+
+
+def _winning(search: SearchResult) -> Mapping[str, Any]:
+    assert search.winner is not None
+    return search.trials[search.winner].settings
+
+
+def _run(folder: StudyFolder, job: Job, record: dict[str, Any] | None) -> RunResult:
+    path = folder.path / "runs" / job.id
+    if record is None:
+        return RunResult(job.task, job.variant, job.algorithm, job.setting, job.seed, "unfinished", folder=path)
+    steps, returns = _curve(path, record)
+    return RunResult(
+        job.task,
+        job.variant,
+        job.algorithm,
+        job.setting,
+        job.seed,
+        record["outcome"],
+        record["reason"],
+        record["score"],
+        tuple(record["episode_returns"]),
+        steps,
+        returns,
+        record["env_steps"],
+        record["wall_s"],
+        record["core_hours"],
+        record["failed_episodes"],
+        path,
+        _sweep(folder, job.id),
+    )
+
+
+def _curve(path: Path, record: Mapping[str, Any]) -> tuple[np.ndarray, np.ndarray]:
+    """Training steps and mean returns of the evaluations, the last one of many episodes in the place of one as late."""
+    try:
+        rows = read_metrics(path)
+    except UsageError:  # it crashed before its first metrics
+        return np.zeros(0), np.zeros(0)
+    if "evaluation_return" in rows.columns:
+        rows = rows.filter(pl.col("evaluation_return").is_not_null())
+        steps, returns = rows["env_steps"].to_numpy(), rows["evaluation_return"].to_numpy()
+    else:
+        steps, returns = np.zeros(0), np.zeros(0)
+    if record["score"] is not None:
+        earlier = steps < record["env_steps"]
+        steps = np.append(steps[earlier], record["env_steps"])
+        returns = np.append(returns[earlier], record["score"])
+    return steps.astype(np.float64), returns.astype(np.float64)
+
+
+def _sweep(folder: StudyFolder, id: str) -> Sweep | None:
+    record = folder.record("sweeps", id)
+    if record is None or "failed" in record:
+        return None
+    record.pop("core_hours", None)
+    return from_record(record, str(folder.path / "records" / "sweeps" / f"{id}.json"))
+
+
+def _floor(record: dict[str, Any] | None) -> Floor | None:
+    return None if record is None else Floor(tuple(record["random"]), tuple(record["nothing"]))
+
+
+def _search(folder: StudyFolder, task: str, algorithm: str) -> SearchResult | None:
+    record = folder.record("searches", cell_key(task, algorithm))
+    if record is None:
+        return None
+    trials = tuple(
+        Trial(number, trial["settings"], tuple(trial["scores"]), trial["value"])
+        for number, trial in enumerate(record["trials"])
+    )
+    return SearchResult(
+        task,
+        algorithm,
+        tuple(record["tuning_seeds"]),
+        folder.plan.seeds,
+        trials,
+        record["winner"],
+        record["variant"],
+    )
+
+
+def _thresholds(folder: StudyFolder) -> tuple[dict[str, float | None], dict[str, str]]:
+    """The study's own thresholds, else those that Gymnasium publishes with a task."""
+    thresholds: dict[str, float | None] = {}
+    sources = {}
+    for task in folder.plan.tasks:
+        given = folder.plan.thresholds.get(task)
+        published = _published_threshold(task) if given is None else None
+        thresholds[task] = given if given is not None else published
+        if thresholds[task] is not None:
+            sources[task] = "given by the study" if given is not None else "Gymnasium's reward_threshold"
+    return thresholds, sources
+
+
+def _published_threshold(task: str) -> float | None:
+    import gymnasium
+
+    spec = gymnasium.registry.get(task.split(":")[-1])
+    value = getattr(spec, "reward_threshold", None)
+    return float(value) if value is not None and math.isfinite(value) else None
+
+
+def _notes(folder: StudyFolder, runs: list[RunResult]) -> tuple[str, ...]:
+    ended = [run for run in runs if run.ended]
+    crashed, diverged = (sum(run.outcome == outcome for run in ended) for outcome in ("crashed", "diverged"))
+    notes = [
+        f"{len(ended)} of {len(runs)} runs have ended; {crashed} crashed and {diverged} diverged: they count as "
+        "failures, with the random policy's return."
+    ]
+    failed = [name for name, record in folder.records("sweeps").items() if "failed" in record]
+    if failed:
+        notes.append(f"{len(failed)} policies could not be tried on changed tasks: {', '.join(failed)}.")
+    notes += [record["sentence"] for record in folder.records("choices").values() if "sentence" in record]
+    return tuple(notes)

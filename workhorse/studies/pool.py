@@ -1,0 +1,124 @@
+"""Worker processes, one busy with one job each, and what they answer."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import queue
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+__all__ = ["Answer", "Pool"]
+
+Answer = dict[str, Any]
+
+STOP_PATIENCE_S = 60.0
+
+
+class _Process:
+    """One worker with the job it is busy with."""
+
+    def __init__(self, number: int, logs: Path, answers: queue.Queue[tuple[_Process, Answer]]) -> None:
+        self.job: dict[str, Any] | None = None
+        self.log = logs / f"worker-{number}.log"
+        with open(self.log, "ab") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "workhorse.studies.worker"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                start_new_session=True,
+                text=True,
+            )
+        self._answers = answers
+        threading.Thread(target=self._listen, daemon=True).start()
+
+    def give(self, job: Mapping[str, Any]) -> None:
+        self.job = dict(job)
+        assert self._process.stdin is not None
+        with contextlib.suppress(OSError):  # it died in the meantime: its death is an answer
+            self._process.stdin.write(json.dumps(dict(job), allow_nan=False) + "\n")
+            self._process.stdin.flush()
+
+    def _listen(self) -> None:
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            self._answers.put((self, json.loads(line)))
+        self._answers.put((self, {"event": "gone", "reason": _death(self._process.wait())}))
+
+    def stop(self) -> None:
+        if self._process.poll() is None:
+            self._process.send_signal(signal.SIGTERM)
+
+    def wait(self, timeout_s: float) -> None:
+        try:
+            self._process.wait(max(timeout_s, 0.0))
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+
+class Pool:
+    """As many worker processes as asked for; one that dies is replaced, and its job has crashed."""
+
+    def __init__(self, size: int, logs: Path) -> None:
+        self.size = size
+        self._logs = logs
+        self._answers: queue.Queue[tuple[_Process, Answer]] = queue.Queue()
+        self._processes: list[_Process] = []
+        self._begun = 0
+
+    @property
+    def idle(self) -> int:
+        """Jobs that may be given now."""
+        return self.size - sum(process.job is not None for process in self._processes)
+
+    def give(self, job: Mapping[str, Any]) -> None:
+        """Give a job to an idle worker, begun for it if need be."""
+        free = [process for process in self._processes if process.job is None]
+        if not free:
+            self._begun += 1
+            free = [_Process(self._begun, self._logs, self._answers)]
+            self._processes += free
+        free[0].give(job)
+
+    def answer(self, timeout_s: float = 0.5) -> tuple[dict[str, Any], Answer] | None:
+        """(job, answer) of whoever answers first; None after a while of silence."""
+        try:
+            process, answer = self._answers.get(timeout=timeout_s)
+        except queue.Empty:
+            return None
+        job = process.job
+        if answer["event"] == "gone":
+            self._processes.remove(process)
+            if job is None:
+                return None
+            answer = {"event": "crashed", "reason": f"{answer['reason']} (see {process.log})", "seconds": 0.0}
+        if answer["event"] != "progress":
+            process.job = None
+        assert job is not None
+        return job, answer
+
+    def close(self) -> None:
+        """Tell every worker to save and leave, and see to it that all have left."""
+        for process in self._processes:
+            process.stop()
+        deadline = time.monotonic() + STOP_PATIENCE_S
+        for process in self._processes:
+            process.wait(deadline - time.monotonic())
+        self._processes = []
+
+
+def _death(code: int) -> str:
+    if code >= 0:
+        return f"the process ended with exit code {code}"
+    try:
+        return f"the process died of {signal.Signals(-code).name}"
+    except ValueError:
+        return f"the process died of signal {-code}"

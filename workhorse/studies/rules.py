@@ -1,0 +1,110 @@
+"""The two sentences that end a study: `failure_rate width < 0.3`, and `2 core-hours`."""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass
+from typing import Literal
+
+from workhorse.core.errors import UsageError, nearest
+
+__all__ = ["STATISTICS", "Budget", "Until"]
+
+STATISTICS: dict[str, Literal["mean", "proportion"]] = {
+    "failure_rate": "proportion",
+    "success_rate": "proportion",
+    "mean_return": "mean",
+}
+"""What a study can be told to find out, and what kind of interval it has."""
+
+_HOURS = {"core-seconds": 1 / 3600, "core-minutes": 1 / 60, "core-hours": 1.0, "core-days": 24.0}
+
+
+@dataclass(frozen=True)
+class Until:
+    """How narrow every cell's interval has to be.
+
+    Attributes:
+        statistic: one of `STATISTICS`.
+        width: from end to end; in the task's units for `mean_return`.
+    """
+
+    statistic: str
+    width: float
+
+    @property
+    def text(self) -> str:
+        """The rule as it is written."""
+        return f"{self.statistic} width < {self.width:g}"
+
+    @property
+    def estimand(self) -> Literal["mean", "proportion"]:
+        """Which kind of interval it is of."""
+        return STATISTICS[self.statistic]
+
+    @staticmethod
+    def of(text: str) -> Until:
+        """Read a rule.
+
+        Raises:
+            UsageError: another form, an unknown statistic, or a width out of range.
+
+        Example:
+            >>> Until.of("failure_rate width < 0.3")
+            Until(statistic='failure_rate', width=0.3)
+        """
+        found = re.fullmatch(r"\s*([\w-]+)\s+width\s*<\s*(\S+)\s*", text)
+        if found is None:
+            raise UsageError(
+                f"`until` must be of the form 'STATISTIC width < NUMBER', as 'failure_rate width < 0.3': got {text!r}."
+            )
+        statistic, width = found[1], _positive(found[2], f"the width in {text!r}")
+        if statistic not in STATISTICS:
+            close = nearest(statistic, list(STATISTICS))
+            hint = f" Did you mean {' or '.join(close)}?" if close else ""
+            raise UsageError(f"Unknown statistic {statistic!r}; known are {', '.join(STATISTICS)}.{hint}")
+        if STATISTICS[statistic] == "proportion" and width > 1:
+            raise UsageError(f"A rate's interval is never wider than 1, so {text!r} asks for nothing: narrow it.")
+        return Until(statistic, width)
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What a study may take, in core-hours."""
+
+    core_hours: float
+
+    @property
+    def text(self) -> str:
+        """The budget as it is written."""
+        return f"{self.core_hours:g} core-hours"
+
+    @staticmethod
+    def of(text: str) -> Budget:
+        """Read a budget.
+
+        Raises:
+            UsageError: another form, an unknown unit, or a number that is not above 0.
+
+        Example:
+            >>> Budget.of("90 core-minutes").core_hours
+            1.5
+        """
+        found = re.fullmatch(r"\s*([^\s]+?)\s*([a-z]+-[a-z]+)\s*", text)
+        unit = found[2] if found else ""
+        unit = unit if unit.endswith("s") else f"{unit}s"
+        if found is None or unit not in _HOURS:
+            units = ", ".join(_HOURS)
+            raise UsageError(f"`budget` must be a number and a unit ({units}), as '2 core-hours': got {text!r}.")
+        return Budget(_positive(found[1], f"the number in {text!r}") * _HOURS[unit])
+
+
+def _positive(word: str, what: str) -> float:
+    try:
+        value = float(word)
+    except ValueError:
+        value = math.nan
+    if not (math.isfinite(value) and value > 0):
+        raise UsageError(f"Expected {what} to be a number above 0, got {word!r}.")
+    return value

@@ -1,0 +1,138 @@
+"""The search for an algorithm's settings on a task, by Optuna's TPE sampler, and the check of what it found.
+
+Settings are judged on tuning seeds, the winner is run anew on reporting seeds; the two never meet (`plan`). Proposals
+are asked for in batches of a fixed size and told in their order, and a search that goes on replays them: how many
+processes there are, and how often it was stopped, changes nothing.
+"""
+
+from __future__ import annotations
+
+import zlib
+from typing import Any, NamedTuple
+
+import numpy as np
+import optuna
+
+from workhorse.core.errors import UsageError
+from workhorse.studies.folder import StudyFolder
+from workhorse.studies.loading import cell_key
+from workhorse.studies.plan import FIRST_TUNING_SEED, Job, Range
+
+__all__ = ["BATCH", "Proposal", "Searching"]
+
+BATCH = 4
+"""Settings proposed at a time. A constant, because what is proposed next depends on it."""
+
+
+class Proposal(NamedTuple):
+    """A setting that waits to be judged."""
+
+    number: int
+    settings: dict[str, Any]
+
+
+class Searching:
+    """One search, as far as its record in the study folder says."""
+
+    def __init__(self, folder: StudyFolder, task: str, algorithm: str) -> None:
+        search = folder.plan.search
+        assert search is not None
+        self._folder, self._plan, self._search = folder, folder.plan, search
+        self._task, self._algorithm = task, algorithm
+        self._key = cell_key(task, algorithm)
+        self.tuning_seeds = tuple(FIRST_TUNING_SEED + number for number in range(search.tuning_seeds))
+        self._record = folder.record("searches", self._key) or {
+            "variant": f"{algorithm} (tuned)",
+            "tuning_seeds": list(self.tuning_seeds),
+            "trials": [],
+            "winner": None,
+        }
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        sampler = optuna.samplers.TPESampler(seed=zlib.crc32(self._key.encode()))
+        self._study = optuna.create_study(direction="maximize", sampler=sampler)
+        self._asked: list[Any] = []
+        self._replay()
+
+    def proposals(self) -> list[Proposal] | None:
+        """The next settings to judge; None when there are enough, and the winner is known."""
+        count = len(self._record["trials"])
+        if count >= self._search.trials:
+            return None
+        return self._ask(min(BATCH, self._search.trials - count))
+
+    def jobs(self, proposal: Proposal) -> list[Job]:
+        """The runs that a proposal is judged on."""
+        variant = f"{self._algorithm} trial {proposal.number}"
+        return [
+            self._plan.job(self._task, self._algorithm, proposal.settings, seed, variant) for seed in self.tuning_seeds
+        ]
+
+    def judge(self, proposals: list[Proposal]) -> None:
+        """Write down what the proposals' runs gave, all of which have ended."""
+        for proposal in proposals:
+            scores = [self._score(job) for job in self.jobs(proposal)]
+            self._tell(proposal.number, float(np.mean(scores)))
+            self._record["trials"].append(
+                {"settings": proposal.settings, "scores": scores, "value": float(np.mean(scores))}
+            )
+        values = [trial["value"] for trial in self._record["trials"]]
+        if len(values) >= self._search.trials:
+            self._record["winner"] = int(np.argmax(values))
+        self._folder.write_record("searches", self._key, self._record)
+
+    def reporting_jobs(self) -> list[Job]:
+        """The winner's runs on seeds that the search never saw."""
+        settings = self._record["trials"][self._record["winner"]]["settings"]
+        return [
+            self._plan.job(self._task, self._algorithm, settings, seed, self._record["variant"])
+            for seed in self._plan.seeds
+        ]
+
+    def _score(self, job: Job) -> float:
+        record = self._folder.record("tuning", job.id)
+        assert record is not None
+        if record["score"] is not None:
+            return float(record["score"])
+        floor = self._folder.record("floors", cell_key(self._task))
+        assert floor is not None
+        return float(np.mean(floor["random"]))
+
+    def _ask(self, count: int) -> list[Proposal]:
+        found = []
+        for _ in range(count):
+            trial = self._study.ask()
+            self._asked.append(trial)
+            settings = {name: self._suggest(trial, name, span) for name, span in self._search.ranges.items()}
+            found.append(Proposal(len(self._asked) - 1, settings))
+        return found
+
+    def _tell(self, number: int, value: float) -> None:
+        self._study.tell(self._asked[number], value)
+
+    def _replay(self) -> None:
+        """Ask and tell again what was asked and told before."""
+        told = self._record["trials"]
+        for start in range(0, len(told), BATCH):
+            batch = told[start : start + BATCH]
+            proposals = self._ask(len(batch))
+            for proposal, trial in zip(proposals, batch, strict=True):
+                if proposal.settings != trial["settings"]:
+                    raise UsageError(
+                        f"The search of {self._key} cannot go on: trial {proposal.number} would now be "
+                        f"{proposal.settings}, and was {trial['settings']}. Another version of Optuna is installed, or "
+                        "the study's file was edited; use the version of then, or begin a new study."
+                    )
+                self._tell(proposal.number, trial["value"])
+
+    def _suggest(self, trial: Any, name: str, span: Range) -> Any:
+        if span.choices:  # by place, for Optuna's choices may not be lists
+            return span.choices[trial.suggest_categorical(name, list(range(len(span.choices))))]
+        assert span.low is not None and span.high is not None
+        if self._is_whole(name):
+            return trial.suggest_int(name, int(span.low), int(span.high), log=span.log)
+        return trial.suggest_float(name, span.low, span.high, log=span.log)
+
+    def _is_whole(self, name: str) -> bool:
+        from workhorse.algorithms import registry
+
+        return registry.options(self._algorithm)[name].annotation is int

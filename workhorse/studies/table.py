@@ -1,0 +1,146 @@
+"""A study's results as one small Parquet file: a row a run, and what else belongs to them as the file's metadata."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from workhorse.core.errors import UsageError
+from workhorse.runs.files import writing
+from workhorse.studies.artefacts import from_record, to_record
+from workhorse.studies.results import Floor, RunResult, SearchResult, StudyResults, Trial
+
+__all__ = ["FORMAT", "read_table", "write_table"]
+
+FORMAT = 1
+"""Version of the table's layout."""
+
+_KEY = "workhorse"
+_SCHEMA: dict[str, Any] = {
+    "task": pl.String,
+    "variant": pl.String,
+    "algorithm": pl.String,
+    "settings": pl.String,
+    "seed": pl.Int64,
+    "outcome": pl.String,
+    "reason": pl.String,
+    "score": pl.Float64,
+    "episode_returns": pl.List(pl.Float64),
+    "curve_steps": pl.List(pl.Float64),
+    "curve_returns": pl.List(pl.Float64),
+    "env_steps": pl.Int64,
+    "wall_s": pl.Float64,
+    "core_hours": pl.Float64,
+    "failed_episodes": pl.Int64,
+    "sweep": pl.String,
+}
+
+
+def write_table(results: StudyResults, path: str | os.PathLike[str]) -> Path:
+    """Write the results; the place of the run folders is left out."""
+    rows = [_row(run) for run in results.runs]
+    about = {
+        "format": FORMAT,
+        "name": results.name,
+        "created": results.created,
+        "command": results.command,
+        "floors": {task: asdict(floor) for task, floor in results.floors.items()},
+        "thresholds": dict(results.thresholds),
+        "threshold_sources": dict(results.threshold_sources),
+        "searches": [asdict(search) for search in results.searches],
+        "grid": {name: list(values) for name, values in results.grid.items()},
+        "versions": dict(results.versions),
+        "machine": results.machine,
+        "notes": list(results.notes),
+    }
+    place = Path(path)
+    temporary = place.with_name(f".tmp-{os.getpid()}-{place.name}")
+    with writing("the table of results", place):
+        frame = pl.DataFrame(rows, schema=_SCHEMA, orient="row")
+        frame.write_parquet(temporary, compression="zstd", metadata={_KEY: json.dumps(about, allow_nan=False)})
+        os.replace(temporary, place)
+    return place
+
+
+def read_table(path: str | os.PathLike[str]) -> StudyResults:
+    """The results that `write_table` wrote. Nothing in it is executed.
+
+    Raises:
+        UsageError: there is no such file, it is damaged, no study's table, or of another format.
+    """
+    place = Path(path)
+    try:
+        about = json.loads(pl.read_parquet_metadata(place)[_KEY])
+        frame = pl.read_parquet(place)
+    except FileNotFoundError as error:
+        raise UsageError(f"Expected a study's table in {place}, which does not exist.") from error
+    except (KeyError, ValueError, OSError, pl.exceptions.PolarsError) as error:
+        raise UsageError(
+            f"Expected a study's table in {place}, but the file is damaged or another program's ({error!r})."
+        ) from error
+    if about.get("format") != FORMAT or dict(frame.schema) != _SCHEMA:
+        raise UsageError(f"Expected a study's table of format {FORMAT} in {place}, got {about.get('format')!r}.")
+    return StudyResults(
+        about["name"],
+        about["created"],
+        about["command"],
+        tuple(_run(row, place) for row in frame.iter_rows(named=True)),
+        {task: Floor(tuple(f["random"]), tuple(f["nothing"])) for task, f in about["floors"].items()},
+        about["thresholds"],
+        about["threshold_sources"],
+        tuple(_search(search) for search in about["searches"]),
+        {name: tuple(values) for name, values in about["grid"].items()},
+        about["versions"],
+        about["machine"],
+        tuple(about["notes"]),
+    )
+
+
+def _row(run: RunResult) -> tuple[Any, ...]:
+    return (
+        run.task,
+        run.variant,
+        run.algorithm,
+        json.dumps(dict(run.settings)),
+        run.seed,
+        run.outcome,
+        run.reason,
+        run.score,
+        list(run.episode_returns),
+        run.curve_steps.tolist(),
+        run.curve_returns.tolist(),
+        run.env_steps,
+        run.wall_s,
+        run.core_hours,
+        run.failed_episodes,
+        None if run.sweep is None else json.dumps(to_record(run.sweep), allow_nan=False),
+    )
+
+
+def _run(row: dict[str, Any], place: Path) -> RunResult:
+    sweep = row.pop("sweep")
+    settings, score = json.loads(row.pop("settings")), row["score"]
+    row |= {name: np.array(row[name], np.float64) for name in ("curve_steps", "curve_returns")}
+    row["episode_returns"] = tuple(row["episode_returns"])
+    row["score"] = None if score is None or math.isnan(score) else score
+    found = None if sweep is None else from_record(json.loads(sweep), str(place))
+    return RunResult(**row, settings=settings, sweep=found)
+
+
+def _search(record: dict[str, Any]) -> SearchResult:
+    return SearchResult(
+        record["task"],
+        record["algorithm"],
+        tuple(record["tuning_seeds"]),
+        tuple(record["reporting_seeds"]),
+        tuple(Trial(t["number"], t["settings"], tuple(t["scores"]), t["value"]) for t in record["trials"]),
+        record["winner"],
+        record["variant"],
+    )

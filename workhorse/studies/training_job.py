@@ -1,0 +1,140 @@
+"""One seed of a study, trained in an ordinary run folder, begun or gone on with as the folder says."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from workhorse.algorithms.recipes import recipe
+from workhorse.core.errors import UsageError
+from workhorse.runs import train as runs
+from workhorse.runs.files import remove_folder
+from workhorse.runs.folder import RunFolder
+from workhorse.runs.policy import Policy
+from workhorse.studies.plan import Job, StudyPlan
+
+__all__ = ["Progress", "ended_as", "request", "spent_core_hours", "train"]
+
+Progress = Callable[[dict[str, Any]], None]
+PROGRESS_EVERY_S = 0.5
+
+
+def request(plan: StudyPlan, job: Job, root: Path, command: tuple[str, ...]) -> dict[str, Any]:
+    """What a worker is told of a job, as plain JSON."""
+    schedule = {
+        "evaluate_every": max(job.env_steps // plan.evaluations, 1),
+        "evaluation_episodes": plan.evaluation_episodes,
+        "final_episodes": plan.final_episodes,
+    }
+    return {
+        "kind": "run",
+        "id": job.id,
+        "task": job.task,
+        "task_options": dict(job.task_options),
+        "algorithm": job.algorithm,
+        "variant": job.variant,
+        "setting": dict(job.setting),
+        "settings": dict(job.settings),
+        "seed": job.seed,
+        "env_steps": job.env_steps,
+        "schedule": schedule,
+        "root": str(root),
+        "command": list(command),
+    }
+
+
+def train(job: Mapping[str, Any], progress: Progress, *, threads: int = 1, recruit: Any = None) -> dict[str, Any]:
+    """Train a seed to its end, from the beginning or from where its folder stands; how it ended.
+
+    Raises:
+        Whatever the training raises: the seed has crashed.
+        KeyboardInterrupt: it was stopped, its state saved.
+    """
+    observer = _Reporter(progress)
+    path = Path(job["root"]) / job["id"]
+    if _can_go_on(path):
+        folder, summary = runs.resume(path, threads=threads, observer=observer, recruit=recruit)
+    else:
+        remove_folder(path)
+        settings = {name: tuple(value) if isinstance(value, list) else value for name, value in job["settings"].items()}
+        folder, summary = runs.start(
+            task=job["task"],
+            algorithm=job["algorithm"],
+            settings=settings,
+            env_steps=job["env_steps"],
+            seed=job["seed"],
+            task_options=job["task_options"],
+            threads=threads,
+            schedule=runs.Schedule(**job["schedule"]),
+            root=job["root"],
+            id=job["id"],
+            recipe=recipe(job["task"], job["algorithm"]),
+            command=tuple(job["command"]),
+            observer=observer,
+            recruit=recruit,
+        )
+    return ended_as(folder, summary)
+
+
+def ended_as(folder: RunFolder, summary: runs.Summary) -> dict[str, Any]:
+    """How a run that came to its end did: `finished` or `diverged`, and its numbers."""
+    score = summary.episode_return.value
+    reason = ""
+    if not math.isfinite(score):
+        reason = f"the mean return of the last evaluation is {score}"
+    elif not _newest_policy_is_saved(folder):
+        reason = "the parameters are no longer finite"
+    return {
+        "outcome": "diverged" if reason else "finished",
+        "reason": reason,
+        "score": None if reason else score,
+        "episode_returns": [value for value in summary.episode_returns if math.isfinite(value)],
+        "env_steps": summary.env_steps,
+        "wall_s": summary.wall_s,
+        "core_hours": summary.core_hours,
+        "failed_episodes": summary.failed_episodes,
+    }
+
+
+def spent_core_hours(path: Path) -> float:
+    """What a run that did not come to its end had taken when it was last saved."""
+    try:
+        return sum(json.loads((path / "ledger.json").read_bytes())["core_seconds"].values()) / 3600
+    except (OSError, ValueError, KeyError, AttributeError, TypeError):
+        return 0.0
+
+
+def _can_go_on(path: Path) -> bool:
+    """Whether a run was begun there; one that was killed before its first checkpoint is begun anew."""
+    if not (path / "manifest.json").exists():
+        return False
+    return any((path / "checkpoints").iterdir())
+
+
+def _newest_policy_is_saved(folder: RunFolder) -> bool:
+    """A run saves its policy as long as its parameters are finite."""
+    status = folder.status()
+    try:
+        policy = Policy.load(folder.policy)
+    except UsageError:
+        return False
+    return status is None or policy.metadata.get("iteration") == status.iteration
+
+
+class _Reporter(runs.Observer):
+    """Tells how far a run is, a few times a second at most."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+        self._told = 0.0
+
+    def iterated(self, row: Mapping[str, Any]) -> None:
+        now = time.monotonic()
+        if now - self._told >= PROGRESS_EVERY_S:
+            self._told = now
+            value = float(row.get("evaluation_return", row.get("population_return", math.nan)))
+            self._progress({"env_steps": int(row["env_steps"]), "return": value if math.isfinite(value) else None})
