@@ -45,8 +45,8 @@ def compare_studies(
     tasks = [task for task in ours.tasks if task in theirs.tasks]
     if not tasks:
         raise UsageError(
-            f"{ours.name} ({', '.join(ours.tasks)}) and {theirs.name} ({', '.join(theirs.tasks)}) have no task in common, "
-            "and scores of different tasks cannot be compared."
+            f"{ours.name} ({', '.join(ours.tasks)}) and {theirs.name} ({', '.join(theirs.tasks)}) share no task, and "
+            "scores of different tasks cannot be compared."
         )
     changed = _changed_versions(ours, theirs)
     if changed and not any_version:

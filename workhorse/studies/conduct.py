@@ -202,13 +202,14 @@ class _Study:
         searching = Searching(self._folder, task, algorithm)
         while (trials := searching.proposals()) is not None:
             jobs = [job for trial in trials for job in searching.jobs(trial)]
-            self._observer.added(len(jobs), f"{len(trials)} settings of {algorithm} on {task} are tried")
+            count = f"{len(trials)} more settings" if len(trials) > 1 else "one more setting"
+            self._observer.added(len(jobs), f"to try {count} of {algorithm} on {task}")
             self._train("tuning", jobs)
             if any(self._folder.record("tuning", job.id) is None for job in jobs):
                 return  # the budget is spent
             searching.judge(trials)
         jobs = searching.reporting_jobs()
-        self._observer.added(len(jobs), f"the best setting of {algorithm} on {task} is run on fresh seeds")
+        self._observer.added(len(jobs), f"to run the best setting of {algorithm} on {task} on fresh seeds")
         self._train("runs", jobs)
 
     # Until enough is known

@@ -75,7 +75,7 @@ class Job:
     def id(self) -> str:
         """The run folder's name: the same job has the same one in every sitting."""
         words = f"{self.task.split(':')[-1]}-{self.variant}-s{self.seed}"
-        return re.sub(r"[^\w.+=@-]+", "-", words).strip("-")
+        return re.sub(r"[^\w.+=@]+", "-", words).strip("-")
 
 
 @dataclass(frozen=True)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import queue
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Mapping
@@ -19,12 +21,20 @@ __all__ = ["Answer", "Pool"]
 Answer = dict[str, Any]
 
 STOP_PATIENCE_S = 60.0
+_CACHE = {
+    "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+    "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
+    "PYTHONUNBUFFERED": "1",
+}
+"""Workers share the programs they compile: the seeds of a cell are the same program."""
 
 
 class _Process:
     """One worker with the job it is busy with."""
 
-    def __init__(self, number: int, logs: Path, answers: queue.Queue[tuple[_Process, Answer]]) -> None:
+    def __init__(
+        self, number: int, logs: Path, compiled: str, answers: queue.Queue[tuple[_Process, Answer]]
+    ) -> None:
         self.job: dict[str, Any] | None = None
         self.log = logs / f"worker-{number}.log"
         with open(self.log, "ab") as log:
@@ -33,6 +43,7 @@ class _Process:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,
+                env={**os.environ, **_CACHE, "JAX_COMPILATION_CACHE_DIR": compiled},
                 start_new_session=True,
                 text=True,
             )
@@ -70,6 +81,8 @@ class Pool:
     def __init__(self, size: int, logs: Path) -> None:
         self.size = size
         self._logs = logs
+        # of this sitting alone and no part of the study's folder, from which nothing is ever executed
+        self._compiled = tempfile.TemporaryDirectory(prefix="workhorse-compiled-", ignore_cleanup_errors=True)
         self._answers: queue.Queue[tuple[_Process, Answer]] = queue.Queue()
         self._processes: list[_Process] = []
         self._begun = 0
@@ -84,7 +97,7 @@ class Pool:
         free = [process for process in self._processes if process.job is None]
         if not free:
             self._begun += 1
-            free = [_Process(self._begun, self._logs, self._answers)]
+            free = [_Process(self._begun, self._logs, self._compiled.name, self._answers)]
             self._processes += free
         free[0].give(job)
 
@@ -113,6 +126,7 @@ class Pool:
         for process in self._processes:
             process.wait(deadline - time.monotonic())
         self._processes = []
+        self._compiled.cleanup()
 
 
 def _death(code: int) -> str:
