@@ -267,9 +267,11 @@ def aligned_curves(runs: Sequence[RunResult], floor: float) -> Curve | None:
 
 
 def random_return(results: StudyResults, task: str) -> float:
-    """Mean return of the random policy; 0 where it was not measured."""
+    """Mean return of the random policy; where it could not be measured, the worst score of any run on the task."""
     floor = results.floors.get(task)
-    return float(np.mean(floor.random)) if floor is not None else 0.0
+    if floor is not None:
+        return float(np.mean(floor.random))
+    return min((run.score for run in results.runs if run.task == task and run.score is not None), default=0.0)
 
 
 def _upper(returns: Sequence[float]) -> float:

@@ -300,13 +300,12 @@ class _Study:
                 self._note(work, answer)
 
     def _note(self, work: dict[str, Any], answer: Answer) -> None:
-        """Write down a floor or a sweep; a sweep that failed is said, and written down so that it is not repeated."""
+        """Write down a floor or a sweep; one that failed is said, and written down so that it is not tried for ever."""
         kind: Kind = "floors" if work["kind"] == "floor" else "sweeps"
         hours = answer.get("seconds", 0.0) / 3600
         if answer["event"] == "crashed":
-            if kind == "floors":
-                raise UsageError(f"{work['task']} could not be run with random actions: {answer['reason']}")
-            self._observer.noted(f"The policy of {work['id']} could not be tried on changed tasks: {answer['reason']}")
+            what = "The floors" if kind == "floors" else "The robustness of the policy"
+            self._observer.noted(f"{what} of {work['id']} could not be measured: {answer['reason']}")
         self._folder.write_record(
             kind, work["id"], {**answer.get(work["kind"], {"failed": answer.get("reason", "")}), "core_hours": hours}
         )

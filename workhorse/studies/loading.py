@@ -136,7 +136,7 @@ def _sweep(folder: StudyFolder, id: str) -> Sweep | None:
 
 
 def _floor(record: dict[str, Any] | None) -> Floor | None:
-    return None if record is None else Floor(tuple(record["random"]), tuple(record["nothing"]))
+    return None if record is None or "failed" in record else Floor(tuple(record["random"]), tuple(record["nothing"]))
 
 
 def _search(folder: StudyFolder, task: str, algorithm: str) -> SearchResult | None:
@@ -186,6 +186,13 @@ def _notes(folder: StudyFolder, runs: list[RunResult]) -> tuple[str, ...]:
         f"{len(ended)} of {len(runs)} runs have ended; {crashed} crashed and {diverged} diverged: they count as "
         "failures, with the random policy's return."
     ]
+    for task in folder.plan.tasks:
+        record = folder.record("floors", cell_key(task))
+        if record is not None and "failed" in record:
+            notes.append(
+                f"The random and the do-nothing policy could not be run on {task} ({record['failed']}): there a run "
+                "without a score counts with the worst score of any run."
+            )
     failed = [name for name, record in folder.records("sweeps").items() if "failed" in record]
     if failed:
         notes.append(f"{len(failed)} policies could not be tried on changed tasks: {', '.join(failed)}.")

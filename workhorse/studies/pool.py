@@ -32,9 +32,7 @@ _CACHE = {
 class _Process:
     """One worker with the job it is busy with."""
 
-    def __init__(
-        self, number: int, logs: Path, compiled: str, answers: queue.Queue[tuple[_Process, Answer]]
-    ) -> None:
+    def __init__(self, number: int, logs: Path, compiled: str, answers: queue.Queue[tuple[_Process, Answer]]) -> None:
         self.job: dict[str, Any] | None = None
         self.log = logs / f"worker-{number}.log"
         with open(self.log, "ab") as log:

@@ -93,9 +93,11 @@ class Searching:
         assert record is not None
         if record["score"] is not None:
             return float(record["score"])
-        floor = self._folder.record("floors", cell_key(self._task))
-        assert floor is not None
-        return float(np.mean(floor["random"]))
+        floor = self._folder.record("floors", cell_key(self._task)) or {}
+        if "random" in floor:
+            return float(np.mean(floor["random"]))
+        found = [record["score"] for record in self._folder.records("tuning").values() if record["task"] == self._task]
+        return min((float(score) for score in found if score is not None), default=0.0)
 
     def _ask(self, count: int) -> list[Proposal]:
         found = []

@@ -40,6 +40,8 @@ _SIGNATURES: dict[str, tuple[Any, list[Any]]] = {
     "mjb_error": (c_char_p, [c_void_p, c_int]),
     "mjb_output": (c_void_p, [c_void_p, c_char_p, POINTER(c_int), POINTER(c_int)]),
     "mjb_apply": (c_int, [c_void_p, c_void_p, c_int, c_void_p, c_void_p, c_int]),
+    "mjb_expand": (c_void_p, [c_void_p, c_char_p, POINTER(c_int), POINTER(c_int)]),
+    "mjb_setConst": (c_int, [c_void_p, c_void_p, c_int]),
 }
 
 
@@ -77,9 +79,11 @@ class ContactBatch:
         if not self._handle:
             raise RuntimeError(f"MuJoCo cannot make a batch of {num_sims} simulations: {message.value.decode()}")
         self._template = mujoco.MjData(model)
+        self._model = model
         self._num_sims = num_sims
         self._errors: dict[int, str] = {}
         self._outputs: dict[str, np.ndarray] = {}
+        self._expanded: dict[str, np.ndarray] = {}
         self._post_constraint = ctypes.cast(self._library.mj_rnePostConstraint, c_void_p)
         rows = self._library.mjb_nstate(self._handle)
         kinds = int(mujoco.mjtWarning.mjNWARNING)
@@ -106,6 +110,32 @@ class ContactBatch:
             array.flags.writeable = False
             self._outputs[name] = array
         return self._outputs[name]
+
+    def expand(self, name: str) -> np.ndarray:
+        """Give a float64 field of the model, "body_mass" or "opt.gravity", values of each simulation's own.
+
+        Returns:
+            The live (num_sims, ...) array of them, at first the model's. Call `set_const` after writing masses.
+        """
+        if not self._handle:
+            raise RuntimeError("The batch is closed.")
+        if name not in self._expanded:
+            size, item_bytes = c_int(), c_int()
+            address = self._library.mjb_expand(
+                self._handle, name.encode(), ctypes.byref(size), ctypes.byref(item_bytes)
+            )
+            holder, _, attribute = name.rpartition(".")
+            shape = (self._num_sims, *np.shape(getattr(self._model.opt if holder else self._model, attribute, ())))
+            if not address or item_bytes.value != 8 or size.value * self._num_sims != np.prod(shape):
+                raise ValueError(f"{name} is not a float64 field of MjModel that a batch can expand.")
+            self._expanded[name] = np.ctypeslib.as_array(ctypes.cast(address, POINTER(c_double)), shape)
+        return self._expanded[name]
+
+    def set_const(self, ids: NDArray[np.integer] | None = None) -> None:
+        """mj_setConst on the model of each of `ids` (sorted; all where None): what follows from the masses."""
+        address, count, kept = self._ids(ids)
+        if self._library.mjb_setConst(self._handle, address, count):
+            self._raise(self._collect(kept))
 
     def step(self, ids: NDArray[np.integer] | None = None, nstep: int = 1, stage: int = _NO_STAGE) -> None:
         """`nstep` calls of mj_step, then one of mj_rnePostConstraint, in each of `ids` (sorted; all where None)."""
