@@ -23,6 +23,7 @@ def run(seed, score, task="Task-v0", variant="a", outcome="finished", curve=None
         () if score is None else (score - 1, score, score + 1),
         STEPS[: len(curve)],
         np.array(curve, float),
+        310,
         300,
         1.0,
         0.5,

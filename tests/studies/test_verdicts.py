@@ -122,7 +122,7 @@ def test_two_studies_are_compared_on_equal_terms_only():
         compare_studies(replace(a, versions={"jax": "1"}), replace(b, versions={"jax": "2"}))
     both = compare_studies(replace(a, versions={"jax": "1"}), replace(b, versions={"jax": "2"}), any_version=True)
     assert both.notes == ("Versions differ: jax 1 and 2.",)
-    longer = study([replace(one, env_steps=600) for one in scores([1.0, 2, 3])])
+    longer = study([replace(one, budget=600) for one in scores([1.0, 2, 3])])
     with pytest.raises(UsageError, match="unequal budgets"):
         compare_studies(a, longer)
     with pytest.raises(UsageError, match="the same threshold"):

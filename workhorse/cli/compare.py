@@ -17,9 +17,9 @@ __all__ = ["run"]
 class CompareOptions:
     """What `compare` takes."""
 
-    a: tyro.conf.Positional[str]
+    study: tyro.conf.Positional[str]
     """A study folder, or the table of one (results.parquet)."""
-    b: tyro.conf.Positional[str]
+    other_study: tyro.conf.Positional[str]
     """The other."""
     variant: str | None = None
     """Compare this variant alone; by default every one that both studies have, or the only one of each."""
@@ -43,7 +43,7 @@ def run(arguments: Sequence[str]) -> int:
     from workhorse.studies.loading import read_study
 
     found = compare_studies(
-        read_study(Path(options.a)), read_study(Path(options.b)), options.variant, options.any_version
+        read_study(Path(options.study)), read_study(Path(options.other_study)), options.variant, options.any_version
     )
     Console().print(cell_table(found.cells))
     for verdict in found.verdicts:

@@ -141,7 +141,7 @@ def _plan(options: StudyOptions) -> Any:
         "budget": options.budget,
     }
     for name, value in given.items():
-        if value in (None, [], False):
+        if value is None or value is False or value == []:
             continue
         if name in words:
             raise UsageError(

@@ -99,11 +99,12 @@ def _cell(study: StudyResults, task: str, variant: str) -> CellSummary | None:
 
 
 def _check_equal_terms(ours: CellSummary, theirs: CellSummary) -> None:
-    steps = [max((run.env_steps for run in cell.runs), default=0) for cell in (ours, theirs)]
-    if min(steps) < 0.9 * max(steps):
+    budgets = [sorted({run.budget for run in cell.runs}) for cell in (ours, theirs)]
+    if budgets[0] != budgets[1]:
+        texts = [" or ".join(f"{steps:,}" for steps in found) for found in budgets]
         raise UsageError(
-            f"The runs on {ours.task} trained {steps[0]:,} and {steps[1]:,} steps: scores after unequal budgets cannot "
-            "be compared. Give both studies the same env_steps."
+            f"The runs on {ours.task} had {texts[0]} and {texts[1]} training steps: scores after unequal budgets cannot be "
+            "compared. Give both studies the same env_steps."
         )
     if ours.threshold != theirs.threshold:
         raise UsageError(

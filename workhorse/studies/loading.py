@@ -101,6 +101,7 @@ def _run(folder: StudyFolder, job: Job, record: dict[str, Any] | None) -> RunRes
         steps,
         returns,
         record["env_steps"],
+        job.env_steps,
         record["wall_s"],
         record["core_hours"],
         record["failed_episodes"],

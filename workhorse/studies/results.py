@@ -83,7 +83,8 @@ class RunResult:
         score: mean raw return of the last evaluation; None where there is none or it is not finite.
         episode_returns: its episodes.
         curve_steps, curve_returns: training steps and mean return of the evaluations, the last one included.
-        env_steps: training steps taken.
+        env_steps: training steps taken: the last iteration is always a whole one.
+        budget: training steps after which no further iteration began.
         wall_s: seconds of training.
         core_hours: cores held times hours.
         failed_episodes: training episodes whose simulation broke.
@@ -103,6 +104,7 @@ class RunResult:
     curve_steps: np.ndarray = field(default_factory=lambda: np.zeros(0))
     curve_returns: np.ndarray = field(default_factory=lambda: np.zeros(0))
     env_steps: int = 0
+    budget: int = 0
     wall_s: float = 0.0
     core_hours: float = 0.0
     failed_episodes: int = 0
