@@ -103,8 +103,8 @@ def _check_equal_terms(ours: CellSummary, theirs: CellSummary) -> None:
     if budgets[0] != budgets[1]:
         texts = [" or ".join(f"{steps:,}" for steps in found) for found in budgets]
         raise UsageError(
-            f"The runs on {ours.task} had {texts[0]} and {texts[1]} training steps: scores after unequal budgets cannot "
-            "be compared. Give both studies the same env_steps."
+            f"The runs on {ours.task} had {texts[0]} and {texts[1]} training steps, and scores after unequal budgets "
+            "cannot be compared. Give both studies the same env_steps."
         )
     if ours.threshold != theirs.threshold:
         raise UsageError(
