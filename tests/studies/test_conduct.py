@@ -77,8 +77,14 @@ def test_a_study_is_ordinary_runs_and_says_what_became_of_each(tmp_path):
     assert 15 < sum(floor.random) / 100 < 30, "random pushes last 22 steps or so"
     assert results.thresholds == {"CartPole-v1": 475.0}
 
-    again = conduct(StudyFolder.open(folder.path), 2, Notes())
+    about = json.loads((folder.path / "study.json").read_text())
+    about["versions"]["jax"] = "0.0.1"
+    (folder.path / "study.json").write_text(json.dumps(about))
+    notes = Notes()
+    again = conduct(StudyFolder.open(folder.path), 2, notes)
     assert again.runs[0].score == results.runs[0].score, "nothing is left to do"
+    assert "other versions (jax 0.0.1 -> " in notes.sentences[0]
+    assert notes.sentences[0] in again.notes, "the page says it too"
 
     table = read_table(write_table(results, tmp_path / "results.parquet"))
     assert [(run.seed, run.score, run.outcome) for run in table.runs] == [

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from workhorse.core.errors import UsageError
+from workhorse.core.machine import installed_versions
 from workhorse.statistics.adaptive import Batch, Cell, next_batch
 from workhorse.studies.cells import cell_scores, succeeded
 from workhorse.studies.folder import Kind, StudyFolder
@@ -91,6 +92,7 @@ class _Study:
         jobs = self._plan.jobs()
         done = [job for job in jobs if self._folder.record("runs", job.id)]
         self._observer.began(self._folder, len(jobs), len(done))
+        self._note_versions()
         self._do(self._floors())
         self._train("runs", jobs)
         if self._plan.search is not None:
@@ -99,6 +101,15 @@ class _Study:
                     self._search(task, algorithm)
         if self._plan.until is not None:
             self._until_known()
+
+    def _note_versions(self) -> None:
+        """Say, and write down, that a study goes on with other versions than it began with."""
+        now, then = installed_versions(), self._folder.about["versions"]
+        changed = [f"{name} {then[name]} -> {now[name]}" for name in then if now.get(name, then[name]) != then[name]]
+        if changed:
+            sentence = f"The study went on with other versions ({', '.join(changed)}): a difference may be theirs."
+            self._observer.noted(sentence)
+            self._folder.write_record("choices", "versions", {"sentence": sentence})
 
     # Floors and sweeps
 
