@@ -257,8 +257,8 @@ def speed_of_bootstrap(found: dict) -> list[str]:
     return [
         f"**Speed.** {found['resamples']:,} stratified resamples of the IQM of 100 runs on 26 games: "
         f"{ours.value:.2f} s [{ours.low:.2f}, {ours.high:.2f}], to reach 2 s: {reached(ours.value <= 2)}. "
-        f"`rliable`, in turn with it on the same scores: {theirs.value:.1f} s ({scaled}), {ratio.value:.0f} times as long "
-        f"[{ratio.low:.0f}, {ratio.high:.0f}], to reach 10: {reached(ratio.value >= 10)}.",
+        f"`rliable`, in turn with it on the same scores: {theirs.value:.1f} s ({scaled}), {ratio.value:.0f} times as "
+        f"long [{ratio.low:.0f}, {ratio.high:.0f}], to reach 10: {reached(ratio.value >= 10)}.",
         "",
     ]
 
