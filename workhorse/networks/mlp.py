@@ -1,6 +1,6 @@
 """Linear policies and multi-layer perceptrons: one module, a pytree of float32 arrays."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 
 import equinox as eqx
@@ -10,11 +10,14 @@ from jaxtyping import Array, Float
 
 from workhorse.core.algorithm import Key
 
-__all__ = ["MLP"]
+__all__ = ["ACTIVATIONS", "MLP"]
+
+ACTIVATIONS: dict[str, Callable[[Array], Array]] = {"tanh": jnp.tanh, "relu": jax.nn.relu}
+"""What a hidden unit may do, by name."""
 
 
 class MLP(eqx.Module):
-    """h_0 = x;  h_k = tanh(W_k h_{k-1} + b_k) for the hidden layers;  y = W_L h_{L-1} + b_L.
+    """h_0 = x;  h_k = activation(W_k h_{k-1} + b_k) for the hidden layers;  y = W_L h_{L-1} + b_L.
 
     Without hidden layers it is linear. Biases may be left out: a linear policy with a bias was seen to get stuck in a
     local optimum of Swimmer (Stable-Baselines3-contrib, issue 42).
@@ -22,10 +25,12 @@ class MLP(eqx.Module):
     Attributes:
         weights: one matrix (out, in) a layer, float32.
         biases: one vector (out,) a layer, or an empty tuple.
+        activation: of the hidden units, a name in `ACTIVATIONS`.
     """
 
     weights: tuple[Float[Array, "_ _"], ...]
     biases: tuple[Float[Array, "_"], ...]
+    activation: str = eqx.field(static=True, default="tanh")
 
     @staticmethod
     def create(key: Key, sizes: Sequence[int], bias: bool, last_scale: float) -> "MLP":
@@ -51,5 +56,5 @@ class MLP(eqx.Module):
             if self.biases:
                 x = x + self.biases[layer]
             if layer < last:
-                x = jnp.tanh(x)
+                x = ACTIVATIONS[self.activation](x)
         return x

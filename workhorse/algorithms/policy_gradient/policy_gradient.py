@@ -1,0 +1,387 @@
+"""What every policy gradient shares: acting, scaling, advantages, and what is measured of an update."""
+
+from abc import abstractmethod
+from typing import Any, ClassVar, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jaxtyping import Array, Float, Int
+
+from workhorse.algorithms.evolution.search import require_non_negative, require_positive
+from workhorse.core.algorithm import Key
+from workhorse.core.configuration import configuration
+from workhorse.core.errors import UsageError
+from workhorse.core.spec import Box, EnvSpec
+from workhorse.core.types import Moments, Rollout
+from workhorse.math import moments
+from workhorse.math.distributions import Distribution
+from workhorse.math.returns import discounted_sum, lambda_advantages, lambda_returns
+from workhorse.networks.actor_critic import ActorCritic, StochasticPolicy
+
+__all__ = ["Acted", "Actor", "Batch", "GradientState", "PolicyGradient", "explained_variance", "policy_change"]
+
+
+class GradientState(NamedTuple):
+    """A whole learner.
+
+    Attributes:
+        params: policy and value networks.
+        optimiser: what the optimiser remembers.
+        observations: moments of the observations acted on, float64.
+        sums: moments of the discounted sums of rewards, float64 (1,): what rewards are scaled by.
+        sum_so_far: the discounted sum so far in each slot's episode, float32 (B,).
+        env_steps: training steps seen, for annealing.
+        iteration: updates made.
+    """
+
+    params: ActorCritic
+    optimiser: Any
+    observations: Moments
+    sums: Moments
+    sum_so_far: Float[Array, "B"]
+    env_steps: Int[Array, ""]
+    iteration: Int[Array, ""]
+
+
+class Actor(NamedTuple):
+    """What acting needs: the policy, and how observations are scaled."""
+
+    policy: StochasticPolicy
+    mean: Float[Array, "D"]
+    inverse_scale: Float[Array, "D"]
+
+
+class Acted(NamedTuple):
+    """What `act` says beside the action: the draw before it was clipped to the bounds, and its log probability."""
+
+    drawn: Array
+    log_prob: Float[Array, ""]
+
+
+class Batch(NamedTuple):
+    """Steps ready to learn from, leading axes (T, B) or (N,).
+
+    Attributes:
+        obs: scaled observations.
+        drawn: actions as drawn.
+        log_prob: under the policy that acted.
+        advantage: not normalised.
+        target: of the value.
+        value: as it was before the update.
+        monte_carlo: discounted rewards to the end of the episode, completed by the value where it was cut.
+        weight: 1, or 0 for a step that must not be learnt from.
+    """
+
+    obs: Float[Array, "... D"]
+    drawn: Array
+    log_prob: Float[Array, "..."]
+    advantage: Float[Array, "..."]
+    target: Float[Array, "..."]
+    value: Float[Array, "..."]
+    monte_carlo: Float[Array, "..."]
+    weight: Float[Array, "..."]
+
+
+@configuration
+class PolicyGradient:
+    """A stochastic policy and a value function, learnt from rollouts of `num_envs` slots and `rollout_steps` steps.
+
+    With s a running standard deviation of the discounted sum of rewards, r the reward over s, clipped,
+
+        A_t = d_t + gamma lambda A_{t+1},   d_t = r_t + gamma V(o_{t+1}) - V(o_t),
+
+    the sum ending at the end of an episode. The successor's value is zero where the task terminated, and that of the
+    true successor where only a clock cut the episode or the rollout ended.
+
+    Every code-level optimisation is a switch, on or off by itself. Sources: [E] Engstrom et al. 2020, "Implementation
+    matters in deep policy gradients" (arXiv 2005.12729); [A] Andrychowicz et al. 2021, "What matters in on-policy
+    reinforcement learning?" (arXiv 2006.05990).
+    """
+
+    consumes: ClassVar[type] = Rollout
+
+    spec: EnvSpec
+    num_envs: int = 8
+    """Slots trained on, side by side."""
+    held_out_envs: int = 1
+    """Slots more whose steps are only measured on, never trained on; their steps are counted apart."""
+    rollout_steps: int = 256
+    """Steps of each slot an iteration."""
+    policy: Literal["linear", "mlp"] = "mlp"
+    """Networks: linear, or perceptrons."""
+    hidden: tuple[int, ...] = (64, 64)
+    """Units of each hidden layer of `mlp`, in the policy and in the value function."""
+    learning_rate: float = 3e-4
+    """Step size of the optimiser, before annealing."""
+    discount: float = 0.99
+    """Weight of a reward one step later, gamma."""
+    trace: float = 0.95
+    """Weight of later errors in an advantage, lambda: 0 trusts the value function, 1 the rewards."""
+    log_std: float = 0.0
+    """Logarithm of the actions' standard deviation at the start."""
+    activation: Literal["tanh", "relu"] = "tanh"
+    """Hidden units: tanh [E8, A: tanh is better], or rectified."""
+    orthogonal_initialisation: bool = True
+    """Orthogonal weights, the policy's last layer a hundred times smaller [E3, A]; else Glorot's uniform ones."""
+    normalise_observations: bool = True
+    """Centre and scale observations by their running moments, those of the iterations before [E6, A: crucial]."""
+    observation_clip: float | None = 10.0
+    """Clip scaled observations to plus or minus this [E7]; None for no bound."""
+    scale_rewards: bool = True
+    """Divide rewards by the running standard deviation of their discounted sum; nothing is subtracted [E2]."""
+    reward_clip: float | None = 10.0
+    """Clip rewards, after scaling, to plus or minus this [E5]; None for no bound."""
+    normalise_advantages: Literal["minibatch", "batch", "none"] = "minibatch"
+    """Centre advantages and divide them by their standard deviation: in each minibatch, in the whole, or not."""
+    gradient_clip: float | None = 0.5
+    """Shorten gradients to this 2-norm over all parameters together [E9]; None for no bound."""
+    anneal_learning_rate: bool = True
+    """Let the learning rate fall to zero, linearly, over `anneal_env_steps` [E4]."""
+    anneal_env_steps: int = 0
+    """Training steps over which it falls; 0 for the budget of the run."""
+
+    def validate(self) -> None:
+        """Raise a `UsageError` where a field is out of range."""
+        name = type(self).__name__
+        sizes = {f"hidden[{layer}]": units for layer, units in enumerate(self.hidden)} if self.policy == "mlp" else {}
+        require_positive(
+            name, learning_rate=self.learning_rate, num_envs=self.num_envs, rollout_steps=self.rollout_steps, **sizes
+        )
+        bounds = {
+            option: value
+            for option in ("observation_clip", "reward_clip", "gradient_clip")
+            if (value := getattr(self, option)) is not None
+        }
+        require_positive(name, **bounds)
+        require_non_negative(name, held_out_envs=self.held_out_envs, anneal_env_steps=self.anneal_env_steps)
+        for option in ("discount", "trace"):
+            if not 0 <= getattr(self, option) <= 1:
+                raise UsageError(f"{name}.{option} must be in [0, 1]: got {getattr(self, option)}.")
+        choices = {
+            "policy": ("linear", "mlp"),
+            "activation": ("tanh", "relu"),
+            "normalise_advantages": ("minibatch", "batch", "none"),
+        }
+        for option, known in choices.items():
+            if getattr(self, option) not in known:
+                raise UsageError(f"{name}.{option} must be one of {', '.join(known)}: got {getattr(self, option)!r}.")
+        if not np.isfinite(self.log_std):
+            raise UsageError(f"{name}.log_std must be finite: got {self.log_std}.")
+
+    @property
+    def num_slots(self) -> int:
+        """Slots of a rollout: those trained on, then those held out."""
+        return self.num_envs + self.held_out_envs
+
+    # --- acting ---
+
+    def init(self, key: Key) -> GradientState:
+        """A learner that has seen nothing."""
+        params = ActorCritic.create(
+            key,
+            self.spec.observation.size,
+            self.spec.action,
+            self.hidden if self.policy == "mlp" else (),
+            activation=self.activation,
+            is_orthogonal=self.orthogonal_initialisation,
+            log_std=self.log_std,
+        )
+        unseen = moments.empty(self.spec.observation.size, jnp.float64)
+        zero = jnp.zeros((), jnp.int64)
+        return GradientState(
+            params,
+            self.optimiser().init(_any(params)),
+            unseen,
+            moments.empty(1, jnp.float64),
+            jnp.zeros(self.num_slots, jnp.float32),
+            zero,
+            zero,
+        )
+
+    def actor(self, state: GradientState) -> Actor:
+        """The policy and the scaling that acts in the next rollout."""
+        mean, inverse_scale = self._scaling(state.observations)
+        return Actor(state.params.policy, mean, inverse_scale)
+
+    def begin(self, actor: Actor, slot: Int[Array, ""]) -> tuple[()]:
+        """Nothing is remembered between steps."""
+        return ()
+
+    def act(
+        self, actor: Actor, carry: tuple[()], obs: Float[Array, "D"], key: Key, *, explore: bool
+    ) -> tuple[Array, tuple[()], Acted]:
+        """Draw an action where `explore`, else take the likeliest, clipped to the task's bounds."""
+        distribution = actor.policy(self.scaled(actor, obs))
+        drawn = distribution.sample(key) if explore else distribution.mode()
+        action = drawn
+        if isinstance(self.spec.action, Box):
+            low, high = (jnp.asarray(bound, jnp.float32) for bound in (self.spec.action.low, self.spec.action.high))
+            action = jnp.clip(drawn, low, high)
+        return action, carry, Acted(drawn, distribution.log_prob(drawn))
+
+    def scaled(self, actor: Actor, obs: Float[Array, "D"]) -> Float[Array, "D"]:
+        """Z = clip((obs - mean) * inverse_scale)."""
+        z = (obs.astype(jnp.float32) - actor.mean) * actor.inverse_scale
+        if self.observation_clip is None:
+            return z
+        bound = jnp.float32(self.observation_clip)
+        return jnp.clip(z, -bound, bound)
+
+    def _scaling(self, observations: Moments) -> tuple[Float[Array, "D"], Float[Array, "D"]]:
+        if not self.normalise_observations:
+            size = self.spec.observation.size
+            return jnp.zeros(size, jnp.float32), jnp.ones(size, jnp.float32)
+        return observations.mean.astype(jnp.float32), moments.inverse_scale(observations).astype(jnp.float32)
+
+    # --- learning ---
+
+    @abstractmethod
+    def improve(
+        self, state: GradientState, batch: Batch, rate: Float[Array, ""], key: Key
+    ) -> tuple[ActorCritic, Any, dict[str, Array]]:
+        """New networks, the optimiser's new memory, and metrics, from the training batch (T, B) at a learning rate."""
+
+    def optimiser(self) -> optax.GradientTransformation:
+        """Turns gradients into directions of length about one, to be multiplied by the learning rate."""
+        clip = optax.identity() if self.gradient_clip is None else optax.clip_by_global_norm(self.gradient_clip)
+        return optax.chain(clip, optax.scale_by_adam(eps=1e-5))
+
+    def annealed(self, state: GradientState) -> Float[Array, ""]:
+        """The learning rate of this iteration."""
+        rate = jnp.asarray(self.learning_rate, jnp.float32)
+        if not self.anneal_learning_rate or not self.anneal_env_steps:
+            return rate
+        done = state.env_steps.astype(jnp.float32) / self.anneal_env_steps
+        return rate * jnp.maximum(1.0 - done, 0.0)
+
+    def update(self, state: GradientState, experience: Rollout, key: Key) -> tuple[GradientState, dict[str, Array]]:
+        """One iteration of learning from a rollout (T, B)."""
+        batch, sums, sum_so_far = self.batch(state, experience)
+        training, held_out = (jax.tree.map(lambda leaf, at=at: leaf[:, at], batch) for at in self._slots())
+        rate = self.annealed(state)
+        params, optimiser, metrics = self.improve(state, training, rate, key)
+        metrics |= {"learning_rate": rate}
+        metrics |= self.measured(state.params, params, training)
+        if self.held_out_envs:
+            found = self.measured(state.params, params, held_out)
+            metrics |= {f"held_out_{name}": value for name, value in found.items()}
+        steps = self.rollout_steps * self.num_envs
+        seen = jax.tree.map(lambda leaf: leaf[:, : self.num_envs], experience.obs)
+        observations = moments.merge(state.observations, _moments_of(seen))
+        after = GradientState(
+            params, optimiser, observations, sums, sum_so_far, state.env_steps + steps, state.iteration + 1
+        )
+        return after, metrics
+
+    def batch(self, state: GradientState, rollout: Rollout) -> tuple[Batch, Moments, Float[Array, "B"]]:
+        """A rollout (T, B) as it is learnt from; the moments of the sums of rewards, and each slot's sum, after it."""
+        actor = self.actor(state)
+        scale = jax.vmap(jax.vmap(lambda obs: self.scaled(actor, obs)))
+        obs, next_obs = scale(rollout.obs), scale(rollout.next_obs)
+        reward, sums, sum_so_far = self._rewards(state, rollout)
+        value, next_value = (self.values(state.params, seen) for seen in (obs, next_obs))
+        ended = (rollout.terminated | rollout.truncated).astype(jnp.float32)
+        going_on = 1.0 - ended
+        going_on = going_on.at[-1].set(0.0)  # the rollout's end is a seam too
+        discount = jnp.float32(self.discount) * (1.0 - rollout.terminated.astype(jnp.float32))
+        advantages = jax.vmap(lambda_advantages, in_axes=1, out_axes=1)
+        advantage = advantages(reward, discount, value, next_value, jnp.float32(self.trace) * going_on)
+        monte_carlo = jax.vmap(lambda_returns, in_axes=1, out_axes=1)(reward, discount, next_value, going_on)
+        found = Batch(
+            obs,
+            rollout.extras.drawn,
+            rollout.extras.log_prob,
+            advantage,
+            advantage + value,
+            value,
+            monte_carlo,
+            jnp.ones_like(reward),
+        )
+        return found, sums, sum_so_far
+
+    def values(self, params: ActorCritic, obs: Float[Array, "... D"]) -> Float[Array, "..."]:
+        """The value function over any leading axes."""
+        flat = obs.reshape(-1, obs.shape[-1])
+        return jax.vmap(params.value)(flat)[:, 0].reshape(obs.shape[:-1])
+
+    def distributions(self, params: ActorCritic, obs: Float[Array, "N D"]) -> Distribution:
+        """The policy's distributions at N observations."""
+        return jax.vmap(params.policy)(obs)
+
+    def normalised(self, advantage: Float[Array, "N"], where: str) -> Float[Array, "N"]:
+        """Advantages centred and scaled, if `where` ("minibatch" or "batch") is what the switch says."""
+        if self.normalise_advantages != where:
+            return advantage
+        return (advantage - advantage.mean()) / (advantage.std() + 1e-8)
+
+    def _rewards(self, state: GradientState, rollout: Rollout) -> tuple[Float[Array, "T B"], Moments, Array]:
+        """Scaled, clipped rewards, and what scaling has learnt. Held-out slots teach it nothing."""
+        reward = rollout.reward.astype(jnp.float32)
+        ended = (rollout.terminated | rollout.truncated).astype(jnp.float32)
+        so_far, sums = jax.vmap(discounted_sum, in_axes=(0, 1, None, 1), out_axes=(0, 1))(
+            state.sum_so_far, reward, jnp.float32(self.discount), ended
+        )
+        known = moments.merge(state.sums, _moments_of(sums[:, : self.num_envs, None]))
+        if self.scale_rewards:
+            reward = reward * moments.inverse_scale(known).astype(jnp.float32)[0]
+        if self.reward_clip is not None:
+            bound = jnp.float32(self.reward_clip)
+            reward = jnp.clip(reward, -bound, bound)
+        return reward, known, so_far
+
+    def _slots(self) -> tuple[slice, slice]:
+        return slice(0, self.num_envs), slice(self.num_envs, self.num_slots)
+
+    # --- measuring ---
+
+    def measured(self, before: ActorCritic, after: ActorCritic, batch: Batch) -> dict[str, Array]:
+        """What the update did to the policy on these steps, and how well the value explained them beforehand."""
+        flat = flattened(batch)
+        found = policy_change(
+            self.distributions(before, flat.obs), self.distributions(after, flat.obs), flat.drawn, flat.log_prob
+        )
+        found["explained_variance_own"] = explained_variance(flat.value, flat.target)
+        found["explained_variance_monte_carlo"] = explained_variance(flat.value, flat.monte_carlo)
+        return found
+
+
+def _any(params: Any) -> Any:
+    """Optax's types know no named tuples of modules."""
+    return params
+
+
+def flattened(batch: Batch) -> Batch:
+    """A batch with its two leading axes as one."""
+    return jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), batch)
+
+
+def policy_change(
+    before: Distribution, after: Distribution, drawn: Float[Array, "N ..."], log_prob: Float[Array, "N"]
+) -> dict[str, Array]:
+    """How far a policy moved, on N steps of the one before.
+
+    mean_kl, max_kl: KL(before || after) over the observations; max_ratio: the greatest probability ratio of an action
+    that was taken; entropy: of the policy after, mean.
+    """
+    kl = jax.vmap(lambda one, other: one.kl(other))(before, after)
+    ratio = jnp.exp(jax.vmap(lambda one, action: one.log_prob(action))(after, drawn) - log_prob)
+    entropy = jax.vmap(lambda one: one.entropy())(after)
+    return {"mean_kl": kl.mean(), "max_kl": kl.max(), "max_ratio": ratio.max(), "entropy": entropy.mean()}
+
+
+def explained_variance(prediction: Float[Array, "N"], target: Float[Array, "N"]) -> Float[Array, ""]:
+    """1 - Var(target - prediction) / Var(target); 1 is perfect, 0 no better than a constant; 0 for a constant target.
+
+    *Against its own targets, which contain the prediction, it flatters.*
+    """
+    spread = target.var()
+    return jnp.where(spread > 0, 1.0 - (target - prediction).var() / jnp.where(spread > 0, spread, 1.0), 0.0)
+
+
+def _moments_of(samples: Float[Array, "T B D"]) -> Moments:
+    """Moments of everything in (T, B, D), float64."""
+    flat = samples.reshape(-1, samples.shape[-1]).astype(jnp.float64)
+    mean = flat.mean(0)
+    return Moments(jnp.asarray(float(len(flat)), jnp.float64), mean, jnp.square(flat - mean).sum(0))

@@ -1,0 +1,102 @@
+"""The two distributions that stochastic policies draw actions from, one sample at a time."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+from workhorse.core.algorithm import Key
+
+__all__ = ["Categorical", "DiagonalGaussian", "Distribution"]
+
+_HALF_LOG_2PI = float(0.5 * np.log(2 * np.pi))
+
+
+class DiagonalGaussian(NamedTuple):
+    """Independent normal components.
+
+    Attributes:
+        mean: of each component.
+        log_std: natural logarithm of each standard deviation.
+    """
+
+    mean: Float[Array, "A"]
+    log_std: Float[Array, "A"]
+
+    def sample(self, key: Key) -> Float[Array, "A"]:
+        """A draw: mean + std * eps."""
+        return self.mean + jnp.exp(self.log_std) * jax.random.normal(key, self.mean.shape, self.mean.dtype)
+
+    def mode(self) -> Float[Array, "A"]:
+        """The likeliest action: the mean."""
+        return self.mean
+
+    def log_prob(self, action: Float[Array, "A"]) -> Float[Array, ""]:
+        """Log density: sum_i -(a_i - m_i)^2 / (2 s_i^2) - log s_i - log(2 pi) / 2.
+
+        *Of the action drawn*, before it is clipped to the task's bounds.
+
+        Example:
+            >>> round(float(DiagonalGaussian(jnp.zeros(2), jnp.zeros(2)).log_prob(jnp.array([1.0, 0.0]))), 4)
+            -2.3379
+        """
+        scaled = (action - self.mean) * jnp.exp(-self.log_std)
+        return (-0.5 * scaled * scaled - self.log_std - _HALF_LOG_2PI).sum()
+
+    def entropy(self) -> Float[Array, ""]:
+        """Differential entropy: sum_i log s_i + (1 + log 2 pi) / 2. It may be negative."""
+        return (self.log_std + 0.5 + _HALF_LOG_2PI).sum()
+
+    def kl(self, other: "DiagonalGaussian") -> Float[Array, ""]:
+        """KL(self || other) = sum_i log(s'_i / s_i) + (s_i^2 + (m_i - m'_i)^2) / (2 s'_i^2) - 1/2.
+
+        Example:
+            >>> one, other = DiagonalGaussian(jnp.zeros(1), jnp.zeros(1)), DiagonalGaussian(jnp.ones(1), jnp.zeros(1))
+            >>> float(one.kl(other)), float(one.kl(one))
+            (0.5, 0.0)
+        """
+        apart = (self.mean - other.mean) * jnp.exp(-other.log_std)
+        share = jnp.exp(2 * (self.log_std - other.log_std))
+        return (other.log_std - self.log_std + 0.5 * (share + apart * apart) - 0.5).sum()
+
+
+class Categorical(NamedTuple):
+    """One of `count` choices.
+
+    Attributes:
+        logits: unnormalised log probabilities.
+    """
+
+    logits: Float[Array, "n"]
+
+    def sample(self, key: Key) -> Int[Array, ""]:
+        """A draw, by the Gumbel trick."""
+        return jax.random.categorical(key, self.logits)
+
+    def mode(self) -> Int[Array, ""]:
+        """The likeliest choice, the lowest one among equals."""
+        return jnp.argmax(self.logits)
+
+    def log_prob(self, action: Int[Array, ""]) -> Float[Array, ""]:
+        """Log probability of a choice.
+
+        Example:
+            >>> round(float(Categorical(jnp.log(jnp.array([0.25, 0.75]))).log_prob(jnp.array(0))), 4)
+            -1.3863
+        """
+        return jax.nn.log_softmax(self.logits)[action]
+
+    def entropy(self) -> Float[Array, ""]:
+        """-sum p log p, in nats."""
+        log_p = jax.nn.log_softmax(self.logits)
+        return -(jnp.exp(log_p) * log_p).sum()
+
+    def kl(self, other: "Categorical") -> Float[Array, ""]:
+        """KL(self || other) = sum p log(p / p')."""
+        log_p, log_q = jax.nn.log_softmax(self.logits), jax.nn.log_softmax(other.logits)
+        return (jnp.exp(log_p) * (log_p - log_q)).sum()
+
+
+Distribution = DiagonalGaussian | Categorical
