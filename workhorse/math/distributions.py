@@ -1,6 +1,6 @@
 """The two distributions that stochastic policies draw actions from, one sample at a time."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -9,7 +9,7 @@ from jaxtyping import Array, Float, Int
 
 from workhorse.core.algorithm import Key
 
-__all__ = ["Categorical", "DiagonalGaussian", "Distribution"]
+__all__ = ["Categorical", "DiagonalGaussian", "Distribution", "divergence"]
 
 _HALF_LOG_2PI = float(0.5 * np.log(2 * np.pi))
 
@@ -100,3 +100,9 @@ class Categorical(NamedTuple):
 
 
 Distribution = DiagonalGaussian | Categorical
+
+
+def divergence(one: Distribution, other: Distribution) -> Float[Array, ""]:
+    """KL(one || other) of two distributions of one kind."""
+    same: Any = other
+    return one.kl(same)

@@ -73,13 +73,15 @@ def backtracking(
         ([0.25, 0.25], True, 2)
     """
 
+    factor = jnp.asarray(shrink, step.dtype)
+
     def unaccepted(state: tuple[Array, Array]) -> Array:
         times, accepted = state
         return ~accepted & (times < halvings)
 
     def shorter(state: tuple[Array, Array]) -> tuple[Array, Array]:
         times = state[0] + 1
-        return times, accepts(step * shrink**times)
+        return times, accepts(step * factor**times)
 
     times, accepted = jax.lax.while_loop(unaccepted, shorter, (jnp.zeros((), jnp.int32), accepts(step)))
-    return jnp.where(accepted, step * shrink**times, jnp.zeros_like(step)), accepted, times
+    return jnp.where(accepted, step * factor**times, jnp.zeros_like(step)), accepted, times

@@ -16,7 +16,7 @@ from workhorse.core.errors import UsageError
 from workhorse.core.spec import Box, EnvSpec
 from workhorse.core.types import Moments, Rollout
 from workhorse.math import moments
-from workhorse.math.distributions import Distribution
+from workhorse.math.distributions import Distribution, divergence
 from workhorse.math.returns import discounted_sum, lambda_advantages, lambda_returns
 from workhorse.networks.actor_critic import ActorCritic, StochasticPolicy
 
@@ -365,7 +365,7 @@ def policy_change(
     mean_kl, max_kl: KL(before || after) over the observations; max_ratio: the greatest probability ratio of an action
     that was taken; entropy: of the policy after, mean.
     """
-    kl = jax.vmap(lambda one, other: one.kl(other))(before, after)
+    kl = jax.vmap(divergence)(before, after)
     ratio = jnp.exp(jax.vmap(lambda one, action: one.log_prob(action))(after, drawn) - log_prob)
     entropy = jax.vmap(lambda one: one.entropy())(after)
     return {"mean_kl": kl.mean(), "max_kl": kl.max(), "max_ratio": ratio.max(), "entropy": entropy.mean()}
