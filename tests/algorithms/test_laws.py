@@ -12,12 +12,8 @@ from workhorse.math import moments
 
 CONTINUOUS = EnvSpec("test", Box.unbounded(5), Box((-1.0, -2.0), (1.0, 2.0)), 100)
 DISCRETE = EnvSpec("test", Box.unbounded(5), Discrete(3), 100)
-CASES = [
-    (name, policy, spec)
-    for name in registry.ALGORITHMS
-    for policy in ("linear", "mlp")
-    for spec in (CONTINUOUS, DISCRETE)
-]
+SEARCHES = [name for name, row in registry.ALGORITHMS.items() if ".evolution." in row.module]
+CASES = [(name, policy, spec) for name in SEARCHES for policy in ("linear", "mlp") for spec in (CONTINUOUS, DISCRETE)]
 every_case = pytest.mark.parametrize(
     ("name", "policy", "spec"), CASES, ids=[f"{n}-{p}-{type(s.action).__name__}" for n, p, s in CASES]
 )
@@ -126,7 +122,7 @@ def test_options_read_from_the_source_are_the_dataclass_itself(name):
     fields = {field.name: field for field in dataclasses.fields(cls) if field.name != "spec"}
     assert list(registry.options(name)) == list(fields)
     for option in registry.options(name).values():
-        assert option.default == fields[option.name].default
+        assert option.default == row.preset.get(option.name, fields[option.name].default)
         assert option.annotation == hints[option.name]
         assert option.help.endswith("."), f"{name}.{option.name} has no sentence under it"
 

@@ -27,6 +27,15 @@ ALGORITHMS = {
     "ars": {"num_directions": 4, "num_top_directions": 2},
     "hill-climb": {"num_candidates": 3},
     "finite-differences": {"coordinates": 3},
+    **{
+        name: {"num_envs": 3, "rollout_steps": 20, "hidden": (8,), "anneal_env_steps": 600, **more}
+        for name, more in {
+            "ppo": {"minibatch_size": 20, "num_epochs": 2},
+            "trpo": {"minibatch_size": 20, "value_epochs": 2, "cg_iterations": 3},
+            "a2c": {},
+            "reinforce": {"learned_baseline": False},
+        }.items()
+    },
 }
 QUICK = train.Schedule(evaluate_every=100, evaluation_episodes=3, final_episodes=4, checkpoint_every_s=0)
 
@@ -68,13 +77,20 @@ def digests(folder):
     return metrics["digest"].to_list()
 
 
+GRADIENTS = ("trpo", "a2c", "reinforce")
 TASKS = ("CartPole-v1", "Hopper-v5", "FrozenLake-v1")
 PAIRS = [
-    pytest.param(task, algorithm, marks=() if task == "Hopper-v5" or algorithm == "openai-es" else pytest.mark.slow)
+    pytest.param(
+        task,
+        algorithm,
+        marks=()
+        if algorithm in ("openai-es", "ppo") or (task == "Hopper-v5" and algorithm not in GRADIENTS)
+        else pytest.mark.slow,
+    )
     for task in TASKS
     for algorithm in ALGORITHMS
 ]
-"""Every algorithm on one kind of environment, and every kind with one algorithm; the rest takes too long."""
+"""Every algorithm on one kind of environment, and every kind with one algorithm a loop; the rest takes too long."""
 
 
 @pytest.mark.parametrize(("task", "algorithm"), PAIRS)

@@ -11,7 +11,7 @@ import functools
 import importlib
 import types
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -20,18 +20,32 @@ from workhorse.core.errors import UsageError, unknown
 if TYPE_CHECKING:
     from workhorse.core.spec import EnvSpec
 
-__all__ = ["ALGORITHMS", "Entry", "Option", "entry", "make", "options"]
+__all__ = ["ALGORITHMS", "Entry", "Option", "entry", "is_on_policy", "make", "options"]
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One row of the table: an algorithm's class and a line about it."""
+    """One row of the table: an algorithm's class, a line about it, and the defaults that a preset changes."""
 
     name: str
     module: str
     cls: str
     summary: str
+    preset: Mapping[str, Any] = field(default_factory=dict)
 
+
+_GRADIENT = "workhorse.algorithms.policy_gradient"
+_PLAIN = {
+    "orthogonal_initialisation": False,
+    "scale_rewards": False,
+    "reward_clip": None,
+    "normalise_observations": False,
+    "observation_clip": None,
+    "gradient_clip": None,
+    "anneal_learning_rate": False,
+    "activation": "relu",
+}
+"""Every code-level optimisation of Engstrom et al. 2020 off: their PPO-M, and TRPO."""
 
 ALGORITHMS: dict[str, Entry] = {
     row.name: row
@@ -60,6 +74,13 @@ ALGORITHMS: dict[str, Entry] = {
             "FiniteDifferences",
             "wiggle one parameter at a time",
         ),
+        Entry("reinforce", f"{_GRADIENT}.reinforce", "Reinforce", "scores of actions times the return that followed"),
+        Entry("a2c", f"{_GRADIENT}.a2c", "A2C", "advantage actor-critic: one step on every rollout"),
+        Entry("ppo", f"{_GRADIENT}.ppo", "PPO", "proximal policy optimisation, with its code-level optimisations"),
+        Entry("ppo-m", f"{_GRADIENT}.ppo", "PPO", "ppo with none of its code-level optimisations", _PLAIN),
+        Entry("ppo-noclip", f"{_GRADIENT}.ppo", "PPO", "ppo without the clipped ratio", {"ratio_clip": None}),
+        Entry("trpo", f"{_GRADIENT}.trpo", "TRPO", "trust region policy optimisation, as published", _PLAIN),
+        Entry("trpo+", f"{_GRADIENT}.trpo", "TRPO", "trpo with the code-level optimisations of ppo"),
     )
 }
 
@@ -85,11 +106,18 @@ def entry(name: str) -> Entry:
     return ALGORITHMS[name]
 
 
+def is_on_policy(name: str) -> bool:
+    """Whether an algorithm reads rollouts of its own newest policy."""
+    return entry(name).module.startswith(_GRADIENT)
+
+
 @functools.cache
 def options(name: str) -> Mapping[str, Option]:
     """An algorithm's options in the order of its source, those of the classes it builds on first."""
     row = entry(name)
-    return types.MappingProxyType(_fields(row.module, row.cls))
+    found = _fields(row.module, row.cls)
+    found |= {option: replace(found[option], default=default) for option, default in row.preset.items()}
+    return types.MappingProxyType(found)
 
 
 def make(name: str, spec: EnvSpec, settings: Mapping[str, Any]) -> Any:
@@ -103,7 +131,7 @@ def make(name: str, spec: EnvSpec, settings: Mapping[str, Any]) -> Any:
     for setting in settings:
         if setting not in known:
             raise unknown(f"option of {name}", setting, list(known), f"workhorse algorithms {name}")
-    algorithm = getattr(importlib.import_module(row.module), row.cls)(spec=spec, **settings)
+    algorithm = getattr(importlib.import_module(row.module), row.cls)(spec=spec, **{**row.preset, **settings})
     algorithm.validate()
     return algorithm
 

@@ -80,7 +80,7 @@ def lambda_returns(
 
 
 def discounted_sum(
-    before: Float[Array, ""], reward: Float[Array, "T"], discount: float, ended: Float[Array, "T"]
+    before: Float[Array, ""], reward: Float[Array, "T"], discount: Float[Array, ""] | float, ended: Float[Array, "T"]
 ) -> tuple[Float[Array, ""], Float[Array, "T"]]:
     """The discounted sum of the rewards *so far* in an episode, forwards: R_t = discount * R_{t-1} + reward_t.
 

@@ -20,7 +20,7 @@ __all__ = ["ACTIVATIONS", "FORMAT", "Policy"]
 FORMAT = 1
 """Version of the artefact's layout."""
 
-ACTIVATIONS = {"tanh": np.tanh}
+ACTIVATIONS = {"tanh": np.tanh, "relu": lambda x: np.maximum(x, 0)}
 """What a hidden layer may apply, by the name stored in policy.json."""
 
 _INFINITIES = {"inf": float("inf"), "-inf": -float("inf")}

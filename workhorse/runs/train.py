@@ -34,6 +34,8 @@ from workhorse.runs.traffic import TrafficLog
 from workhorse.statistics.intervals import Interval, mean_interval
 from workhorse.training.evolve import Evaluation, Evolve, Progress
 from workhorse.training.learning import Learning
+from workhorse.training.on_policy import OnPolicy
+from workhorse.training.on_policy import Progress as RolloutProgress
 from workhorse.training.plan import Plan, local_workforce
 from workhorse.training.workforce import Workforce
 
@@ -184,6 +186,8 @@ def start(
     _check_schedule(schedule or Schedule())
     threads = threads or available_threads()
     options = dict(task_options or {})
+    if not dict(settings).get("anneal_env_steps") and "anneal_env_steps" in algorithms.options(algorithm):
+        settings = {**settings, "anneal_env_steps": env_steps}
     setup = _Setup.build(Plan(task, options, algorithm, settings, seed, slots), threads, recruit)
     try:
         folder = RunFolder.create(root, id, task=task.split(":")[-1], algorithm=algorithm, seed=seed)
@@ -294,8 +298,8 @@ class _Setup:
     """A plan with its algorithm, its workforce and the loop they run in."""
 
     algorithm: Any
-    workforce: Workforce
-    loop: Evolve
+    workforce: Workforce | OnPolicy
+    loop: Any
     step_seconds: float | None
     threads: int
 
@@ -303,6 +307,13 @@ class _Setup:
     def build(plan: Plan, threads: int, recruit: Recruit | None = None) -> _Setup:
         algorithms.entry(plan.algorithm)
         spec = plan.spec()
+        if algorithms.is_on_policy(plan.algorithm):
+            if recruit:
+                raise UsageError(
+                    f"{plan.algorithm} learns on one machine: --cluster is for evolution strategies. Leave it out."
+                )
+            loop = plan.on_policy(spec, threads)
+            return _Setup(loop.algorithm, loop, loop, spec.step_seconds, threads)
         learning = plan.learning(spec)
         workforce = recruit(plan, learning) if recruit else local_workforce(plan, learning, threads)
         return _Setup(learning.algorithm, workforce, Evolve(learning, workforce), spec.step_seconds, threads)
@@ -327,7 +338,7 @@ class _Run:
         folder: RunFolder,
         manifest: Manifest,
         setup: _Setup,
-        progress: Progress,
+        progress: Progress | RolloutProgress,
         meters: _Meters,
         schedule: Schedule,
         observer: Observer,
@@ -471,7 +482,8 @@ class _Run:
 
     def _save_policy(self) -> None:
         actor = self._setup.algorithm.actor(self._progress.learner)
-        if np.isfinite(actor.params).all():
+        network = self._setup.algorithm.policy_network(actor)
+        if all(np.isfinite(leaf).all() for leaf in (*network.weights, *network.biases)):
             policy_of(self._setup.algorithm, self._progress, self._manifest).save(self._folder.policy)
         elif not self._warned_of_divergence:
             self._warned_of_divergence = True
@@ -547,10 +559,10 @@ class _Interrupt:
             raise KeyboardInterrupt
 
 
-def policy_of(algorithm: Any, progress: Progress, manifest: Manifest) -> Policy:
+def policy_of(algorithm: Any, progress: Progress | RolloutProgress, manifest: Manifest) -> Policy:
     """The artefact of the unperturbed policy. What is constant in the observations has its weights set to zero."""
     actor = algorithm.actor(progress.learner)
-    network = algorithm.to_network(actor.params)
+    network = algorithm.policy_network(actor)
     weights = [np.array(weight) for weight in network.weights]
     inverse_scale = np.asarray(actor.inverse_scale)
     constant = inverse_scale == 0
@@ -560,10 +572,11 @@ def policy_of(algorithm: Any, progress: Progress, manifest: Manifest) -> Policy:
         [np.asarray(bias) for bias in network.biases] or [None] * len(weights),
         action=algorithm.spec.action,
         task=algorithm.spec.task,
+        activation=network.activation,
         mean=np.asarray(actor.mean),
         scale=1.0 / np.where(constant, 1.0, inverse_scale),
         observation_clip=algorithm.observation_clip,
-        action_bins=algorithm.action_bins,
+        action_bins=getattr(algorithm, "action_bins", None),
         metadata={
             "run": manifest.id,
             "algorithm": manifest.algorithm,

@@ -121,6 +121,24 @@ class OnPolicy:
             tuple(failure for chunk in found for failure in chunk.failures),
         )
 
+    # What a run asks of whoever does its work: here that is this process, and it is all that is there to say.
+
+    @property
+    def num_slots(self) -> int:
+        """Slots of the training environment."""
+        return self.algorithm.num_slots
+
+    def metrics(self) -> dict[str, float]:
+        """Nothing beside the iteration's own."""
+        return {}
+
+    def traffic(self) -> list[tuple[int, str, str, int, int]]:
+        """No messages."""
+        return []
+
+    def core_seconds(self) -> None:
+        """The run's own threads are all."""
+
     def close(self) -> None:
         """Free the environments."""
         self._rollouts.close()

@@ -13,9 +13,13 @@ from workhorse.environments.protocol import HostEnv
 from workhorse.training.evolve import chunk_size
 from workhorse.training.gather import Gather, HostGather, JaxGather, Lanes, num_lanes
 from workhorse.training.learning import Learning
+from workhorse.training.on_policy import HostRollouts, JaxRollouts, OnPolicy
 from workhorse.training.workforce import Local, num_chunks
 
-__all__ = ["Plan", "local_workforce"]
+__all__ = ["EVALUATION_SLOTS", "Plan", "local_workforce"]
+
+EVALUATION_SLOTS = 25
+"""Episodes of an on-policy run's evaluation that run side by side in one lane."""
 
 
 @dataclass(frozen=True)
@@ -44,8 +48,33 @@ class Plan:
         Raises:
             UsageError: an unknown algorithm or option, a value out of range, or actions it cannot take.
         """
+        return Learning(self._make(spec), self.seed)
+
+    def on_policy(self, spec: EnvSpec, threads: int) -> OnPolicy:
+        """The loop of an algorithm that reads rollouts, with so many simulation threads, its settings checked.
+
+        Raises:
+            UsageError: an unknown algorithm or option, a value out of range, or actions it cannot take.
+        """
+        algorithm = self._make(spec)
+        env = environments.make(self.task, algorithm.num_slots, threads, **self.task_options)
+        if isinstance(env, HostEnv):
+            rollouts = HostRollouts(algorithm, env, self.seed)
+        else:
+            rollouts = JaxRollouts(algorithm, env, self.seed)
+        shares = [threads // 2, threads - threads // 2] if threads > 1 else [1]
+        lanes = Lanes([self._judge(algorithm, share) for share in shares])
+        return OnPolicy(algorithm, self.seed, rollouts, lanes)
+
+    def _judge(self, algorithm: Any, threads: int) -> Gather:
+        env = environments.make(self.task, EVALUATION_SLOTS, threads, **self.task_options)
+        if isinstance(env, HostEnv):
+            return HostGather(algorithm, env, self.seed)
+        return JaxGather(algorithm, env, EVALUATION_SLOTS, self.seed)
+
+    def _make(self, spec: EnvSpec) -> Any:
         settings = {name: tuple(value) if isinstance(value, list) else value for name, value in self.settings.items()}
-        return Learning(algorithms.make(self.algorithm, spec, settings), self.seed)
+        return algorithms.make(self.algorithm, spec, settings)
 
     def spec(self) -> EnvSpec:
         """The task's spec, from an environment of one slot that is closed again.

@@ -126,6 +126,10 @@ class ParameterSearch:
         template = jax.eval_shape(self.network, jax.random.key(0))
         return ravel_pytree(jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), template))[1](params)
 
+    def policy_network(self, actor: Actor) -> MLP:
+        """The unperturbed policy."""
+        return self.to_network(actor.params)
+
     # --- learning ---
 
     def init(self, key: Key) -> Any:

@@ -53,7 +53,7 @@ class A2C(PolicyGradient):
     ) -> tuple[ActorCritic, Any, dict[str, Array]]:
         gradient: Any
         gradient, metrics = jax.grad(self.loss, has_aux=True)(state.params, flattened(batch))
-        metrics["gradient_norm"] = optax.global_norm(gradient)
+        metrics["gradient_norm"] = optax.tree.norm(gradient)
         direction, optimiser = self.optimiser().update(gradient, state.optimiser)
         return jax.tree.map(lambda leaf, step: leaf - rate * step, state.params, direction), optimiser, metrics
 

@@ -19,6 +19,7 @@ from workhorse.math import moments
 from workhorse.math.distributions import Distribution, divergence
 from workhorse.math.returns import discounted_sum, lambda_advantages, lambda_returns
 from workhorse.networks.actor_critic import ActorCritic, StochasticPolicy
+from workhorse.networks.mlp import MLP
 
 __all__ = ["Acted", "Actor", "Batch", "GradientState", "PolicyGradient", "explained_variance", "policy_change"]
 
@@ -220,6 +221,10 @@ class PolicyGradient:
             low, high = (jnp.asarray(bound, jnp.float32) for bound in (self.spec.action.low, self.spec.action.high))
             action = jnp.clip(drawn, low, high)
         return action, carry, Acted(drawn, distribution.log_prob(drawn))
+
+    def policy_network(self, actor: Actor) -> MLP:
+        """What the likeliest action is computed by."""
+        return actor.policy.network
 
     def scaled(self, actor: Actor, obs: Float[Array, "D"]) -> Float[Array, "D"]:
         """Z = clip((obs - mean) * inverse_scale)."""

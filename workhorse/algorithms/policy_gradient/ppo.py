@@ -84,7 +84,7 @@ class PPO(PolicyGradient):
             part = jax.tree.map(lambda leaf: leaf[rows], flat)
             gradient: Any
             gradient, metrics = jax.grad(self.loss, has_aux=True)(learning.params, part)
-            metrics["gradient_norm"] = optax.global_norm(gradient)
+            metrics["gradient_norm"] = optax.tree.norm(gradient)
             direction, optimiser = self.optimiser().update(gradient, learning.optimiser)
             step = jax.tree.map(lambda leaf: -rate * leaf, direction)
             params = jax.tree.map(jnp.add, learning.params, step)
