@@ -1,0 +1,168 @@
+"""Numbers as people read them: four digits that say something, intervals in brackets, steps with their thousands."""
+
+from __future__ import annotations
+
+import math
+import re
+
+from workhorse.statistics.intervals import Interval
+
+__all__ = [
+    "core_unit",
+    "count_text",
+    "duration_text",
+    "hours_text",
+    "interval_text",
+    "label_text",
+    "number_text",
+    "rate_text",
+    "share_text",
+    "slug",
+    "steps_text",
+]
+
+MINUS = "\N{MINUS SIGN}"
+
+
+def number_text(value: float | None, digits: int = 4) -> str:
+    """A number of any size; a dash where there is none.
+
+    Example:
+        >>> number_text(3475.21), number_text(-0.0123456), number_text(10000000), number_text(1.5e-7)
+        ('3,475', '−0.01235', '10,000,000', '1.5e−7')
+        >>> number_text(None), number_text(float("inf"))
+        ('–', '∞')
+    """
+    if value is None or math.isnan(value):
+        return "\N{EN DASH}"
+    if math.isinf(value):
+        return "\N{INFINITY}" if value > 0 else f"{MINUS}\N{INFINITY}"
+    size = abs(value)
+    if size >= 10 ** (digits - 1) and size < 1e12:
+        text = f"{value:,.0f}"
+    else:
+        text = re.sub(r"e([+-])0*", lambda found: f"e{found[1].strip('+')}", f"{value:.{digits}g}")
+    return text.replace("-", MINUS)
+
+
+def interval_text(interval: Interval | None, digits: int = 4) -> str:
+    """An estimate with its interval.
+
+    Example:
+        >>> interval_text(Interval(3475.2, 3094.1, 3857.4, "Student t"))
+        '3,475 [3,094, 3,857]'
+    """
+    if interval is None:
+        return number_text(None)
+    low, high = number_text(interval.low, digits), number_text(interval.high, digits)
+    return f"{number_text(interval.value, digits)} [{low}, {high}]"
+
+
+def share_text(share: float) -> str:
+    """A share without its leading zero.
+
+    Example:
+        >>> share_text(0.444), share_text(1.0), share_text(-0.25), share_text(0.999)
+        ('.44', '1', '−.25', '.999')
+    """
+    if math.isnan(share) or math.isinf(share):
+        return number_text(share)
+    text = f"{share:.2f}"
+    if text in ("1.00", "-1.00", "0.00", "-0.00") and share not in (0, 1, -1):
+        text = f"{share:.3f}"
+    text = text.rstrip("0").rstrip(".") if float(text) == int(float(text)) else text
+    return re.sub(r"^(-?)0\.", r"\1.", "0" if text == "-0" else text).replace("-", MINUS)
+
+
+def rate_text(events: int, trials: int, interval: Interval | None) -> str:
+    """So many of so many, with the interval of the rate.
+
+    Example:
+        >>> rate_text(8, 10, Interval(0.8, 0.4439, 0.9748, "Clopper-Pearson"))
+        '8 of 10 [.44, .97]'
+    """
+    text = f"{events:,} of {trials:,}"
+    return text if interval is None else f"{text} [{share_text(interval.low)}, {share_text(interval.high)}]"
+
+
+def steps_text(steps: float) -> str:
+    """A number of steps, long ones in thousands or millions.
+
+    Example:
+        >>> steps_text(38086), steps_text(2_000_000), steps_text(7_010_420), steps_text(float("inf"))
+        ('38.1k', '2M', '7.01M', '∞')
+    """
+    for letter, unit in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
+        if math.isfinite(steps) and abs(steps) >= max(unit, 1e4):
+            return f"{steps / unit:.3g}{letter}"
+    return number_text(steps)
+
+
+def hours_text(core_hours: float) -> str:
+    """Core-hours, or core-minutes or core-seconds where those are more telling.
+
+    Example:
+        >>> hours_text(2.5), hours_text(0.05), hours_text(0.0005)
+        ('2.5 core-hours', '3 core-minutes', '1.8 core-seconds')
+    """
+    unit, scale = core_unit(core_hours)
+    return f"{number_text(core_hours * scale, 3)} {unit}"
+
+
+def core_unit(core_hours: float) -> tuple[str, float]:
+    """The unit that suits an amount of core time, and how many of it are an hour.
+
+    Example:
+        >>> core_unit(0.05)
+        ('core-minutes', 60.0)
+    """
+    for unit, scale in (("core-hours", 1.0), ("core-minutes", 60.0)):
+        if not math.isfinite(core_hours) or core_hours * scale >= 1:
+            return unit, scale
+    return "core-seconds", 3600.0
+
+
+def duration_text(seconds: float) -> str:
+    """A time in the two units that say most.
+
+    Example:
+        >>> duration_text(3.21), duration_text(75), duration_text(7260)
+        ('3.2 s', '1 min 15 s', '2 h 01 min')
+    """
+    if not math.isfinite(seconds):
+        return number_text(seconds)
+    if seconds < 60:
+        return f"{seconds:.0f} s" if seconds >= 10 else f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours:,} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s"
+
+
+def count_text(number: int, noun: str) -> str:
+    """A number of things.
+
+    Example:
+        >>> count_text(1, "seed"), count_text(12, "run")
+        ('1 seed', '12 runs')
+    """
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def label_text(text: str, longest: int = 46) -> str:
+    """A name that fits above a row of a figure.
+
+    Example:
+        >>> label_text("ars (learning_rate 0.02, noise_std 0.03)", 20)
+        'ars (learning_rate …'
+    """
+    return text if len(text) <= longest else f"{text[: longest - 1]}\N{HORIZONTAL ELLIPSIS}"
+
+
+def slug(*names: str) -> str:
+    """A file name made of names that users choose.
+
+    Example:
+        >>> slug("learning curves", "ALE/Pong-v5 <b>")
+        'learning-curves-ALE-Pong-v5-b'
+    """
+    return re.sub(r"[^A-Za-z0-9.]+", "-", "-".join(names)).strip("-.")[:100] or "figure"
