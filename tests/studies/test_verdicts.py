@@ -67,6 +67,10 @@ def test_many_comparisons_share_one_error():
     assert found["a", "b"].p_adjusted == pytest.approx(3 * p)
     assert found["a", "b"].better is None
     assert found["a", "c"].p_adjusted == 1.0
+    interval = found["a", "b"].comparison.difference
+    assert interval.low < 0 < interval.high, "what is not shown has an interval that says so"
+    assert alone.comparison.difference.low > 0
+    assert found["a", "b"].more_runs > 1, "and the seeds that are missing are counted at the same level"
 
 
 def test_one_number_over_tasks_needs_one_scale():
@@ -79,6 +83,7 @@ def test_one_number_over_tasks_needs_one_scale():
     assert "Two-v0 has no success threshold" in reason
     assert "the same number" in aggregate_scores(study(runs[:-1]))
     assert "one task" in aggregate_scores(study(runs[:3]))
+    assert "is not above the random policy's 1" in aggregate_scores(study(runs, thresholds=dict.fromkeys(tasks, 0.5)))
 
 
 def test_what_a_search_promised_beside_what_it_gave():

@@ -106,10 +106,7 @@ def _add_training(page: Page, results: StudyResults, cells: Sequence[CellSummary
 
 
 def _across_tasks(page: Page, results: StudyResults) -> list[Markup]:
-    try:
-        found = aggregate_scores(results)
-    except ValueError as error:  # a threshold at or below the random policy's return has no scale
-        return [paragraph(error)]
+    found = aggregate_scores(results)
     if isinstance(found, str):
         return [paragraph(f"No number over all tasks ({found}).")]
     profiles = (

@@ -19,8 +19,7 @@ from workhorse.reports.wording import (
     share_text,
     steps_text,
 )
-from workhorse.statistics import reliability
-from workhorse.studies.cells import CellSummary, random_return
+from workhorse.studies.cells import CellSummary, has_collapsed
 from workhorse.studies.results import RunResult, StudyResults
 from workhorse.studies.tuning import search_gap, tuning_value
 from workhorse.studies.verdicts import Verdict
@@ -58,9 +57,8 @@ def failures(results: StudyResults, cells: Sequence[CellSummary], folder: Path) 
     """Every run that failed: how, why, and where its folder is."""
     rows = []
     for cell in cells:
-        floor = random_return(results, cell.task)
         for run, score, success in zip(cell.runs, cell.scores, cell.successes, strict=True):
-            kind = _failure(run, bool(success), floor)
+            kind = _failure(results, run, bool(success))
             if kind:
                 why = run.reason or _why(cell, run, kind)
                 place = link(run.folder, folder, run.folder.name if run.folder else "")
@@ -217,12 +215,11 @@ def search_words(results: StudyResults, number: int) -> Markup:
 # --- within ---
 
 
-def _failure(run: RunResult, success: bool, floor: float) -> str:
+def _failure(results: StudyResults, run: RunResult, success: bool) -> str:
     """How a run failed; empty where it did not."""
     if run.outcome in ("crashed", "diverged"):
         return run.outcome
-    finite = run.curve_returns[np.isfinite(run.curve_returns)]
-    if finite.size and reliability.collapsed(finite, floor):
+    if has_collapsed(results, run):
         return "collapsed"
     return "" if success else "below the threshold"
 

@@ -39,6 +39,10 @@ def aggregate_scores(results: StudyResults, seed: int = 0, resamples: int = 10_0
     missing = [task for task in results.tasks if results.thresholds.get(task) is None or task not in results.floors]
     if missing:
         return f"scores of different tasks cannot be put on one scale: {', '.join(missing)} has no success threshold"
+    for task in results.tasks:
+        threshold, floor = results.thresholds[task], random_return(results, task)
+        if threshold is not None and threshold <= floor:
+            return f"the success threshold of {task}, {threshold:g}, is not above the random policy's {floor:g}"
     found = []
     for variant in results.variants:
         cells = [results.cell(task, variant) for task in results.tasks]
@@ -67,6 +71,4 @@ def _aggregate(variant: str, scores: np.ndarray, seed: int, resamples: int) -> A
 def _normalised(results: StudyResults, task: str, cell: Sequence[RunResult]) -> np.ndarray:
     floor, threshold = random_return(results, task), results.thresholds[task]
     assert threshold is not None
-    if threshold <= floor:
-        raise ValueError(f"The success threshold of {task}, {threshold:g}, is not above the random policy's {floor:g}.")
     return (cell_scores(results, cell) - floor) / (threshold - floor)

@@ -26,6 +26,7 @@ __all__ = [
     "Reliability",
     "aligned_curves",
     "cell_scores",
+    "has_collapsed",
     "random_return",
     "succeeded",
     "summarise",
@@ -198,7 +199,7 @@ def _summary(results: StudyResults, task: str, variant: str) -> CellSummary:
         successes=successes,
         num_crashed=sum(run.outcome == "crashed" for run in runs),
         num_diverged=sum(run.outcome == "diverged" for run in runs),
-        num_collapsed=sum(_has_collapsed(run, floor) for run in runs),
+        num_collapsed=sum(has_collapsed(results, run) for run in runs),
         num_unfinished=sum((run.task, run.variant) == (task, variant) and not run.ended for run in results.runs),
         mean=mean_interval(scores) if enough else None,
         iqm=iqm_interval(scores) if enough else None,
@@ -243,6 +244,12 @@ def succeeded(results: StudyResults, run: RunResult) -> bool:
     return floor is None or run.score > max(_upper(floor.random), _upper(floor.nothing))
 
 
+def has_collapsed(results: StudyResults, run: RunResult) -> bool:
+    """Whether a run ends below half of its own best, both above the random policy's return."""
+    finite = run.curve_returns[np.isfinite(run.curve_returns)]
+    return bool(finite.size) and reliability.collapsed(finite, random_return(results, run.task))
+
+
 def aligned_curves(runs: Sequence[RunResult], floor: float) -> Curve | None:
     """The runs' learning curves on the union of their steps, thinned to at most 200 points."""
     grids = [run.curve_steps for run in runs if run.curve_steps.size]
@@ -259,7 +266,8 @@ def aligned_curves(runs: Sequence[RunResult], floor: float) -> Curve | None:
         mean[place] = found.value
         if len(runs) >= LEAST_RUNS:
             low[place], high[place] = found.low, found.high
-    same = all(len(grid) == len(grids[0]) and (grid == grids[0]).all() for grid in grids)
+    longest = max(grids, key=len)
+    same = all((grid == longest[: len(grid)]).all() for grid in grids)  # a run that crashed has fewer
     note = "all runs were evaluated at the same steps"
     if not same:
         note = "runs were evaluated at steps of their own: between its evaluations each counts with its last one"
@@ -295,11 +303,6 @@ def _held(run: RunResult, steps: np.ndarray, floor: float) -> np.ndarray:
     if run.outcome in ("crashed", "diverged"):
         values = np.where(steps > run.curve_steps[-1], floor, values)
     return values
-
-
-def _has_collapsed(run: RunResult, floor: float) -> bool:
-    finite = run.curve_returns[np.isfinite(run.curve_returns)]
-    return bool(finite.size) and reliability.collapsed(finite, floor)
 
 
 def _reached(runs: Sequence[RunResult], threshold: float | None) -> Reached | None:
@@ -352,6 +355,7 @@ def _cost(runs: Sequence[RunResult], successes: np.ndarray) -> Cost:
     hours = [run.core_hours for run in runs]
     per_success = sum(hours) / int(successes.sum()) if successes.any() else math.inf
     interval = mean_interval(hours) if len(hours) >= LEAST_RUNS else None
+    interval = interval and interval._replace(low=max(interval.low, 0.0))  # no run takes less than nothing
     return Cost(interval, float(np.mean([run.env_steps for run in runs])), per_success)
 
 

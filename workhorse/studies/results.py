@@ -1,6 +1,7 @@
 """What became of a study: every run that was asked for, with its curve, its score, its price, and how it ended.
 
-Nothing here is an estimate: `workhorse.studies.analysis` makes those. A run that crashed is here like any other.
+Nothing here is an estimate: `cells`, `verdicts`, `robustness`, `tuning` and `across_tasks` make those. A run that
+crashed is here like any other.
 """
 
 from __future__ import annotations

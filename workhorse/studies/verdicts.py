@@ -52,33 +52,38 @@ def verdicts(results: StudyResults, cells: Sequence[CellSummary], significance: 
 def compare_cells(pairs: Sequence[tuple[CellSummary, CellSummary]], significance: float = 0.05) -> tuple[Verdict, ...]:
     """Welch's test of the mean scores of each pair, corrected by Holm's rule over all the pairs given together.
 
+    The interval of a difference has the confidence that goes with the level its pair was tested at, so that it leaves
+    out 0 where the pair is shown to differ, and nowhere else.
+
     Source: Holm 1979, "A simple sequentially rejective multiple test procedure".
     """
-    tests = [
-        welch_test(ours.scores, theirs.scores) if min(len(ours.scores), len(theirs.scores)) >= LEAST_RUNS else None
+    raw = [
+        welch_test(ours.scores, theirs.scores).p_value
+        if min(len(ours.scores), len(theirs.scores)) >= LEAST_RUNS
+        else math.nan
         for ours, theirs in pairs
     ]
-    raw = [math.nan if test is None else test.p_value for test in tests]
-    adjusted = _holm(np.array(raw))
+    adjusted, levels = _holm(np.array(raw), significance)
     return tuple(
-        _verdict(ours, theirs, test, float(p), significance)
-        for (ours, theirs), test, p in zip(pairs, tests, adjusted, strict=True)
+        _verdict(ours, theirs, float(p), float(level), significance)
+        for (ours, theirs), p, level in zip(pairs, adjusted, levels, strict=True)
     )
 
 
-def _verdict(ours: CellSummary, theirs: CellSummary, test: Comparison | None, p: float, significance: float) -> Verdict:
+def _verdict(ours: CellSummary, theirs: CellSummary, p: float, level: float, significance: float) -> Verdict:
     names = f"{ours.variant} and {theirs.variant} on {ours.task}"
-    if test is None:
+    if math.isnan(p):
         few = min(len(ours.scores), len(theirs.scores))
         sentence = f"{names}: too few runs to compare ({few}); at least {LEAST_RUNS} seeds a side are needed."
         return Verdict(ours.task, ours.variant, theirs.variant, None, math.nan, None, None, sentence)
+    test = welch_test(ours.scores, theirs.scores, 1 - level)
     difference = test.difference
-    apart = f"{difference.value:+.4g} [{difference.low:.4g}, {difference.high:.4g}], p = {_p_text(p)}"
+    apart = f"{difference.value:+.4g} [{difference.low:.4g}, {difference.high:.4g}], p {_p_text(p)}"
     if p < significance:
         better, worse = (ours.variant, theirs.variant) if difference.value > 0 else (theirs.variant, ours.variant)
         sentence = f"{better} is better than {worse} on {ours.task}: {apart} (Welch, Holm over all pairs)."
         return Verdict(ours.task, ours.variant, theirs.variant, test, p, better, 0, sentence)
-    more = more_runs_needed(ours.scores, theirs.scores) if difference.value else None
+    more = more_runs_needed(ours.scores, theirs.scores, significance=level) if difference.value else None
     needs = (
         "no number of seeds within reach would show a difference this small"
         if more is None
@@ -88,16 +93,24 @@ def _verdict(ours: CellSummary, theirs: CellSummary, test: Comparison | None, p:
     return Verdict(ours.task, ours.variant, theirs.variant, test, p, None, more, sentence)
 
 
-def _holm(p_values: np.ndarray) -> np.ndarray:
-    """Holm's step-down adjustment; NaN stays NaN and is not counted."""
-    adjusted = np.full(len(p_values), np.nan)
+def _holm(p_values: np.ndarray, significance: float) -> tuple[np.ndarray, np.ndarray]:
+    """Holm's step-down adjustment, and the level each p value was compared with. NaN stays NaN and is not counted.
+
+    The smallest of m p values is compared with significance / m, the next with significance / (m - 1), and so on up to
+    the first that is not below its level: from there on that level stands for all.
+    """
+    adjusted, levels = np.full((2, len(p_values)), np.nan)
     order = [place for place in np.argsort(p_values, kind="stable") if not math.isnan(p_values[place])]
-    highest = 0.0
+    highest, passed = 0.0, 0
     for rank, place in enumerate(order):
         highest = max(highest, min(1.0, (len(order) - rank) * float(p_values[place])))
-        adjusted[place] = highest
-    return adjusted
+        adjusted[place], levels[place] = highest, significance / (len(order) - passed)
+        passed += highest < significance
+    return adjusted, levels
 
 
 def _p_text(p: float) -> str:
-    return "< .001" if p < 0.001 else f"{p:.3f}".lstrip("0")
+    if p < 0.001:
+        return "< .001"
+    digits = 3 if abs(p - 0.05) > 0.002 else 5  # so that .0501 is not read as .05
+    return f"= {p:.{digits}f}".replace("= 0.", "= .")
