@@ -31,6 +31,8 @@ CARTPOLE = {
     "settings": {"ars": {"num_directions": 4, "num_top_directions": 2}},
     "task_options": {"CartPole-v1": {"max_episode_steps": 50}},
 }
+PENDULUM = {**CARTPOLE, "tasks": ["InvertedPendulum-v5"], "task_options": {}}
+"""On the host: one process a seed. CartPole is a JAX environment, whose seeds may share one."""
 PATIENCE_S = 120
 
 
@@ -71,6 +73,10 @@ def test_a_study_is_ordinary_runs_and_says_what_became_of_each(tmp_path):
         assert run.curve_returns[-1] == run.score
         assert len(run.curve_steps) == 4
     assert len({tuple(found) for found in digests(folder).values()}) == 3, "seeds differ"
+    choice = folder.record("choices", "CartPole-v1-ars")
+    assert choice is not None
+    assert choice["way"] in ("vectorised", "shared", "processes")
+    assert any("chosen by measurement" in note for note in results.notes)
     floor = results.floors["CartPole-v1"]
     assert len(floor.random) == len(floor.nothing) == 100
     assert max(floor.nothing) <= 12, "pushing one way lets the pole fall in some ten steps"
@@ -106,7 +112,7 @@ def test_a_seed_that_crashes_is_a_result(tmp_path):
 
 
 def test_a_worker_that_is_killed_is_a_crashed_seed_and_the_study_goes_on(tmp_path):
-    folder = new(tmp_path, {**CARTPOLE, "env_steps": 60_000, "seeds": 3})
+    folder = new(tmp_path, {**PENDULUM, "env_steps": 60_000, "seeds": 3})
 
     class Killer(Notes):
         killed = None
@@ -127,6 +133,37 @@ def test_a_worker_that_is_killed_is_a_crashed_seed_and_the_study_goes_on(tmp_pat
     assert "SIGKILL" in crashed[0].reason
     assert crashed[0].score is None
     assert "1 crashed" in results.notes[0]
+
+
+@pytest.mark.parametrize("way", ["vectorised", pytest.param("shared", marks=pytest.mark.slow)])
+def test_seeds_in_one_process_give_what_they_give_alone(tmp_path, way):
+    """To the bit for this task and a linear policy; `SeedsGather` says where it is to rounding."""
+    alone = new(tmp_path, CARTPOLE, "alone")
+    alone.write_record("choices", "CartPole-v1-ars", {"way": "processes"})
+    expected = conduct(alone, 2, Notes())
+    folder = new(tmp_path, CARTPOLE, way)
+    folder.write_record("choices", "CartPole-v1-ars", {"way": way})
+    results = conduct(folder, 1, Notes())
+    assert digests(folder) == digests(alone)
+    assert [run.episode_returns for run in results.runs] == [run.episode_returns for run in expected.runs]
+
+
+def test_seeds_whose_common_process_dies_go_on_alone(tmp_path):
+    folder = new(tmp_path, {**CARTPOLE, "env_steps": 20_000})
+    folder.write_record("choices", "CartPole-v1-ars", {"way": "vectorised"})
+
+    class Killer(Notes):
+        killed = 0
+
+        def progressed(self, id, env_steps, of, value):
+            if not self.killed:
+                self.killed = int((folder.path / "runs" / id / "lock").read_text())
+                os.kill(self.killed, signal.SIGKILL)
+
+    killer = Killer()
+    results = conduct(folder, 1, killer)
+    assert killer.killed
+    assert [run.outcome for run in results.runs] == ["finished"] * 3, "who killed it is not known, so none is to blame"
 
 
 SCRIPT = """
@@ -153,7 +190,7 @@ def wait_for(condition):
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
 def test_a_study_that_was_stopped_goes_on_to_the_same_bits(tmp_path, how):
-    words = {**CARTPOLE, "env_steps": 20_000}
+    words = {**PENDULUM, "env_steps": 20_000}
     whole = new(tmp_path, words, "whole")
     conduct(whole, 2, Notes())
 
@@ -179,7 +216,7 @@ def held(run):
 
 
 def test_no_run_is_begun_beyond_the_budget(tmp_path):
-    folder = new(tmp_path, {**CARTPOLE, "seeds": 6, "budget": "0.001 core-seconds"})
+    folder = new(tmp_path, {**PENDULUM, "seeds": 6, "budget": "0.001 core-seconds"})
     notes = Notes()
     results = conduct(folder, 1, notes)
     assert {run.outcome for run in results.runs} == {"unfinished"}

@@ -6,12 +6,15 @@ import signal
 import threading
 from collections import deque
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from workhorse.algorithms import registry
 from workhorse.core.errors import UsageError
 from workhorse.core.machine import installed_versions
+from workhorse.environments.registry import TASKS
 from workhorse.statistics.adaptive import Batch, Cell, next_batch
 from workhorse.studies.cells import cell_scores, succeeded
 from workhorse.studies.folder import Kind, StudyFolder
@@ -20,7 +23,7 @@ from workhorse.studies.plan import Job
 from workhorse.studies.pool import Answer, Pool
 from workhorse.studies.results import StudyResults
 from workhorse.studies.search import Searching
-from workhorse.studies.training_job import request, spent_core_hours, train
+from workhorse.studies.training_job import crash, is_fatal, request, spent_core_hours, train
 
 __all__ = ["FLOOR_EPISODES", "SWEEP_EPISODES", "Observer", "conduct"]
 
@@ -150,42 +153,85 @@ class _Study:
     def _train(self, kind: Kind, jobs: list[Job]) -> None:
         """Train what has not ended yet, as far as the budget goes, each policy swept as soon as it is there."""
         root = self._folder.path / kind
-        missing = deque(job for job in jobs if not self._folder.record(kind, job.id))
+        missing = [job for job in jobs if not self._folder.record(kind, job.id)]
         by_id = {job.id: job for job in jobs}
         sweeps = [sweep for job in jobs for sweep in self._sweep(job)] if kind == "runs" else []
 
-        def more() -> dict[str, Any] | None:
-            if not missing or self._is_spent():
-                return None
-            return request(self._plan, missing.popleft(), root, self._command)
+        waiting = self._works(missing, root) if self._recruit is None else deque([[job] for job in missing])
 
-        def ended(work: dict[str, Any], answer: Answer) -> list[dict[str, Any]]:
-            job = by_id[work["id"]]
-            self._note_end(kind, job, answer)
-            return self._sweep(job) if kind == "runs" else []
+        def more() -> dict[str, Any] | None:
+            if not waiting or self._is_spent():
+                return None
+            return self._work(waiting.popleft(), jobs, root)
+
+        def ended(id: str, answer: Answer) -> list[dict[str, Any]]:
+            self._note_end(kind, by_id[id], answer)
+            return self._sweep(by_id[id]) if kind == "runs" else []
+
+        def again(work: dict[str, Any]) -> None:
+            """The seeds of a process that died and cannot say which of them killed it: each gets one of its own."""
+            waiting.extend([by_id[one["id"]]] for one in work["runs"] if not self._folder.record(kind, one["id"]))
 
         if self._recruit is not None:
             self._train_on_cluster(more, ended)
             more = lambda: None  # noqa: E731
-        self._do(sweeps, more, ended)
-        if missing:
+        self._do(sweeps, more, ended, again)
+        if waiting:
             budget = self._plan.budget.text if self._plan.budget else ""
-            self._observer.noted(f"The budget of {budget} is spent: {len(missing)} of {len(jobs)} runs were not begun.")
+            left = sum(map(len, waiting))
+            self._observer.noted(f"The budget of {budget} is spent: {left} of {len(jobs)} runs were not begun.")
 
     def _train_on_cluster(
-        self, more: Callable[[], dict[str, Any] | None], ended: Callable[[dict[str, Any], Answer], list[dict[str, Any]]]
+        self, more: Callable[[], dict[str, Any] | None], ended: Callable[[str, Answer], list[dict[str, Any]]]
     ) -> None:
         while (work := more()) is not None:
             try:
                 answer: Answer = {"event": "done", "run": train(work, lambda _: None, recruit=self._recruit)}
-            except UsageError as error:
-                if isinstance(error.__cause__, OSError):
-                    raise
-                answer = {"event": "crashed", "reason": str(error)}
             except Exception as error:
-                answer = {"event": "crashed", "reason": f"{type(error).__name__}: {error}"}
-            for sweep in ended(work, answer):
+                if is_fatal(error):
+                    raise
+                answer = {"event": "crashed", "reason": crash(error)}
+            for sweep in ended(work["id"], answer):
                 self._do([sweep])
+
+    def _works(self, missing: list[Job], root: Path) -> deque[list[Job]]:
+        """What is given to a worker at a time: a run, or all seeds of a cell that share one process."""
+        cells: dict[tuple[str, str], list[Job]] = {}
+        for job in missing:
+            cells.setdefault((job.task, job.variant), []).append(job)
+        together = {cell for cell, jobs in cells.items() if len(jobs) > 1 and self._way(jobs) != "processes"}
+        alone = [[job] for job in missing if (job.task, job.variant) not in together]
+        return deque([*(cells[cell] for cell in cells if cell in together), *alone])
+
+    def _way(self, jobs: list[Job]) -> str:
+        """How the seeds of an algorithm on a task are run: measured once in a study, where there is a choice."""
+        job = jobs[0]
+        task = TASKS.get(job.task)
+        if task is None or task.kind != "classic" or registry.is_on_policy(job.algorithm):
+            return "processes"
+        name = cell_key(job.task, job.algorithm)
+        choice = self._folder.record("choices", name)
+        if choice is None:
+            work = request(self._plan, job, self._folder.path, self._command)
+            work |= {"kind": "measure", "id": name, "num_seeds": len(jobs), "cores": self._pool.size}
+            self._do([work])
+            choice = self._folder.record("choices", name) or {"way": "processes"}
+        return choice["way"]
+
+    def _work(self, given: list[Job], jobs: list[Job], root: Path) -> dict[str, Any]:
+        """What a worker is told. Seeds of the cell that have ended are named too: the program is that of all."""
+        requests = [request(self._plan, job, root, self._command) for job in given]
+        if len(given) == 1:
+            return requests[0]
+        task, variant = given[0].task, given[0].variant
+        return {
+            "kind": "seeds",
+            "id": cell_key(task, variant),
+            "way": self._way(given),
+            "env_steps": given[0].env_steps,
+            "seeds": [job.seed for job in jobs if (job.task, job.variant) == (task, variant)],
+            "runs": requests,
+        }
 
     def _note_end(self, kind: Kind, job: Job, answer: Answer) -> None:
         path = self._folder.path / kind / job.id
@@ -278,7 +324,8 @@ class _Study:
         self,
         works: list[dict[str, Any]],
         more: Callable[[], dict[str, Any] | None] = lambda: None,
-        ended: Callable[[dict[str, Any], Answer], list[dict[str, Any]]] | None = None,
+        ended: Callable[[str, Answer], list[dict[str, Any]]] = lambda id, answer: [],
+        again: Callable[[dict[str, Any]], None] = lambda work: None,
     ) -> None:
         """Have it all done: what is given, what `more` still asks for, and what follows from what has ended."""
         waiting, under_way = deque(works), 0
@@ -297,29 +344,46 @@ class _Study:
             work, answer = found
             match answer["event"]:
                 case "progress":
-                    self._observer.progressed(work["id"], answer["env_steps"], work["env_steps"], answer["return"])
+                    self._observer.progressed(answer["run"], answer["env_steps"], work["env_steps"], answer["return"])
+                    continue
+                case "ended":
+                    waiting.extend(ended(answer["run"], {**answer, "run": answer.get("record")}))
                     continue
                 case "fatal":
                     raise UsageError(answer["reason"])
                 case "stopped":
                     raise KeyboardInterrupt
             under_way -= 1
-            if work["kind"] == "run":
-                assert ended is not None
-                waiting.extend(ended(work, answer))
-            else:
-                self._note(work, answer)
+            match work["kind"]:
+                case "run":
+                    waiting.extend(ended(work["id"], answer))
+                case "seeds":
+                    again(work)
+                case _:
+                    self._note(work, answer)
 
     def _note(self, work: dict[str, Any], answer: Answer) -> None:
         """Write down a floor or a sweep; one that failed is said, and written down so that it is not tried for ever."""
-        kind: Kind = "floors" if work["kind"] == "floor" else "sweeps"
+        kind: Kind = _RECORDS[work["kind"]]
         hours = answer.get("seconds", 0.0) / 3600
         if answer["event"] == "crashed":
-            what = "The floors" if kind == "floors" else "The robustness of the policy"
-            self._observer.noted(f"{what} of {work['id']} could not be measured: {answer['reason']}")
+            self._observer.noted(f"{_WHAT[kind]} of {work['id']} could not be measured: {answer['reason']}")
         self._folder.write_record(
-            kind, work["id"], {**answer.get(work["kind"], {"failed": answer.get("reason", "")}), "core_hours": hours}
+            kind, work["id"], {**answer.get(_ANSWERS[work["kind"]], _failed(kind, answer)), "core_hours": hours}
         )
+
+
+_RECORDS: dict[str, Kind] = {"floor": "floors", "sweep": "sweeps", "measure": "choices"}
+_ANSWERS = {"floor": "floor", "sweep": "sweep", "measure": "choice"}
+_WHAT: dict[Kind, str] = {
+    "floors": "The floors",
+    "sweeps": "The robustness of the policy",
+    "choices": "The best way to run the seeds",
+}
+
+
+def _failed(kind: Kind, answer: Answer) -> dict[str, Any]:
+    return {"way": "processes"} if kind == "choices" else {"failed": answer.get("reason", "")}
 
 
 def _on_termination() -> Any:

@@ -74,7 +74,11 @@ class _Process:
 
 
 class Pool:
-    """As many worker processes as asked for; one that dies is replaced, and its job has crashed."""
+    """As many worker processes as asked for; one that dies is replaced, and its job has crashed.
+
+    Answers are JSON objects with an `event`: "progress" and "ended" (of one of a job's runs) come while the job goes
+    on, "done", "crashed", "fatal" and "stopped" end it.
+    """
 
     def __init__(self, size: int, logs: Path) -> None:
         self.size = size
@@ -111,7 +115,7 @@ class Pool:
             if job is None:
                 return None
             answer = {"event": "crashed", "reason": f"{answer['reason']} (see {process.log})", "seconds": 0.0}
-        if answer["event"] != "progress":
+        if answer["event"] not in ("progress", "ended"):
             process.job = None
         assert job is not None
         return job, answer

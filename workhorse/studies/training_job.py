@@ -16,8 +16,20 @@ from workhorse.runs.files import remove_folder
 from workhorse.runs.folder import RunFolder
 from workhorse.runs.policy import Policy
 from workhorse.studies.plan import Job, StudyPlan
+from workhorse.training.plan import Plan
+from workhorse.training.seeds import SeedsGather, measure, predicted, together
 
-__all__ = ["Progress", "ended_as", "request", "spent_core_hours", "train"]
+__all__ = [
+    "Progress",
+    "choose_way",
+    "crash",
+    "ended_as",
+    "is_fatal",
+    "request",
+    "spent_core_hours",
+    "train",
+    "train_together",
+]
 
 Progress = Callable[[dict[str, Any]], None]
 PROGRESS_EVERY_S = 0.5
@@ -78,6 +90,73 @@ def train(job: Mapping[str, Any], progress: Progress, *, threads: int = 1, recru
             recruit=recruit,
         )
     return ended_as(folder, summary)
+
+
+def train_together(job: Mapping[str, Any], tell: Callable[[Mapping[str, Any]], None]) -> None:
+    """Train the seeds of a cell in one process, on programs they share; each is told of as it ends.
+
+    Raises:
+        UsageError: something that would meet every seed, such as a full disk.
+        KeyboardInterrupt: all were stopped, their states saved.
+    """
+    requests = {request["seed"]: request for request in job["runs"]}
+    group = SeedsGather(_plan_of(job["runs"][0]), job["seeds"], vectorised=job["way"] == "vectorised")
+
+    def one(seed: int, recruit: Any) -> None:
+        if seed not in requests:  # it has ended before, and left the others a program of the same shape
+            return
+        request = requests[seed]
+        id = request["id"]
+        try:
+            found = train(request, lambda progress: tell({"event": "progress", "run": id, **progress}), recruit=recruit)
+        except Exception as error:
+            if is_fatal(error):
+                raise
+            tell({"event": "ended", "run": id, "reason": crash(error)})
+        else:
+            tell({"event": "ended", "run": id, "record": found})
+
+    for outcome in together(group, one).values():
+        if isinstance(outcome, BaseException):
+            raise outcome
+
+
+def choose_way(job: Mapping[str, Any]) -> dict[str, Any]:
+    """How the seeds of a cell are best run, by measurement: the way, and a sentence with the numbers."""
+    plan, count = _plan_of(job), job["num_seeds"]
+    found = measure(plan, count)
+    algorithm = plan.learning(plan.spec()).algorithm
+    steps = algorithm.num_members * algorithm.episodes_per_member * (plan.spec().max_episode_steps or 1000)
+    seconds = predicted(found, job["cores"], max(job["env_steps"] // steps, 1), count)
+    way = min(seconds, key=lambda name: seconds[name])
+    shares = found.vectorised_s / count, found.shared_s / count, found.alone_s / min(job["cores"], count)
+    sentence = (
+        f"{job['algorithm']} on {job['task']}: {_WAYS[way]}, chosen by measurement of an iteration a seed: "
+        f"{1e3 * shares[0]:.1f} ms vectorised, {1e3 * shares[1]:.1f} ms sharing programs, {1e3 * shares[2]:.1f} ms in "
+        f"processes of their own on {job['cores']} cores."
+    )
+    return {"way": way, "measured": found._asdict(), "sentence": sentence}
+
+
+_WAYS = {
+    "vectorised": "all seeds in one vectorised program",
+    "shared": "all seeds in one process that shares their programs",
+    "processes": "one process a seed",
+}
+
+
+def is_fatal(error: BaseException) -> bool:
+    """Whether an error is the disk's fault and not the seed's."""
+    return isinstance(error, UsageError) and isinstance(error.__cause__, OSError)
+
+
+def crash(error: BaseException) -> str:
+    """Why a seed crashed, in a sentence."""
+    return str(error) if isinstance(error, UsageError) else f"{type(error).__name__}: {error}"
+
+
+def _plan_of(job: Mapping[str, Any]) -> Plan:
+    return Plan(job["task"], job["task_options"], job["algorithm"], job["settings"], job.get("seed", 0))
 
 
 def ended_as(folder: RunFolder, summary: runs.Summary) -> dict[str, Any]:

@@ -58,12 +58,12 @@ def _serve(job: dict[str, Any], tell: Tell) -> bool:
     except KeyboardInterrupt:
         tell({"event": "stopped", "id": job["id"]})
         return False
-    except UsageError as error:
-        fatal = isinstance(error.__cause__, OSError)  # the disk's fault, not the seed's
-        answer = {"event": "fatal" if fatal else "crashed", "reason": str(error)}
     except Exception as error:
-        traceback.print_exc()
-        answer = {"event": "crashed", "reason": f"{type(error).__name__}: {error}"}
+        from workhorse.studies.training_job import crash, is_fatal
+
+        if not isinstance(error, UsageError):
+            traceback.print_exc()
+        answer = {"event": "fatal" if is_fatal(error) else "crashed", "reason": crash(error)}
     tell({"event": "done", **answer, "id": job["id"], "seconds": time.monotonic() - begun})
     return True
 
@@ -84,7 +84,16 @@ def _work(job: dict[str, Any], tell: Tell) -> dict[str, Any]:
         case "run":
             from workhorse.studies.training_job import train
 
-            return {"run": train(job, lambda progress: tell({"event": "progress", "id": job["id"], **progress}))}
+            return {"run": train(job, lambda progress: tell({"event": "progress", "run": job["id"], **progress}))}
+        case "seeds":
+            from workhorse.studies.training_job import train_together
+
+            train_together(job, tell)
+            return {}
+        case "measure":
+            from workhorse.studies.training_job import choose_way
+
+            return {"choice": choose_way(job)}
         case "floor":
             from workhorse.studies.floors import measure_floor
 

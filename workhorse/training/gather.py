@@ -7,6 +7,7 @@ Chunks run in two lanes at a time: while one lane's simulations step (the simula
 acts. With one lane the simulator's threads would sleep whenever Python acts, and waking them costs more than acting.
 """
 
+import copy
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -23,7 +24,19 @@ from workhorse.core.types import Moments
 from workhorse.environments.protocol import HostEnv, JaxEnv
 from workhorse.math import moments
 
-__all__ = ["Episodes", "Gather", "HostGather", "JaxGather", "Lanes", "Stopped", "Work", "num_lanes"]
+__all__ = [
+    "Episodes",
+    "Gather",
+    "HostGather",
+    "JaxGather",
+    "Lanes",
+    "Stopped",
+    "Work",
+    "addressed",
+    "found_episodes",
+    "num_lanes",
+    "whole_episodes",
+]
 
 
 BEGUN_TOGETHER = 8
@@ -242,25 +255,35 @@ class JaxGather:
         self.num_slots = num_slots
         self._root = root
         self._size = env.spec.observation.size
-        self._run = {explore: jax.jit(_whole_episodes(algorithm, env, explore)) for explore in (False, True)}
+        self._run = {explore: jax.jit(whole_episodes(algorithm, env, explore)) for explore in (False, True)}
 
     def __call__(self, actor: Any, work: Work, stop: threading.Event | None = None) -> Episodes:
-        root = root_key(self._root)
-        limit = np.iinfo(np.int32).max if work.limit is None else work.limit
-        fitness, length, merged = self._run[work.explore](
-            actor,
-            work.members,
-            work.episodes,
-            draw(root, work.stream, work.iteration),
-            draw(root, "act", work.iteration),
-            np.int32(limit),
-        )
-        broken = np.flatnonzero(~np.isfinite(np.asarray(fitness)))
-        failures = tuple(f"episode {work.episodes[slot]}: its return is {fitness[slot]}" for slot in broken)
-        return Episodes(np.asarray(fitness), np.asarray(length), jax.tree.map(np.asarray, merged), failures)
+        return found_episodes(work, *self._run[work.explore](*addressed(actor, work, self._root)))
+
+    def rooted(self, root: int) -> "JaxGather":
+        """The same compiled programs with another run's addresses."""
+        other = copy.copy(self)
+        other._root = root
+        return other
 
     def close(self) -> None:
         pass
+
+
+def addressed(actor: Any, work: Work, root: int) -> tuple[Any, ...]:
+    """What `whole_episodes` takes for a chunk of the run with this root."""
+    key = root_key(root)
+    limit = np.iinfo(np.int32).max if work.limit is None else work.limit
+    reset_key, act_key = draw(key, work.stream, work.iteration), draw(key, "act", work.iteration)
+    return actor, work.members, work.episodes, reset_key, act_key, np.int32(limit)
+
+
+def found_episodes(work: Work, fitness: Any, length: Any, merged: Moments) -> Episodes:
+    """What `whole_episodes` gave for a chunk, on the host; a return that is not finite is a failure."""
+    fitness = np.asarray(fitness)
+    broken = np.flatnonzero(~np.isfinite(fitness))
+    failures = tuple(f"episode {work.episodes[slot]}: its return is {fitness[slot]}" for slot in broken)
+    return Episodes(fitness, np.asarray(length), jax.tree.map(np.asarray, merged), failures)
 
 
 def _begin(algorithm: Any, size: int) -> Callable[..., _Stepping]:
@@ -304,7 +327,8 @@ def _act(algorithm: Any, explore: bool) -> Callable[..., tuple[jax.Array, _Stepp
     return act
 
 
-def _whole_episodes(algorithm: Any, env: JaxEnv, explore: bool) -> Callable[..., Any]:
+def whole_episodes(algorithm: Any, env: JaxEnv, explore: bool) -> Callable[..., Any]:
+    """A pure function from a chunk's addresses to its (fitness, length, moments): what `JaxGather` compiles."""
     begin, act = _begin(algorithm, env.spec.observation.size), _act(algorithm, explore)
 
     def run(
