@@ -29,6 +29,7 @@ def run(arguments: Sequence[str]) -> int:
         ReportOptions, "report", arguments, "Write the page of a run or a study as one HTML file that needs no network."
     )
     from workhorse.core.errors import UsageError
+    from workhorse.runs.files import writing
     from workhorse.studies.folder import StudyFolder, is_study
 
     place = Path(options.folder)
@@ -43,7 +44,10 @@ def run(arguments: Sequence[str]) -> int:
         from workhorse.reports.study_page import write_study_report
         from workhorse.studies.table import read_table
 
-        page = write_study_report(read_table(place), Path(options.output or place.parent))
+        results, folder = read_table(place), Path(options.output or place.parent)
+        with writing("the report", folder):
+            folder.mkdir(parents=True, exist_ok=True)
+        page = write_study_report(results, folder)
     else:
         from workhorse.reports.run_page import write_run_report
 
