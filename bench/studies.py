@@ -117,8 +117,7 @@ def take_pictures(results: StudyResults) -> None:
             page.goto(page_file.as_uri())
             page.wait_for_selector(".js-plotly-plot svg.main-svg")
             if name == "study-dark":
-                page.locator("#learning-curves").scroll_into_view_if_needed()
-                page.evaluate("document.querySelector('#learning-curves').scrollIntoView()")
+                page.evaluate("document.querySelector('#learning').scrollIntoView()")
             page.wait_for_timeout(1000)
             page.screenshot(path=IMAGES / f"{name}.png")
         browser.close()

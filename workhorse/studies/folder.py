@@ -67,7 +67,7 @@ class StudyFolder:
             "created": utc_now(),
             "command": list(command),
             "versions": installed_versions(),
-            "machine": f"{hardware.cores} cores of {hardware.cpu or 'an unnamed processor'}, {hardware.system}",
+            "machine": f"{hardware.cores} cores of {hardware.cpu or 'an unnamed processor'}",
         }
         with writing("a study folder", path):
             try:
