@@ -128,6 +128,8 @@ def choose_way(job: Mapping[str, Any]) -> dict[str, Any]:
     algorithm = plan.learning(plan.spec()).algorithm
     steps = algorithm.num_members * algorithm.episodes_per_member * (plan.spec().max_episode_steps or 1000)
     seconds = predicted(found, job["cores"], max(job["env_steps"] // steps, 1), count)
+    if algorithm.policy != "linear":  # its vectorised runs may part from those alone: see `SeedsGather`
+        del seconds["vectorised"]
     way = min(seconds, key=lambda name: seconds[name])
     shares = found.vectorised_s / count, found.shared_s / count, found.alone_s / min(job["cores"], count)
     sentence = (

@@ -51,7 +51,7 @@ class SeedsGather:
     lengths and returns of a chunk are equal to the bit, and so is everything else except the observation moments of
     Pendulum-v1 (relative difference below 1e-6); CartPole-v1's runs are equal to the bit throughout, and Pendulum-v1's
     returns agree to 3e-8 after 200,000 steps of openai-es with its default settings. With `mlp` on
-    Pendulum-v1 a difference in the last place is enough for another trajectory, so only statistics agree. Shared,
+    Pendulum-v1 a difference in the last place is enough for another trajectory: no tolerance can be promised. Shared,
     everything is equal to the bit.
 
     Args:

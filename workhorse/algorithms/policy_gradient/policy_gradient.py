@@ -288,8 +288,7 @@ class PolicyGradient:
         reward, sums, sum_so_far = self._rewards(state, rollout)
         value, next_value = (self.values(state.params, seen) for seen in (obs, next_obs))
         ended = (rollout.terminated | rollout.truncated).astype(jnp.float32)
-        going_on = 1.0 - ended
-        going_on = going_on.at[-1].set(0.0)  # the rollout's end is a seam too
+        going_on = jnp.asarray(1.0 - ended).at[-1].set(0.0)  # the rollout's end is a seam too
         discount = jnp.float32(self.discount) * (1.0 - rollout.terminated.astype(jnp.float32))
         advantages = jax.vmap(lambda_advantages, in_axes=1, out_axes=1)
         advantage = advantages(reward, discount, value, next_value, jnp.float32(self.trace) * going_on)

@@ -1,0 +1,373 @@
+"""Policy gradients: laws, probes with known answers, switches that change what they say and nothing else."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from workhorse.algorithms import registry
+from workhorse.algorithms.policy_gradient.policy_gradient import explained_variance, policy_change
+from workhorse.algorithms.policy_gradient.ppo import clipped_surrogate, clipped_value_loss
+from workhorse.core.errors import UsageError
+from workhorse.core.spec import Box, Discrete, EnvSpec
+from workhorse.core.types import Rollout
+from workhorse.environments.probes import ResetLeakProbe, TerminationProbe, TimeLimitProbe
+from workhorse.math.distributions import DiagonalGaussian
+from workhorse.training.on_policy import JaxRollouts
+
+CONTINUOUS = EnvSpec("test", Box.unbounded(5), Box((-1.0, -2.0), (1.0, 2.0)), 100)
+DISCRETE = EnvSpec("test", Box.unbounded(5), Discrete(3), 100)
+SMALL = {"num_envs": 3, "held_out_envs": 1, "rollout_steps": 8, "hidden": (8,)}
+OWN = {
+    "ppo": {"minibatch_size": 8, "num_epochs": 2},
+    "ppo-m": {"minibatch_size": 8, "num_epochs": 2},
+    "ppo-noclip": {"minibatch_size": 8, "num_epochs": 2},
+    "trpo": {"minibatch_size": 8, "value_epochs": 2},
+    "trpo+": {"minibatch_size": 8, "value_epochs": 2},
+    "a2c": {},
+    "reinforce": {},
+}
+PRESETS = ("ppo-m", "ppo-noclip", "trpo+")
+every_algorithm = pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow if name in PRESETS else ()) for name in OWN]
+)
+"""A preset compiles a program of its own, which takes long and is seldom new."""
+every_spec = pytest.mark.parametrize("spec", [CONTINUOUS, DISCRETE], ids=["continuous", "discrete"])
+
+
+def made(name, spec=CONTINUOUS, **settings):
+    return registry.make(name, spec, {**SMALL, **OWN[name], **settings})
+
+
+def rollout_for(algorithm, state, seed=0, reward_factor=1.0):
+    """Steps that the algorithm's own policy took in a world of noise."""
+    rng = np.random.default_rng(seed)
+    steps, slots = algorithm.rollout_steps, algorithm.num_slots
+    obs = rng.normal(size=(steps + 1, slots, 5)).astype(np.float32)
+    actor = algorithm.actor(state)
+    keys = jax.random.split(jax.random.key(seed), steps * slots).reshape(steps, slots)
+
+    @jax.jit
+    @jax.vmap
+    @jax.vmap
+    def act(obs, key):
+        action, _, extras = algorithm.act(actor, (), obs, key, explore=True)
+        return action, extras
+
+    action, extras = act(obs[:-1], keys)
+    ended = rng.random((2, steps, slots)) < 0.15
+    reward = reward_factor * rng.normal(size=(steps, slots))
+    return Rollout(obs[:-1], action, reward, ended[0], ended[1], obs[1:], extras)
+
+
+COMPILED = {}
+
+
+def updated(algorithm, rollout, state=None, seed=1):
+    """One update, compiled once for equal algorithms."""
+    state = algorithm.init(jax.random.key(0)) if state is None else state
+    update = COMPILED.setdefault(repr(algorithm), jax.jit(algorithm.update))
+    return update(state, rollout, jax.random.key(seed))
+
+
+@every_algorithm
+@every_spec
+def test_an_update_keeps_tree_shapes_and_dtypes_and_compiles_once(name, spec):
+    algorithm = made(name, spec, normalise_observations=True)
+    state = jax.jit(algorithm.init)(jax.random.key(0))
+    traces = []
+
+    def counted(state, rollout):
+        traces.append(1)
+        return algorithm.update(state, rollout, jax.random.key(1))
+
+    update = jax.jit(counted)
+    after, metrics = update(state, rollout_for(algorithm, state))
+    again, _ = update(after, rollout_for(algorithm, after, 1))
+    assert len(traces) == 1
+    shapes = [[(leaf.shape, leaf.dtype) for leaf in jax.tree.leaves(tree)] for tree in (state, after, again)]
+    assert shapes[0] == shapes[1] == shapes[2]
+    assert jax.tree.structure(state) == jax.tree.structure(again)
+    assert all(value.shape == () and np.isfinite(value) for value in metrics.values())
+    assert {"mean_kl", "max_kl", "max_ratio", "entropy", "explained_variance_own", "held_out_max_ratio"} <= set(metrics)
+    moved = [
+        bool((one != other).any())
+        for one, other in zip(jax.tree.leaves(state.params), jax.tree.leaves(again.params), strict=True)
+    ]
+    assert any(moved)
+    assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(after.params))
+
+
+@every_algorithm
+def test_held_out_slots_teach_nothing(name):
+    algorithm = made(name)
+    state = algorithm.init(jax.random.key(0))
+    rollout = rollout_for(algorithm, state)
+    spoilt = jax.tree.map(lambda leaf: np.array(leaf), rollout)
+    spoilt.reward[:, -1] += 100.0
+    spoilt.obs[:, -1] += 3.0
+    one, other = updated(algorithm, rollout)[0], updated(algorithm, spoilt)[0]
+    for part in ("params", "observations", "sums"):
+        jax.tree.map(np.testing.assert_array_equal, getattr(one, part), getattr(other, part))
+
+
+@every_algorithm
+def test_slots_may_be_permuted(name):
+    """Up to rounding, with one minibatch of all: which slot a step came from is no information."""
+    algorithm = made(name, **({"minibatch_size": 24} if "minibatch_size" in OWN[name] else {}))
+    state = algorithm.init(jax.random.key(0))
+    rollout = rollout_for(algorithm, state)
+    order = np.array([2, 0, 1, 3])
+    permuted = jax.tree.map(lambda leaf: leaf[:, order], rollout)
+    one, other = updated(algorithm, rollout)[0], updated(algorithm, permuted)[0]
+    for left, right in zip(jax.tree.leaves(one.params), jax.tree.leaves(other.params), strict=True):
+        np.testing.assert_allclose(left, right, atol=2e-5)
+
+
+@pytest.mark.parametrize("name", ["ppo", "a2c", "reinforce"])
+def test_a_vanishing_learning_rate_changes_nothing(name):
+    algorithm = made(name, learning_rate=1e-30)
+    state = algorithm.init(jax.random.key(0))
+    after, metrics = updated(algorithm, rollout_for(algorithm, state), state)
+    for left, right in zip(jax.tree.leaves(state.params), jax.tree.leaves(after.params), strict=True):
+        np.testing.assert_allclose(left, right, atol=1e-20)
+    assert float(metrics["mean_kl"]) == pytest.approx(0.0, abs=1e-9)
+    assert float(metrics["max_ratio"]) == pytest.approx(1.0, abs=1e-5)
+
+
+# --- the value at the ends of episodes: probes with known answers ---
+
+
+def fitted_value(name, env, discount, **settings):
+    """The value function of an algorithm after many updates on an environment whose values are known."""
+    settings = {"normalise_observations": False, "observation_clip": None, "scale_rewards": False, **settings}
+    settings |= {"reward_clip": None, "anneal_learning_rate": False, "discount": discount, "gradient_clip": None}
+    small = {"num_envs": 4, "held_out_envs": 0, "rollout_steps": 32, "hidden": (32,), "learning_rate": 3e-3}
+    own = {"ppo": {"minibatch_size": 32}, "trpo": {"minibatch_size": 32}, "a2c": {}, "reinforce": {}}[name]
+    algorithm = registry.make(name, env.spec, {**small, **own, **settings})
+    rollouts = JaxRollouts(algorithm, env, 0)
+    update, actor = jax.jit(algorithm.update), jax.jit(algorithm.actor)
+    state, slots = algorithm.init(jax.random.key(0)), rollouts.start()
+    for iteration in range({"ppo": 60, "trpo": 60}.get(name, 1500)):
+        rollout, slots, _, _ = rollouts.gather(actor(state), slots, iteration)
+        state, _ = update(state, rollout, jax.random.key(iteration))
+    return lambda obs: float(algorithm.values(state.params, jnp.asarray(obs, jnp.float32)[None])[0])
+
+
+@pytest.mark.parametrize("name", ["ppo", "trpo", "a2c"])
+def test_a_clock_is_not_the_end_of_the_task(name):
+    env, discount = TimeLimitProbe(8), 0.8
+    value = fitted_value(name, env, discount)
+    wrong = (1 - discount**8) / (1 - discount)
+    for time in range(8):
+        assert value([time / 8]) == pytest.approx(env.value(discount), abs=0.25), f"step {time}"
+    assert abs(wrong - env.value(discount)) > 0.8, "the two answers can be told apart"
+
+
+@pytest.mark.parametrize("name", ["ppo", "trpo", "a2c"])
+def test_the_end_of_the_task_is_no_clock(name):
+    env, discount = TerminationProbe(8), 0.8
+    value = fitted_value(name, env, discount)
+    for time in range(8):
+        assert value([time / 8]) == pytest.approx(env.value(discount, time), abs=0.5), f"step {time}"
+    assert env.value(discount, 7) < TimeLimitProbe(8).value(discount) - 3, "the two answers can be told apart"
+
+
+def test_reinforce_without_a_baseline_takes_the_clock_for_an_end_and_leaves_out_what_did_not_end():
+    algorithm = made("reinforce", DISCRETE, learned_baseline=False, scale_rewards=False, reward_clip=None)
+    state = algorithm.init(jax.random.key(0))
+    rollout = rollout_for(algorithm, state)
+    batch, _, _ = algorithm.batch(state, rollout)
+    ended = np.asarray(rollout.terminated | rollout.truncated)
+    for slot in range(algorithm.num_slots):
+        for start in range(algorithm.rollout_steps):
+            later = np.flatnonzero(ended[start:, slot])
+            assert bool(batch.weight[start, slot]) == bool(len(later))
+            if len(later):
+                rewards = np.asarray(rollout.reward)[start : start + later[0] + 1, slot]
+                expected = (rewards * 0.99 ** np.arange(len(rewards))).sum()
+                assert float(batch.advantage[start, slot]) == pytest.approx(expected, abs=1e-5)
+
+
+def test_the_value_of_a_reset_does_not_leak_into_the_episode_before():
+    env, discount = ResetLeakProbe(-100.0), 0.5
+    value = fitted_value("ppo", env, discount, num_epochs=30)
+    first, later = env.value(discount)
+    assert value([0.0, 1.0]) == pytest.approx(later, abs=4.0)
+    assert value([1.0, 0.0]) == pytest.approx(first, abs=8.0)
+    assert abs(env.leaked_value(discount) - later) > 20
+
+
+# --- numbers ---
+
+
+def test_the_gradient_is_never_longer_than_its_limit():
+    algorithm = made("ppo", gradient_clip=0.5)
+    parts = algorithm.optimiser()
+    gradient = {"a": jnp.array([30.0, 40.0]), "b": jnp.array([1.0])}
+    clipped, _ = optax.clip_by_global_norm(0.5).update(gradient, optax.EmptyState())
+    np.testing.assert_allclose(np.linalg.norm(np.concatenate([clipped["a"], clipped["b"]])), 0.5, rtol=1e-6)
+    np.testing.assert_allclose(clipped["a"][0] / clipped["a"][1], 0.75, rtol=1e-6)
+    state = parts.init(gradient)
+    scaled, _ = parts.update(gradient, state)
+    unclipped = made("ppo", gradient_clip=None).optimiser()
+    bare, _ = unclipped.update(gradient, unclipped.init(gradient))
+    # Adam's first step hides the length but not through its memory
+    second = parts.update(gradient, parts.update(gradient, state)[1])[1]
+    norm = np.sqrt(sum(float((leaf**2).sum()) for leaf in jax.tree.leaves(second[1].mu)))
+    assert norm <= 0.5 * (1 - 0.9**2) + 1e-6
+    assert set(scaled) == set(bare)
+
+
+def test_ppos_losses_are_what_they_say():
+    rng = np.random.default_rng(0)
+    ratio, advantage = np.exp(rng.normal(size=50)), rng.normal(size=50)
+    expected = [min(r * a, np.clip(r, 0.8, 1.2) * a) for r, a in zip(ratio, advantage, strict=True)]
+    np.testing.assert_allclose(clipped_surrogate(jnp.asarray(ratio), jnp.asarray(advantage), 0.2), expected)
+    np.testing.assert_allclose(clipped_surrogate(jnp.asarray(ratio), jnp.asarray(advantage), None), ratio * advantage)
+    value, before, target = rng.normal(size=(3, 50))
+    expected = [
+        0.5 * max((v - t) ** 2, (b + np.clip(v - b, -0.3, 0.3) - t) ** 2)
+        for v, b, t in zip(value, before, target, strict=True)
+    ]
+    arrays = [jnp.asarray(array) for array in (value, before, target)]
+    np.testing.assert_allclose(clipped_value_loss(*arrays, 0.3), expected)
+    np.testing.assert_allclose(clipped_value_loss(*arrays, None), 0.5 * (value - target) ** 2)
+
+
+def test_what_is_said_of_a_changed_policy():
+    before = DiagonalGaussian(jnp.zeros((3, 1)), jnp.zeros((3, 1)))
+    after = DiagonalGaussian(jnp.array([[0.0], [1.0], [2.0]]), jnp.zeros((3, 1)))
+    drawn = jnp.array([[0.0], [1.0], [-1.0]])
+    log_prob = jax.vmap(lambda one, action: one.log_prob(action))(before, drawn)
+    found = policy_change(before, after, drawn, log_prob)
+    assert float(found["mean_kl"]) == pytest.approx((0 + 0.5 + 2) / 3)
+    assert float(found["max_kl"]) == pytest.approx(2.0)
+    assert float(found["max_ratio"]) == pytest.approx(np.exp(0.5))
+    assert float(explained_variance(jnp.array([1.0, 2.0, 3.0]), jnp.array([1.0, 2.0, 3.0]))) == 1.0
+    assert float(explained_variance(jnp.zeros(3), jnp.array([1.0, 2.0, 3.0]))) == 0.0
+
+
+def test_trpos_fisher_products_are_those_of_the_fisher_matrix():
+    """For one Gaussian layer the Fisher information is known: E[z z^T] / s^2 for the weights of an output."""
+    algorithm = registry.make("trpo", CONTINUOUS, {**SMALL, **OWN["trpo"], "policy": "linear", "damping": 1e-6})
+    state = algorithm.init(jax.random.key(0))
+    obs = jnp.asarray(np.random.default_rng(0).normal(size=(40, 5)), jnp.float32)
+    policy = state.params.policy
+    from jax.flatten_util import ravel_pytree
+
+    flat, back = ravel_pytree(policy)
+    fisher = jax.hessian(lambda params: algorithm.mean_kl(policy, back(params), obs))(flat)
+    place = ravel_pytree(jax.tree.map(lambda leaf: jnp.arange(leaf.size).reshape(leaf.shape), policy))[0]
+    weights = np.arange(10)  # the first leaf: weights (2, 5), unit standard deviations
+    assert place.shape == flat.shape
+    block = np.asarray(fisher)[np.ix_(weights[:5], weights[:5])]
+    np.testing.assert_allclose(block, np.asarray(obs).T @ np.asarray(obs) / len(obs), atol=1e-4)
+
+
+@pytest.mark.parametrize("max_kl", [1e-4, 1e-2, 1.0])
+@every_spec
+def test_trpo_never_takes_a_step_above_the_limit(max_kl, spec):
+    for seed in range(4):
+        algorithm = made("trpo+", spec, max_kl=max_kl, held_out_envs=0)
+        state = algorithm.init(jax.random.key(seed))
+        rollout = rollout_for(algorithm, state, seed)
+        _, metrics = updated(algorithm, rollout, state)
+        assert float(metrics["mean_kl"]) <= max_kl * (1 + 1e-3)
+        taken = float(metrics["step_norm"]) > 0
+        assert taken == bool(metrics["accepted"])
+
+
+# --- switches ---
+
+
+def test_rewards_times_a_constant_change_nothing_with_scaling_and_something_without():
+    for scaled in (True, False):
+        algorithm = made("ppo", scale_rewards=scaled, reward_clip=10.0 if scaled else None)
+        state = algorithm.init(jax.random.key(0))
+        one, other = (
+            updated(algorithm, rollout_for(algorithm, state, reward_factor=factor))[0] for factor in (1, 1000)
+        )
+        apart = max(
+            float(jnp.abs(left - right).max())
+            for left, right in zip(jax.tree.leaves(one.params.value), jax.tree.leaves(other.params.value), strict=True)
+        )
+        assert (apart < 1e-5) == scaled, apart
+
+
+def test_annealing_ends_at_zero():
+    algorithm = made("ppo", anneal_env_steps=240)
+    state = algorithm.init(jax.random.key(0))
+    rates = []
+    for _ in range(11):
+        state, metrics = updated(algorithm, rollout_for(algorithm, state), state)
+        rates.append(float(metrics["learning_rate"]))
+    np.testing.assert_allclose(rates[:10], [3e-4 * (1 - 24 * k / 240) for k in range(10)], rtol=1e-5)
+    assert rates[10] == 0.0
+
+
+@pytest.mark.parametrize(
+    ("switch", "value"),
+    [
+        ("activation", "relu"),
+        ("orthogonal_initialisation", False),
+        ("scale_rewards", False),
+        ("gradient_clip", None),
+        ("normalise_advantages", "none"),
+        ("value_clip", 0.1),
+        ("ratio_clip", None),
+        ("reward_clip", 0.1),
+        ("observation_clip", 0.1),
+        ("anneal_learning_rate", False),
+    ],
+)
+def test_every_switch_does_something(switch, value):
+    fixed = {"anneal_env_steps": 96, "learning_rate": 0.03}  # large steps, so that ratios and values are clipped
+    one, other = made("ppo", **fixed), made("ppo", **fixed, **{switch: value})
+    found = []
+    for algorithm in (one, other):
+        state = algorithm.init(jax.random.key(0))
+        for seed in range(2):
+            state, _ = updated(algorithm, rollout_for(algorithm, state, seed), state)
+        found.append(state.params)
+    assert any((a != b).any() for a, b in zip(*map(jax.tree.leaves, found), strict=True))
+
+
+def test_the_presets_are_switches_and_nothing_else():
+    full, plain = registry.make("ppo", CONTINUOUS, {}), registry.make("ppo-m", CONTINUOUS, {})
+    changed = {
+        field.name for field in dataclasses.fields(full) if getattr(full, field.name) != getattr(plain, field.name)
+    }
+    assert changed == {
+        "activation",
+        "orthogonal_initialisation",
+        "scale_rewards",
+        "reward_clip",
+        "normalise_observations",
+        "observation_clip",
+        "gradient_clip",
+        "anneal_learning_rate",
+    }
+    assert registry.make("ppo-noclip", CONTINUOUS, {}) == dataclasses.replace(full, ratio_clip=None)
+    assert registry.make("ppo-m", CONTINUOUS, {"activation": "tanh"}).activation == "tanh", "a setting goes first"
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "message"),
+    [
+        ("ppo", {"minibatch_size": 7}, "must divide the 24 steps"),
+        ("ppo", {"discount": 1.5}, r"discount must be in \[0, 1\]"),
+        ("ppo", {"learning_rate": 0.0}, "learning_rate must be a finite number above 0"),
+        ("ppo", {"activation": "gelu"}, "must be one of tanh, relu"),
+        ("ppo", {"gradient_clip": -1.0}, "gradient_clip must be"),
+        ("trpo", {"fisher_share": 0.0}, r"fisher_share must be in \(0, 1\]"),
+        ("a2c", {"held_out_envs": -1}, "held_out_envs must be"),
+        ("reinforce", {"learnt_baseline": False}, "Did you mean learned_baseline"),
+    ],
+)
+def test_settings_that_cannot_be(name, settings, message):
+    with pytest.raises(UsageError, match=message):
+        made(name, **settings)
