@@ -192,6 +192,32 @@ def test_reinforce_without_a_baseline_takes_the_clock_for_an_end_and_leaves_out_
                 assert float(batch.advantage[start, slot]) == pytest.approx(expected, abs=1e-5)
 
 
+def test_the_batch_is_what_a_loop_over_steps_makes_of_a_rollout():
+    """Advantages, targets and Monte-Carlo returns by plain sums, every seam between episodes looked at by itself."""
+    algorithm = made("ppo", rollout_steps=16, scale_rewards=False, reward_clip=None, discount=0.9, trace=0.7)
+    state = algorithm.init(jax.random.key(0))
+    rollout = rollout_for(algorithm, state, seed=3)
+    batch, _, _ = algorithm.batch(state, rollout)
+    value = np.asarray(algorithm.values(state.params, jnp.asarray(rollout.obs)))
+    next_value = np.asarray(algorithm.values(state.params, jnp.asarray(rollout.next_obs)))
+    reward = np.asarray(rollout.reward)
+    for slot in range(algorithm.num_slots):
+        for start in range(16):
+            advantage, returns, weight = 0.0, 0.0, 1.0
+            for step in range(start, 16):
+                after = 0.0 if rollout.terminated[step, slot] else next_value[step, slot]
+                error = reward[step, slot] + 0.9 * after - value[step, slot]
+                advantage += (0.9 * 0.7) ** (step - start) * error
+                returns += weight * reward[step, slot]
+                weight *= 0.9
+                if rollout.terminated[step, slot] or rollout.truncated[step, slot] or step == 15:
+                    returns += weight * after
+                    break
+            assert float(batch.advantage[start, slot]) == pytest.approx(advantage, abs=1e-4)
+            assert float(batch.target[start, slot]) == pytest.approx(advantage + value[start, slot], abs=1e-4)
+            assert float(batch.monte_carlo[start, slot]) == pytest.approx(returns, abs=1e-4)
+
+
 def test_the_value_of_a_reset_does_not_leak_into_the_episode_before():
     env, discount = ResetLeakProbe(-100.0), 0.5
     value = fitted_value("ppo", env, discount, num_epochs=30)
