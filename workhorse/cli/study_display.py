@@ -166,30 +166,39 @@ def _tasks(cells: tuple[CellSummary, ...]) -> list[str]:
 
 
 def _task_table(task: str, cells: list[CellSummary]) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="dim", title=task, title_justify="left", title_style="bold")
-    table.add_column("")
+    table = Table(
+        box=None,
+        pad_edge=False,
+        padding=(0, 1, 0, 0),
+        header_style="dim",
+        title=task,
+        title_justify="left",
+        title_style="bold",
+    )
+    table.add_column("", min_width=10)
     for name in ("return", "succeed", "worst", "crash", "grades", "core-h"):
-        table.add_column(name, justify="right")
+        table.add_column(name, justify="right", no_wrap=True)
     for cell in cells:
         table.add_row(
             cell.variant,
             _return_text(cell),
             _success_text(cell),
-            f"{cell.worst:.1f}",
+            f"{cell.worst:.4g}",
             str(cell.num_crashed),
             "/".join(g.letter or "-" for g in (cell.reliability_grade, cell.robustness_grade, cell.cost_grade)),
-            f"{sum(run.core_hours for run in cell.runs):.3f}",
+            f"{sum(run.core_hours for run in cell.runs):.2g}",
         )
     return table
 
 
 def _return_text(cell: CellSummary) -> str:
     if cell.mean is None:
-        return f"{cell.scores.mean():.1f} ({cell.too_few})"
-    return f"{cell.mean.value:.1f} [{cell.mean.low:.1f}, {cell.mean.high:.1f}]"
+        return f"{cell.scores.mean():.4g} ({len(cell.runs)} runs: too few for an interval)"
+    return f"{cell.mean.value:.4g} [{cell.mean.low:.4g}, {cell.mean.high:.4g}]"
 
 
 def _success_text(cell: CellSummary) -> str:
     if cell.success is None:
         return "-"
-    return f"{int(cell.successes.sum())} of {len(cell.runs)} [{cell.success.low:.2f}, {cell.success.high:.2f}]"
+    low, high = (f"{end:.2f}".removeprefix("0") for end in (cell.success.low, cell.success.high))
+    return f"{int(cell.successes.sum())} of {len(cell.runs)} [{low}, {high}]"

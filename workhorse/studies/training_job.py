@@ -131,11 +131,10 @@ def choose_way(job: Mapping[str, Any]) -> dict[str, Any]:
     if algorithm.policy != "linear":  # its vectorised runs may part from those alone: see `SeedsGather`
         del seconds["vectorised"]
     way = min(seconds, key=lambda name: seconds[name])
-    shares = found.vectorised_s / count, found.shared_s / count, found.alone_s / min(job["cores"], count)
+    ways = ", ".join(f"{seconds[name]:.0f} s {_SHORT[name]}" for name in seconds)
     sentence = (
-        f"{job['algorithm']} on {job['task']}: {_WAYS[way]}, chosen by measurement of an iteration a seed: "
-        f"{1e3 * shares[0]:.1f} ms vectorised, {1e3 * shares[1]:.1f} ms sharing programs, {1e3 * shares[2]:.1f} ms in "
-        f"processes of their own on {job['cores']} cores."
+        f"{job['algorithm']} on {job['task']}: {_WAYS[way]}, chosen by measurement; predicted for all {count} seeds, "
+        f"compiling included: {ways}."
     )
     return {"way": way, "measured": found._asdict(), "sentence": sentence}
 
@@ -145,6 +144,9 @@ _WAYS = {
     "shared": "all seeds in one process that shares their programs",
     "processes": "one process a seed",
 }
+
+
+_SHORT = {"vectorised": "vectorised", "shared": "sharing programs", "processes": "in processes of their own"}
 
 
 def is_fatal(error: BaseException) -> bool:
