@@ -193,7 +193,7 @@ def _task_table(task: str, cells: list[CellSummary]) -> Table:
 
 def _return_text(cell: CellSummary) -> str:
     if cell.mean is None:
-        return f"{cell.scores.mean():.4g} ({len(cell.runs)} runs: too few for an interval)"
+        return f"{cell.scores.mean():.4g} (of {len(cell.runs)})"
     return f"{cell.mean.value:.4g} [{cell.mean.low:.4g}, {cell.mean.high:.4g}]"
 
 
