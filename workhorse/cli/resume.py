@@ -35,8 +35,13 @@ def run(arguments: Sequence[str]) -> int:
         arguments,
         "Go on with a run from its newest whole checkpoint: the same bits as if it had never stopped.",
     )
+    from pathlib import Path
+
+    from workhorse.core.errors import UsageError
     from workhorse.runs.folder import RunFolder
 
+    if (Path(options.run) / "study.json").is_file():
+        raise UsageError(f"{options.run} is a study, not a run: `workhorse study {options.run}` goes on with it.")
     RunFolder.open(options.run)
     notes = Notes()
     recruit = recruiter(options, notes)

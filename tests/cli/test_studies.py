@@ -1,0 +1,105 @@
+"""`study`, `compare` and `report` as they are typed."""
+
+import contextlib
+import io
+import shutil
+
+import pytest
+
+from workhorse.cli.main import main
+
+TINY = (
+    "--tasks CartPole-v1 --algorithms ars --seeds 3 --env-steps 1000 --task-option max_episode_steps=20 --threshold 15"
+)
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory):
+    """A small study: its folder, and what it printed."""
+    root, said = tmp_path_factory.mktemp("studies"), io.StringIO()
+    with contextlib.redirect_stdout(said):
+        assert main(["study", *TINY.split(), "--studies", str(root), "--id", "s"]) == 0
+    return root / "s", said.getvalue()
+
+
+def test_a_study_ends_in_a_table_and_a_page(study):
+    folder, said = study
+    assert "3 of 3" in said
+    assert "3 of 3 runs have ended; 0 crashed" in said
+    assert "chosen by measurement" in said
+    assert str(folder / "report.html") in said
+    page = (folder / "report.html").read_text()
+    assert "CartPole-v1" in page
+    assert "workhorse study --tasks CartPole-v1" in page, "the command that makes it again"
+    assert (folder / "results.parquet").exists()
+
+
+def test_a_study_goes_on_from_its_folder(study, capsys):
+    folder, _ = study
+    assert main(["study", str(folder)]) == 0
+    assert "Going on, 3 of 3 runs have ended" in capsys.readouterr().out
+
+
+def test_two_studies_are_compared(study, capsys):
+    folder, _ = study
+    assert main(["compare", str(folder), str(folder / "results.parquet")]) == 0
+    said = capsys.readouterr().out
+    assert "are not shown to differ: +0 [" in said
+    assert "better" not in said
+
+
+def test_a_report_is_made_of_a_study_a_table_and_a_run(study, tmp_path, capsys):
+    folder, _ = study
+    run = next((folder / "runs").iterdir())
+    for words in ([str(folder)], [str(folder / "results.parquet"), "--output", str(tmp_path / "new")], [str(run)]):
+        assert main(["report", *words]) == 0
+        place = capsys.readouterr().out.strip()
+        assert place.endswith("report.html")
+        with open(place) as page:
+            assert "<html" in page.read(2000)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("study", "at least one name under `tasks`"),
+        ("study nope.yaml", "Expected a study file in nope.yaml, which does not exist"),
+        ("study --tasks Hoper-v5 --algorithms ars", "Did you mean Hopper-v5"),
+        ("study --tasks CartPole-v1 --algorithms ars --seeds 0", "at least 1 seed, got 0"),
+        ("study --tasks CartPole-v1 --algorithms ars --cores -1", "--cores must be at least 1"),
+        ("study --tasks CartPole-v1 --algorithms ars --budget 2h", "a number and a unit"),
+        ("study --tasks CartPole-v1 Acrobot-v1 --algorithms ars --threshold 3", "for a study of one task"),
+        ("study --tasks CartPole-v1 --algorithms ars --task-option speed=3", "CartPole-v1 has no option 'speed'"),
+        ("study --tasks CartPole-v1 --algorithms ars --id ../x", "Expected a study id"),
+        ("study --tasks Pendulum-v1 --algorithms ppo --workers 2", "--workers is for runs on a cluster"),
+        ("study STUDY --seeds 4", "--seeds is for a new study"),
+        ("compare STUDY", "Expected the other study, which is missing"),
+        ("compare STUDY nope", "Expected a study in nope, which does not exist"),
+        ("compare STUDY STUDY --variant zz", "has no variant 'zz'; it has ars"),
+        ("report nope", "nope"),
+        ("report STUDY --output x", "--output is for the table of a study"),
+        ("resume STUDY", "is a study, not a run"),
+    ],
+)
+def test_bad_input_is_a_sentence_and_exit_code_2(study, tmp_path, monkeypatch, capsys, words, message):
+    monkeypatch.chdir(tmp_path)
+    folder, _ = study
+    assert main([str(folder) if word == "STUDY" else word for word in words.split()]) == 2
+    said = capsys.readouterr().err
+    assert message in said
+    assert said.count("\n") == 1
+    assert not (tmp_path / "studies").exists(), "nothing was begun"
+
+
+def test_a_damaged_study_is_said_to_be_one(study, tmp_path, capsys):
+    copy = tmp_path / "copy"
+    shutil.copytree(study[0], copy)
+    (copy / "study.json").write_text("{")
+    assert main(["study", str(copy)]) == 2
+    assert "its study.json is damaged" in capsys.readouterr().err
+    (copy / "study.json").write_text((study[0] / "study.json").read_text().replace('"format": 1', '"format": 9'))
+    assert main(["study", str(copy)]) == 2
+    assert "Expected study format 1" in capsys.readouterr().err
+    (copy / "results.parquet").write_bytes(b"PAR1 nonsense")
+    assert main(["report", str(copy / "results.parquet")]) == 2
+    assert "damaged or another program's" in capsys.readouterr().err
