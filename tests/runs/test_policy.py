@@ -182,7 +182,7 @@ def test_an_output_that_overflows_is_not_passed_on():
         ({"biases": [np.ones(H + 1), None]}, r"Expected bias 0 .* to have shape \(8,\), got \(9,\)"),
         ({"biases": [np.full(H, np.nan), None]}, "Expected finite numbers in bias 0 of a policy, got NaN or infinity"),
         ({"layers": [np.full((H, D), 1e39), np.ones((A, H))]}, "Expected finite numbers in layer 0"),
-        ({"activation": "gelu"}, "Expected an activation among tanh, got 'gelu'"),
+        ({"activation": "gelu"}, "Expected an activation among tanh, relu, got 'gelu'"),
         ({"mean": np.zeros(D)}, "Expected mean and scale together"),
         ({"observation_clip": 5.0}, "observation_clip only with them"),
         ({"mean": np.zeros(4), "scale": np.ones(4)}, r"Expected mean of shape \(5,\) .* got \(4,\)"),
@@ -306,7 +306,7 @@ def flip(folder):
         (lambda f: edit(f, action={"type": "discrete", "count": 9}), "sizes that do not fit. Expected the last layer"),
         (lambda f: edit(f, action={"type": "box", "low": ["x"], "high": [1]}), "it is damaged"),
         (lambda f: edit(f, normaliser=False, observation_clip=None), "disagree"),
-        (lambda f: edit(f, activation="relu"), "Expected an activation among tanh, got 'relu'"),
+        (lambda f: edit(f, activation="selu"), "Expected an activation among tanh, relu, got 'selu'"),
         (lambda f: edit(f, sha256=None), "does not have the SHA-256"),
     ],
 )
