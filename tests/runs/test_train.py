@@ -198,6 +198,28 @@ class TestTheFolder:
         np.testing.assert_allclose(found, expected, atol=1e-5)
         assert np.std(found) > 0
 
+    def test_that_of_a_policy_gradient_does_too(self, tmp_path):
+        """With rectified units, unclipped observations, and a mean beyond the bounds now and then."""
+        settings = {**ALGORITHMS["ppo"], "activation": "relu", "observation_clip": None}
+        folder, _ = train.start(
+            task="Hopper-v5",
+            task_options=SHORT["Hopper-v5"],
+            algorithm="ppo",
+            settings=settings,
+            env_steps=120,
+            threads=1,
+            schedule=QUICK,
+            root=tmp_path,
+        )
+        setup = train._Setup.build(train._plan_of(folder.manifest()), 1)
+        _, progress, _, _ = checkpoint.load_newest(folder, setup.loop.start())
+        actor = setup.algorithm.actor(progress.learner)
+        observations = np.random.default_rng(0).normal(size=(200, 11)) * 30
+        act = jax.vmap(lambda obs: setup.algorithm.act(actor, (), obs, jax.random.key(0), explore=False)[0])
+        found, _ = Policy.load(folder.path).predict(observations)
+        np.testing.assert_allclose(found, act(observations), atol=1e-5, rtol=1e-5)
+        assert np.std(found) > 0
+
     def test_predicting_needs_no_jax(self, run):
         program = (
             "import sys, numpy as np\nfrom workhorse import Policy\n"
