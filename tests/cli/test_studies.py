@@ -72,6 +72,9 @@ def test_a_report_is_made_of_a_study_a_table_and_a_run(study, tmp_path, capsys):
         ("study --tasks CartPole-v1 --algorithms ars --task-option speed=3", "CartPole-v1 has no option 'speed'"),
         ("study --tasks CartPole-v1 --algorithms ars --id ../x", "Expected a study id"),
         ("study --tasks Pendulum-v1 --algorithms ppo --workers 2", "--workers is for runs on a cluster"),
+        ("study --tasks CartPole-v1 --algorithms ars ppo --cluster auto", "ppo learns on one machine"),
+        ("study SEARCH", "takes whole numbers: search between such"),
+        ("study ARTEFACT", "gravty"),
         ("study STUDY --seeds 4", "--seeds is for a new study"),
         ("compare STUDY", "Expected the other study, which is missing"),
         ("compare STUDY nope", "Expected a study in nope, which does not exist"),
@@ -83,8 +86,10 @@ def test_a_report_is_made_of_a_study_a_table_and_a_run(study, tmp_path, capsys):
 )
 def test_bad_input_is_a_sentence_and_exit_code_2(study, tmp_path, monkeypatch, capsys, words, message):
     monkeypatch.chdir(tmp_path)
-    folder, _ = study
-    assert main([str(folder) if word == "STUDY" else word for word in words.split()]) == 2
+    files = {"SEARCH": "search: {num_directions: {low: 2.5, high: 8}}", "ARTEFACT": "perturbations: {gravty: [1.3]}"}
+    for name, entry in files.items():
+        (tmp_path / name).write_text(f"tasks: CartPole-v1\nalgorithms: [ars]\n{entry}\n")
+    assert main([str(study[0]) if word == "STUDY" else word for word in words.split()]) == 2
     said = capsys.readouterr().err
     assert message in said
     assert said.count("\n") == 1

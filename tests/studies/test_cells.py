@@ -150,3 +150,20 @@ def test_a_policy_with_nothing_to_lose_is_left_out_and_counted():
     cell = only(study([with_sweep(run(seed, 101.0), found) for seed, found in enumerate(sweeps)]))
     assert cell.robustness is not None
     assert (cell.robustness.num_runs, cell.robustness.left_out) == (3, 1)
+
+
+def test_without_floors_and_threshold_none_is_called_a_success():
+    results = study(
+        [run(seed, 1e9) for seed in range(3)], thresholds={"Task-v0": None}, floors={"Other-v0": Floor((0.0,), (0.0,))}
+    )
+    cell = only(results)
+    assert not cell.successes.any()
+    assert "none can be told" in cell.rule
+
+
+def test_a_diverged_seed_does_not_hide_the_others_curves():
+    runs = [run(0, 120.0), run(1, 120.0), run(2, None, outcome="diverged", curve=[0.0, np.nan, np.nan])]
+    cell = only(study(runs))
+    assert cell.curve is not None
+    assert cell.curve.runs[2].tolist() == [0.0, 1.0, 1.0]
+    assert np.isfinite(cell.curve.mean).all()

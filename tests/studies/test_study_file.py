@@ -1,5 +1,7 @@
 """Study files: what they say, and what is wrong with them, found before any work is begun."""
 
+import datetime
+
 import pytest
 
 from workhorse.core.errors import UsageError
@@ -97,6 +99,13 @@ def test_a_plan_survives_its_own_words():
         ({**SMALL, "budget": "-2 core-hours"}, "a number above 0, got '-2'"),
         ({**SMALL, "thresholds": float("nan")}, "must be a finite number, got nan"),
         ({**SMALL, "perturbations": 3}, "`perturbations` must be true, or lists"),
+        ({**SMALL, True: 3}, "got the entry True"),
+        ({**SMALL, "grid": {"noise_std": [datetime.date(2020, 1, 1)]}}, "put dates in quotes"),
+        ({**SMALL, "task_options": {"CartPole-v1": {"speed": float("inf")}}}, "Expected finite numbers"),
+        (
+            {**SMALL, "tasks": ["a:CartPole-v1", "a-CartPole-v1"]},
+            "run folders of the same name, a-CartPole-v1-ars-s0|Unknown task",
+        ),
     ],
 )
 def test_what_is_wrong_is_said_in_a_sentence(words, message):
@@ -122,3 +131,14 @@ def test_files_that_are_none(tmp_path):
 def test_reporting_and_tuning_seeds_cannot_meet():
     plan = StudyPlan(("CartPole-v1",), ("ars",), (0, FIRST_TUNING_SEED - 1))
     assert max(plan.seeds) < FIRST_TUNING_SEED
+
+
+def test_settings_that_look_alike_have_folders_of_their_own():
+    plan = plan_of({"tasks": ["CartPole-v1"], "algorithms": ["ppo"], "grid": {"log_std": [-0.5, 0.5]}, "seeds": 1})
+    assert len({job.id for job in plan.jobs()}) == 2
+
+
+def test_rules_survive_being_written_down():
+    budget, until = Budget.of("123456.789 core-seconds"), Until.of("mean_return width < 1234.56789")
+    assert Budget.of(budget.text) == budget
+    assert Until.of(until.text) == until

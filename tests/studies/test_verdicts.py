@@ -132,6 +132,10 @@ def test_two_studies_are_compared_on_equal_terms_only():
         compare_studies(a, longer)
     with pytest.raises(UsageError, match="the same threshold"):
         compare_studies(a, study(scores([1.0, 2, 3]), thresholds={"Task-v0": 5.0}))
+    with pytest.raises(UsageError, match="not the same task"):
+        compare_studies(replace(a, task_options={"Task-v0": {"wind": 3}}), b)
+    with pytest.raises(UsageError, match=r"different versions \(mujoco none and 4"):
+        compare_studies(a, replace(b, versions={"mujoco": "4"}))
     with pytest.raises(UsageError, match="no variant 'z'"):
         compare_studies(a, b, "z")
     with pytest.raises(UsageError, match="no cell in common"):

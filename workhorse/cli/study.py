@@ -73,12 +73,15 @@ def run(arguments: Sequence[str]) -> int:
     options = parse(StudyOptions, "study", arguments, DESCRIPTION)
     if options.cores < 0:
         raise UsageError(f"--cores must be at least 1, or 0 for one a core: got {options.cores}.")
+    from workhorse.studies.conduct import check_cluster
     from workhorse.studies.folder import StudyFolder
 
     folder = _existing(options)
     if folder is None:
         plan = _plan(options)
         _check_by_building(plan)
+        if options.cluster is not None:
+            check_cluster(plan)
         recruit = recruiter(options, print)
         folder = StudyFolder.create(options.studies, options.id, plan, ("workhorse", "study", *arguments))
     else:
@@ -130,6 +133,7 @@ def _plan(options: StudyOptions) -> Any:
     from workhorse.studies.study_file import plan_of, read_plan
 
     words = read_plan(options.study) if options.study is not None else {}
+    words = {**words, "tasks": [words["tasks"]]} if isinstance(words.get("tasks"), str) else words
     given: dict[str, Any] = {
         "tasks": list(options.tasks),
         "algorithms": list(options.algorithms),
@@ -150,11 +154,32 @@ def _plan(options: StudyOptions) -> Any:
         words[name] = value
     task_options = parse_task_options(options.task_option)
     if task_options or options.threshold is not None:
-        if len(words.get("tasks", ())) != 1:
+        if not isinstance(words.get("tasks"), list) or len(words["tasks"]) != 1:
             raise UsageError("--task-option and --threshold are for a study of one task: write a study file for more.")
         if task_options:
             words["task_options"] = {words["tasks"][0]: task_options}
     return plan_of(words, options.study or "the command line")
+
+
+def _ends_of_search(plan: Any) -> list[tuple[str, dict[str, Any]]]:
+    """(algorithm, setting) of every choice, and of both ends of every range, one option at a time.
+
+    Raises:
+        UsageError: a range of whole numbers whose end is none.
+    """
+    from workhorse.algorithms import registry
+    from workhorse.studies.search import is_whole
+
+    found = []
+    for algorithm in plan.algorithms if plan.search else ():
+        for name, span in plan.search.ranges.items():
+            ends = span.choices or (span.low, span.high)
+            if not span.choices and is_whole(registry.options(algorithm)[name].annotation):
+                if any(end != int(end) for end in ends):
+                    raise UsageError(f"{name} of {algorithm} takes whole numbers: search between such, got {ends}.")
+                ends = tuple(map(int, ends))
+            found += [(algorithm, {name: end}) for end in ends]
+    return found
 
 
 def _check_by_building(plan: Any) -> None:
@@ -163,9 +188,13 @@ def _check_by_building(plan: Any) -> None:
     Raises:
         UsageError: an option out of range, a task that cannot be made, actions that an algorithm cannot take.
     """
+    from workhorse.studies.artefacts import read_ranges
     from workhorse.training.plan import Plan
 
-    for task, algorithm, setting in plan.cells():
+    if plan.perturbations:
+        read_ranges(plan.perturbations)
+    settings = [*plan.cells(), *((task, name, one) for task in plan.tasks for name, one in _ends_of_search(plan))]
+    for task, algorithm, setting in settings:
         job = plan.job(task, algorithm, setting, plan.seeds[0])
         built = Plan(task, job.task_options, algorithm, job.settings, job.seed)
         built.learning(built.spec())

@@ -115,7 +115,7 @@ def sweep(
         >>> bool(found.artefacts[0].returns[0] > found.artefacts[0].returns[2])  # it falls later where it weighs less
         True
     """
-    ranges = _read_ranges(DEFAULT_RANGES if artefacts is None else artefacts)
+    ranges = read_ranges(DEFAULT_RANGES if artefacts is None else artefacts)
     _check_count("episodes", episodes, 1)
     _check_count("seed", seed, 0)
     _check_count("threads", threads, 0)
@@ -212,7 +212,7 @@ def _impossible(env: HostEnv | JaxEnv) -> dict[str, str]:
     return {**reasons, "initial state": "only the reset of a MuJoCo task has a scale"}
 
 
-def _read_ranges(artefacts: Mapping[str, Sequence[float]]) -> dict[str, tuple[float, ...]]:
+def read_ranges(artefacts: Mapping[str, Sequence[float]]) -> dict[str, tuple[float, ...]]:
     """The values of each artefact, ascending, the nominal one among them, in the order of `_KINDS`."""
     for name in artefacts:
         if name not in _KINDS:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import NamedTuple
 
 from workhorse.core.errors import UsageError
@@ -48,6 +49,13 @@ def compare_studies(
             f"{ours.name} ({', '.join(ours.tasks)}) and {theirs.name} ({', '.join(theirs.tasks)}) share no task, and "
             "scores of different tasks cannot be compared."
         )
+    for task in tasks:
+        options = [json.dumps(study.task_options.get(task, {}), sort_keys=True) for study in (ours, theirs)]
+        if options[0] != options[1]:
+            raise UsageError(
+                f"{task} has the options {options[0]} in {ours.name} and {options[1]} in {theirs.name}: they are not "
+                "the same task."
+            )
     changed = _changed_versions(ours, theirs)
     if changed and not any_version:
         raise UsageError(
@@ -114,5 +122,9 @@ def _check_equal_terms(ours: CellSummary, theirs: CellSummary) -> None:
 
 
 def _changed_versions(ours: StudyResults, theirs: StudyResults) -> str:
-    names = [name for name in ours.versions if ours.versions[name] != theirs.versions.get(name)]
-    return ", ".join(f"{name} {ours.versions[name]} and {theirs.versions.get(name, 'none')}" for name in names)
+    names = [
+        name for name in {**ours.versions, **theirs.versions} if ours.versions.get(name) != theirs.versions.get(name)
+    ]
+    return ", ".join(
+        f"{name} {ours.versions.get(name, 'none')} and {theirs.versions.get(name, 'none')}" for name in names
+    )

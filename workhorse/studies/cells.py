@@ -233,6 +233,8 @@ def cell_scores(results: StudyResults, runs: Sequence[RunResult]) -> np.ndarray:
 def succeeded(results: StudyResults, run: RunResult) -> bool:
     """Whether a run finished at its task's threshold or above it; without a threshold, above both floors.
 
+    Where there is neither, none is called a success.
+
     Above a floor means above the upper end of the 95 % interval of its mean.
     """
     if run.outcome != "finished" or run.score is None:
@@ -241,7 +243,7 @@ def succeeded(results: StudyResults, run: RunResult) -> bool:
     if threshold is not None:
         return run.score >= threshold
     floor = results.floors.get(run.task)
-    return floor is None or run.score > max(_upper(floor.random), _upper(floor.nothing))
+    return floor is not None and run.score > max(_upper(floor.random), _upper(floor.nothing))
 
 
 def has_collapsed(results: StudyResults, run: RunResult) -> bool:
@@ -291,6 +293,8 @@ def _success_rule(results: StudyResults, task: str) -> str:
     threshold = results.thresholds.get(task)
     if threshold is not None:
         return f"return of at least {threshold:g} ({results.threshold_sources.get(task, 'given')})"
+    if task not in results.floors:
+        return "none can be told: the task has no threshold, none was given, and its floors could not be measured"
     return "return above the random and the do-nothing policy (the task has no threshold, and none was given)"
 
 
@@ -301,7 +305,7 @@ def _held(run: RunResult, steps: np.ndarray, floor: float) -> np.ndarray:
     place = np.searchsorted(run.curve_steps, steps, side="right") - 1
     values = np.where(place >= 0, run.curve_returns[np.maximum(place, 0)], np.nan)
     if run.outcome in ("crashed", "diverged"):
-        values = np.where(steps > run.curve_steps[-1], floor, values)
+        values = np.where((steps > run.curve_steps[-1]) | ((place >= 0) & np.isnan(values)), floor, values)
     return values
 
 

@@ -19,13 +19,13 @@ from workhorse.statistics.adaptive import Batch, Cell, next_batch
 from workhorse.studies.cells import cell_scores, succeeded
 from workhorse.studies.folder import Kind, StudyFolder
 from workhorse.studies.loading import cell_key, load_results
-from workhorse.studies.plan import Job
+from workhorse.studies.plan import Job, StudyPlan
 from workhorse.studies.pool import Answer, Pool
 from workhorse.studies.results import StudyResults
 from workhorse.studies.search import Searching
 from workhorse.studies.training_job import crash, is_fatal, request, spent_core_hours, train
 
-__all__ = ["FLOOR_EPISODES", "SWEEP_EPISODES", "Observer", "conduct"]
+__all__ = ["FLOOR_EPISODES", "SWEEP_EPISODES", "Observer", "check_cluster", "conduct"]
 
 FLOOR_EPISODES = 100
 SWEEP_EPISODES = 20
@@ -68,6 +68,8 @@ def conduct(folder: StudyFolder, cores: int, observer: Observer, recruit: Any = 
         UsageError: something that would meet every seed, such as a full disk.
         KeyboardInterrupt: on Ctrl-C or SIGTERM, after every run was saved.
     """
+    if recruit is not None:
+        check_cluster(folder.plan)
     before = _on_termination()
     pool = Pool(cores, folder.path / "logs")
     study = _Study(folder, pool, observer, recruit)
@@ -78,6 +80,17 @@ def conduct(folder: StudyFolder, cores: int, observer: Observer, recruit: Any = 
         pool.close()
         if before is not None:
             signal.signal(signal.SIGTERM, before)
+
+
+def check_cluster(plan: StudyPlan) -> None:
+    """Refuse a study on a cluster whose algorithms cannot use one.
+
+    Raises:
+        UsageError: one of them learns from rollouts, on one machine.
+    """
+    for name in plan.algorithms:
+        if registry.is_on_policy(name):
+            raise UsageError(f"{name} learns on one machine: --cluster is for evolution strategies. Leave it out.")
 
 
 class _Study:
@@ -126,7 +139,7 @@ class _Study:
                 "episodes": FLOOR_EPISODES,
             }
             for task in self._plan.tasks
-            if not self._folder.record("floors", cell_key(task))
+            if "random" not in (self._folder.record("floors", cell_key(task)) or {})
         ]
 
     def _sweep(self, job: Job) -> list[dict[str, Any]]:
@@ -209,7 +222,8 @@ class _Study:
         task = TASKS.get(job.task)
         if task is None or task.kind != "classic" or registry.is_on_policy(job.algorithm):
             return "processes"
-        name = cell_key(job.task, job.algorithm)
+        policy = job.settings.get("policy", "linear")  # what holds for one kind of network need not for another
+        name = cell_key(job.task, job.algorithm, *([] if policy == "linear" else [policy]))
         choice = self._folder.record("choices", name)
         if choice is None:
             work = request(self._plan, job, self._folder.path, self._command)

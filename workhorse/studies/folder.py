@@ -7,6 +7,7 @@ studies/<id>/ study.json runs/<run>/ tuning/<run>/ results.parquet report.html r
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 from collections.abc import Mapping
@@ -23,7 +24,7 @@ from workhorse.runs.manifest import utc_now
 from workhorse.studies.plan import Job, StudyPlan
 from workhorse.studies.study_file import plan_of
 
-__all__ = ["FORMAT", "Kind", "StudyFolder", "is_study"]
+__all__ = ["FORMAT", "Kind", "StudyFolder", "is_study", "published_threshold"]
 
 FORMAT = 1
 """Version of the study folder's layout."""
@@ -65,10 +66,12 @@ class StudyFolder:
         about = {
             "format": FORMAT,
             "created": utc_now(),
+            "published_thresholds": {task: published_threshold(task) for task in plan.tasks},
             "command": list(command),
             "versions": installed_versions(),
             "machine": f"{hardware.cores} cores of {hardware.cpu or 'an unnamed processor'}",
         }
+        text = json.dumps({**about, "plan": plan.to_json()}, indent=1, allow_nan=False)
         with writing("a study folder", path):
             try:
                 path.mkdir(parents=True)
@@ -79,7 +82,6 @@ class StudyFolder:
                 ) from None
             for part in ("runs", "tuning", "logs", *(f"records/{kind}" for kind in _KINDS)):
                 (path / part).mkdir(parents=True, exist_ok=True)
-            text = json.dumps({**about, "plan": plan.to_json()}, indent=1, allow_nan=False)
             write_file(path / "study.json", text.encode())
         return StudyFolder(path, plan, about)
 
@@ -137,7 +139,7 @@ class StudyFolder:
 
     def records(self, kind: Kind) -> dict[str, dict[str, Any]]:
         """Everything written down of a kind, by name."""
-        names = sorted(place.stem for place in (self.path / "records" / kind).glob("*.json"))
+        names = self._names(kind)
         found = {name: self.record(kind, name) for name in names}
         return {name: record for name, record in found.items() if record is not None}
 
@@ -148,7 +150,12 @@ class StudyFolder:
 
     def batches(self) -> list[dict[str, Any]]:
         """The batches of seeds that `until` added, in their order."""
-        return list(self.records("batches").values())
+        names = self._names("batches")
+        found = [self.record("batches", name) for name in names]
+        for name, batch in zip(names, found, strict=True):
+            if batch is None:
+                raise UsageError(f"The record {self._place('batches', name)} is damaged: restore it from a copy.")
+        return [batch for batch in found if batch is not None]
 
     def add_batch(self, batch: Mapping[str, Any]) -> None:
         """Write down a batch before it is begun, so that none of its runs is ever forgotten."""
@@ -159,8 +166,21 @@ class StudyFolder:
         task, algorithm, variant = batch["task"], batch["algorithm"], batch["variant"]
         return [self.plan.job(task, algorithm, batch["setting"], seed, variant) for seed in batch["seeds"]]
 
+    def _names(self, kind: Kind) -> list[str]:
+        """Of what was written down whole: names with a dot in front are what a kill left."""
+        places = (self.path / "records" / kind).glob("*.json")
+        return sorted(place.stem for place in places if not place.name.startswith("."))
+
     def _place(self, kind: Kind, name: str) -> Path:
         return self.path / "records" / kind / f"{name}.json"
+
+
+def published_threshold(task: str) -> float | None:
+    """The return from which on Gymnasium calls a task solved, if it does; the task's module must be imported."""
+    import gymnasium
+
+    value = getattr(gymnasium.registry.get(task.split(":")[-1]), "reward_threshold", None)
+    return float(value) if value is not None and math.isfinite(value) else None
 
 
 def _free_name(root: Path) -> str:

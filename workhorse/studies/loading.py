@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 import shlex
 from collections.abc import Mapping
@@ -56,6 +55,7 @@ def load_results(folder: StudyFolder) -> StudyResults:
         dict(folder.about["versions"]),
         folder.about["machine"],
         _notes(folder, runs),
+        {task: dict(options) for task, options in plan.task_options.items()},
     )
 
 
@@ -165,19 +165,11 @@ def _thresholds(folder: StudyFolder) -> tuple[dict[str, float | None], dict[str,
     sources = {}
     for task in folder.plan.tasks:
         given = folder.plan.thresholds.get(task)
-        published = _published_threshold(task) if given is None else None
+        published = folder.about["published_thresholds"].get(task) if given is None else None
         thresholds[task] = given if given is not None else published
         if thresholds[task] is not None:
             sources[task] = "given by the study" if given is not None else "Gymnasium's reward_threshold"
     return thresholds, sources
-
-
-def _published_threshold(task: str) -> float | None:
-    import gymnasium
-
-    spec = gymnasium.registry.get(task.split(":")[-1])
-    value = getattr(spec, "reward_threshold", None)
-    return float(value) if value is not None and math.isfinite(value) else None
 
 
 def _notes(folder: StudyFolder, runs: list[RunResult]) -> tuple[str, ...]:

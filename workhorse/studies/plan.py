@@ -74,8 +74,8 @@ class Job:
     @property
     def id(self) -> str:
         """The run folder's name: the same job has the same one in every sitting."""
-        words = f"{self.task.split(':')[-1]}-{self.variant}-s{self.seed}"
-        return re.sub(r"[^\w.+=@]+", "-", words).strip("-")
+        words = f"{self.task}-{self.variant}-s{self.seed}"
+        return re.sub(r"[^\w.+=@-]+", "-", words).strip("-")
 
 
 @dataclass(frozen=True)

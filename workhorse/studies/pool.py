@@ -58,8 +58,12 @@ class _Process:
     def _listen(self) -> None:
         assert self._process.stdout is not None
         for line in self._process.stdout:
-            self._answers.put((self, json.loads(line)))
+            with contextlib.suppress(ValueError):  # a line torn by its death
+                self._answers.put((self, json.loads(line)))
         self._answers.put((self, {"event": "gone", "reason": _death(self._process.wait())}))
+
+    def is_alive(self) -> bool:
+        return self._process.poll() is None
 
     def stop(self) -> None:
         if self._process.poll() is None:
@@ -96,6 +100,8 @@ class Pool:
 
     def give(self, job: Mapping[str, Any]) -> None:
         """Give a job to an idle worker, begun for it if need be."""
+        # one that died while it had nothing to do takes no seed along
+        self._processes = [process for process in self._processes if process.job is not None or process.is_alive()]
         free = [process for process in self._processes if process.job is None]
         if not free:
             self._begun += 1
@@ -111,7 +117,8 @@ class Pool:
             return None
         job = process.job
         if answer["event"] == "gone":
-            self._processes.remove(process)
+            if process in self._processes:
+                self._processes.remove(process)
             if job is None:
                 return None
             answer = {"event": "crashed", "reason": f"{answer['reason']} (see {process.log})", "seconds": 0.0}

@@ -187,6 +187,7 @@ class StudyResults:
         versions: of Python and of the packages that compute.
         machine: the processor's name and the number of cores, in words.
         notes: what a reader must know, a sentence each: how many crashed, what was chosen by measurement, and so on.
+        task_options: by task, its options that differ from the defaults.
     """
 
     name: str
@@ -201,6 +202,7 @@ class StudyResults:
     versions: Mapping[str, str] = field(default_factory=dict)
     machine: str = ""
     notes: tuple[str, ...] = ()
+    task_options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     @property
     def tasks(self) -> tuple[str, ...]:

@@ -36,7 +36,7 @@ class Until:
     @property
     def text(self) -> str:
         """The rule as it is written."""
-        return f"{self.statistic} width < {self.width:g}"
+        return f"{self.statistic} width < {self.width!r}"
 
     @property
     def estimand(self) -> Literal["mean", "proportion"]:
@@ -78,7 +78,7 @@ class Budget:
     @property
     def text(self) -> str:
         """The budget as it is written."""
-        return f"{self.core_hours:g} core-hours"
+        return f"{self.core_hours!r} core-hours"
 
     @staticmethod
     def of(text: str) -> Budget:

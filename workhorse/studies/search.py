@@ -8,7 +8,7 @@ processes there are, and how often it was stopped, changes nothing.
 from __future__ import annotations
 
 import zlib
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
 import numpy as np
 import optuna
@@ -18,7 +18,19 @@ from workhorse.studies.folder import StudyFolder
 from workhorse.studies.loading import cell_key
 from workhorse.studies.plan import FIRST_TUNING_SEED, Job, Range
 
-__all__ = ["BATCH", "Proposal", "Searching"]
+__all__ = ["BATCH", "Proposal", "Searching", "is_whole"]
+
+
+def is_whole(annotation: Any) -> bool:
+    """Whether an option takes whole numbers, or none.
+
+    Example:
+        >>> is_whole(int), is_whole(int | None), is_whole(float | None)
+        (True, True, False)
+    """
+    kinds = set(get_args(annotation)) or {annotation}
+    return int in kinds and float not in kinds
+
 
 BATCH = 4
 """Settings proposed at a time. A constant, because what is proposed next depends on it."""
@@ -137,4 +149,4 @@ class Searching:
     def _is_whole(self, name: str) -> bool:
         from workhorse.algorithms import registry
 
-        return registry.options(self._algorithm)[name].annotation is int
+        return is_whole(registry.options(self._algorithm)[name].annotation)

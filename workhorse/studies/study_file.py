@@ -85,6 +85,7 @@ def plan_of(words: Mapping[str, Any], where: str = "the study") -> StudyPlan:
     Raises:
         UsageError: a word that is unknown, of the wrong kind, or in contradiction to another.
     """
+    _check_plain(words, where)
     for name in words:
         if name not in _KEYS:
             close = nearest(str(name), _KEYS)
@@ -118,6 +119,14 @@ def plan_of(words: Mapping[str, Any], where: str = "the study") -> StudyPlan:
 
 
 def _check_contradictions(plan: StudyPlan, words: Mapping[str, Any], where: str) -> None:
+    names: dict[str, str] = {}
+    for job in plan.jobs():
+        cell = f"{job.variant} on {job.task}"
+        if names.setdefault(job.id.lower(), cell) != cell:
+            raise UsageError(
+                f"{names[job.id.lower()]} and {cell} would have run folders of the same name, {job.id}: leave one of "
+                f"them out of {where}."
+            )
     if plan.grid and plan.search:
         raise UsageError(f"A study has a grid or a search, not both: leave one of them out of {where}.")
     for tuned, kind in ((plan.grid, "grid"), (plan.search.ranges if plan.search else {}, "search")):
@@ -138,6 +147,29 @@ def _check_contradictions(plan: StudyPlan, words: Mapping[str, Any], where: str)
         )
     if plan.until is not None and plan.search is not None:
         raise UsageError(f"`until` adds seeds as they are needed and `search` fixes them: leave one out of {where}.")
+
+
+def _check_plain(words: Mapping[str, Any], where: str) -> None:
+    """Refuse what YAML makes of an unquoted date, and of keys such as `on`."""
+
+    def keys(value: Any) -> None:
+        if isinstance(value, Mapping):
+            for key, inside in value.items():
+                if not isinstance(key, str):
+                    raise UsageError(f"Expected names, got the entry {key!r} in {where}: put it in quotes.")
+                keys(inside)
+        elif isinstance(value, list | tuple):
+            for inside in value:
+                keys(inside)
+
+    keys(words)
+    try:
+        json.dumps({name: value for name, value in words.items() if name != "thresholds"}, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise UsageError(
+            f"Expected finite numbers, words, lists and tables in {where}, got something else ({error}): put dates in "
+            "quotes."
+        ) from error
 
 
 def _check_task(task: str) -> None:

@@ -60,6 +60,7 @@ def write_table(results: StudyResults, path: str | os.PathLike[str]) -> Path:
         "versions": dict(results.versions),
         "machine": results.machine,
         "notes": list(results.notes),
+        "task_options": {task: dict(options) for task, options in results.task_options.items()},
     }
     place = Path(path)
     temporary = place.with_name(f".tmp-{os.getpid()}-{place.name}")
@@ -101,6 +102,7 @@ def read_table(path: str | os.PathLike[str]) -> StudyResults:
         about["versions"],
         about["machine"],
         tuple(about["notes"]),
+        about["task_options"],
     )
 
 

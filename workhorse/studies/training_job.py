@@ -12,6 +12,7 @@ from typing import Any
 from workhorse.algorithms.recipes import recipe
 from workhorse.core.errors import UsageError
 from workhorse.runs import train as runs
+from workhorse.runs.checkpoint import saved_iterations
 from workhorse.runs.files import remove_folder
 from workhorse.runs.folder import RunFolder
 from workhorse.runs.policy import Policy
@@ -33,6 +34,8 @@ __all__ = [
 
 Progress = Callable[[dict[str, Any]], None]
 PROGRESS_EVERY_S = 0.5
+LEAVING_S = 120.0
+"""Seconds that the worker of a killed study gets to save and leave."""
 
 
 def request(plan: StudyPlan, job: Job, root: Path, command: tuple[str, ...]) -> dict[str, Any]:
@@ -68,6 +71,7 @@ def train(job: Mapping[str, Any], progress: Progress, *, threads: int = 1, recru
     """
     observer = _Reporter(progress)
     path = Path(job["root"]) / job["id"]
+    _wait_until_free(path)
     if _can_go_on(path):
         folder, summary = runs.resume(path, threads=threads, observer=observer, recruit=recruit)
     else:
@@ -193,9 +197,20 @@ def spent_core_hours(path: Path) -> float:
 
 def _can_go_on(path: Path) -> bool:
     """Whether a run was begun there; one that was killed before its first checkpoint is begun anew."""
-    if not (path / "manifest.json").exists():
-        return False
-    return any((path / "checkpoints").iterdir())
+    return (path / "manifest.json").exists() and bool(saved_iterations(path))
+
+
+def _wait_until_free(path: Path) -> None:
+    """Let the worker of an earlier sitting save and leave, whose study was killed.
+
+    Raises:
+        UsageError: it does not leave; this is no fault of the seed's.
+    """
+    deadline = time.monotonic() + LEAVING_S
+    while RunFolder(path).is_locked():
+        if time.monotonic() > deadline:
+            raise UsageError(f"Another process trains in {path} and does not end: stop it, then go on.") from OSError()
+        time.sleep(0.2)
 
 
 def _newest_policy_is_saved(folder: RunFolder) -> bool:

@@ -64,6 +64,10 @@ def _serve(job: dict[str, Any], tell: Tell) -> bool:
         if not isinstance(error, UsageError):
             traceback.print_exc()
         answer = {"event": "fatal" if is_fatal(error) else "crashed", "reason": crash(error)}
+    try:
+        json.dumps(answer, allow_nan=False)
+    except ValueError:
+        answer = {"event": "crashed", "reason": "what it found holds a number that is not finite"}
     tell({"event": "done", **answer, "id": job["id"], "seconds": time.monotonic() - begun})
     return True
 

@@ -1,0 +1,100 @@
+"""What kills leave behind: half written records, torn answers, workers that died while they were idle."""
+
+import os
+import signal
+import time
+
+import pytest
+
+from workhorse.core.errors import UsageError
+from workhorse.runs.folder import RunFolder
+from workhorse.studies import training_job
+from workhorse.studies.folder import StudyFolder
+from workhorse.studies.pool import Pool
+from workhorse.studies.study_file import plan_of
+
+WORDS = {"tasks": ["CartPole-v1"], "algorithms": ["ars"], "seeds": 2}
+BATCH = {"task": "CartPole-v1", "algorithm": "ars", "variant": "ars", "setting": {}, "seeds": [7, 8], "why": "few"}
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return StudyFolder.create(tmp_path, "study", plan_of(WORDS), ("workhorse", "study"))
+
+
+def test_records_that_a_kill_left_are_not_read(folder):
+    folder.write_record("floors", "whole", {"core_hours": 1.0})
+    (folder.path / "records" / "floors" / ".tmp-1-half.json").write_text('{"core_hours": 7.0}')
+    (folder.path / "records" / "floors" / "damaged.json").write_text("{")
+    assert set(folder.records("floors")) == {"whole"}
+    assert folder.core_hours() == 1.0
+
+
+def test_a_damaged_batch_is_no_room_for_another(folder):
+    folder.add_batch(BATCH)
+    folder.add_batch({**BATCH, "seeds": [9]})
+    assert [job.seed for batch in folder.batches() for job in folder.batch_jobs(batch)] == [7, 8, 9]
+    (folder.path / "records" / "batches" / "00000.json").write_text("{")
+    with pytest.raises(UsageError, match=r"00000\.json is damaged"):
+        folder.batches()
+
+
+def test_thresholds_are_those_of_the_day_the_study_began(folder):
+    assert folder.about["published_thresholds"] == {"CartPole-v1": 475.0}
+    assert StudyFolder.open(folder.path).about["published_thresholds"] == {"CartPole-v1": 475.0}
+
+
+def test_a_run_killed_in_its_first_checkpoint_begins_anew(tmp_path):
+    run = RunFolder.create(tmp_path, "r", task="CartPole-v1", algorithm="ars", seed=0).path
+    (run / "manifest.json").write_text("{}")
+    (run / "checkpoints" / ".tmp-17-0").mkdir()
+    assert not training_job._can_go_on(run)
+    (run / "checkpoints" / "0").mkdir()
+    assert training_job._can_go_on(run)
+
+
+def test_a_run_that_another_process_holds_is_no_crash(tmp_path, monkeypatch):
+    monkeypatch.setattr(training_job, "LEAVING_S", 0.3)
+    run = RunFolder.create(tmp_path, "r", task="CartPole-v1", algorithm="ars", seed=0)
+    training_job._wait_until_free(run.path)
+    with run.lock(), pytest.raises(UsageError, match="Another process trains") as raised:
+        training_job._wait_until_free(run.path)
+    assert training_job.is_fatal(raised.value)
+
+
+FLOOR = {"kind": "floor", "id": "f", "task": "CartPole-v1", "task_options": {"max_episode_steps": 5}, "episodes": 2}
+
+
+def answered(pool):
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        found = pool.answer()
+        if found is not None:
+            return found[1]
+    raise AssertionError("no answer came")
+
+
+def test_a_worker_that_died_idle_takes_no_job_along(tmp_path):
+    pool = Pool(1, tmp_path)
+    try:
+        pool.give(FLOOR)
+        assert answered(pool)["floor"]["nothing"] == [5.0, 5.0]
+        (process,) = pool._processes
+        os.kill(process._process.pid, signal.SIGKILL)
+        process._process.wait()
+        pool.give(FLOOR)
+        assert answered(pool)["event"] == "done"
+    finally:
+        pool.close()
+
+
+def test_a_job_nobody_knows_is_a_crash_and_the_worker_is_free_again(tmp_path):
+    pool = Pool(1, tmp_path)
+    try:
+        pool.give({"kind": "nonsense", "id": "n"})
+        answer = answered(pool)
+        assert answer["event"] == "crashed"
+        assert "no job 'nonsense'" in answer["reason"]
+        assert pool.idle == 1
+    finally:
+        pool.close()
