@@ -12,7 +12,7 @@ from workhorse.studies.across_tasks import aggregate_scores
 from workhorse.studies.between import compare_studies
 from workhorse.studies.cells import summarise
 from workhorse.studies.results import SearchResult, Trial
-from workhorse.studies.tuning import search_gap, tornado, tuning_value
+from workhorse.studies.tuning import search_gap, searched, tornado, tuning_value
 from workhorse.studies.verdicts import verdicts
 
 
@@ -95,6 +95,7 @@ def test_what_a_search_promised_beside_what_it_gave():
     assert (gap.promised, gap.delivered) == (100.0, 70.0)
     assert gap.gap is not None
     assert gap.gap.value == 30.0
+    assert searched(results) == [(search, gap)]
     assert search_gap(study([run(0, None, outcome="unfinished")], searches=(search,)), 0) is None
 
 

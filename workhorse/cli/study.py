@@ -95,6 +95,7 @@ def run(arguments: Sequence[str]) -> int:
     from workhorse.studies.cells import summarise
     from workhorse.studies.conduct import conduct
     from workhorse.studies.table import write_table
+    from workhorse.studies.tuning import searched
     from workhorse.studies.verdicts import verdicts
 
     with folder.lock(), study_display_for(options.quiet) as display:
@@ -106,6 +107,12 @@ def run(arguments: Sequence[str]) -> int:
     print("grades: reliability / robustness / cost, from A to E; the page says what they mean")
     for verdict in verdicts(results, cells):
         print(verdict.sentence)
+    for search, gap in searched(results):
+        apart = f" [{gap.gap.low:.4g}, {gap.gap.high:.4g}]" if gap.gap else ""
+        print(
+            f"Search of {search.algorithm} on {search.task}: {gap.promised:.4g} on the tuning seeds, "
+            f"{gap.delivered:.4g} on fresh ones; the winner's curse is {gap.promised - gap.delivered:.4g}{apart}."
+        )
     for note in results.notes:
         print(note)
     print(f"{folder.core_hours():.3f} core-hours in all. The page to look at: {page}")

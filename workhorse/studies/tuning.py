@@ -10,9 +10,9 @@ from workhorse.statistics import sensitivity
 from workhorse.statistics.comparison import welch_test
 from workhorse.statistics.intervals import Interval
 from workhorse.studies.cells import cell_scores
-from workhorse.studies.results import StudyResults
+from workhorse.studies.results import SearchResult, StudyResults
 
-__all__ = ["Effect", "SearchGap", "search_gap", "tornado", "tuning_value"]
+__all__ = ["Effect", "SearchGap", "search_gap", "searched", "tornado", "tuning_value"]
 
 
 class SearchGap(NamedTuple):
@@ -57,6 +57,12 @@ def search_gap(results: StudyResults, search_number: int) -> SearchGap | None:
     if min(promised.size, delivered.size) >= 2:
         gap = welch_test(promised, delivered).difference
     return SearchGap(float(promised.mean()), float(delivered.mean()), gap)
+
+
+def searched(results: StudyResults) -> list[tuple[SearchResult, SearchGap]]:
+    """The searches whose winners have run on fresh seeds, each with its gap."""
+    found = [(search, search_gap(results, number)) for number, search in enumerate(results.searches)]
+    return [(search, gap) for search, gap in found if gap is not None]
 
 
 def tornado(results: StudyResults, task: str) -> tuple[Effect, ...]:
