@@ -69,7 +69,7 @@ contract: $(READY)  ## the import layers
 	$(BIN)/lint-imports
 
 docs: $(READY)  ## the documentation, strictly, into site/
-	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 bench: $(READY)  ## the benchmarks of docs/benchmarks.md
 	$(BIN)/python -m bench

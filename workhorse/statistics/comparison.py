@@ -26,7 +26,8 @@ def welch_test(sample: ArrayLike, other: ArrayLike, confidence: float = 0.95) ->
     """Two-sided test that two distributions have the same mean, by Welch's t.
 
     Args:
-        sample, other: independent values, at least two each.
+        sample: independent values, at least two.
+        other: those of the other side, at least two.
         confidence: of the interval.
 
     Raises:
@@ -51,7 +52,8 @@ def permutation_test(
     p = (1 + #{permutations at least as far apart}) / (1 + resamples), so it is never 0.
 
     Args:
-        sample, other: independent values, at least one each.
+        sample: independent values, at least one.
+        other: those of the other side, at least one.
 
     Example:
         >>> permutation_test([1.0, 2.0, 3.0], [1.0, 2.0, 3.0], np.random.default_rng(0))
@@ -107,7 +109,8 @@ def sequential_test(
     harmless; after the last planned look nothing more may be added.
 
     Args:
-        sample, other: batches of independent values, the k-th of both run before look k; at least one value each.
+        sample: batches of independent values, the k-th run before look k; at least one value each.
+        other: as many batches of the other side.
         generator: where permutations come from. Give an equally seeded one at each look: then earlier looks come out
             as they did.
         looks: looks planned, fixed beforehand.

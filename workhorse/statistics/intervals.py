@@ -66,7 +66,8 @@ def difference_interval(sample: ArrayLike, other: ArrayLike, confidence: float =
     assumed.
 
     Args:
-        sample, other: independent values, at least two each.
+        sample: independent values, at least two.
+        other: those of the other side, at least two.
         confidence: coverage aimed at, in (0, 1).
 
     Raises:

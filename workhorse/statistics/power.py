@@ -85,7 +85,8 @@ def more_runs_needed(sample: ArrayLike, other: ArrayLike, power: float = 0.8, si
     been selected for being large: read the number as a lower bound. None where more than 100,000 would be needed.
 
     Args:
-        sample, other: what runs of either side returned, at least two each.
+        sample: what the runs of one side returned, at least two.
+        other: what those of the other side did.
 
     Example:
         >>> more_runs_needed([1.0, 2.0, 3.0], [2.0, 3.0, 4.0])

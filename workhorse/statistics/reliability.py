@@ -65,7 +65,8 @@ def dispersion_over_time(steps: ArrayLike, returns: ArrayLike, window: float) ->
     """How unsteady a curve is from point to point: the median over windows of the IQR of its slopes.
 
     Args:
-        steps, returns: a run's curve.
+        steps: where a run was evaluated, rising.
+        returns: its return at each of them.
         window: width in steps of the windows that end at the curve's points.
 
     Raises:

@@ -32,7 +32,8 @@ def first_reach(steps: ArrayLike, returns: ArrayLike, threshold: float) -> tuple
     NaN returns are points that were not measured. Nothing is read in between points: the answer is a measured point.
 
     Args:
-        steps, returns: the curve, steps rising.
+        steps: where a run was evaluated, rising.
+        returns: its return at each of them.
         threshold: what is to be reached.
 
     Raises:
