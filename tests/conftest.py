@@ -3,6 +3,9 @@
 import os
 import sys
 
+import jax
+import pytest
+from jax.experimental.compilation_cache import compilation_cache
 from jaxtyping import install_import_hook
 
 if sys.platform == "linux":
@@ -13,3 +16,17 @@ if sys.platform == "linux":
 install_import_hook(["workhorse.core", "workhorse.math", "workhorse.networks"], "beartype.beartype")
 
 from workhorse.core import numerics  # noqa: E402, F401
+
+
+@pytest.fixture(scope="module")
+def compiled_once(tmp_path_factory):
+    """Programs are compiled once for all tests of a module. Those that start processes compile anew in each."""
+    names = ("compilation_cache_dir", "persistent_cache_min_compile_time_secs", "persistent_cache_min_entry_size_bytes")
+    former = {f"jax_{name}": getattr(jax.config, f"jax_{name}") for name in names}
+    for name, value in zip(former, (str(tmp_path_factory.mktemp("compiled")), 0, -1), strict=True):
+        jax.config.update(name, value)
+    compilation_cache.reset_cache()
+    yield
+    for name, value in former.items():
+        jax.config.update(name, value)
+    compilation_cache.reset_cache()

@@ -13,13 +13,14 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
-from jax.experimental.compilation_cache import compilation_cache
 
 from workhorse import Policy
 from workhorse.core.errors import UsageError
 from workhorse.runs import checkpoint, train
 from workhorse.runs.folder import RunFolder
 from workhorse.runs.metrics import read_metrics
+
+pytestmark = pytest.mark.usefixtures("compiled_once")
 
 SHORT = {"CartPole-v1": {"max_episode_steps": 20}, "Hopper-v5": {"max_episode_steps": 20}}
 ALGORITHMS = {
@@ -38,20 +39,6 @@ ALGORITHMS = {
     },
 }
 QUICK = train.Schedule(evaluate_every=100, evaluation_episodes=3, final_episodes=4, checkpoint_every_s=0)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def compiled_once(tmp_path_factory):
-    """Runs of this process share their compiled programs. The tests that start processes compile anew in each."""
-    names = ("compilation_cache_dir", "persistent_cache_min_compile_time_secs", "persistent_cache_min_entry_size_bytes")
-    former = {f"jax_{name}": getattr(jax.config, f"jax_{name}") for name in names}
-    for name, value in zip(former, (str(tmp_path_factory.mktemp("compiled")), 0, -1), strict=True):
-        jax.config.update(name, value)
-    compilation_cache.reset_cache()
-    yield
-    for name, value in former.items():
-        jax.config.update(name, value)
-    compilation_cache.reset_cache()
 
 
 def begin(root, id, task, algorithm, env_steps, **more):

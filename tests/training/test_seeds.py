@@ -4,10 +4,8 @@ import threading
 import time
 from dataclasses import replace
 
-import jax
 import numpy as np
 import pytest
-from jax.experimental.compilation_cache import compilation_cache
 
 from workhorse.core.digest import digest
 from workhorse.runs import train
@@ -17,26 +15,14 @@ from workhorse.training.evolve import Evolve
 from workhorse.training.plan import Plan, local_workforce
 from workhorse.training.seeds import SeedsGather, measure, together
 
+pytestmark = pytest.mark.usefixtures("compiled_once")
+
 SEEDS = (3, 5, 8, 13)
 TINY = {"openai-es": {"num_pairs": 4}, "ars": {"num_directions": 4, "num_top_directions": 2}}
 STEPS = {"max_episode_steps": 20}
 PATIENCE_S = 90.0
 TOLERANCE = 1e-4
 """Of vectorised runs on Pendulum-v1 after ten short iterations; measured: see `SeedsGather`."""
-
-
-@pytest.fixture(scope="module", autouse=True)
-def compiled_once(tmp_path_factory):
-    """The learners' small programs are compiled once for all tests."""
-    names = ("compilation_cache_dir", "persistent_cache_min_compile_time_secs", "persistent_cache_min_entry_size_bytes")
-    former = {f"jax_{name}": getattr(jax.config, f"jax_{name}") for name in names}
-    for name, value in zip(former, (str(tmp_path_factory.mktemp("compiled")), 0, -1), strict=True):
-        jax.config.update(name, value)
-    compilation_cache.reset_cache()
-    yield
-    for name, value in former.items():
-        jax.config.update(name, value)
-    compilation_cache.reset_cache()
 
 
 def plan(task="CartPole-v1", algorithm="openai-es", seed=0, **settings):

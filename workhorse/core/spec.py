@@ -5,7 +5,7 @@ from typing import Literal
 
 import numpy as np
 
-__all__ = ["Box", "Discrete", "EnvSpec"]
+__all__ = ["Box", "Discrete", "EnvSpec", "idle_actions"]
 
 
 @dataclass(frozen=True)
@@ -33,6 +33,18 @@ class Discrete:
     """One of `count` choices, numbered from zero."""
 
     count: int
+
+
+def idle_actions(space: Box | Discrete, count: int) -> np.ndarray:
+    """The action that does as good as nothing, `count` times: zero moved into the bounds, float32; or the first.
+
+    Example:
+        >>> idle_actions(Box((-1.0, 0.5), (1.0, 1.0)), 1).tolist()
+        [[0.0, 0.5]]
+    """
+    if isinstance(space, Discrete):
+        return np.zeros(count, np.int64)
+    return np.tile(np.clip(np.zeros(space.size), space.low, space.high).astype(np.float32), (count, 1))
 
 
 @dataclass(frozen=True)

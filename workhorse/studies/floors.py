@@ -10,7 +10,7 @@ import numpy as np
 
 from workhorse.core.addresses import host_generator, host_keys
 from workhorse.core.randomness import draw, root_key
-from workhorse.core.spec import Box, Discrete
+from workhorse.core.spec import Box, Discrete, idle_actions
 from workhorse.environments import registry
 from workhorse.environments.protocol import HostEnv, JaxEnv
 from workhorse.studies.results import Floor
@@ -39,7 +39,7 @@ def measure_floor(
     env = registry.make(task, episodes, 0, **options)
     try:
         random = _returns(env, episodes, seed, longest, _random_actions(env.spec.action, episodes, seed))
-        nothing = _returns(env, episodes, seed, longest, lambda _: _zero(env.spec.action, episodes))
+        nothing = _returns(env, episodes, seed, longest, lambda _: idle_actions(env.spec.action, episodes))
     finally:
         if isinstance(env, HostEnv):
             env.close()
@@ -60,12 +60,6 @@ def _random_actions(space: Box | Discrete, slots: int, seed: int) -> Act:
         return np.where(bounded, low + span * drawn, normal)
 
     return act
-
-
-def _zero(space: Box | Discrete, slots: int) -> np.ndarray:
-    if isinstance(space, Discrete):
-        return np.zeros(slots, np.int64)
-    return np.tile(np.clip(np.zeros(space.size), space.low, space.high), (slots, 1))
 
 
 def _returns(env: HostEnv | JaxEnv, episodes: int, seed: int, longest: int, act: Act) -> np.ndarray:

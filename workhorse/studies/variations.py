@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from workhorse.core.addresses import host_generator, host_keys
 from workhorse.core.errors import UsageError
 from workhorse.core.randomness import draw, root_key
-from workhorse.core.spec import Discrete, EnvSpec
+from workhorse.core.spec import Discrete, EnvSpec, idle_actions
 from workhorse.core.types import Step
 from workhorse.environments.mujoco.batch_task import BatchTask
 from workhorse.environments.mujoco.perturbations import Physics, reset_spread, set_physics
@@ -194,7 +194,7 @@ class Workbench:
         found = _nothing(count)
         limits = block.each(lambda variation: variation.steps(self.limit))
         noise = _Noise(self._seed, block, scale)
-        actions = _idle(self.env.spec, count)
+        actions = idle_actions(self.env.spec.action, count)
         queue = _Queue(actions, np.minimum(block.each(lambda variation: variation.action_delay), limits))
         obs = np.array(slots.reset(), np.float64)
         living, time = np.arange(count), 0
@@ -264,7 +264,7 @@ class _JaxSlots:
             )
         )
         self._states: Any = None
-        self._actions: np.ndarray = _idle(env.spec, len(block.episodes))
+        self._actions: np.ndarray = idle_actions(env.spec.action, len(block.episodes))
         self._time = 0
 
     def reset(self) -> np.ndarray:
@@ -344,14 +344,6 @@ def _refuses(policy: Policy, observation: Floats) -> bool:
     except UsageError:
         return True
     return False
-
-
-def _idle(spec: EnvSpec, count: int) -> np.ndarray:
-    """The action that does as good as nothing for every row: zero within the bounds, or the first."""
-    if isinstance(spec.action, Discrete):
-        return np.zeros(count, np.int64)
-    nearest_to_zero = np.clip(np.zeros(spec.action.size), spec.action.low, spec.action.high)
-    return np.tile(nearest_to_zero.astype(np.float32), (count, 1))
 
 
 def _blocks(variations: Sequence[Variation], episodes: int, most_slots: int) -> Iterator[_Block]:

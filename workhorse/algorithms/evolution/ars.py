@@ -6,9 +6,10 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from workhorse.algorithms.evolution.mirrored_search import MirroredSearch
-from workhorse.algorithms.evolution.search import SearchState, require_positive
+from workhorse.algorithms.evolution.search import SearchState
 from workhorse.core.configuration import configuration
 from workhorse.core.errors import UsageError
+from workhorse.core.ranges import require_positive
 from workhorse.core.types import Moments, Returns
 
 __all__ = ["ARS"]

@@ -3,14 +3,10 @@
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from workhorse.algorithms.evolution.search import (
-    Actor,
-    ParameterSearch,
-    SearchState,
-    require_positive,
-)
+from workhorse.algorithms.evolution.search import Actor, ParameterSearch, SearchState
 from workhorse.core.algorithm import Key
 from workhorse.core.configuration import configuration
+from workhorse.core.ranges import require_positive
 from workhorse.core.types import Returns
 from workhorse.math import noise
 

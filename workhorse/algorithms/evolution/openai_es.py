@@ -7,10 +7,10 @@ import optax
 from jaxtyping import Array, Float, Int
 
 from workhorse.algorithms.evolution.mirrored_search import MirroredSearch
-from workhorse.algorithms.evolution.search import require_non_negative, require_positive
 from workhorse.core.algorithm import Key
 from workhorse.core.configuration import configuration
 from workhorse.core.errors import UsageError
+from workhorse.core.ranges import require_non_negative, require_positive
 from workhorse.core.types import Moments, Returns
 from workhorse.math.fitness import centred_ranks, standardised
 

@@ -12,13 +12,14 @@ from jaxtyping import Array, Float, Int
 from workhorse.core.algorithm import Key
 from workhorse.core.configuration import configuration
 from workhorse.core.errors import UsageError
+from workhorse.core.ranges import require_non_negative, require_positive
 from workhorse.core.spec import Box, EnvSpec
 from workhorse.core.types import Moments, Returns
 from workhorse.math import moments
 from workhorse.networks.heads import action_of, num_outputs
 from workhorse.networks.mlp import MLP
 
-__all__ = ["Actor", "ParameterSearch", "SearchState", "require_non_negative", "require_positive"]
+__all__ = ["Actor", "ParameterSearch", "SearchState"]
 
 
 class SearchState(NamedTuple):
@@ -181,17 +182,3 @@ class ParameterSearch:
             low, high = (jnp.asarray(bound, jnp.float32) for bound in (self.spec.action.low, self.spec.action.high))
             action = jnp.clip(action, low, high)
         return action, carry, None
-
-
-def require_positive(owner: str, **values: float) -> None:
-    """Raise a `UsageError` naming the first value that is not a finite number above zero."""
-    for name, value in values.items():
-        if not (np.isfinite(value) and value > 0):
-            raise UsageError(f"{owner}.{name} must be a finite number above 0: got {value}.")
-
-
-def require_non_negative(owner: str, **values: float) -> None:
-    """Raise a `UsageError` naming the first value that is not a finite number of at least zero."""
-    for name, value in values.items():
-        if not (np.isfinite(value) and value >= 0):
-            raise UsageError(f"{owner}.{name} must be a finite number of at least 0: got {value}.")
