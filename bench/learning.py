@@ -27,6 +27,11 @@ SUITES: dict[str, list[str]] = {
     "swimmer": ["Swimmer-v5"],
     "walker2d": ["Walker2d-v5", "--env-steps", "20e6"],
 }
+SUITES |= {
+    f"{name}-{task.split('-')[0].lower()}": [task, "--algorithm", name, "--env-steps", "1e6"]
+    for name in ("ppo", "trpo+", "ppo-m", "ppo-noclip", "trpo")
+    for task in ("HalfCheetah-v5", "Hopper-v5", "Walker2d-v5")
+}
 RESULTS = Path(__file__).parent / "results"
 
 

@@ -149,11 +149,9 @@ def fitted_value(name, env, discount, **settings):
     own = {"ppo": {"minibatch_size": 32}, "trpo": {"minibatch_size": 32}, "a2c": {}, "reinforce": {}}[name]
     algorithm = registry.make(name, env.spec, {**small, **own, **settings})
     rollouts = JaxRollouts(algorithm, env, 0)
-    update, actor = jax.jit(algorithm.update), jax.jit(algorithm.actor)
     state, slots = algorithm.init(jax.random.key(0)), rollouts.start()
     for iteration in range({"ppo": 60, "trpo": 60}.get(name, 1500)):
-        rollout, slots, _, _ = rollouts.gather(actor(state), slots, iteration)
-        state, _ = update(state, rollout, jax.random.key(iteration))
+        state, slots, *_ = rollouts.learn(state, slots, iteration)
     return lambda obs: float(algorithm.values(state.params, jnp.asarray(obs, jnp.float32)[None])[0])
 
 
@@ -344,6 +342,7 @@ def test_annealing_ends_at_zero():
         ("gradient_clip", None),
         ("normalise_advantages", "none"),
         ("value_clip", 0.1),
+        ("recompute_advantages", True),
         ("ratio_clip", None),
         ("reward_clip", 0.1),
         ("observation_clip", 0.1),
@@ -360,6 +359,23 @@ def test_every_switch_does_something(switch, value):
             state, _ = updated(algorithm, rollout_for(algorithm, state, seed), state)
         found.append(state.params)
     assert any((a != b).any() for a, b in zip(*map(jax.tree.leaves, found), strict=True))
+
+
+def test_recomputed_advantages_are_those_of_the_value_before_the_epoch():
+    steps = made("ppo").num_envs * made("ppo").rollout_steps
+    twice, once = (made("ppo", minibatch_size=steps, recompute_advantages=True, num_epochs=n) for n in (2, 1))
+    state = twice.init(jax.random.key(0))
+    batch, _, _ = twice.batch(state, rollout_for(twice, state))
+    batch = jax.tree.map(lambda leaf: leaf[:, : twice.num_envs], batch)
+    rate = jnp.float32(0.01)
+    found, _, _ = twice.improve(state, batch, rate, jax.random.key(1))
+    first, optimiser, _ = once.improve(state, batch, rate, jax.random.key(2))
+    value, _, advantage = once.estimates(first, batch.obs, batch.transition)
+    again = batch._replace(advantage=advantage, target=advantage + value)
+    plain = made("ppo", minibatch_size=steps, num_epochs=1)
+    expected, _, _ = plain.improve(state._replace(params=first, optimiser=optimiser), again, rate, jax.random.key(3))
+    for one, other in zip(*map(jax.tree.leaves, (found, expected)), strict=True):
+        np.testing.assert_allclose(one, other, atol=2e-5)
 
 
 def test_the_presets_are_switches_and_nothing_else():
@@ -389,7 +405,7 @@ def test_the_presets_are_switches_and_nothing_else():
         ("ppo", {"learning_rate": 0.0}, "learning_rate must be a finite number above 0"),
         ("ppo", {"activation": "gelu"}, "must be one of tanh, relu"),
         ("ppo", {"gradient_clip": -1.0}, "gradient_clip must be"),
-        ("trpo", {"fisher_share": 0.0}, r"fisher_share must be in \(0, 1\]"),
+        ("trpo", {"fisher_stride": 0}, r"fisher_stride must be in \[1, "),
         ("a2c", {"held_out_envs": -1}, "held_out_envs must be"),
         ("reinforce", {"learnt_baseline": False}, "Did you mean learned_baseline"),
     ],

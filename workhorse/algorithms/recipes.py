@@ -44,12 +44,16 @@ def recipes() -> tuple[Recipe, ...]:
     """Every recipe, in the file's order."""
     with open(Path(__file__).with_name("recipes.toml"), "rb") as file:
         tables = tomllib.load(file)
+    shared = tables.pop("several")
+    rows = [(task, algorithm, table) for task, row in tables.items() for algorithm, table in row.items()]
+    for table in shared:
+        names, algorithms = table.pop("tasks"), table.pop("algorithms")
+        rows += [(task, algorithm, table) for task in names for algorithm in algorithms]
     found = []
-    for task, algorithms in tables.items():
-        for algorithm, table in algorithms.items():
-            settings = dict(table)
-            about = {key: settings.pop(key) for key in ("env_steps", "source", "best") if key in settings}
-            found.append(Recipe(task, algorithm, settings, int(about.pop("env_steps")), **about))
+    for task, algorithm, table in rows:
+        settings = dict(table)
+        about = {key: settings.pop(key) for key in ("env_steps", "source", "best") if key in settings}
+        found.append(Recipe(task, algorithm, settings, int(about.pop("env_steps")), **about))
     return tuple(found)
 
 

@@ -13,7 +13,7 @@ from workhorse.cli.cluster import ClusterOptions, recruiter
 from workhorse.cli.options import Count, parse, parse_task_options
 from workhorse.core.errors import UsageError
 
-__all__ = ["run"]
+__all__ = ["check_by_building", "conclude", "run"]
 
 
 @dataclasses.dataclass
@@ -79,7 +79,7 @@ def run(arguments: Sequence[str]) -> int:
     folder = _existing(options)
     if folder is None:
         plan = _plan(options)
-        _check_by_building(plan)
+        check_by_building(plan)
         if options.cluster is not None:
             check_cluster(plan)
         recruit = recruiter(options, print)
@@ -87,6 +87,12 @@ def run(arguments: Sequence[str]) -> int:
     else:
         recruit = recruiter(options, print)
 
+    conclude(folder, options.cores, options.quiet, recruit)
+    return 0
+
+
+def conclude(folder: Any, cores: int, quiet: bool, recruit: Any = None) -> None:
+    """Conduct a study to its end, write its page, and print what came of it."""
     from rich.console import Console
 
     from workhorse.cli.study_display import cell_table, study_display_for
@@ -98,8 +104,8 @@ def run(arguments: Sequence[str]) -> int:
     from workhorse.studies.tuning import searched
     from workhorse.studies.verdicts import verdicts
 
-    with folder.lock(), study_display_for(options.quiet) as display:
-        results = conduct(folder, options.cores or available_threads(), display, recruit)
+    with folder.lock(), study_display_for(quiet) as display:
+        results = conduct(folder, cores or available_threads(), display, recruit)
         write_table(results, folder.path / "results.parquet")
         page = write_study_report(results, folder.path)
     cells = summarise(results)
@@ -116,7 +122,6 @@ def run(arguments: Sequence[str]) -> int:
     for note in results.notes:
         print(note)
     print(f"{folder.core_hours():.3f} core-hours in all. The page to look at: {page}")
-    return 0
 
 
 def _existing(options: StudyOptions) -> Any:
@@ -189,7 +194,7 @@ def _ends_of_search(plan: Any) -> list[tuple[str, dict[str, Any]]]:
     return found
 
 
-def _check_by_building(plan: Any) -> None:
+def check_by_building(plan: Any) -> None:
     """Build every cell once, so that a setting that cannot be is found before the first run.
 
     Raises:

@@ -28,6 +28,8 @@ class RunOptions:
     """The algorithm; by default that of the best recipe known for the task."""
     seed: int = 0
     """Root of all randomness: equal seeds give equal bits."""
+    seeds: int | None = None
+    """Train so many seeds, from --seed on, as a study: how often it works, with intervals and a page."""
     env_steps: Count | None = None
     """Training budget in environment steps; by default the recipe's."""
     evaluate_every: Count | None = None
@@ -46,8 +48,10 @@ class RunOptions:
     """Seconds between checkpoints; 0 saves after every iteration."""
     runs: str = "runs"
     """The folder that holds the runs."""
+    studies: str = "studies"
+    """The folder that holds the studies, with --seeds."""
     id: str | None = None
-    """The run's name; by default task, algorithm, seed and time."""
+    """The run's name, or the study's; by default task, algorithm, seed and time."""
     quiet: bool = False
     """Print nothing but the last line."""
 
@@ -77,6 +81,10 @@ def run(arguments: Sequence[str]) -> int:
 
     if env_steps < 1:
         raise UsageError(f"--env-steps must be at least 1: got {env_steps}.")
+    if options.seeds is not None:
+        return _train_seeds(options, algorithm, known, env_steps, evaluate_every, arguments)
+    if options.studies != RunOptions.studies:
+        raise UsageError("--studies is for --seeds: leave it out, or say how many seeds.")
     notes = Notes()
     recruit = recruiter(options, notes)
 
@@ -105,6 +113,50 @@ def run(arguments: Sequence[str]) -> int:
             recruit=recruit,
         )
     observer.finished(folder, summary)
+    return 0
+
+
+def _train_seeds(
+    options: Any, algorithm: str, known: Recipe | None, env_steps: int, evaluate_every: int, arguments: Sequence[str]
+) -> int:
+    """The study of one algorithm on one task that --seeds asks for; the exit code."""
+    from workhorse.cli.study import check_by_building, conclude
+    from workhorse.studies.conduct import check_cluster
+    from workhorse.studies.folder import StudyFolder
+    from workhorse.studies.study_file import plan_of
+
+    for name in ("slots", "checkpoint_every_s"):
+        if getattr(options, name) != getattr(RunOptions, name):
+            raise UsageError(f"--{name.replace('_', '-')} is for one run: leave it out, or leave out --seeds.")
+    if options.runs != RunOptions.runs:
+        raise UsageError("--runs is for one run: with --seeds the runs are in the study, see --studies.")
+    if options.seeds < 1:
+        raise UsageError(f"--seeds must be at least 1: got {options.seeds}.")
+    usual = known.settings if known and known.algorithm == algorithm else {}
+    settings = {}
+    for name, option in registry.options(algorithm).items():
+        value, expected = getattr(options, name), usual.get(name, option.default)
+        if value != (tuple(expected) if isinstance(expected, list) else expected):
+            settings[name] = list(value) if isinstance(value, tuple) else value
+    task_options = parse_task_options(options.task_option)
+    words: dict[str, Any] = {
+        "tasks": [options.task],
+        "algorithms": [algorithm],
+        "seeds": list(range(options.seed, options.seed + options.seeds)),
+        "env_steps": env_steps,
+        "evaluations": max(env_steps // evaluate_every, 1) if evaluate_every else 1,
+        "evaluation_episodes": options.evaluation_episodes,
+        "final_episodes": options.final_episodes,
+        "settings": {algorithm: settings} if settings else {},
+        "task_options": {options.task: task_options} if task_options else {},
+    }
+    plan = plan_of({name: value for name, value in words.items() if value != {}}, "the command line")
+    check_by_building(plan)
+    if options.cluster is not None:
+        check_cluster(plan)
+    recruit = recruiter(options, print)
+    folder = StudyFolder.create(options.studies, options.id, plan, ("workhorse", "train", *arguments))
+    conclude(folder, options.threads, options.quiet, recruit)
     return 0
 
 

@@ -1,5 +1,6 @@
 """A state as named arrays, back again, and its 64-bit digest."""
 
+import functools
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
@@ -105,8 +106,16 @@ def restore_arrays(template: Any, arrays: Mapping[str, np.ndarray], where: str =
 
 
 def _named_leaves(tree: Any) -> Iterator[tuple[str, Any]]:
-    for path, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]:
-        yield jax.tree_util.keystr(path, simple=True, separator="/"), leaf
+    leaves, structure = jax.tree_util.tree_flatten(tree)
+    return zip(_paths(structure), leaves, strict=True)
+
+
+@functools.lru_cache(maxsize=64)
+def _paths(structure: Any) -> tuple[str, ...]:
+    """The leaves' paths, which a run asks for in every iteration."""
+    numbered = jax.tree_util.tree_unflatten(structure, range(structure.num_leaves))
+    found = jax.tree_util.tree_flatten_with_path(numbered)[0]
+    return tuple(jax.tree_util.keystr(path, simple=True, separator="/") for path, _ in found)
 
 
 def _is_key(leaf: Any) -> bool:

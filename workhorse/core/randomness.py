@@ -4,7 +4,7 @@ The NumPy half is `workhorse.core.addresses`; both fold the same stream numbers.
 """
 
 import jax
-from jaxtyping import Array, Int
+from jaxtyping import Array, Integer
 
 from workhorse.core import numerics  # noqa: F401
 from workhorse.core.addresses import stream_number
@@ -18,7 +18,7 @@ def root_key(seed: int) -> Key:
     return jax.random.key(seed)
 
 
-def draw(root: Key, stream: str, *indices: int | Int[Array, ""]) -> Key:
+def draw(root: Key, stream: str, *indices: int | Integer[Array, ""]) -> Key:
     """The key at an address: the stream's number and every index are folded into the root, in order.
 
     Args:

@@ -19,7 +19,7 @@ from workhorse.environments.protocol import HostEnv, JaxEnv
 __all__ = ["PROMISES", "BrokenPromise", "check_env"]
 
 PROMISES = {
-    "spec": "the spec is hashable and describes the task",
+    "spec": "the spec, and a pure environment itself, are hashable, and it describes the task",
     "shapes": "shapes and dtypes are those of the spec and the protocol",
     "flags": "terminated and truncated are bool, one a slot, and kept apart",
     "finite": "observations and rewards are finite",
@@ -356,9 +356,9 @@ class _JaxCheck:
 
     def check_spec(self) -> None:
         try:
-            hash(self.spec)
+            hash((self.env, self.spec))  # compiled programs are told apart by them
         except TypeError as error:
-            raise self.broken("spec", f"hash(spec) raised {error}") from error
+            raise self.broken("spec", f"hash((env, spec)) raised {error}") from error
         if self.spec.resume != "exact":
             raise self.broken("spec", f"resume is {self.spec.resume!r}, but the state of a JaxEnv is all there is")
 

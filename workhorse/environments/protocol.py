@@ -17,6 +17,8 @@ class JaxEnv(Protocol):
     `reset(key)` returns (state, observation). `step(state, action, key)` returns (state, Step) with no leading axis;
     it does *not* reset by itself: `obs` equals `next_obs`, and the caller resets where the episode ended. The state
     holds the clock, so that `truncated` needs nothing from outside.
+
+    The object is hashable, and equal to another of the same options: equal ones share a compiled program.
     """
 
     @property

@@ -51,7 +51,7 @@ class ActorCritic(NamedTuple):
         *,
         activation: str,
         is_orthogonal: bool,
-        log_std: float,
+        log_std: float | Float[Array, ""],
     ) -> "ActorCritic":
         """Networks that have learnt nothing.
 

@@ -3,6 +3,7 @@
 import importlib.util
 import io
 import os
+import threading
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,6 +17,8 @@ from workhorse.runs.files import write_file, writing
 __all__ = ["MetricsLog", "read_metrics"]
 
 Scalar = int | float | str | None
+
+_IMPORTING = threading.Lock()
 
 
 class MetricsLog:
@@ -128,7 +131,8 @@ class MetricsLog:
 
     def _send(self, pending: list[tuple[float, dict[str, Scalar]]]) -> None:
         """Write events here and now, not through `SummaryWriter`: its thread dies of a full disk and then blocks us."""
-        from tensorboardX.proto import event_pb2, summary_pb2
+        with _IMPORTING:  # it imports itself in a circle, which threads that begin together would see half made
+            from tensorboardX.proto import event_pb2, summary_pb2
 
         events: Any = event_pb2  # generated at import, so type checkers see no names in them
         summaries: Any = summary_pb2

@@ -23,6 +23,7 @@ from workhorse.algorithms.recipes import Recipe
 from workhorse.core.digest import digest
 from workhorse.core.errors import UsageError
 from workhorse.core.machine import installed_versions
+from workhorse.core.spec import EnvSpec
 from workhorse.runs import checkpoint
 from workhorse.runs.cost import Ledger
 from workhorse.runs.files import write_file, writing
@@ -147,6 +148,7 @@ def start(
     command: tuple[str, ...] = (),
     observer: Observer | None = None,
     recruit: Recruit | None = None,
+    on_policy: MakeLoop | None = None,
 ) -> tuple[RunFolder, Summary]:
     """Train a policy in a new run folder, to the end of the budget.
 
@@ -167,6 +169,7 @@ def start(
         command: the command line, for the record.
         observer: is told what happens.
         recruit: finds other processes to run the episodes, as `workhorse.distributed` does; this process by default.
+        on_policy: makes the loop of an algorithm that reads rollouts, as a group of runs does that share programs.
 
     Returns:
         The run's folder and its summary.
@@ -186,9 +189,8 @@ def start(
     _check_schedule(schedule or Schedule())
     threads = threads or available_threads()
     options = dict(task_options or {})
-    if not dict(settings).get("anneal_env_steps") and "anneal_env_steps" in algorithms.options(algorithm):
-        settings = {**settings, "anneal_env_steps": env_steps}
-    setup = _Setup.build(Plan(task, options, algorithm, settings, seed, slots), threads, recruit)
+    plan = Plan(task, options, algorithm, settings, seed, slots).with_budget(env_steps)
+    setup = _Setup.build(plan, threads, recruit, on_policy)
     try:
         folder = RunFolder.create(root, id, task=task.split(":")[-1], algorithm=algorithm, seed=seed)
         manifest = Manifest.describe(
@@ -225,6 +227,7 @@ def resume(
     threads: int = 0,
     observer: Observer | None = None,
     recruit: Recruit | None = None,
+    on_policy: MakeLoop | None = None,
 ) -> tuple[RunFolder, Summary]:
     """Go on with a run from its newest whole checkpoint: the same bits as if it had never stopped.
 
@@ -234,6 +237,7 @@ def resume(
         threads: simulation threads; may differ from before without changing the result.
         observer: is told what happens.
         recruit: as in `start`; a run begun on one process may go on on a cluster and the other way round.
+        on_policy: as in `start`.
 
     Raises:
         UsageError: the folder is no run, another process trains in it, or no checkpoint of it is whole.
@@ -244,7 +248,7 @@ def resume(
     if env_steps is not None and env_steps < 1:
         raise UsageError(f"The budget must be at least 1 environment step: got {env_steps}.")
     with folder.lock():
-        setup = _Setup.build(_plan_of(manifest), threads or available_threads(), recruit)
+        setup = _Setup.build(_plan_of(manifest), threads or available_threads(), recruit, on_policy)
         try:
             template = setup.loop.start()
             _, progress, meta, notes = checkpoint.load_newest(folder, template)
@@ -292,6 +296,9 @@ def evaluate_run(
 Recruit = Callable[[Plan, Learning], Workforce]
 """What finds the processes that run a plan's episodes."""
 
+MakeLoop = Callable[[Plan, EnvSpec], OnPolicy]
+"""What makes the loop of a plan whose algorithm reads rollouts."""
+
 
 @dataclass
 class _Setup:
@@ -304,7 +311,7 @@ class _Setup:
     threads: int
 
     @staticmethod
-    def build(plan: Plan, threads: int, recruit: Recruit | None = None) -> _Setup:
+    def build(plan: Plan, threads: int, recruit: Recruit | None = None, on_policy: MakeLoop | None = None) -> _Setup:
         algorithms.entry(plan.algorithm)
         spec = plan.spec()
         if algorithms.is_on_policy(plan.algorithm):
@@ -312,7 +319,7 @@ class _Setup:
                 raise UsageError(
                     f"{plan.algorithm} learns on one machine: --cluster is for evolution strategies. Leave it out."
                 )
-            loop = plan.on_policy(spec, threads)
+            loop = on_policy(plan, spec) if on_policy else plan.on_policy(spec, threads)
             return _Setup(loop.algorithm, loop, loop, spec.step_seconds, threads)
         learning = plan.learning(spec)
         workforce = recruit(plan, learning) if recruit else local_workforce(plan, learning, threads)

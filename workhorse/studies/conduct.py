@@ -220,8 +220,10 @@ class _Study:
         """How the seeds of an algorithm on a task are run: measured once in a study, where there is a choice."""
         job = jobs[0]
         task = TASKS.get(job.task)
-        if task is None or task.kind != "classic" or registry.is_on_policy(job.algorithm):
+        if task is None or task.kind != "classic":
             return "processes"
+        if registry.is_on_policy(job.algorithm):
+            return "shared"  # the bits are those of a run alone, and one compilation does for all
         policy = job.settings.get("policy", "linear")  # what holds for one kind of network need not for another
         name = cell_key(job.task, job.algorithm, *([] if policy == "linear" else [policy]))
         choice = self._folder.record("choices", name)
@@ -242,6 +244,7 @@ class _Study:
             "kind": "seeds",
             "id": cell_key(task, variant),
             "way": self._way(given),
+            "cores": self._pool.size,
             "env_steps": given[0].env_steps,
             "seeds": [job.seed for job in jobs if (job.task, job.variant) == (task, variant)],
             "runs": requests,

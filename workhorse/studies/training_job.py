@@ -6,9 +6,11 @@ import json
 import math
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from workhorse.algorithms import registry
 from workhorse.algorithms.recipes import recipe
 from workhorse.core.errors import UsageError
 from workhorse.runs import train as runs
@@ -17,8 +19,9 @@ from workhorse.runs.files import remove_folder
 from workhorse.runs.folder import RunFolder
 from workhorse.runs.policy import Policy
 from workhorse.studies.plan import Job, StudyPlan
+from workhorse.training.on_policy_seeds import RolloutSeeds, on_accelerator
 from workhorse.training.plan import Plan
-from workhorse.training.seeds import SeedsGather, measure, predicted, together
+from workhorse.training.seeds import Group, SeedsGather, measure, predicted, together
 
 __all__ = [
     "Progress",
@@ -62,7 +65,9 @@ def request(plan: StudyPlan, job: Job, root: Path, command: tuple[str, ...]) -> 
     }
 
 
-def train(job: Mapping[str, Any], progress: Progress, *, threads: int = 1, recruit: Any = None) -> dict[str, Any]:
+def train(
+    job: Mapping[str, Any], progress: Progress, *, threads: int = 1, recruit: Any = None, on_policy: Any = None
+) -> dict[str, Any]:
     """Train a seed to its end, from the beginning or from where its folder stands; how it ended.
 
     Raises:
@@ -73,7 +78,7 @@ def train(job: Mapping[str, Any], progress: Progress, *, threads: int = 1, recru
     path = Path(job["root"]) / job["id"]
     _wait_until_free(path)
     if _can_go_on(path):
-        folder, summary = runs.resume(path, threads=threads, observer=observer, recruit=recruit)
+        folder, summary = runs.resume(path, threads=threads, observer=observer, recruit=recruit, on_policy=on_policy)
     else:
         remove_folder(path)
         settings = {name: tuple(value) if isinstance(value, list) else value for name, value in job["settings"].items()}
@@ -92,6 +97,7 @@ def train(job: Mapping[str, Any], progress: Progress, *, threads: int = 1, recru
             command=tuple(job["command"]),
             observer=observer,
             recruit=recruit,
+            on_policy=on_policy,
         )
     return ended_as(folder, summary)
 
@@ -104,25 +110,37 @@ def train_together(job: Mapping[str, Any], tell: Callable[[Mapping[str, Any]], N
         KeyboardInterrupt: all were stopped, their states saved.
     """
     requests = {request["seed"]: request for request in job["runs"]}
-    group = SeedsGather(_plan_of(job["runs"][0]), job["seeds"], vectorised=job["way"] == "vectorised")
+    group, part = _group(job)
 
-    def one(seed: int, recruit: Any) -> None:
+    def one(seed: int, found: Any) -> None:
         if seed not in requests:  # it has ended before, and left the others a program of the same shape
             return
         request = requests[seed]
         id = request["id"]
         try:
-            found = train(request, lambda progress: tell({"event": "progress", "run": id, **progress}), recruit=recruit)
+            record = train(
+                request, lambda progress: tell({"event": "progress", "run": id, **progress}), **{part: found}
+            )
         except Exception as error:
             if is_fatal(error):
                 raise
             tell({"event": "ended", "run": id, "reason": crash(error)})
         else:
-            tell({"event": "ended", "run": id, "record": found})
+            tell({"event": "ended", "run": id, "record": record})
 
     for outcome in together(group, one).values():
         if isinstance(outcome, BaseException):
             raise outcome
+
+
+def _group(job: Mapping[str, Any]) -> tuple[Group, str]:
+    """The group of a cell's seeds, and what of `train` its members' parts are given as."""
+    first = job["runs"][0]
+    plan = _plan_of(first)
+    if not registry.is_on_policy(plan.algorithm):
+        return SeedsGather(plan, job["seeds"], vectorised=job["way"] == "vectorised"), "recruit"
+    plans = {seed: replace(plan, seed=seed).with_budget(first["env_steps"]) for seed in job["seeds"]}
+    return RolloutSeeds(plans, vectorised=on_accelerator(), threads=job["cores"]), "on_policy"
 
 
 def choose_way(job: Mapping[str, Any]) -> dict[str, Any]:

@@ -8,6 +8,7 @@ acts. With one lane the simulator's threads would sleep whenever Python acts, an
 """
 
 import copy
+import functools
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -255,7 +256,7 @@ class JaxGather:
         self.num_slots = num_slots
         self._root = root
         self._size = env.spec.observation.size
-        self._run = {explore: jax.jit(whole_episodes(algorithm, env, explore)) for explore in (False, True)}
+        self._run = {explore: _compiled(repr(algorithm), algorithm, env, explore) for explore in (False, True)}
 
     def __call__(self, actor: Any, work: Work, stop: threading.Event | None = None) -> Episodes:
         return found_episodes(work, *self._run[work.explore](*addressed(actor, work, self._root)))
@@ -268,6 +269,12 @@ class JaxGather:
 
     def close(self) -> None:
         pass
+
+
+@functools.lru_cache(maxsize=16)
+def _compiled(exactly: str, algorithm: Any, env: JaxEnv, explore: bool) -> Callable[..., Any]:
+    """One program for all runs of equal algorithms; `exactly` tells 1 from 1.0, which may make different ones."""
+    return jax.jit(whole_episodes(algorithm, env, explore))
 
 
 def addressed(actor: Any, work: Work, root: int) -> tuple[Any, ...]:

@@ -6,7 +6,8 @@ stands is part of the run's state. Everything drawn is drawn from the address (r
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, NamedTuple, Protocol
 
 import jax
@@ -22,7 +23,18 @@ from workhorse.training.evolve import Evaluation
 from workhorse.training.gather import Lanes
 from workhorse.training.workforce import evaluation_work, num_chunks
 
-__all__ = ["Ended", "HostRollouts", "JaxRollouts", "OnPolicy", "Progress", "Rollouts", "Slots"]
+__all__ = [
+    "Ended",
+    "HostRollouts",
+    "JaxRollouts",
+    "OnPolicy",
+    "Learnt",
+    "Progress",
+    "Rollouts",
+    "Slots",
+    "iteration_program",
+    "rollout_program",
+]
 
 
 class Slots(NamedTuple):
@@ -58,15 +70,32 @@ class Ended(NamedTuple):
     episode_length: Any
 
 
+class Learnt(NamedTuple):
+    """What an iteration came to.
+
+    Attributes:
+        learner, slots: after it.
+        ended: the training episodes that ended in it.
+        measured: metrics of the update, scalars.
+        failures: a sentence for each simulation that broke.
+    """
+
+    learner: Any
+    slots: Slots
+    ended: Ended
+    measured: Mapping[str, Any]
+    failures: tuple[str, ...] = ()
+
+
 class Rollouts(Protocol):
-    """Steps every slot of a training environment."""
+    """Does an algorithm's iterations on a training environment."""
 
     def start(self) -> Slots:
         """Every slot at the beginning of an episode."""
         ...
 
-    def gather(self, actor: Any, slots: Slots, iteration: int) -> tuple[Rollout, Slots, Ended, tuple[str, ...]]:
-        """A rollout (T, B), where it left the slots, the episodes that ended, a sentence for each that broke."""
+    def learn(self, learner: Any, slots: Slots, iteration: int) -> Learnt:
+        """Gather a rollout with the learner's policy, and update the learner once."""
         ...
 
     def close(self) -> None: ...
@@ -77,44 +106,45 @@ class OnPolicy:
 
     def __init__(self, algorithm: Any, root: int, rollouts: Rollouts, lanes: Lanes) -> None:
         self.algorithm = algorithm
-        self._root = root
-        self._rollouts = rollouts
-        self._lanes = lanes
-        self._init = jax.jit(algorithm.init)
-        self._actor = jax.jit(algorithm.actor)
-        self._update = jax.jit(algorithm.update)
+        self.root = root
+        self.rollouts = rollouts
+        self.lanes = lanes
 
     def start(self) -> Progress:
         """The state before the first iteration."""
         zero = np.zeros((), np.int64)
-        learner = self._init(draw(root_key(self._root), "init"))
-        return Progress(learner, zero, zero, zero, self._rollouts.start())
+        learner = _init(self.algorithm, draw(root_key(self.root), "init"))
+        return Progress(learner, zero, zero, zero, self.rollouts.start())
 
     def iterate(
         self, progress: Progress, goes_on: Callable[[int], bool] = lambda env_steps: False
     ) -> tuple[Progress, dict[str, Any], tuple[str, ...]]:
         """One iteration: (state after it, metrics, a sentence for each simulation that failed)."""
         iteration = int(progress.iteration)
-        actor = self._actor(progress.learner)
-        rollout, slots, ended, failures = self._rollouts.gather(actor, progress.slots, iteration)
-        key = draw(root_key(self._root), "update", iteration)
-        learner, measured = self._update(progress.learner, rollout, key)
+        return self._after(progress, self.rollouts.learn(progress.learner, progress.slots, iteration))
+
+    def _after(self, progress: Progress, learnt: Learnt) -> tuple[Progress, dict[str, Any], tuple[str, ...]]:
+        """The state after an iteration, its metrics, a sentence for each simulation that failed."""
         steps = self.algorithm.rollout_steps * self.algorithm.num_envs
         held_out = self.algorithm.rollout_steps * self.algorithm.held_out_envs
         after = Progress(
-            learner, progress.iteration + 1, progress.env_steps + steps, progress.held_out_steps + held_out, slots
+            learnt.learner,
+            progress.iteration + 1,
+            progress.env_steps + steps,
+            progress.held_out_steps + held_out,
+            learnt.slots,
         )
-        metrics = {"steps": steps, "held_out_steps": int(after.held_out_steps), "failed_episodes": len(failures)}
-        metrics |= _episodes(ended, self.algorithm.num_envs)
-        metrics |= {name: value.item() for name, value in jax.device_get(measured).items()}
-        return after, metrics, failures
+        metrics = {"steps": steps, "held_out_steps": int(after.held_out_steps), "failed_episodes": len(learnt.failures)}
+        metrics |= _episodes(learnt.ended, self.algorithm.num_envs)
+        metrics |= {name: value.item() for name, value in jax.device_get(dict(learnt.measured)).items()}
+        return after, metrics, learnt.failures
 
     def evaluate(self, progress: Progress, num_episodes: int) -> Evaluation:
         """Episodes of the likeliest action, on the raw reward, to the task's own clock."""
-        actor, iteration = self._actor(progress.learner), int(progress.iteration)
-        chunks = range(num_chunks(num_episodes, self._lanes.num_slots))
-        works = (evaluation_work(iteration, num_episodes, self._lanes.num_slots, chunk) for chunk in chunks)
-        found = self._lanes.run(actor, works)
+        actor, iteration = _actor(self.algorithm, progress.learner), int(progress.iteration)
+        chunks = range(num_chunks(num_episodes, self.lanes.num_slots))
+        works = (evaluation_work(iteration, num_episodes, self.lanes.num_slots, chunk) for chunk in chunks)
+        found = self.lanes.run(actor, works)
         return Evaluation(
             np.concatenate([chunk.fitness for chunk in found])[:num_episodes],
             np.concatenate([chunk.length for chunk in found])[:num_episodes],
@@ -141,8 +171,8 @@ class OnPolicy:
 
     def close(self) -> None:
         """Free the environments."""
-        self._rollouts.close()
-        self._lanes.close()
+        self.rollouts.close()
+        self.lanes.close()
 
 
 def _episodes(ended: Ended, num_envs: int) -> dict[str, float]:
@@ -169,22 +199,28 @@ class HostRollouts:
 
     def __init__(self, algorithm: Any, env: HostEnv, root: int) -> None:
         self._env, self._root = env, root
-        self._steps, self._size = algorithm.rollout_steps, env.num_slots
-        self._act = jax.jit(_act_for_all(algorithm))
+        self._algorithm, self._size = algorithm, env.num_slots
 
     def start(self) -> Slots:
         obs = self._env.reset(host_keys(self._root, "reset", 0, 0, np.arange(self._size)))
         return Slots(self._env.snapshot(), obs, np.zeros(self._size), np.zeros(self._size, np.int64))
 
+    def learn(self, learner: Any, slots: Slots, iteration: int) -> Learnt:
+        actor = _actor(self._algorithm, learner)
+        rollout, slots, ended, failures = self.gather(actor, slots, iteration)
+        learner, measured = _update(self._algorithm, learner, rollout, draw(root_key(self._root), "update", iteration))
+        return Learnt(learner, slots, ended, measured, failures)
+
     def gather(self, actor: Any, slots: Slots, iteration: int) -> tuple[Rollout, Slots, Ended, tuple[str, ...]]:
+        """A rollout (T, B), where it left the slots, the episodes that ended, a sentence for each that broke."""
         self._env.restore(slots.environment)
         obs, total, length = slots.obs, slots.episode_return.copy(), slots.episode_length.copy()
         key = draw(root_key(self._root), "act", iteration)
         taken: list[tuple[Any, ...]] = []
         over: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
         failures: list[str] = []
-        for time in range(self._steps):
-            action, extras = self._act(actor, obs, key, time)
+        for time in range(self._algorithm.rollout_steps):
+            action, extras = _act(self._algorithm, actor, obs, key, time)
             step = self._env.step(np.asarray(action))
             total, length = total + step.reward, length + 1
             ended = step.terminated | step.truncated
@@ -210,80 +246,107 @@ class HostRollouts:
 
 
 class JaxRollouts:
-    """Rollouts on a pure environment: one compiled program."""
+    """Iterations on a pure environment: rollout and update are one compiled program."""
 
     def __init__(self, algorithm: Any, env: JaxEnv, root: int) -> None:
-        self._root, self._size = root, algorithm.num_slots
-        self._env = env
-        self._run = jax.jit(rollout_program(algorithm, env))
+        self._root = root_key(root)
+        self._algorithm, self._env = algorithm, env
 
     def start(self) -> Slots:
-        return jax.jit(start_program(self._env, self._size))(draw(root_key(self._root), "reset"))
+        return _start(self._env, self._algorithm.num_slots, draw(self._root, "reset"))
 
-    def gather(self, actor: Any, slots: Slots, iteration: int) -> tuple[Rollout, Slots, Ended, tuple[str, ...]]:
-        root = root_key(self._root)
-        act_key, reset_key = draw(root, "act", iteration), draw(root, "reset", iteration)
-        rollout, after, ended = self._run(actor, slots, act_key, reset_key)
-        return rollout, after, ended, ()
+    def learn(self, learner: Any, slots: Slots, iteration: int) -> Learnt:
+        return Learnt(*_iteration(self._env, self._algorithm, learner, slots, self._root, np.uint32(iteration)))
 
     def close(self) -> None:
         pass
 
 
-def start_program(env: JaxEnv, num_slots: int) -> Callable[[Key], Slots]:
+# The compiled programs. An algorithm is an argument of them and no constant in them: its sizes and switches select the
+# program and its floats are data, so that every run of a process with the same sizes shares one program, whatever its
+# seed and its learning rate.
+
+
+@jax.jit
+def _init(algorithm: Any, key: Key) -> Any:
+    return algorithm.init(key)
+
+
+@jax.jit
+def _actor(algorithm: Any, learner: Any) -> Any:
+    return algorithm.actor(learner)
+
+
+@jax.jit
+def _update(algorithm: Any, learner: Any, rollout: Rollout, key: Key) -> tuple[Any, dict[str, jax.Array]]:
+    return algorithm.update(learner, rollout, key)
+
+
+@jax.jit
+def _act(algorithm: Any, actor: Any, obs: jax.Array, key: Key, time: jax.Array) -> tuple[jax.Array, Any]:
+    """What every slot does, and what is kept of it."""
+    keys = _slot_keys(jax.random.fold_in(key, time), obs.shape[0])
+
+    def act_one(obs: jax.Array, key: Key) -> tuple[jax.Array, Any]:
+        action, _, extras = algorithm.act(actor, (), obs, key, explore=True)
+        return action, extras
+
+    return jax.vmap(act_one)(obs.astype(jnp.float32), keys)
+
+
+@partial(jax.jit, static_argnums=(0, 1))
+def _start(env: JaxEnv, num_slots: int, key: Key) -> Slots:
     """Every slot at the beginning of an episode, from the key of the stream "reset"."""
-
-    def start(key: Key) -> Slots:
-        keys = _slot_keys(jax.random.fold_in(jax.random.fold_in(key, 0), 0), num_slots)
-        states, obs = jax.vmap(env.reset)(keys)
-        return Slots(states, obs, jnp.zeros(num_slots, jnp.float64), jnp.zeros(num_slots, jnp.int64))
-
-    return start
+    keys = _slot_keys(jax.random.fold_in(jax.random.fold_in(key, 0), 0), num_slots)
+    states, obs = jax.vmap(env.reset)(keys)
+    return Slots(states, obs, jnp.zeros(num_slots, jnp.float64), jnp.zeros(num_slots, jnp.int64))
 
 
-def rollout_program(algorithm: Any, env: JaxEnv) -> Callable[..., tuple[Rollout, Slots, Ended]]:
+@partial(jax.jit, static_argnums=0)
+def _iteration(
+    env: JaxEnv, algorithm: Any, learner: Any, slots: Slots, root: Key, iteration: jax.Array
+) -> tuple[Any, Slots, Ended, dict[str, jax.Array]]:
+    return iteration_program(env, algorithm, learner, slots, root, iteration)
+
+
+def iteration_program(
+    env: JaxEnv, algorithm: Any, learner: Any, slots: Slots, root: Key, iteration: jax.Array
+) -> tuple[Any, Slots, Ended, dict[str, jax.Array]]:
+    """An iteration on a pure environment: (learner, slots, episodes that ended, metrics)."""
+    rollout, slots, ended = rollout_program(env, algorithm, algorithm.actor(learner), slots, root, iteration)
+    learner, measured = algorithm.update(learner, rollout, draw(root, "update", iteration))
+    return learner, slots, ended, measured
+
+
+def rollout_program(
+    env: JaxEnv, algorithm: Any, actor: Any, slots: Slots, root: Key, iteration: jax.Array
+) -> tuple[Rollout, Slots, Ended]:
     """`rollout_steps` steps of every slot, each begun again where its episode ended."""
-    act = _act_for_all(algorithm)
     num_slots = algorithm.num_slots
+    act_key, reset_key = draw(root, "act", iteration), draw(root, "reset", iteration)
 
-    def run(actor: Any, slots: Slots, act_key: Key, reset_key: Key) -> tuple[Rollout, Slots, Ended]:
-        def advance(slots: Slots, time: jax.Array) -> tuple[Slots, tuple[Rollout, Ended]]:
-            action, extras = act(actor, slots.obs, act_key, time)
-            keys = _slot_keys(jax.random.fold_in(reset_key, time + 1), num_slots)
-            states, step = jax.vmap(env.step)(slots.environment, action, keys)
-            ended = step.terminated | step.truncated
-            total, length = slots.episode_return + step.reward, slots.episode_length + 1
-            fresh, fresh_obs = jax.vmap(env.reset)(keys)
+    def advance(slots: Slots, time: jax.Array) -> tuple[Slots, tuple[Rollout, Ended]]:
+        action, extras = _act(algorithm, actor, slots.obs, act_key, time)
+        keys = _slot_keys(jax.random.fold_in(reset_key, time + 1), num_slots)
+        states, step = jax.vmap(env.step)(slots.environment, action, keys)
+        ended = step.terminated | step.truncated
+        total, length = slots.episode_return + step.reward, slots.episode_length + 1
+        fresh, fresh_obs = jax.vmap(env.reset)(keys)
 
-            def where_ended(new: jax.Array, old: jax.Array) -> jax.Array:
-                return jnp.where(ended.reshape(-1, *[1] * (old.ndim - 1)), new, old)
+        def where_ended(new: jax.Array, old: jax.Array) -> jax.Array:
+            return jnp.where(ended.reshape(-1, *[1] * (old.ndim - 1)), new, old)
 
-            after = Slots(
-                jax.tree.map(where_ended, fresh, states),
-                where_ended(fresh_obs, step.next_obs),
-                jnp.where(ended, 0.0, total),
-                jnp.where(ended, 0, length),
-            )
-            taken = Rollout(slots.obs, action, step.reward, step.terminated, step.truncated, step.next_obs, extras)
-            return after, (taken, Ended(ended, total, length))
+        after = Slots(
+            jax.tree.map(where_ended, fresh, states),
+            where_ended(fresh_obs, step.next_obs),
+            jnp.where(ended, 0.0, total),
+            jnp.where(ended, 0, length),
+        )
+        taken = Rollout(slots.obs, action, step.reward, step.terminated, step.truncated, step.next_obs, extras)
+        return after, (taken, Ended(ended, total, length))
 
-        after, (rollout, ended) = jax.lax.scan(advance, slots, jnp.arange(algorithm.rollout_steps))
-        return rollout, after, ended
-
-    return run
-
-
-def _act_for_all(algorithm: Any) -> Callable[..., tuple[jax.Array, Any]]:
-    def act(actor: Any, obs: jax.Array, key: Key, time: jax.Array) -> tuple[jax.Array, Any]:
-        keys = _slot_keys(jax.random.fold_in(key, time), obs.shape[0])
-
-        def act_one(obs: jax.Array, key: Key) -> tuple[jax.Array, Any]:
-            action, _, extras = algorithm.act(actor, (), obs, key, explore=True)
-            return action, extras
-
-        return jax.vmap(act_one)(obs.astype(jnp.float32), keys)
-
-    return act
+    after, (rollout, ended) = jax.lax.scan(advance, slots, jnp.arange(algorithm.rollout_steps))
+    return rollout, after, ended
 
 
 def _slot_keys(key: Key, num_slots: int) -> Key:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from workhorse.algorithms import registry as algorithms
@@ -49,6 +49,12 @@ class Plan:
             UsageError: an unknown algorithm or option, a value out of range, or actions it cannot take.
         """
         return Learning(self._make(spec), self.seed)
+
+    def with_budget(self, env_steps: int) -> Plan:
+        """The plan as a run of so many steps has it: what is annealed over 0 steps is annealed over these."""
+        if "anneal_env_steps" not in algorithms.options(self.algorithm) or self.settings.get("anneal_env_steps"):
+            return self
+        return replace(self, settings={**self.settings, "anneal_env_steps": env_steps})
 
     def on_policy(self, spec: EnvSpec, threads: int) -> OnPolicy:
         """The loop of an algorithm that reads rollouts, with so many simulation threads, its settings checked.

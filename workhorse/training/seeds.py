@@ -18,7 +18,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Literal, NamedTuple, TypeVar
+from typing import Any, Generic, Literal, NamedTuple, Protocol, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -34,9 +34,23 @@ from workhorse.training.learning import Learning
 from workhorse.training.plan import Plan, local_workforce
 from workhorse.training.workforce import Local, Workforce
 
-__all__ = ["Measured", "Recruit", "SeedsGather", "Way", "faster", "measure", "predicted", "together"]
+__all__ = [
+    "Group",
+    "Measured",
+    "Recruit",
+    "Rendezvous",
+    "SeedsGather",
+    "Shares",
+    "Way",
+    "faster",
+    "measure",
+    "predicted",
+    "together",
+]
 
 Result = TypeVar("Result")
+Asked = TypeVar("Asked")
+Answer = TypeVar("Answer")
 Recruit = Callable[[Plan, Learning], Workforce]
 Way = Literal["vectorised", "shared", "processes"]
 
@@ -90,9 +104,9 @@ class SeedsGather:
         self.num_slots = plan.num_slots(self.algorithm)
         self._alone = JaxGather(self.algorithm, env, self.num_slots, 0)
         self._one_at_a_time = threading.Lock()
-        self._rendezvous = _Rendezvous(_Vectorised(self.algorithm, env, self.seeds), self.seeds, self.stop)
+        self._rendezvous = Rendezvous(_Vectorised(self.algorithm, env, self.seeds), self.seeds, self.stop)
         self.vectorised = vectorised
-        self._shares = _Shares()
+        self._shares = Shares()
 
     @contextlib.contextmanager
     def member(self, seed: int) -> Iterator[Recruit]:
@@ -124,7 +138,7 @@ class SeedsGather:
             Exception: what the program raised; in a vectorised round, every run that took part raises it.
         """
         if self.vectorised:
-            return self._rendezvous.meet(seed, actor, work)
+            return self._rendezvous.meet(seed, (actor, work))
         gather = self._alone.rooted(seed)
         with self._one_at_a_time:
             if self.stop.is_set():
@@ -145,7 +159,18 @@ class SeedsGather:
             )
 
 
-def together(group: SeedsGather, run: Callable[[int, Recruit], Result]) -> dict[int, Result | BaseException]:
+class Group(Protocol):
+    """Runs that take part in something together, by number; for seeds the number is the seed."""
+
+    seeds: tuple[int, ...]
+    stop: threading.Event
+
+    def member(self, seed: int) -> contextlib.AbstractContextManager[Any]:
+        """A run's part, as what finds it its work; left on the way out, whatever happened."""
+        ...
+
+
+def together(group: Group, run: Callable[[int, Any], Result]) -> dict[int, Result | BaseException]:
     """Every seed's run in a thread of its own: what it returned, or what it raised.
 
     Args:
@@ -243,21 +268,18 @@ def _idle(rows: Mapping[int, tuple[Any, ...]]) -> tuple[Any, ...]:
     return actor, nobody, nobody, *rest[1:]
 
 
-class _Rendezvous:
+class Rendezvous(Generic[Asked, Answer]):
     """Rounds that everyone present takes part in. Nobody waits for one who has left."""
 
     def __init__(
-        self,
-        run: Callable[[Mapping[int, tuple[Any, Work]]], dict[int, Episodes]],
-        expected: Sequence[int],
-        stop: threading.Event,
+        self, run: Callable[[Mapping[int, Asked]], Mapping[int, Answer]], expected: Sequence[int], stop: threading.Event
     ) -> None:
         self.run = run
         self._stop = stop
         self._changed = threading.Condition()
         self._present = set(expected)
-        self._asked: dict[int, tuple[Any, Work]] = {}
-        self._answers: dict[int, Episodes | BaseException] = {}
+        self._asked: dict[int, Asked] = {}
+        self._answers: dict[int, Answer | BaseException] = {}
         self._running = False
 
     def join(self, seed: int) -> None:
@@ -271,12 +293,12 @@ class _Rendezvous:
             self._answers.pop(seed, None)
             self._changed.notify_all()
 
-    def meet(self, seed: int, actor: Any, work: Work) -> Episodes:
-        """Hand in a chunk, wait for the others, and get the chunk's episodes."""
+    def meet(self, seed: int, asked: Asked) -> Answer:
+        """Hand in one's part, wait for the others, and get what came of it."""
         with self._changed:
             self._present.add(seed)
             self._answers.pop(seed, None)
-            self._asked[seed] = (actor, work)
+            self._asked[seed] = asked
             self._changed.notify_all()
             while seed not in self._answers:
                 if self._stop.is_set():
@@ -295,7 +317,7 @@ class _Rendezvous:
         """Run what was handed in, in this thread; the lock is let go meanwhile."""
         asked, self._asked, self._running = self._asked, {}, True
         self._changed.release()
-        found: Mapping[int, Episodes | BaseException] = {}
+        found: Mapping[int, Answer | BaseException] = {}
         try:
             found = self.run(asked)
         except BaseException as error:
@@ -307,7 +329,7 @@ class _Rendezvous:
             self._changed.notify_all()
 
 
-class _Shares:
+class Shares:
     """What the process holds, split evenly among the runs that are under way.
 
     It holds one core all the time, and more for as long as its threads compute side by side: the clock's seconds or

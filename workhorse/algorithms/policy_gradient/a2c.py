@@ -4,13 +4,12 @@ from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
-import optax
 from jaxtyping import Array, Float
 
-from workhorse.algorithms.evolution.search import require_non_negative
 from workhorse.algorithms.policy_gradient.policy_gradient import Batch, GradientState, PolicyGradient, flattened
 from workhorse.core.algorithm import Key
 from workhorse.core.configuration import configuration
+from workhorse.core.ranges import require_non_negative
 from workhorse.networks.actor_critic import ActorCritic
 
 __all__ = ["A2C"]
@@ -51,17 +50,13 @@ class A2C(PolicyGradient):
     def improve(
         self, state: GradientState, batch: Batch, rate: Float[Array, ""], key: Key
     ) -> tuple[ActorCritic, Any, dict[str, Array]]:
-        gradient: Any
-        gradient, metrics = jax.grad(self.loss, has_aux=True)(state.params, flattened(batch))
-        metrics["gradient_norm"] = optax.tree.norm(gradient)
-        direction, optimiser = self.optimiser().update(gradient, state.optimiser)
-        return jax.tree.map(lambda leaf, step: leaf - rate * step, state.params, direction), optimiser, metrics
+        return self.descend(self.loss, state.params, state.optimiser, flattened(batch), rate)
 
     def loss(self, params: ActorCritic, batch: Batch) -> tuple[Float[Array, ""], dict[str, Array]]:
         """The loss of a rollout (N,) and its parts."""
         distribution = self.distributions(params, batch.obs)
         log_prob = jax.vmap(lambda one, drawn: one.log_prob(drawn))(distribution, batch.drawn)
-        advantage = self.normalised(self.normalised(batch.advantage, "batch"), "minibatch")
+        advantage = self.normalised(batch.advantage, "batch", "minibatch")
         surrogate = (log_prob * advantage).mean()
         value_loss = 0.5 * jnp.square(self.values(params, batch.obs) - batch.target).mean()
         entropy = jax.vmap(lambda one: one.entropy())(distribution).mean()

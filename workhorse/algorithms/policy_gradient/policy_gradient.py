@@ -1,6 +1,7 @@
 """What every policy gradient shares: acting, scaling, advantages, and what is measured of an update."""
 
 from abc import abstractmethod
+from collections.abc import Callable
 from typing import Any, ClassVar, Literal, NamedTuple
 
 import jax
@@ -9,10 +10,10 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float, Int
 
-from workhorse.algorithms.evolution.search import require_non_negative, require_positive
 from workhorse.core.algorithm import Key
 from workhorse.core.configuration import configuration
 from workhorse.core.errors import UsageError
+from workhorse.core.ranges import require_non_negative, require_positive
 from workhorse.core.spec import Box, EnvSpec
 from workhorse.core.types import Moments, Rollout
 from workhorse.math import moments
@@ -22,6 +23,10 @@ from workhorse.networks.actor_critic import ActorCritic, StochasticPolicy
 from workhorse.networks.mlp import MLP
 
 __all__ = ["Acted", "Actor", "Batch", "GradientState", "PolicyGradient", "explained_variance", "policy_change"]
+
+
+Loss = Callable[[ActorCritic, "Batch"], tuple[Float[Array, ""], dict[str, Array]]]
+"""Networks and a batch (N,) to a loss and its parts."""
 
 
 class GradientState(NamedTuple):
@@ -61,6 +66,22 @@ class Acted(NamedTuple):
     log_prob: Float[Array, ""]
 
 
+class Transition(NamedTuple):
+    """What followed each step, all that advantages are computed of beside the values; axes as those of `Batch`.
+
+    Attributes:
+        reward: scaled and clipped.
+        discount: of what comes next; 0 where the task terminated.
+        next_obs: scaled.
+        going_on: 0 where the episode or the rollout ended, else 1.
+    """
+
+    reward: Float[Array, "..."]
+    discount: Float[Array, "..."]
+    next_obs: Float[Array, "... D"]
+    going_on: Float[Array, "..."]
+
+
 class Batch(NamedTuple):
     """Steps ready to learn from, leading axes (T, B) or (N,).
 
@@ -73,6 +94,7 @@ class Batch(NamedTuple):
         value: as it was before the update.
         monte_carlo: discounted rewards to the end of the episode, completed by the value where it was cut.
         weight: 1, or 0 for a step that must not be learnt from.
+        transition: what followed.
     """
 
     obs: Float[Array, "... D"]
@@ -83,6 +105,7 @@ class Batch(NamedTuple):
     value: Float[Array, "..."]
     monte_carlo: Float[Array, "..."]
     weight: Float[Array, "..."]
+    transition: Transition
 
 
 @configuration
@@ -189,11 +212,12 @@ class PolicyGradient:
             is_orthogonal=self.orthogonal_initialisation,
             log_std=self.log_std,
         )
+        as_tree: Any = params  # optax's types know no named tuples of modules
         unseen = moments.empty(self.spec.observation.size, jnp.float64)
         zero = jnp.zeros((), jnp.int64)
         return GradientState(
             params,
-            self.optimiser().init(_any(params)),
+            self.optimiser().init(as_tree),
             unseen,
             moments.empty(1, jnp.float64),
             jnp.zeros(self.num_slots, jnp.float32),
@@ -286,12 +310,11 @@ class PolicyGradient:
         scale = jax.vmap(jax.vmap(lambda obs: self.scaled(actor, obs)))
         obs, next_obs = scale(rollout.obs), scale(rollout.next_obs)
         reward, sums, sum_so_far = self._rewards(state, rollout)
-        value, next_value = (self.values(state.params, seen) for seen in (obs, next_obs))
         ended = (rollout.terminated | rollout.truncated).astype(jnp.float32)
         going_on = jnp.asarray(1.0 - ended).at[-1].set(0.0)  # the rollout's end is a seam too
         discount = jnp.float32(self.discount) * (1.0 - rollout.terminated.astype(jnp.float32))
-        advantages = jax.vmap(lambda_advantages, in_axes=1, out_axes=1)
-        advantage = advantages(reward, discount, value, next_value, jnp.float32(self.trace) * going_on)
+        transition = Transition(reward, discount, next_obs, going_on)
+        value, next_value, advantage = self.estimates(state.params, obs, transition)
         monte_carlo = jax.vmap(lambda_returns, in_axes=1, out_axes=1)(reward, discount, next_value, going_on)
         found = Batch(
             obs,
@@ -302,8 +325,18 @@ class PolicyGradient:
             value,
             monte_carlo,
             jnp.ones_like(reward),
+            transition,
         )
         return found, sums, sum_so_far
+
+    def estimates(
+        self, params: ActorCritic, obs: Float[Array, "T B D"], transition: Transition
+    ) -> tuple[Float[Array, "T B"], Float[Array, "T B"], Float[Array, "T B"]]:
+        """Values, successors' values and advantages of a rollout, by the value function given."""
+        value, next_value = (self.values(params, seen) for seen in (obs, transition.next_obs))
+        trace = jnp.float32(self.trace) * transition.going_on
+        advantages = jax.vmap(lambda_advantages, in_axes=1, out_axes=1)
+        return value, next_value, advantages(transition.reward, transition.discount, value, next_value, trace)
 
     def values(self, params: ActorCritic, obs: Float[Array, "... D"]) -> Float[Array, "..."]:
         """The value function over any leading axes."""
@@ -314,9 +347,19 @@ class PolicyGradient:
         """The policy's distributions at N observations."""
         return jax.vmap(params.policy)(obs)
 
-    def normalised(self, advantage: Float[Array, "N"], where: str) -> Float[Array, "N"]:
-        """Advantages centred and scaled, if `where` ("minibatch" or "batch") is what the switch says."""
-        if self.normalise_advantages != where:
+    def descend(
+        self, loss: Loss, params: ActorCritic, optimiser: Any, batch: Batch, rate: Float[Array, ""]
+    ) -> tuple[ActorCritic, Any, dict[str, Array]]:
+        """One step of the optimiser down a loss: the networks and its memory after it, the parts of the loss."""
+        gradient: Any
+        gradient, metrics = jax.grad(loss, has_aux=True)(params, batch)
+        metrics["gradient_norm"] = optax.tree.norm(gradient)
+        direction, optimiser = self.optimiser().update(gradient, optimiser)
+        return jax.tree.map(lambda leaf, step: leaf - rate * step, params, direction), optimiser, metrics
+
+    def normalised(self, advantage: Float[Array, "N"], *where: str) -> Float[Array, "N"]:
+        """Advantages centred and scaled, if `where` ("minibatch", "batch", or both) has what the switch says."""
+        if self.normalise_advantages not in where:
             return advantage
         return (advantage - advantage.mean()) / (advantage.std() + 1e-8)
 
@@ -349,11 +392,6 @@ class PolicyGradient:
         found["explained_variance_own"] = explained_variance(flat.value, flat.target)
         found["explained_variance_monte_carlo"] = explained_variance(flat.value, flat.monte_carlo)
         return found
-
-
-def _any(params: Any) -> Any:
-    """Optax's types know no named tuples of modules."""
-    return params
 
 
 def flattened(batch: Batch) -> Batch:

@@ -1,17 +1,16 @@
 """Proximal policy optimisation: several epochs of minibatches on a clipped surrogate."""
 
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import optax
 from jaxtyping import Array, Float
 
-from workhorse.algorithms.evolution.search import require_non_negative, require_positive
 from workhorse.algorithms.policy_gradient.policy_gradient import Batch, GradientState, PolicyGradient, flattened
 from workhorse.core.algorithm import Key
 from workhorse.core.configuration import configuration
-from workhorse.core.errors import UsageError
+from workhorse.core.ranges import require_minibatches, require_non_negative, require_positive
 from workhorse.networks.actor_critic import ActorCritic
 
 __all__ = ["PPO", "clipped_surrogate", "clipped_value_loss"]
@@ -53,6 +52,8 @@ class PPO(PolicyGradient):
     """Weight of the value's loss."""
     entropy_weight: float = 0.0
     """Weight of the policy's entropy."""
+    recompute_advantages: bool = False
+    """Compute advantages and targets anew before every epoch, with the value function as it is by then [A]."""
     value_clip: float | None = None
     """Half-width v of the interval around its old value in which the value may move [E1]; None for no bound."""
 
@@ -66,33 +67,27 @@ class PPO(PolicyGradient):
             **({} if self.value_clip is None else {"value_clip": self.value_clip}),
         )
         require_non_negative("PPO", value_weight=self.value_weight, entropy_weight=self.entropy_weight)
-        steps = self.num_envs * self.rollout_steps
-        if steps % self.minibatch_size:
-            raise UsageError(
-                f"PPO.minibatch_size must divide the {steps} steps of a rollout (num_envs * rollout_steps): got "
-                f"{self.minibatch_size}."
-            )
+        require_minibatches("PPO", self.num_envs * self.rollout_steps, self.minibatch_size)
 
     def improve(
         self, state: GradientState, batch: Batch, rate: Float[Array, ""], key: Key
     ) -> tuple[ActorCritic, Any, dict[str, Array]]:
-        flat = flattened(batch)
-        flat = flat._replace(advantage=self.normalised(flat.advantage, "batch"))
-        count = flat.advantage.shape[0]
+        count = batch.advantage.size
 
-        def minibatch(learning: _Learning, rows: Array) -> tuple[_Learning, dict[str, Array]]:
+        def minibatch(flat: Batch, learning: _Learning, rows: Array) -> tuple[_Learning, dict[str, Array]]:
             part = jax.tree.map(lambda leaf: leaf[rows], flat)
-            gradient: Any
-            gradient, metrics = jax.grad(self.loss, has_aux=True)(learning.params, part)
-            metrics["gradient_norm"] = optax.tree.norm(gradient)
-            direction, optimiser = self.optimiser().update(gradient, learning.optimiser)
-            step = jax.tree.map(lambda leaf: -rate * leaf, direction)
-            params = jax.tree.map(jnp.add, learning.params, step)
+            params, optimiser, metrics = self.descend(self.loss, learning.params, learning.optimiser, part, rate)
             return _Learning(params, optimiser), metrics
 
         def epoch(learning: _Learning, key: Key) -> tuple[_Learning, dict[str, Array]]:
+            fresh = batch
+            if self.recompute_advantages:
+                value, _, advantage = self.estimates(learning.params, batch.obs, batch.transition)
+                fresh = batch._replace(advantage=advantage, target=advantage + value)
+            flat = flattened(fresh)
+            flat = flat._replace(advantage=self.normalised(flat.advantage, "batch"))
             rows = jax.random.permutation(key, count).reshape(-1, self.minibatch_size)
-            return jax.lax.scan(minibatch, learning, rows)
+            return jax.lax.scan(partial(minibatch, flat), learning, rows)
 
         start = _Learning(state.params, state.optimiser)
         learning, metrics = jax.lax.scan(epoch, start, jax.random.split(key, self.num_epochs))

@@ -4,7 +4,6 @@ from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
-import optax
 from jaxtyping import Array, Float
 
 from workhorse.algorithms.policy_gradient.policy_gradient import Batch, GradientState, PolicyGradient, flattened
@@ -58,11 +57,7 @@ class Reinforce(PolicyGradient):
     def improve(
         self, state: GradientState, batch: Batch, rate: Float[Array, ""], key: Key
     ) -> tuple[ActorCritic, Any, dict[str, Array]]:
-        gradient: Any
-        gradient, metrics = jax.grad(self.loss, has_aux=True)(state.params, flattened(batch))
-        metrics["gradient_norm"] = optax.tree.norm(gradient)
-        direction, optimiser = self.optimiser().update(gradient, state.optimiser)
-        return jax.tree.map(lambda leaf, step: leaf - rate * step, state.params, direction), optimiser, metrics
+        return self.descend(self.loss, state.params, state.optimiser, flattened(batch), rate)
 
     def loss(self, params: ActorCritic, batch: Batch) -> tuple[Float[Array, ""], dict[str, Array]]:
         """The loss of a rollout (N,) and its parts, over the steps that are learnt from."""

@@ -7,7 +7,6 @@ import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float
 
-from workhorse.algorithms.evolution.search import require_positive
 from workhorse.algorithms.policy_gradient.policy_gradient import (
     Batch,
     GradientState,
@@ -17,6 +16,7 @@ from workhorse.algorithms.policy_gradient.policy_gradient import (
 from workhorse.core.algorithm import Key
 from workhorse.core.configuration import configuration
 from workhorse.core.errors import UsageError
+from workhorse.core.ranges import require_minibatches, require_positive
 from workhorse.math.distributions import divergence
 from workhorse.math.trust_region import backtracking, conjugate_gradient
 from workhorse.networks.actor_critic import ActorCritic, StochasticPolicy
@@ -53,8 +53,8 @@ class TRPO(PolicyGradient):
     """Iterations of conjugate gradient."""
     damping: float = 0.1
     """Multiple of the identity added to the Fisher information."""
-    fisher_share: float = 1.0
-    """Share of the rollout's steps that Fisher-vector products are of, the first ones of a fixed shuffle."""
+    fisher_stride: int = 1
+    """Fisher-vector products are of every so-many-th step of the shuffled rollout; 1 for all."""
     backtracks: int = 10
     """How often a step may be halved."""
     value_epochs: int = 10
@@ -66,20 +66,16 @@ class TRPO(PolicyGradient):
         super().validate()
         positive = ("max_kl", "cg_iterations", "damping", "value_epochs", "minibatch_size", "backtracks")
         require_positive("TRPO", **{name: getattr(self, name) for name in positive})
-        if not 0 < self.fisher_share <= 1:
-            raise UsageError(f"TRPO.fisher_share must be in (0, 1]: got {self.fisher_share}.")
         steps = self.num_envs * self.rollout_steps
-        if steps % self.minibatch_size:
-            raise UsageError(
-                f"TRPO.minibatch_size must divide the {steps} steps of a rollout (num_envs * rollout_steps): got "
-                f"{self.minibatch_size}."
-            )
+        if not 1 <= self.fisher_stride <= steps:
+            raise UsageError(f"TRPO.fisher_stride must be in [1, {steps}], the rollout: got {self.fisher_stride}.")
+        require_minibatches("TRPO", steps, self.minibatch_size)
 
     def improve(
         self, state: GradientState, batch: Batch, rate: Float[Array, ""], key: Key
     ) -> tuple[ActorCritic, Any, dict[str, Array]]:
         flat = flattened(batch)
-        advantage = self.normalised(self.normalised(flat.advantage, "batch"), "minibatch")
+        advantage = self.normalised(flat.advantage, "batch", "minibatch")
         flat = flat._replace(advantage=advantage)
         fisher_key, value_key = jax.random.split(key)
         policy, metrics = self.policy_step(state.params.policy, flat, fisher_key)
@@ -100,9 +96,9 @@ class TRPO(PolicyGradient):
     ) -> tuple[StochasticPolicy, dict[str, Array]]:
         """The policy after one step within the trust region."""
         start, to_policy = ravel_pytree(policy)
-        count = max(int(batch.obs.shape[0] * self.fisher_share), 1)
-        chosen = batch.obs[jax.random.permutation(key, batch.obs.shape[0])[:count]] if count < len(batch.obs) else None
-        fisher_obs = batch.obs if chosen is None else chosen
+        fisher_obs = batch.obs
+        if self.fisher_stride > 1:
+            fisher_obs = jax.random.permutation(key, batch.obs)[:: self.fisher_stride]
 
         def kl_slope(params: Array) -> Array:
             return jax.grad(lambda other: self.mean_kl(policy, to_policy(other), fisher_obs))(params)
