@@ -7,7 +7,9 @@ from pathlib import Path
 PROGRAMS = [
     ["memory.py"],
     ["throughput.py"],
-    ["libraries.py"],
+    ["libraries.py", "evolution"],
+    ["libraries.py", "ppo"],
+    ["horizon.py"],
     ["kill.py"],
     ["minute.py"],
     ["learning.py", "half-cheetah-default", "--seeds", "10"],

@@ -1,9 +1,14 @@
-"""Training steps per second against sb3-contrib ARS and EvoTorch on HalfCheetah-v5: `python bench/libraries.py`.
+"""Training steps per second against other libraries on HalfCheetah-v5: `python bench/libraries.py SUITE`.
 
-Makes an environment of its own for the two (bench/requirements-libraries.txt), and then lets the three train in turn,
-several rounds, so that a slow minute of the machine hits all of them. Each uses two cores: Workhorse two threads, the
-others two worker processes. All train a linear policy with 32 mirrored pairs (EvoTorch: a population of 64); steps are
-environment steps of the training population, and the first iteration (start-up, compilation) is not counted.
+Makes an environment of its own for the others (bench/requirements-libraries.txt), and then lets all train in turn,
+several rounds, so that a slow minute of the machine hits all of them. Steps are environment steps trained on, and the
+first iteration (start-up, compilation) is not counted.
+
+- `evolution`: sb3-contrib ARS and EvoTorch. Each uses two cores: Workhorse two threads, the others two workers. All
+  train a linear policy with 32 mirrored pairs (EvoTorch: a population of 64).
+- `ppo`: Stable-Baselines3 and SBX with 8 environments and their defaults (2,048 steps each, 10 epochs of minibatches of
+  64, on the processor), Workhorse with its recipe (64 slots of 32 steps, 10 epochs of minibatches of 64), and also with
+  their sizes (8 slots of 2,048 steps). Two 64-unit layers everywhere.
 """
 
 import argparse
@@ -18,6 +23,7 @@ from pathlib import Path
 import numpy as np
 
 HERE = Path(__file__).parent
+TARGETS = {"evolution": "libraries.json", "ppo": "libraries-ppo.json"}
 
 SB3 = """
 import json, sys, time
@@ -100,6 +106,59 @@ if __name__ == "__main__":
 """
 
 
+PPO = """
+import json, sys, time
+from {module} import PPO
+from stable_baselines3.common.env_util import make_vec_env
+
+class Enough(Exception):
+    pass
+
+class Timed(PPO):
+    def train(self):
+        super().train()
+        self.marks.append((time.perf_counter(), self.num_timesteps))
+        if self.marks[-1][0] - self.marks[0][0] > self.seconds:
+            raise Enough
+
+def main(seconds):
+    model = Timed("MlpPolicy", make_vec_env("HalfCheetah-v5", n_envs=8), device="cpu")
+    model.marks, model.seconds = [], seconds
+    try:
+        model.learn(total_timesteps=10**9)
+    except Enough:
+        pass
+    (begun, first), (ended, last) = model.marks[0], model.marks[-1]
+    print(json.dumps({{"steps": last - first, "seconds": ended - begun}}))
+
+if __name__ == "__main__":
+    main(float(sys.argv[1]))
+"""
+
+WORKHORSE_PPO = """
+import json, sys, time
+import jax
+from workhorse.algorithms.recipes import recipe
+from workhorse.training.plan import Plan
+
+def main(seconds):
+    theirs = {{"num_envs": 8, "rollout_steps": 2048, "held_out_envs": 1}}
+    settings = dict(recipe("HalfCheetah-v5", "ppo").settings) | (theirs if {theirs} else {{}})
+    plan = Plan("HalfCheetah-v5", {{}}, "ppo", settings, 0).with_budget(10**6)
+    loop = plan.on_policy(plan.spec(), 2)
+    progress, _, _ = loop.iterate(loop.start())
+    jax.block_until_ready(progress.learner)
+    begun, first = time.perf_counter(), int(progress.env_steps)
+    while time.perf_counter() - begun < seconds:
+        progress, _, _ = loop.iterate(progress)
+    jax.block_until_ready(progress.learner)
+    print(json.dumps({{"steps": int(progress.env_steps) - first, "seconds": time.perf_counter() - begun}}))
+
+if __name__ == "__main__":
+    main(float(sys.argv[1]))
+"""
+
+
 def prepared(folder: Path) -> Path:
     """A Python with the two libraries in it, made once."""
     python = folder / "bin" / "python"
@@ -127,42 +186,55 @@ def speed(python: Path | str, program: str, script: Path, seconds: float, single
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("suite", choices=("evolution", "ppo"))
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=20.0)
     parser.add_argument("--environment", type=Path, default=Path(".bench-environment"))
     arguments = parser.parse_args()
     python = prepared(arguments.environment.resolve())
-    programs = {
-        "workhorse": (sys.executable, WORKHORSE, False),
-        "sb3-contrib": (python, SB3, True),
-        "evotorch": (python, EVOTORCH, True),
+    suites = {
+        "evolution": {
+            "workhorse": (sys.executable, WORKHORSE, False),
+            "sb3-contrib": (python, SB3, True),
+            "evotorch": (python, EVOTORCH, True),
+        },
+        "ppo": {
+            "workhorse": (sys.executable, WORKHORSE_PPO.format(theirs=False), False),
+            "workhorse, their sizes": (sys.executable, WORKHORSE_PPO.format(theirs=True), False),
+            "stable-baselines3": (python, PPO.format(module="stable_baselines3"), False),
+            "sbx": (python, PPO.format(module="sbx"), False),
+        },
     }
+    programs = suites[arguments.suite]
     speeds: dict[str, list[float]] = {name: [] for name in programs}
     for round_number in range(arguments.rounds):
         for name, (interpreter, program, single) in programs.items():
-            script = arguments.environment.resolve() / f"train_with_{name}.py".replace("-", "_")
+            script = arguments.environment.resolve() / f"train_with_{name}.py".replace(", ", "_").replace(
+                " ", "_"
+            ).replace("-", "_")
             speeds[name].append(speed(interpreter, program, script, arguments.seconds, single))
             print(f"round {round_number + 1}: {name:<12} {speeds[name][-1]:>9,.0f} steps/s", flush=True)
     versions = subprocess.run(
         [python, "-m", "pip", "freeze"], capture_output=True, text=True, check=True
     ).stdout.splitlines()
     ours = np.array(speeds["workhorse"])
-    ratios = {name: (ours / np.array(rates)).tolist() for name, rates in speeds.items() if name != "workhorse"}
+    ratios = {name: (ours / np.array(rates)).tolist() for name, rates in speeds.items() if "workhorse" not in name}
     from workhorse.core.machine import describe_hardware, installed_versions
 
     hardware = describe_hardware()
     (HERE / "results").mkdir(exist_ok=True)
-    (HERE / "results" / "libraries.json").write_text(
+    (HERE / "results" / TARGETS[arguments.suite]).write_text(
         json.dumps(
             {
-                "made_by": f"python bench/libraries.py --rounds {arguments.rounds} --seconds {arguments.seconds:g}",
+                "made_by": f"python bench/libraries.py {arguments.suite} --rounds {arguments.rounds} "
+                f"--seconds {arguments.seconds:g}",
                 "date": time.strftime("%Y-%m-%d"),
                 "machine": {"cpu": hardware.cpu, "cores": hardware.cores},
                 "versions": installed_versions()
                 | dict(
                     line.split("==")
                     for line in versions
-                    if line.split("==")[0] in ("sb3_contrib", "stable_baselines3", "evotorch", "torch", "ray")
+                    if line.split("==")[0] in ("sb3_contrib", "stable_baselines3", "sbx-rl", "evotorch", "torch", "ray")
                 ),
                 "steps_per_second": speeds,
                 "ratios": ratios,

@@ -4,6 +4,8 @@ import json
 import statistics
 from pathlib import Path
 
+import numpy as np
+
 from workhorse.statistics.intervals import mean_interval
 
 HERE = Path(__file__).parent
@@ -90,6 +92,179 @@ def learning() -> list[str]:
         "Made by `python bench/learning.py SUITE`; every seed's return, curve and digest is in `bench/results/`.",
         *minute(),
     ]
+
+
+PUBLISHED = {  # Tianshou's table, MuJoCo v3, 10 seeds, a million steps
+    "ppo": {"HalfCheetah-v5": 5784, "Hopper-v5": 2609, "Walker2d-v5": 3589},
+    "trpo+": {"HalfCheetah-v5": 4471, "Hopper-v5": 2046, "Walker2d-v5": 3827},
+}
+ENGSTROM = {  # Engstrom et al. 2020, table 2 and 3, MuJoCo v2, at least 80 agents
+    "ppo": {"Walker2d-v5": "3,292 [3,157, 3,426]", "Hopper-v5": "2,513 [2,391, 2,632]"},
+    "ppo-m": {"Walker2d-v5": "2,735 [2,602, 2,866]", "Hopper-v5": "2,142 [2,008, 2,279]"},
+    "ppo-noclip": {"Walker2d-v5": "2,867 [2,701, 3,024]", "Hopper-v5": "2,371 [2,316, 2,424]"},
+    "trpo": {"Walker2d-v5": "2,791 [2,709, 2,873]", "Hopper-v5": "2,043 [1,948, 2,136]"},
+    "trpo+": {"Walker2d-v5": "3,050 [2,976, 3,126]", "Hopper-v5": "2,466 [2,381, 2,549]"},
+    "AAI": {"Walker2d-v5": "242", "Hopper-v5": "99"},
+    "ACLI": {"Walker2d-v5": "557", "Hopper-v5": "421"},
+}
+
+
+def policy_gradients() -> list[str]:
+    lines = [
+        "**Against the best public table** (Tianshou, MuJoCo v3, 10 seeds). A million steps, final evaluation over 100 "
+        "episodes of the likeliest action; settings chosen on seeds 100 and 101, shown on others. "
+        "`python bench/learning.py SUITE --seeds 10`, where SUITE is as ppo-hopper.",
+        "",
+        "| algorithm | task | seeds | mean return over seeds [95 %] | worst, best seed | to reach |",
+        "|---|---|---|---|---|---|",
+    ]
+    for algorithm, goals in PUBLISHED.items():
+        for task, goal in goals.items():
+            scores = gradient_scores(algorithm, task)
+            if scores is None:
+                lines.append(f"| {algorithm} | {task} | | not measured yet | | {goal:,} |")
+                continue
+            found = mean_interval(np.array(scores))
+            word = "reached" if found.value >= goal else "**missed**"
+            lines.append(
+                f"| {algorithm} | {task} | {len(scores)} | {found.value:,.0f} [{found.low:,.0f}, {found.high:,.0f}] | "
+                f"{min(scores):,.0f}, {max(scores):,.0f} | {goal:,}: {word} |"
+            )
+    return [*lines, "", *ppo_speed(), "", *switches(), "", *horizon()]
+
+
+def gradient_scores(algorithm: str, task: str) -> list[float] | None:
+    found = read(f"learning-{algorithm}-{task.split('-')[0].lower()}")
+    return [run["mean"] for run in found["runs"]] if found else None
+
+
+def ppo_speed() -> list[str]:
+    found = read("libraries-ppo")
+    if found is None:
+        return ["**Beside other libraries.** Not measured yet."]
+    lines = [
+        "**Beside other libraries.** PPO on HalfCheetah-v5, two 64-unit layers, 10 epochs of minibatches of 64; "
+        f"start-up and compilation not counted. {origin(found)}",
+        "",
+        "| | steps/s, each round | Workhorse is faster by, median [range] | to reach |",
+        "|---|---|---|---|",
+    ]
+    goals = {"stable-baselines3": 8, "sbx": 4}
+    for name, speeds in found["steps_per_second"].items():
+        said = ", ".join(f"{speed:,.0f}" for speed in speeds)
+        ratios, goal = sorted(found["ratios"].get(name, [])), goals.get(name)
+        if goal is None:
+            lines.append(f"| {name} | {said} | | |")
+            continue
+        middle = statistics.median(ratios)
+        word = "reached" if middle >= goal else "**missed**"
+        lines.append(f"| {name} | {said} | {middle:.1f}x [{ratios[0]:.1f}, {ratios[-1]:.1f}] | {goal}x: {word} |")
+    return lines
+
+
+def switches() -> list[str]:
+    """The table of Engstrom et al.: what the clip does, and what the other optimisations do."""
+    lines = [
+        "**Is it the algorithm, or its code?** The table of Engstrom et al. 2020: `ppo-m` and `trpo` have every "
+        "code-level optimisation off, `ppo-noclip` has them and no clip. The steps, networks, learning rate and "
+        "recomputed advantages are those of each family's recipe, the same with the switches on and off, and were not "
+        "tuned anew with them off, as the paper did. AAI is what the algorithm changes, max(|PPO - TRPO+|, |PPO-M - "
+        "TRPO|); ACLI is what its code changes, max(|PPO - PPO-M|, |TRPO+ - TRPO|); intervals of these by bootstrap "
+        "over seeds.",
+        "",
+        "| a million steps | Hopper-v5 | seeds | published, v2 | Walker2d-v5 | seeds | published, v2 |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    tasks = ("Hopper-v5", "Walker2d-v5")
+    scores = {(name, task): gradient_scores(name, task) for name in ENGSTROM if name.islower() for task in tasks}
+    for name in ("ppo", "ppo-m", "ppo-noclip", "trpo", "trpo+"):
+        cells = []
+        for task in tasks:
+            found = scores[name, task]
+            if found is None:
+                cells += ["not measured yet", "", ENGSTROM[name][task]]
+                continue
+            interval = mean_interval(np.array(found))
+            text = f"{interval.value:,.0f} [{interval.low:,.0f}, {interval.high:,.0f}]"
+            cells += [text, str(len(found)), ENGSTROM[name][task]]
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    pairs = {
+        "AAI": (("ppo", "trpo+"), ("ppo-m", "trpo")),
+        "ACLI": (("ppo", "ppo-m"), ("trpo+", "trpo")),
+    }
+    for index, differences in pairs.items():
+        cells = []
+        for task in tasks:
+            groups = [scores[name, task] for pair in differences for name in pair]
+            if any(group is None for group in groups):
+                cells += ["not measured yet", "", ENGSTROM[index][task]]
+                continue
+            value, low, high = greatest_difference([np.array(group) for group in groups])
+            cells += [f"{value:,.0f} [{low:,.0f}, {high:,.0f}]", "", ENGSTROM[index][task]]
+        lines.append(f"| {index} | {' | '.join(cells)} |")
+    return lines
+
+
+def greatest_difference(groups: list[np.ndarray], resamples: int = 10_000) -> tuple[float, float, float]:
+    """max(|a - b|, |c - d|) of four means, with a percentile bootstrap over the seeds. It is never below zero."""
+    rng = np.random.default_rng(0)
+    means = [group[rng.integers(len(group), size=(resamples, len(group)))].mean(1) for group in groups]
+
+    def greatest(a: float, b: float, c: float, d: float) -> float:
+        return np.maximum(np.abs(a - b), np.abs(c - d))
+
+    low, high = np.percentile(greatest(*means), [2.5, 97.5])
+    return float(greatest(*(group.mean() for group in groups))), float(low), float(high)
+
+
+def horizon() -> list[str]:
+    found = read("horizon")
+    if found is None:
+        return ["**A longer horizon.** Not measured yet."]
+    lines = [
+        "**A longer horizon.** One iteration on Pendulum-v1 with episodes of T steps in 64 slots, two 64-unit layers, "
+        f"one thread; peak memory of the whole process. {origin(found)}",
+        "",
+        "| | T | steps | peak memory, MiB | time a step, us |",
+        "|---|---|---|---|---|",
+    ]
+    for row in found["cost"]:
+        micro = 1e6 * statistics.median(row["seconds_per_step"])
+        peak = row["peak_bytes"] / 2**20
+        lines.append(f"| {row['algorithm']} | {row['horizon']:,} | {row['steps']:,} | {peak:,.0f} | {micro:.2f} |")
+    growth = {
+        name: (rows[-1]["peak_bytes"] - rows[0]["peak_bytes"]) / (rows[-1]["steps"] - rows[0]["steps"])
+        for name in ("openai-es", "ppo")
+        for rows in [[row for row in found["cost"] if row["algorithm"] == name]]
+    }
+    lines += [
+        "",
+        'The claim "no backward pass, no activations stored" (Salimans et al. 2017) holds: from the shortest horizon '
+        f"to the longest openai-es grows by {max(growth['openai-es'], 0):,.0f} bytes a step, ppo by {growth['ppo']:,.0f}, "
+        "the rollout that it keeps and what is computed of it.",
+        "",
+        "**Variance of one episode's gradient estimate**, over the variance of returns, against T: the slope of its "
+        f"logarithm, {found['variance'][0]['episodes']:,} episodes each, bootstrap over episodes. The claims: linear in "
+        "T (slope 1) for scores of actions, flat (slope 0) for perturbed parameters.",
+        "",
+        "| task | estimator | T | slope [95 %] | claim |",
+        "|---|---|---|---|---|",
+    ]
+    for row in found["variance"]:
+        low, high = row["interval"]
+        claim = 1 if row["estimator"] == "reinforce" else 0
+        is_near = low <= claim <= high or abs(row["slope"] - claim) < 0.05
+        word = "holds" if is_near else "steeper" if low > claim else "flatter"
+        lines.append(
+            f"| {row['task']} | {row['estimator']} | {row['horizons'][0]} to {row['horizons'][-1]} | "
+            f"{row['slope']:.2f} [{low:.2f}, {high:.2f}] | {claim}: {word} |"
+        )
+    lines += [
+        "",
+        "On the real task scores grow faster than linearly: there they depend on observations, and those of one "
+        "episode on each other.",
+    ]
+    return lines
 
 
 def minute() -> list[str]:
@@ -313,6 +488,7 @@ def main() -> None:
         ("## How close training comes to the simulator", throughput()),
         ("## Beside other libraries", libraries()),
         ("## Learning", learning()),
+        ("## Policy gradients", policy_gradients()),
         ("## Resume and memory", other()),
         ("## On a cluster", cluster()),
         ("## What intervals and tests are worth", seeds()),

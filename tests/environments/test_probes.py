@@ -15,6 +15,7 @@ from workhorse.environments.probes import (
     LinearQuadraticProbe,
     QuadraticProbe,
     ResetLeakProbe,
+    ScoreNoiseProbe,
     SlotIdentityProbe,
     TerminationProbe,
     TimeLimitProbe,
@@ -172,3 +173,27 @@ def test_quadratic_gradient_and_smoothed_return_are_the_means() -> None:
     mirrored = np.stack([env.mirrored_gradient(w, e) for e in noise[:20_000]])
     np.testing.assert_allclose(mirrored.mean(0), env.gradient(w), atol=5 * mirrored.std(0).max() / np.sqrt(2e4))
     assert np.all(env.gradient(np.array(env.target)) == 0)
+
+
+def test_noise_scored_by_actions_grows_with_the_episode_and_by_parameters_does_not() -> None:
+    episodes, sigma = 20_000, 0.5
+    for steps in (2, 8):
+        env = ScoreNoiseProbe(steps)
+
+        def episode(key: Any, env: ScoreNoiseProbe = env) -> tuple[Any, Any, Any]:
+            state, _ = env.reset(key)
+
+            def advance(state: Any, time: Any) -> tuple[Any, tuple[Any, Any]]:
+                action_key, step_key = jax.random.split(jax.random.fold_in(key, time))
+                action = jax.random.normal(action_key, (1,))  # drawn from N(0, 1): the score at w = 0 is the action
+                state, step = env.step(state, action, step_key)
+                return state, (step.reward, action[0])
+
+            _, (reward, score) = jax.lax.scan(advance, state, jnp.arange(env.max_episode_steps))
+            return reward.sum(), score.sum(), jax.random.normal(jax.random.fold_in(key, 10_000))
+
+        found = jax.vmap(episode)(jax.random.split(jax.random.key(steps), episodes))
+        total, score, noise = map(np.asarray, found)
+        assert total.var() == pytest.approx(1.0, rel=0.05)
+        assert (total * score).var() == pytest.approx(env.score_variance(), rel=0.08)
+        assert (total * noise / sigma).var() == pytest.approx(env.perturbation_variance(sigma), rel=0.08)

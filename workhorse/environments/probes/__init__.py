@@ -6,12 +6,14 @@ Each docstring gives its answer, and each class a method that computes it.
 from workhorse.environments.probes.clocks import ResetLeakProbe, TerminationProbe, TimeLimitProbe
 from workhorse.environments.probes.linear_quadratic import LinearQuadraticProbe
 from workhorse.environments.probes.quadratic import QuadraticProbe
+from workhorse.environments.probes.score_noise import ScoreNoiseProbe
 from workhorse.environments.probes.slot_identity import SlotIdentityProbe
 
 __all__ = [
     "LinearQuadraticProbe",
     "QuadraticProbe",
     "ResetLeakProbe",
+    "ScoreNoiseProbe",
     "SlotIdentityProbe",
     "TerminationProbe",
     "TimeLimitProbe",

@@ -1,0 +1,186 @@
+"""What a longer horizon costs, for evolution strategies and for policy gradients: `python bench/horizon.py`.
+
+Three measurements, the first two claims of Salimans et al. 2017 ("no backward pass, no activations stored"; "the
+variance of the gradient estimate does not grow with the episode"):
+
+- `cost`: peak memory and time per evaluated step of one iteration, openai-es against ppo with rollouts of the whole
+  horizon, on Pendulum-v1 with episodes of T steps, each in a process of its own with one thread;
+- `variance`: variance of one episode's gradient estimate (its trace, over the variance of returns) against T, for
+  REINFORCE and for a parameter perturbation, on the score-noise probe and on Pendulum-v1, and its slope in logarithms.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+RESULTS = Path(__file__).parent / "results"
+HORIZONS = (200, 632, 2000)
+SLOTS = 64
+
+CHILD = """
+import json, resource, sys, time
+import jax
+from workhorse.training.evolve import Evolve
+from workhorse.training.plan import Plan, local_workforce
+
+name, horizon, slots = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+own = {
+    "openai-es": {"num_pairs": slots // 2, "policy": "mlp", "hidden": (64, 64)},
+    "ppo": {"num_envs": slots, "held_out_envs": 0, "rollout_steps": horizon, "minibatch_size": slots},
+}[name]
+plan = Plan("Pendulum-v1", {"max_episode_steps": horizon}, name, own, 0)
+spec = plan.spec()
+if name == "ppo":
+    loop = plan.on_policy(spec, 1)
+else:
+    learning = plan.learning(spec)
+    loop = Evolve(learning, local_workforce(plan, learning, 1))
+progress, _, _ = loop.iterate(loop.start())
+jax.block_until_ready(progress)
+compiled = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+seconds = []
+for _ in range(3):
+    begun = time.perf_counter()
+    progress, _, _ = loop.iterate(progress)
+    jax.block_until_ready(progress)
+    seconds.append(time.perf_counter() - begun)
+peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+print(json.dumps({"peak_bytes": peak, "seconds_per_step": [s / horizon / slots for s in seconds]}))
+"""
+
+
+def cost() -> list[dict[str, Any]]:
+    """Peak memory and seconds per evaluated step of both methods at every horizon."""
+    rows = []
+    surroundings = {**os.environ, "XLA_FLAGS": "--xla_cpu_multi_thread_eigen=false", "OMP_NUM_THREADS": "1"}
+    for name in ("openai-es", "ppo"):
+        for horizon in HORIZONS:
+            command = [sys.executable, "-c", CHILD, name, str(horizon), str(SLOTS)]
+            done = subprocess.run(command, env=surroundings, capture_output=True, text=True, check=True)
+            found = json.loads(done.stdout.strip().splitlines()[-1])
+            rows.append({"algorithm": name, "horizon": horizon, "steps": horizon * SLOTS, **found})
+            micro = 1e6 * np.median(found["seconds_per_step"])
+            print(f"{name:<10} T {horizon:>5}: peak {found['peak_bytes'] / 2**20:,.0f} MiB, {micro:.2f} us a step")
+    return rows
+
+
+def variance(episodes: int, bootstrap: int = 1000) -> list[dict[str, Any]]:
+    """Slopes of log variance against log T, with bootstrap intervals over episodes."""
+    from workhorse.environments.classic.pendulum import Pendulum
+    from workhorse.environments.probes import ScoreNoiseProbe
+
+    rows = []
+    rng = np.random.default_rng(0)
+    for task, make in (("score noise", ScoreNoiseProbe), ("Pendulum-v1", lambda T: Pendulum(max_episode_steps=T))):
+        horizons = (5, 10, 20, 50, 100, 200)
+        found: dict[str, list[np.ndarray]] = {"reinforce": [], "perturbation": []}
+        for horizon in horizons:
+            env = make(horizon)
+            found["reinforce"].append(score_estimates(env, episodes))
+            found["perturbation"].append(perturbation_estimates(env, episodes))
+        for name, squares in found.items():
+            drawn = [
+                [part[rng.integers(len(part), size=len(part))].mean() for part in squares] for _ in range(bootstrap)
+            ]
+            slopes = np.polyfit(np.log(horizons), np.log(np.array(drawn)).T, 1)[0]
+            slope = float(np.polyfit(np.log(horizons), np.log([part.mean() for part in squares]), 1)[0])
+            interval = np.percentile(slopes, [2.5, 97.5]).tolist()
+            rows.append(
+                {
+                    "task": task,
+                    "estimator": name,
+                    "episodes": episodes,
+                    "horizons": list(horizons),
+                    "variance": [float(part.mean()) for part in squares],
+                    "slope": slope,
+                    "interval": interval,
+                }
+            )
+            print(f"{task:<12} {name:<13} slope {slope:.3f} [{interval[0]:.3f}, {interval[1]:.3f}]", flush=True)
+    return rows
+
+
+def score_estimates(env: Any, episodes: int) -> np.ndarray:
+    """Squared length of each episode's REINFORCE estimate, its return standardised over the episodes, (episodes,)."""
+    import jax
+    import jax.numpy as jnp
+
+    from workhorse.algorithms import registry
+    from workhorse.core.randomness import root_key
+    from workhorse.training.on_policy import JaxRollouts, rollout_program
+
+    settings = {"num_envs": episodes, "held_out_envs": 0, "rollout_steps": env.spec.max_episode_steps}
+    plain = {"normalise_observations": False, "observation_clip": None, "scale_rewards": False, "reward_clip": None}
+    algorithm = registry.make(
+        "reinforce",
+        env.spec,
+        {**settings, **plain, "policy": "linear", "learned_baseline": False, "normalise_advantages": "none"},
+    )
+    state = algorithm.init(jax.random.key(0))
+    slots = JaxRollouts(algorithm, env, 0).start()
+
+    @jax.jit
+    def estimates(state: Any, slots: Any) -> Any:
+        rollout, _, _ = rollout_program(env, algorithm, algorithm.actor(state), slots, root_key(0), jnp.uint32(0))
+        batch, _, _ = algorithm.batch(state, rollout)
+        total = rollout.reward.sum(0)
+        whole = ((total - total.mean()) / total.std()).astype(jnp.float32)  # (episodes,)
+
+        def of_episode(part: Any, weight: Any) -> Any:
+            steps = part.advantage.shape[0]
+            part = part._replace(advantage=jnp.full(steps, weight))
+            gradient = jax.grad(lambda params: -steps * algorithm.loss(params, part)[1]["surrogate"])(state.params)
+            return sum(jnp.square(leaf).sum() for leaf in jax.tree.leaves(gradient.policy))
+
+        return jax.lax.map(lambda row: of_episode(*row), (jax.tree.map(lambda x: x.swapaxes(0, 1), batch), whole))
+
+    return np.asarray(estimates(state, slots), np.float64)
+
+
+def perturbation_estimates(env: Any, episodes: int, sigma: float = 0.1) -> np.ndarray:
+    """The same of each episode's estimate by one perturbation of all parameters, one-sided: R e / sigma."""
+    import jax
+
+    from workhorse.algorithms import registry
+    from workhorse.training.gather import JaxGather
+    from workhorse.training.workforce import training_work
+
+    settings = {"num_pairs": episodes, "noise_std": sigma, "policy": "linear"}
+    algorithm = registry.make("openai-es", env.spec, settings)
+    actor = algorithm.actor(algorithm.init(jax.random.key(0)))
+    found = JaxGather(algorithm, env, 2 * episodes, 0)(actor, training_work(algorithm, 0, 2 * episodes, 0, None))
+    total = found.fitness[::2]
+    displaced = jax.jit(jax.vmap(lambda member: algorithm.displace(actor, member)))(2 * np.arange(episodes))
+    noise = (np.asarray(displaced, np.float64) - np.asarray(actor.params, np.float64)) / sigma
+    weight = (total - total.mean()) / total.std()
+    return np.square(weight[:, None] * noise / sigma).sum(1)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--episodes", type=int, default=4000)
+    arguments = parser.parse_args()
+    from workhorse.core.machine import describe_hardware, installed_versions
+
+    hardware = describe_hardware()
+    found = {
+        "made_by": f"python bench/horizon.py --episodes {arguments.episodes}",
+        "date": time.strftime("%Y-%m-%d"),
+        "machine": {"cpu": hardware.cpu, "cores": hardware.cores},
+        "versions": installed_versions(),
+        "cost": cost(),
+        "variance": variance(arguments.episodes),
+    }
+    RESULTS.mkdir(exist_ok=True)
+    (RESULTS / "horizon.json").write_text(json.dumps(found, indent=1))
+
+
+if __name__ == "__main__":
+    main()
