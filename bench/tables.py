@@ -240,12 +240,12 @@ def horizon() -> list[str]:
     lines += [
         "",
         'The claim "no backward pass, no activations stored" (Salimans et al. 2017) holds: from the shortest horizon '
-        f"to the longest openai-es grows by {max(growth['openai-es'], 0):,.0f} bytes a step, ppo by {growth['ppo']:,.0f}, "
-        "the rollout that it keeps and what is computed of it.",
+        f"to the longest openai-es grows by {max(growth['openai-es'], 0):,.0f} bytes a step, ppo by "
+        f"{growth['ppo']:,.0f}, the rollout that it keeps and what is computed of it.",
         "",
         "**Variance of one episode's gradient estimate**, over the variance of returns, against T: the slope of its "
-        f"logarithm, {found['variance'][0]['episodes']:,} episodes each, bootstrap over episodes. The claims: linear in "
-        "T (slope 1) for scores of actions, flat (slope 0) for perturbed parameters.",
+        f"logarithm, {found['variance'][0]['episodes']:,} episodes each, bootstrap over episodes. The claims: linear "
+        "in T (slope 1) for scores of actions, flat (slope 0) for perturbed parameters.",
         "",
         "| task | estimator | T | slope [95 %] | claim |",
         "|---|---|---|---|---|",

@@ -1,6 +1,7 @@
 """Checkpoints: the state of a run on disk, there whole or not at all.
 
-    checkpoints/<iteration>/ state.safetensors  meta.json
+    checkpoints/<iteration>/ state.safetensors  meta.json     the newest two
+    milestones/<iteration>/  the same                         kept for good
 
 Saving writes a temporary folder, makes it durable and renames it, so that a crash at any instant leaves the newest
 complete checkpoint loadable. Loading verifies every byte and falls back to the one before.
@@ -11,14 +12,14 @@ import hashlib
 import json
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from workhorse.core.digest import digest, flatten_arrays, restore_arrays
 from workhorse.core.errors import UsageError
 from workhorse.runs.files import remove_folder, replace_folder, settled_folder, sync_folder, write_file, writing
 from workhorse.runs.tensors import DamagedFile, read_tensors, write_tensors
 
-__all__ = ["FORMAT", "KEPT", "load_newest", "save", "saved_iterations"]
+__all__ = ["FORMAT", "KEPT", "load", "load_newest", "save", "saved_iterations"]
 
 FORMAT = 1
 """Version of the checkpoint's layout."""
@@ -26,9 +27,14 @@ FORMAT = 1
 KEPT = 2
 """How many checkpoints a run folder keeps: the newest, and one to fall back on."""
 
+Place = Literal["checkpoints", "milestones"]
+"""Where states are: what a run goes on from, or what is looked at afterwards."""
 
-def save(folder: str | os.PathLike[str], iteration: int, tree: Any, meta: dict[str, Any]) -> Path:
-    """Save a state as the run's newest checkpoint.
+
+def save(
+    folder: str | os.PathLike[str], iteration: int, tree: Any, meta: dict[str, Any], place: Place = "checkpoints"
+) -> Path:
+    """Save a state as the run's newest checkpoint, or as a milestone.
 
     After it returns, the checkpoint survives a power cut. Checkpoints of *later* iterations are removed: they belong
     to a future that was given up when the run fell back to an earlier one.
@@ -38,6 +44,7 @@ def save(folder: str | os.PathLike[str], iteration: int, tree: Any, meta: dict[s
         iteration: how many iterations made this state; at least 0.
         tree: the state, a pytree of arrays and numbers.
         meta: plain JSON with string keys and finite numbers; comes back from `load_newest`.
+        place: `milestones` are all kept, but for later ones.
 
     Returns:
         The checkpoint's folder.
@@ -48,7 +55,7 @@ def save(folder: str | os.PathLike[str], iteration: int, tree: Any, meta: dict[s
     """
     if iteration < 0:
         raise ValueError(f"An iteration must be at least 0, got {iteration}.")
-    checkpoints = Path(folder) / "checkpoints"
+    checkpoints = Path(folder) / place
     target = checkpoints / str(iteration)
     temporary = checkpoints / f".tmp-{os.getpid()}-{iteration}"
     arrays = flatten_arrays(tree)
@@ -69,6 +76,23 @@ def save(folder: str | os.PathLike[str], iteration: int, tree: Any, meta: dict[s
             raise
         _prune(checkpoints, iteration)
     return target
+
+
+def load(
+    folder: str | os.PathLike[str], iteration: int, template: Any, place: Place = "milestones"
+) -> tuple[Any, dict[str, Any]]:
+    """The state of one iteration, and what `save` was given with it.
+
+    Raises:
+        UsageError: there is none of that iteration, it is damaged, or it does not have the template's structure.
+    """
+    where = settled_folder(Path(folder) / place / str(iteration))
+    try:
+        record = _read_record(where, iteration)
+        arrays = read_tensors(where / "state.safetensors", record["sha256"])
+    except (DamagedFile, OSError) as damage:
+        raise UsageError(f"Expected a whole state in {where}, but {damage}: choose another iteration.") from damage
+    return restore_arrays(template, arrays, where=str(where)), record["meta"]
 
 
 def load_newest(
@@ -126,10 +150,10 @@ def load_newest(
     )
 
 
-def saved_iterations(folder: str | os.PathLike[str]) -> list[int]:
-    """The iterations that have a checkpoint, oldest first; nothing is verified."""
+def saved_iterations(folder: str | os.PathLike[str], place: Place = "checkpoints") -> list[int]:
+    """The iterations that have a checkpoint, or a milestone, oldest first; nothing is verified."""
     try:
-        names = os.listdir(Path(folder) / "checkpoints")
+        names = os.listdir(Path(folder) / place)
     except (FileNotFoundError, NotADirectoryError):
         return []
     found = {name.removeprefix(".replaced-") for name in names}
@@ -161,9 +185,12 @@ def _canonical(record: dict[str, Any]) -> bytes:
 
 
 def _prune(checkpoints: Path, newest: int) -> None:
-    """Keep the newest and the `KEPT - 1` before it; drop the rest, later ones, and what crashes left."""
-    earlier = [iteration for iteration in saved_iterations(checkpoints.parent) if iteration < newest]
-    kept = {settled_folder(checkpoints / str(iteration)).name for iteration in (newest, *earlier[1 - KEPT :])}
+    """Keep the newest and those before it: `KEPT` checkpoints, all milestones. Drop later ones and a crash's rest."""
+    place: Place = "milestones" if checkpoints.name == "milestones" else "checkpoints"
+    earlier = [iteration for iteration in saved_iterations(checkpoints.parent, place) if iteration < newest]
+    if place == "checkpoints":
+        earlier = earlier[1 - KEPT :]
+    kept = {settled_folder(checkpoints / str(iteration)).name for iteration in (newest, *earlier)}
     for path in list(checkpoints.iterdir()):
         if path.name not in kept:
             remove_folder(path)

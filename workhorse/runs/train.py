@@ -40,7 +40,17 @@ from workhorse.training.on_policy import Progress as RolloutProgress
 from workhorse.training.plan import Plan, local_workforce
 from workhorse.training.workforce import Workforce
 
-__all__ = ["Observer", "Schedule", "Summary", "Traffic", "available_threads", "evaluate_run", "resume", "start"]
+__all__ = [
+    "Observer",
+    "Schedule",
+    "Summary",
+    "Traffic",
+    "available_threads",
+    "evaluate_run",
+    "plan_of",
+    "resume",
+    "start",
+]
 
 
 @dataclass(frozen=True)
@@ -52,12 +62,14 @@ class Schedule:
         evaluation_episodes: episodes of each.
         final_episodes: episodes of the evaluation at the end.
         checkpoint_every_s: seconds between checkpoints; 0 saves after every iteration.
+        milestones: states kept for good, evenly over the budget, beside the first: what `diagnose` looks at.
     """
 
     evaluate_every: int = 0
     evaluation_episodes: int = 16
     final_episodes: int = 100
     checkpoint_every_s: float = 30.0
+    milestones: int = 10
 
 
 @dataclass(frozen=True)
@@ -211,9 +223,10 @@ def start(
         folder.write_manifest(manifest)
         with folder.lock():
             progress = setup.loop.start()
-            checkpoint.save(
-                folder, 0, progress, {"meters": asdict(_Meters()), "schedule": asdict(schedule or Schedule())}
-            )
+            meta = {"meters": asdict(_Meters()), "schedule": asdict(schedule or Schedule())}
+            checkpoint.save(folder, 0, progress, meta)
+            if schedule is None or schedule.milestones:
+                checkpoint.save(folder, 0, progress, meta, "milestones")
             run = _Run(folder, manifest, setup, progress, _Meters(), schedule or Schedule(), observer or Observer())
             return folder, run.to_the_end(env_steps, resumed=False)
     finally:
@@ -248,7 +261,7 @@ def resume(
     if env_steps is not None and env_steps < 1:
         raise UsageError(f"The budget must be at least 1 environment step: got {env_steps}.")
     with folder.lock():
-        setup = _Setup.build(_plan_of(manifest), threads or available_threads(), recruit, on_policy)
+        setup = _Setup.build(plan_of(manifest), threads or available_threads(), recruit, on_policy)
         try:
             template = setup.loop.start()
             _, progress, meta, notes = checkpoint.load_newest(folder, template)
@@ -282,7 +295,7 @@ def evaluate_run(
     root = manifest.seed if seed is None else seed
     if not 0 <= root < 2**32:
         raise UsageError(f"The seed must be in [0, 2**32): got {root}.")
-    setup = _Setup.build(replace(_plan_of(manifest), seed=root), threads or available_threads())
+    setup = _Setup.build(replace(plan_of(manifest), seed=root), threads or available_threads())
     try:
         iteration, progress, _, _ = checkpoint.load_newest(folder, setup.loop.start(), set_aside=False)
         found = setup.loop.evaluate(progress, episodes)
@@ -326,7 +339,8 @@ class _Setup:
         return _Setup(learning.algorithm, workforce, Evolve(learning, workforce), spec.step_seconds, threads)
 
 
-def _plan_of(manifest: Manifest) -> Plan:
+def plan_of(manifest: Manifest) -> Plan:
+    """The plan that a run was made of."""
     return Plan(
         manifest.task,
         manifest.task_options,
@@ -430,9 +444,16 @@ class _Run:
             self._observer.noted(f"A simulation broke and its episode was ended there: {failures[0]}.")
         self._metrics.append(row["iteration"], {name: value for name, value in row.items() if name != "iteration"})
         self._observer.iterated(row)
+        if self._is_milestone(before, int(after.env_steps)):
+            checkpoint.save(self._folder, row["iteration"], after, self._meta(), "milestones")
         if time.monotonic() - self._saved_at >= self._schedule.checkpoint_every_s:
             self._save()
             self._write_status("running")
+
+    def _is_milestone(self, before: int, env_steps: int) -> bool:
+        """Whether a fraction of the run's own budget was passed: the same iterations in every sitting."""
+        count, budget = self._schedule.milestones, self._manifest.env_steps
+        return bool(count) and env_steps * count // budget > before * count // budget
 
     def _evaluation_due(self, before: int, env_steps: int) -> bool:
         every = self._schedule.evaluate_every
@@ -482,10 +503,12 @@ class _Run:
         self._traffic.flush()
         self._charge()
         self._ledger.write(self._folder.path)
-        meta = {"meters": asdict(self._meters), "schedule": asdict(self._schedule)}
-        checkpoint.save(self._folder, int(self._progress.iteration), self._progress, meta)
+        checkpoint.save(self._folder, int(self._progress.iteration), self._progress, self._meta())
         self._save_policy()
         self._saved_at = time.monotonic()
+
+    def _meta(self) -> dict[str, Any]:
+        return {"meters": asdict(self._meters), "schedule": asdict(self._schedule)}
 
     def _save_policy(self) -> None:
         actor = self._setup.algorithm.actor(self._progress.learner)
@@ -607,6 +630,8 @@ def _check_schedule(schedule: Schedule) -> None:
         raise UsageError("An evaluation needs at least 1 episode: raise evaluation_episodes and final_episodes.")
     if not schedule.checkpoint_every_s >= 0:
         raise UsageError(f"checkpoint_every_s must be at least 0 seconds: got {schedule.checkpoint_every_s}.")
+    if schedule.milestones < 0:
+        raise UsageError(f"milestones must be at least 0: got {schedule.milestones}.")
 
 
 def _record_evaluation(folder: RunFolder, name: str, iteration: int, found: Evaluation, interval: Interval) -> None:

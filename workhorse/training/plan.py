@@ -50,6 +50,11 @@ class Plan:
         """
         return Learning(self._make(spec), self.seed)
 
+    @property
+    def is_on_policy(self) -> bool:
+        """Whether the algorithm reads rollouts of its own newest policy."""
+        return algorithms.is_on_policy(self.algorithm)
+
     def with_budget(self, env_steps: int) -> Plan:
         """The plan as a run of so many steps has it: what is annealed over 0 steps is annealed over these."""
         if "anneal_env_steps" not in algorithms.options(self.algorithm) or self.settings.get("anneal_env_steps"):

@@ -1,0 +1,121 @@
+"""Time travel: iterations come out again as they did, and a planted difference is found where it was planted."""
+
+import dataclasses
+
+import pytest
+
+from workhorse.cli.main import main
+from workhorse.core.digest import digest
+from workhorse.core.errors import UsageError
+from workhorse.runs import checkpoint, train
+from workhorse.runs.folder import RunFolder
+from workhorse.runs.history import bisect, fork, kept_iterations, opened
+from workhorse.runs.metrics import read_metrics
+
+pytestmark = pytest.mark.usefixtures("compiled_once")
+
+SETTINGS = {"num_envs": 4, "rollout_steps": 16, "minibatch_size": 32, "num_epochs": 1, "hidden": (8,)}
+QUICK = train.Schedule(final_episodes=4, checkpoint_every_s=1000, milestones=2)
+ITERATIONS = 6
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    folder, _ = train.start(
+        task="CartPole-v1",
+        algorithm="ppo",
+        settings=SETTINGS,
+        env_steps=ITERATIONS * 64,
+        seed=3,
+        threads=1,
+        schedule=QUICK,
+        root=tmp_path_factory.mktemp("runs"),
+        id="original",
+    )
+    return folder
+
+
+def digests(folder):
+    metrics = read_metrics(folder.path)
+    return dict(zip(metrics["iteration"].to_list(), metrics["digest"].to_list(), strict=True))
+
+
+def test_every_iteration_comes_out_as_it_did(run):
+    assert kept_iterations(run) == [0, 3, 6]
+    seen = []
+    with opened(run.path, 1) as history:
+        state = history.at(5, lambda progress, metrics: seen.append((int(progress.iteration), metrics["entropy"])))
+        assert f"{digest(state.learner):016x}" == digests(run)[5]
+        assert digest(history.kept(3)) == digest(history.at(3))
+        with pytest.raises(UsageError, match=r"keeps no state of iteration 4: the nearest are 3 and 6 of 0, 3, 6"):
+            history.kept(4)
+        with pytest.raises(UsageError, match=r"must be in \[0, 6\]"):
+            history.at(7)
+    assert [number for number, _ in seen] == [4, 5]
+    measured = dict(zip(*read_metrics(run.path).select("iteration", "entropy").to_dict().values(), strict=True))
+    assert seen == [(number, measured[number]) for number in (4, 5)]
+
+
+def test_an_iteration_that_comes_out_differently_is_said(run, monkeypatch):
+    with opened(run.path, 1) as history:
+        history._digests[2] = "0" * 16
+        with pytest.raises(UsageError, match=r"Iteration 2 of .* but the run's was 0000000000000000: other versions"):
+            history.at(2)
+
+
+def test_a_fork_without_a_change_is_the_run_itself_and_a_change_is_found_where_it_was_made(run, tmp_path):
+    made = fork(run.path, 4, {"discount": 0.5}, range(3, 4), tmp_path, threads=1)
+    for folder in (made.unchanged[3], made.changed[3]):
+        train.resume(folder.path, threads=1)
+    assert digests(made.unchanged[3]) == {number: digests(run)[number] for number in (5, 6)}
+    assert bisect(run.path, made.unchanged[3].path, 1) is None
+    found = bisect(made.unchanged[3].path, made.changed[3].path, 1)
+    assert found.iteration == 5
+    assert found.earlier == ()
+    assert "learner/params/value/weights/0" in found.leaves
+    assert "learner/observations/mean" not in found.leaves, "the steps of iteration 5 were taken before the change acts"
+    assert RunFolder.open(made.changed[3].path).manifest().configuration["discount"] == 0.5
+
+
+def test_a_planted_leaf_is_named(run, tmp_path):
+    folder = fork(run.path, 4, {"trace": 0.95}, range(3, 4), tmp_path, threads=1).unchanged[3]
+    with opened(run.path, 1) as history:
+        state, meta = checkpoint.load(folder, 4, history.at(4), "checkpoints")
+    policy = state.learner.params.policy
+    weights = policy.network.weights[0].at[0, 0].add(1e-3)
+    network = dataclasses.replace(policy.network, weights=(weights, *policy.network.weights[1:]))
+    params = state.learner.params._replace(policy=dataclasses.replace(policy, network=network))
+    checkpoint.save(folder, 4, state._replace(learner=state.learner._replace(params=params)), meta)
+    train.resume(folder.path, threads=1)
+    found = bisect(run.path, folder.path, 1)
+    assert (found.iteration, found.earlier) == (5, ("learner/params/policy/network/weights/0",))
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"hidden": (16,)}, "hidden would change the shape of the state"),
+        ({"discnt": 0.5}, "Unknown option of ppo 'discnt'"),
+        ({"discount": 1.5}, r"discount must be in \[0, 1\]"),
+    ],
+)
+def test_what_cannot_be_forked(run, tmp_path, settings, message):
+    with pytest.raises(UsageError, match=message):
+        fork(run.path, 3, settings, range(1), tmp_path, threads=1)
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_commands(run, tmp_path, capsys):
+    assert main(["replay", str(run.path), "--iteration", "2", "--threads", "1"]) == 0
+    said = capsys.readouterr().out
+    assert f"digest {digests(run)[2]}, the same again" in said and "entropy" in said
+    words = ["fork", str(run.path), "--iteration", "5", "--set", "discount=.5", "--seeds", "2", "--runs", str(tmp_path)]
+    assert main([*words, "--threads", "1"]) == 0
+    said = capsys.readouterr().out
+    assert "seed 1:" in said and "discount 0.5 from iteration 5 on changes the return by" in said
+    one, other = (str(tmp_path / f"original-i5-{word}-s0") for word in ("unchanged", "changed"))
+    assert main(["bisect", one, other, "--threads", "1"]) == 0
+    assert "differ first after iteration 6" in capsys.readouterr().out
+    assert main(["replay", str(run.path), "--iteration", "9"]) == 2
+    assert main(["fork", str(run.path), "--iteration", "5"]) == 2
+    assert main(["bisect", str(run.path), str(tmp_path / "none")]) == 2

@@ -1,0 +1,51 @@
+"""`workhorse bisect RUN_A RUN_B`."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+import tyro
+
+from workhorse.cli.options import parse
+
+__all__ = ["run"]
+
+SHOWN = 10
+
+
+@dataclasses.dataclass
+class BisectOptions:
+    """What `bisect` takes."""
+
+    one: tyro.conf.Positional[str]
+    """A run folder."""
+    other: tyro.conf.Positional[str]
+    """Another."""
+    threads: int = 0
+    """Simulation threads; 0 for one a core."""
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Print where two runs part; the exit code."""
+    options = parse(
+        BisectOptions, "bisect", arguments, "Find the first iteration at which two runs differ, and in what."
+    )
+    from workhorse.runs.folder import RunFolder
+
+    for path in (options.one, options.other):
+        RunFolder.open(path)
+    from workhorse.runs.history import bisect
+
+    found = bisect(options.one, options.other, options.threads)
+    if found is None:
+        print(f"{options.one} and {options.other} agree in every iteration that both have.")
+        return 0
+    print(f"{options.one} and {options.other} differ first after iteration {found.iteration}.")
+    for name, largest in list(zip(found.leaves, found.largest, strict=True))[:SHOWN]:
+        print(f"  {name}  largest difference {largest:.3g}")
+    if len(found.leaves) > SHOWN:
+        print(f"  and {len(found.leaves) - SHOWN} more leaves of the learner")
+    if found.earlier:
+        print(f"  An iteration before, these differed already: {', '.join(found.earlier[:SHOWN])}.")
+    return 0

@@ -1,0 +1,296 @@
+"""Time travel: any iteration of a run again, where two runs part, and a run gone on with from there under a change.
+
+Iterations are pure and everything drawn has an address, so a state that was not kept is computed again from one that
+was, and the digest in the metrics proves that it is the same.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from workhorse.core.digest import digest, flatten_arrays
+from workhorse.core.errors import UsageError
+from workhorse.core.spec import EnvSpec
+from workhorse.runs import checkpoint
+from workhorse.runs.folder import RunFolder
+from workhorse.runs.manifest import Manifest
+from workhorse.runs.metrics import read_metrics
+from workhorse.runs.train import Schedule, available_threads, plan_of
+from workhorse.training.evolve import Evolve
+from workhorse.training.on_policy import OnPolicy
+from workhorse.training.plan import local_workforce
+
+__all__ = ["Difference", "Fork", "History", "bisect", "fork", "kept_iterations", "opened"]
+
+Observe = Callable[[Any, Mapping[str, Any]], None]
+"""Is told the state after an iteration, and its metrics."""
+
+
+def kept_iterations(folder: RunFolder) -> list[int]:
+    """Iterations whose state is in the folder, oldest first: milestones and checkpoints."""
+    found = {*checkpoint.saved_iterations(folder, "milestones"), *checkpoint.saved_iterations(folder)}
+    return sorted(found)
+
+
+class History:
+    """The states of a run, those in its folder and those between them. Make one with `opened`.
+
+    Attributes:
+        folder, manifest: of the run.
+        loop: does the run's iterations.
+        spec: of the task.
+    """
+
+    def __init__(self, folder: RunFolder, loop: Any, spec: EnvSpec) -> None:
+        self.folder, self.manifest = folder, folder.manifest()
+        self.loop, self.spec = loop, spec
+        self._digests = _digests(folder)
+
+    @property
+    def last_iteration(self) -> int:
+        """The newest iteration that the metrics know."""
+        return max(self._digests, default=0)
+
+    def digest_of(self, iteration: int) -> str:
+        """The learner's digest in the metrics; of the state before the first, computed."""
+        return self._digests.get(iteration) or f"{digest(self.at(iteration).learner):016x}"
+
+    def kept(self, iteration: int) -> Any:
+        """The state after an iteration, from the folder.
+
+        Raises:
+            UsageError: it was not kept; the nearest that were are named.
+        """
+        places = ("milestones", "checkpoints")
+        for place in places:
+            if iteration in checkpoint.saved_iterations(self.folder, place):
+                return checkpoint.load(self.folder, iteration, self.loop.start(), place)[0]
+        there = kept_iterations(self.folder)
+        near = sorted(there, key=lambda kept: abs(kept - iteration))[:2]
+        raise UsageError(
+            f"{self.folder.path} keeps no state of iteration {iteration}: the nearest are "
+            f"{' and '.join(map(str, sorted(near)))} of {', '.join(map(str, there))}. Choose one of them, or compute "
+            f"it with `workhorse replay {self.folder.path} --iteration {iteration}`."
+        )
+
+    def at(self, iteration: int, observe: Observe = lambda progress, metrics: None) -> Any:
+        """The state after an iteration, computed from the newest one kept before it; every digest is checked.
+
+        Args:
+            iteration: at least 0 and at most the run's last.
+            observe: is told of every iteration on the way.
+
+        Raises:
+            UsageError: the run did not come that far, or it does not come out as it did.
+        """
+        if not 0 <= iteration <= self.last_iteration:
+            raise UsageError(
+                f"--iteration must be in [0, {self.last_iteration}], the iterations of {self.folder.path}: got "
+                f"{iteration}."
+            )
+        begun = [kept for kept in kept_iterations(self.folder) if kept <= iteration]
+        progress = self.kept(begun[-1]) if begun else self.loop.start()
+        while int(progress.iteration) < iteration:
+            progress = self.once_more(progress, observe)
+        return progress
+
+    def once_more(self, progress: Any, observe: Observe = lambda progress, metrics: None) -> Any:
+        """The state an iteration later, its digest checked.
+
+        Raises:
+            UsageError: it is not the run's.
+        """
+        after, metrics, _ = self.loop.iterate(progress)
+        number, found = int(after.iteration), f"{digest(after.learner):016x}"
+        expected = self._digests.get(number)
+        if expected is not None and expected != found:
+            raise UsageError(
+                f"Iteration {number} of {self.folder.path} came out as {found}, but the run's was {expected}: other "
+                f"versions or another kind of processor made it ({_made_by(self.manifest)})."
+            )
+        observe(after, metrics)
+        return after
+
+
+@contextmanager
+def opened(path: str | os.PathLike[str], threads: int = 0) -> Iterator[History]:
+    """A run's history. Its folder is read, never written.
+
+    Raises:
+        UsageError: the folder is no run.
+    """
+    folder = RunFolder.open(path)
+    plan = plan_of(folder.manifest())
+    spec = plan.spec()
+    threads = threads or available_threads()
+    if plan.is_on_policy:
+        loop: Any = plan.on_policy(spec, threads)
+        workforce: Any = loop
+    else:
+        learning = plan.learning(spec)
+        workforce = local_workforce(plan, learning, threads)
+        loop = Evolve(learning, workforce)
+    try:
+        yield History(folder, loop, spec)
+    finally:
+        workforce.close()
+
+
+class Difference(NamedTuple):
+    """Where two runs part.
+
+    Attributes:
+        iteration: the first after which the digests of their learners differ.
+        leaves: the leaves of the learner that differ then, in the order of the state.
+        largest: of each, the largest absolute difference; NaN where shapes differ.
+        earlier: leaves of the whole state that differed an iteration before: where slots stand, or where a run began.
+    """
+
+    iteration: int
+    leaves: tuple[str, ...]
+    largest: tuple[float, ...]
+    earlier: tuple[str, ...]
+
+
+def bisect(
+    one: str | os.PathLike[str], other: str | os.PathLike[str], threads: int = 0, observe: Observe = lambda *_: None
+) -> Difference | None:
+    """The first iteration at which two runs differ, and what differs in it; None where they agree as far as both went.
+
+    Raises:
+        UsageError: a folder is no run, or a run does not come out again as it did.
+    """
+    with opened(one, threads) as left, opened(other, threads) as right:
+        common = sorted(left._digests.keys() & right._digests.keys())
+        parted = next((n for n in common if left._digests[n] != right._digests[n]), None)
+        if parted is None:
+            return None
+        before = [history.at(parted - 1, observe) for history in (left, right)]
+        after = [history.once_more(state, observe) for history, state in zip((left, right), before, strict=True)]
+        leaves, largest = _different(*(flatten_arrays({"learner": state.learner}) for state in after))
+        earlier, _ = _different(*(flatten_arrays(state) for state in before))
+        return Difference(parted, leaves, largest, earlier)
+
+
+def _different(
+    one: Mapping[str, np.ndarray], other: Mapping[str, np.ndarray]
+) -> tuple[tuple[str, ...], tuple[float, ...]]:
+    names, largest = [], []
+    for name in [*one, *(name for name in other if name not in one)]:
+        a, b = one.get(name), other.get(name)
+        if a is None or b is None or a.shape != b.shape or a.dtype != b.dtype:
+            names.append(name)
+            largest.append(float("nan"))
+        elif a.tobytes() != b.tobytes():
+            names.append(name)
+            largest.append(float(np.abs(a.astype(np.float64) - b.astype(np.float64)).max()))
+    return tuple(names), tuple(largest)
+
+
+@dataclass(frozen=True)
+class Fork:
+    """Runs that go on from one state, in pairs of equal seeds: without the change, and with it.
+
+    Attributes:
+        unchanged, changed: run folders by seed.
+    """
+
+    unchanged: Mapping[int, RunFolder]
+    changed: Mapping[int, RunFolder]
+
+
+def fork(
+    path: str | os.PathLike[str],
+    iteration: int,
+    settings: Mapping[str, Any],
+    seeds: range,
+    root: str | os.PathLike[str],
+    *,
+    env_steps: int | None = None,
+    threads: int = 0,
+    command: tuple[str, ...] = (),
+) -> Fork:
+    """New run folders whose state is that of an iteration of a run; `resume` trains them to their end.
+
+    Args:
+        path: the run.
+        iteration: where to begin; computed again where its state was not kept.
+        settings: options of the algorithm to change.
+        seeds: new roots of randomness from there on: a pair of runs for each, so that what is compared differs by the
+            change and not by luck.
+        root: the folder for the runs.
+        env_steps: their budget, the steps before the fork included; by default the run's own.
+        threads: simulation threads.
+        command: the command line, for the record.
+
+    Raises:
+        UsageError: an option is unknown or out of range, it changes the shape of the state, the iteration is none of
+            the run's, or a run of that name exists.
+    """
+    with opened(path, threads) as history:
+        progress = history.at(iteration)
+        given = flatten_arrays(progress)
+        plan, manifest = plan_of(history.manifest), history.manifest
+        changed_plan = replace(plan, settings={**plan.settings, **settings})
+        algorithm = changed_plan.learning(history.spec).algorithm
+    budget = env_steps or manifest.env_steps
+    if budget <= int(progress.env_steps):
+        raise UsageError(
+            f"--env-steps must be above the {int(progress.env_steps):,} steps of iteration {iteration}: got {budget:,}."
+        )
+    _check_same_shape(changed_plan, history.spec, given, settings, threads)
+    configuration = {**manifest.configuration, **{name: _plain(getattr(algorithm, name)) for name in settings}}
+    made: dict[str, dict[int, RunFolder]] = {"unchanged": {}, "changed": {}}
+    for seed in seeds:
+        for word, options in (("unchanged", manifest.configuration), ("changed", configuration)):
+            id = f"{history.folder.id}-i{iteration}-{word}-s{seed}"
+            folder = RunFolder.create(root, id, task=manifest.task, algorithm=manifest.algorithm, seed=seed)
+            folder.write_manifest(
+                replace(manifest, id=id, seed=seed, configuration=options, env_steps=budget, command=command)
+            )
+            meta = {"meters": {}, "schedule": asdict(Schedule(evaluate_every=max(budget // 10, 1)))}
+            checkpoint.save(folder, iteration, progress, meta)
+            made[word][seed] = folder
+    return Fork(made["unchanged"], made["changed"])
+
+
+def _check_same_shape(plan: Any, spec: EnvSpec, given: Mapping[str, Any], settings: Any, threads: int) -> None:
+    if plan.is_on_policy:
+        loop: OnPolicy = plan.on_policy(spec, threads or available_threads())
+        try:
+            wanted = flatten_arrays(loop.start())
+        finally:
+            loop.close()
+    else:
+        learning = plan.learning(spec)
+        wanted = flatten_arrays({"learner": learning.init()})
+        given = {name: leaf for name, leaf in given.items() if name.startswith("learner/")}
+    for name in wanted.keys() | given.keys():
+        if name not in wanted or name not in given or wanted[name].shape != given[name].shape:
+            if "environment" in name and name in wanted and name in given:
+                continue  # a journal's length
+            raise UsageError(
+                f"{', '.join(settings)} would change the shape of the state ({name}), which a fork keeps: start a new "
+                "run."
+            )
+
+
+def _plain(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _digests(folder: RunFolder) -> dict[int, str]:
+    metrics = read_metrics(folder)
+    if "digest" not in metrics.columns:
+        return {}
+    return {int(n): str(found) for n, found in zip(metrics["iteration"], metrics["digest"], strict=True)}
+
+
+def _made_by(manifest: Manifest) -> str:
+    return ", ".join(f"{name} {version}" for name, version in manifest.versions.items())
