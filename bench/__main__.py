@@ -10,6 +10,7 @@ PROGRAMS = [
     ["libraries.py", "evolution"],
     ["libraries.py", "ppo"],
     ["horizon.py"],
+    ["classic.py"],
     ["kill.py"],
     ["minute.py"],
     ["learning.py", "half-cheetah-default", "--seeds", "10"],

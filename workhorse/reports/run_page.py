@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import polars as pl
 
 from workhorse.core.errors import UsageError
+from workhorse.reports.diagnosis_figures import gradient_agreement, gradient_records
 from workhorse.reports.markup import Markup, definitions, escape, paragraph, table
 from workhorse.reports.page import Page
 from workhorse.reports.reading import RUN_WORDS, reading
@@ -74,6 +75,8 @@ def write_run_report(path: str | os.PathLike[str]) -> Path:
     page.add("learning", "Learning", page.draw(_returns(metrics, last)) or paragraph("No iteration has ended yet."))
     page.add("evaluation", "Last evaluation", page.draw(last_episodes(last.returns)) if last else Markup(""))
     page.add("speed", "Speed", page.draw(speed_and_length(metrics)))
+    agreement = gradient_agreement(gradient_records(folder.path))
+    page.add("gradients", "Gradients", page.draw(agreement) if agreement else Markup(""))
     page.add("metrics", "Other metrics", page.draw(other_metrics(metrics)))
     found = newest_video(folder.path)
     page.add("video", "Video", _video(found, folder.path) if found else Markup(""))

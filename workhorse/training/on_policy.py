@@ -98,6 +98,10 @@ class Rollouts(Protocol):
         """Gather a rollout with the learner's policy, and update the learner once."""
         ...
 
+    def gather(self, actor: Any, slots: Slots, iteration: int) -> tuple[Rollout, Slots, Ended, tuple[str, ...]]:
+        """A rollout (T, B), where it left the slots, the episodes that ended, a sentence for each that broke."""
+        ...
+
     def close(self) -> None: ...
 
 
@@ -258,6 +262,11 @@ class JaxRollouts:
     def learn(self, learner: Any, slots: Slots, iteration: int) -> Learnt:
         return Learnt(*_iteration(self._env, self._algorithm, learner, slots, self._root, np.uint32(iteration)))
 
+    def gather(self, actor: Any, slots: Slots, iteration: int) -> tuple[Rollout, Slots, Ended, tuple[str, ...]]:
+        """A rollout (T, B) alone, where it left the slots, the episodes that ended."""
+        found = _rollout(self._env, self._algorithm, actor, slots, self._root, np.uint32(iteration))
+        return *found, ()
+
     def close(self) -> None:
         pass
 
@@ -316,6 +325,13 @@ def iteration_program(
     rollout, slots, ended = rollout_program(env, algorithm, algorithm.actor(learner), slots, root, iteration)
     learner, measured = algorithm.update(learner, rollout, draw(root, "update", iteration))
     return learner, slots, ended, measured
+
+
+@partial(jax.jit, static_argnums=0)
+def _rollout(
+    env: JaxEnv, algorithm: Any, actor: Any, slots: Slots, root: Key, iteration: jax.Array
+) -> tuple[Rollout, Slots, Ended]:
+    return rollout_program(env, algorithm, actor, slots, root, iteration)
 
 
 def rollout_program(

@@ -1,0 +1,89 @@
+"""PPO on the classic tasks, ten seeds of each in one process: `python bench/classic.py [--seeds 10]`.
+
+The seeds are ordinary runs, in a thread each, that share one compiled program. The time is that of the whole process,
+from its start to the last evaluation: imports, compilation, training, checkpoints, and 100 episodes of each policy.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+SOLVED = {
+    "CartPole-v1": 475.0,
+    "Pendulum-v1": -200.0,
+    "Acrobot-v1": -100.0,
+    "MountainCar-v0": -110.0,
+    "MountainCarContinuous-v0": 90.0,
+}
+"""Thresholds of Gymnasium's registry; Pendulum-v1 has none there, and gets one here."""
+
+CHILD = """
+import json, sys
+from dataclasses import replace
+from workhorse.algorithms.recipes import recipe
+from workhorse.runs import train
+from workhorse.training.on_policy_seeds import RolloutSeeds
+from workhorse.training.plan import Plan
+from workhorse.training.seeds import together
+
+task, count, root = sys.argv[1], int(sys.argv[2]), sys.argv[3]
+known = recipe(task, "ppo")
+plan = Plan(task, {}, "ppo", known.settings, 0).with_budget(known.env_steps)
+group = RolloutSeeds({seed: replace(plan, seed=seed) for seed in range(count)}, threads=train.available_threads())
+
+def one(seed, on_policy):
+    _, summary = train.start(
+        task=task, algorithm="ppo", settings=known.settings, env_steps=known.env_steps, seed=seed, threads=1,
+        root=root, id=f"{task}-s{seed}", recipe=known, on_policy=on_policy,
+    )
+    return summary.episode_return.value
+
+found = together(group, one)
+for outcome in found.values():
+    if isinstance(outcome, BaseException):
+        raise outcome
+print(json.dumps({"env_steps": known.env_steps, "means": [found[seed] for seed in range(count)]}))
+"""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seeds", type=int, default=10)
+    arguments = parser.parse_args()
+    rows = []
+    for task, solved in SOLVED.items():
+        with tempfile.TemporaryDirectory() as root:
+            begun = time.perf_counter()
+            command = [sys.executable, "-c", CHILD, task, str(arguments.seeds), root]
+            done = subprocess.run(command, capture_output=True, text=True, check=False)
+            seconds = time.perf_counter() - begun
+        if done.returncode:
+            raise SystemExit(done.stderr[-4000:])
+        row = {"task": task, "solved": solved, "seconds": seconds, **json.loads(done.stdout.strip().splitlines()[-1])}
+        rows.append(row)
+        print(task, f"{seconds:.1f} s", [round(mean, 1) for mean in row["means"]], flush=True)
+    from workhorse.core.machine import describe_hardware, installed_versions
+
+    hardware = describe_hardware()
+    results = Path(__file__).parent / "results"
+    results.mkdir(exist_ok=True)
+    (results / "classic.json").write_text(
+        json.dumps(
+            {
+                "made_by": f"python bench/classic.py --seeds {arguments.seeds}",
+                "date": time.strftime("%Y-%m-%d"),
+                "machine": {"cpu": hardware.cpu, "cores": hardware.cores},
+                "versions": installed_versions(),
+                "rows": rows,
+            },
+            indent=1,
+        )
+    )
+
+
+if __name__ == "__main__":
+    main()

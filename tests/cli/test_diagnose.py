@@ -1,0 +1,72 @@
+"""`workhorse diagnose`: what it prints, keeps and draws, and what it refuses."""
+
+import json
+
+import pytest
+
+from workhorse.cli.main import main
+from workhorse.diagnostics import gradients
+from workhorse.runs import train
+
+pytestmark = pytest.mark.usefixtures("compiled_once")
+
+ROLLOUT = 32 * 9
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    settings = {"num_envs": 8, "rollout_steps": 32, "minibatch_size": 64, "num_epochs": 1, "hidden": (8,)}
+    folder, _ = train.start(
+        task="CartPole-v1",
+        algorithm="ppo",
+        settings=settings,
+        env_steps=4 * 256,
+        threads=1,
+        schedule=train.Schedule(final_episodes=4, checkpoint_every_s=1000, milestones=2),
+        root=tmp_path_factory.mktemp("runs"),
+        id="pole",
+    )
+    return folder.path
+
+
+def test_a_diagnosis_is_printed_kept_drawn_and_not_made_twice(run, capsys, monkeypatch):
+    words = ["diagnose", str(run), "--at", "2", "--budget", str(10 * 4 * ROLLOUT), "--threads", "1"]
+    assert main(words) == 0
+    said = capsys.readouterr().out
+    assert "greatest ratio on held-out steps: median" in said
+    assert "the run's own" in said and "the noise scale" in said
+    record = json.loads((run / "diagnostics" / "gradients-2.json").read_text())
+    assert [row["samples"] for row in record["gradients"]][-1] == 4 * 256
+    assert record["env_steps"] == 10 * 4 * ROLLOUT
+    page = (run / "report.html").read_text()
+    assert "Do gradient estimates agree?" in page and "iteration 2" in page
+    assert (run / "report-data" / "gradients.csv").read_text().count("\n") == 1 + len(record["gradients"])
+
+    def again(*given, **more):
+        raise AssertionError("measured twice")
+
+    monkeypatch.setattr(gradients, "study_gradients", again)
+    assert main(words) == 0
+    assert capsys.readouterr().out == said
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["--at", "3"], "keeps no state of iteration 3: the nearest are 2 and 4 of 0, 2, 4"),
+        (["--budget", "100"], f"--budget must be at least {3 * ROLLOUT:,} steps"),
+        (["--only", "everything"], "must be one of"),
+    ],
+)
+def test_what_is_refused(run, words, sentence, capsys):
+    assert main(["diagnose", str(run), *words]) == 2
+    assert sentence in capsys.readouterr().err
+
+
+def test_an_algorithm_without_a_gradient_is_told_what_can_be_diagnosed(tmp_path, capsys):
+    folder, _ = train.start(
+        task="CartPole-v1", algorithm="openai-es", settings={}, env_steps=1, threads=1, root=tmp_path, id="es"
+    )
+    for part in ("gradients", "trust-region"):
+        assert main(["diagnose", str(folder.path), "--only", part]) == 2
+        assert "reinforce, a2c, ppo and trpo" in capsys.readouterr().err

@@ -1,0 +1,139 @@
+"""Gradient estimates of a run, against exact gradients and direct differentiation."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.flatten_util import ravel_pytree
+
+from workhorse.algorithms import registry
+from workhorse.core.errors import UsageError
+from workhorse.diagnostics.gradients import _batch, _Sums, _sums, sizes_up_to, study_gradients
+from workhorse.environments.probes import QuadraticProbe
+from workhorse.runs import train
+from workhorse.runs.history import opened
+from workhorse.statistics.gradient_quality import concentration, expected_cosine
+from workhorse.training.on_policy import JaxRollouts
+
+pytestmark = pytest.mark.usefixtures("compiled_once")
+
+SETTINGS = {
+    "num_envs": 8,
+    "rollout_steps": 32,
+    "minibatch_size": 64,
+    "num_epochs": 1,
+    "hidden": (8,),
+    "held_out_envs": 1,
+}
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    folder, _ = train.start(
+        task="CartPole-v1",
+        algorithm="ppo",
+        settings=SETTINGS,
+        env_steps=4 * 256,
+        seed=3,
+        threads=1,
+        schedule=train.Schedule(final_episodes=4, checkpoint_every_s=1000, milestones=2),
+        root=tmp_path_factory.mktemp("runs"),
+        id="original",
+    )
+    return folder
+
+
+def test_summed_pieces_are_the_gradient_of_the_surrogate_with_normalised_advantages(run):
+    with opened(run.path, 1) as history:
+        state, algorithm = history.kept(2), history.loop.algorithm
+        rollout, *_ = history.loop.rollouts.gather(algorithm.actor(state.learner), state.slots, 7)
+    batch = _batch(algorithm, state.learner, rollout)
+    by_slot = _sums(algorithm, state.learner.params, batch)
+    found = _Sums(*(np.asarray(leaf, np.float64).sum(0) for leaf in by_slot)).gradient()
+
+    flat = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), batch)
+    weight = (flat.advantage - flat.advantage.mean()) / flat.advantage.std()
+
+    def surrogate(policy):
+        log_prob = jax.vmap(lambda obs, drawn: policy(obs).log_prob(drawn))(flat.obs, flat.drawn)
+        return (jnp.exp(log_prob - flat.log_prob) * weight).mean()
+
+    expected, _ = ravel_pytree(jax.grad(surrogate)(state.learner.params.policy))
+    np.testing.assert_allclose(found, expected, rtol=2e-3, atol=1e-5)
+
+
+def test_more_experience_agrees_more_and_the_study_repeats(run):
+    with opened(run.path, 1) as history:
+        taken = []
+        found = study_gradients(history, 2, env_steps=10 * 32 * 288, threads=1, progress=taken.append)
+        again = study_gradients(history, 2, env_steps=10 * 32 * 288, threads=1)
+    assert found == again
+    assert sum(taken) == found.env_steps == 10 * 32 * 288
+    assert found.own_samples == 256 and found.parameters == 4 * 8 + 8 + 8 * 2 + 2
+    cosines = [row.concentration.cosine for row in found.gradients]
+    assert cosines[-1] > cosines[0] + 0.2
+    large = found.gradients[-1]
+    assert large.samples == 32 * 256 and found.reference_samples == 9 * large.samples
+    assert all(row.to_reference > row.concentration.cosine for row in found.gradients[-4:])
+    assert [row.samples for row in found.steps] == [256, 4 * 256, 16 * 256]
+    assert found.to_json()["gradients"][0]["samples"] == found.gradients[0].samples
+
+
+def test_estimates_are_unbiased_where_the_gradient_is_known_and_agree_as_the_closed_form_says():
+    env, slots, count = QuadraticProbe(), 512, 40
+    plain = {"normalise_observations": False, "observation_clip": None, "scale_rewards": False, "reward_clip": None}
+    sizes = {"num_envs": slots, "held_out_envs": 0, "rollout_steps": 1, "log_std": -0.5}
+    algorithm = registry.make("a2c", env.spec, {**plain, **sizes, "policy": "linear"})
+    learner = algorithm.init(jax.random.key(0))
+    rollouts = JaxRollouts(algorithm, env, 5)
+    slots_stand, estimates = rollouts.start(), []
+    for number in range(count):
+        rollout, slots_stand, _, _ = rollouts.gather(algorithm.actor(learner), slots_stand, number)
+        by_slot = _sums(algorithm, learner.params, _batch(algorithm, learner, rollout))
+        estimates.append(_Sums(*(np.asarray(leaf, np.float64).sum(0) for leaf in by_slot)).gradient())
+    estimates = np.stack(estimates)
+
+    policy, deviation = learner.params.policy, np.exp(-0.5)
+    offset = np.asarray(policy(jnp.ones(1)).mode(), np.float64) - np.array(env.target)
+    spread = np.sqrt((2 * deviation**4 + 4 * deviation**2 * offset**2).sum())  # of the reward |a - target|^2
+    zero = jax.tree.map(jnp.zeros_like, policy)
+    network = dataclasses.replace(
+        zero.network,
+        weights=(jnp.asarray(-2 * offset / spread)[:, None],),
+        biases=tuple(jnp.asarray(-2 * offset / spread) for _ in zero.network.biases),
+    )
+    log_std = jnp.full(3, -2 * deviation**2 / spread)
+    exact, _ = ravel_pytree(dataclasses.replace(zero, network=network, log_std=log_std))
+    error = estimates.std(0, ddof=1) / np.sqrt(count)
+    assert (np.abs(estimates.mean(0) - np.asarray(exact)) < 3.5 * error + 0.01 * np.abs(exact)).all()
+
+    noise_scale = slots * estimates.var(0, ddof=1).sum() / np.square(exact).sum()
+    found = concentration(estimates, slots)
+    assert found.noise_scale == pytest.approx(float(noise_scale), rel=0.1)
+    assert found.cosine == pytest.approx(expected_cosine(found.noise_scale, slots), abs=0.02)
+
+
+def test_sizes_are_whole_slots_and_whole_rollouts():
+    sizes = sizes_up_to(2048, 64, 1_000_000)
+    assert sizes == sorted(set(sizes)) and 2048 in sizes
+    assert all(size % 32 == 0 if size < 2048 else size % 2048 == 0 for size in sizes)
+    assert sizes[0] <= 128 and sizes[-1] > 900_000
+    assert sizes_up_to(256, 8, 256)[-1] == 256
+
+
+def test_what_cannot_be_diagnosed(run, tmp_path):
+    with opened(run.path, 1) as history:
+        with pytest.raises(UsageError, match=r"--budget must be at least 864 steps, 10 estimates of one rollout need"):
+            study_gradients(history, 2, env_steps=100)
+        with pytest.raises(UsageError, match=r"keeps no state of iteration 3: the nearest are 2 and 4"):
+            study_gradients(history, 3)
+    folder, _ = train.start(
+        task="CartPole-v1", algorithm="openai-es", settings={}, env_steps=1, threads=1, root=tmp_path, id="es"
+    )
+    with (
+        opened(folder.path, 1) as history,
+        pytest.raises(UsageError, match="reads runs of reinforce, a2c, ppo and trpo"),
+    ):
+        study_gradients(history, 0)

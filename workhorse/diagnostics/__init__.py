@@ -1,0 +1,1 @@
+"""First principles: what a policy gradient method assumes, measured on a run."""

@@ -1,0 +1,291 @@
+"""Are a run's gradients gradients? Independent estimates from one frozen policy, and how far they agree.
+
+The protocol of Ilyas et al. 2020, "A closer look at deep policy gradients" (arXiv 1811.02553), section 2.1: K estimates
+of the gradient of E[rho A] at the policy of an iteration, A normalised over the estimate's steps, from 100 steps to a
+million; the mean cosine of pairs, and the cosine to the best estimate there is. The same of the steps that the
+algorithm really takes on so much experience.
+
+Differs from the paper: A is the run's own, with its discount, trace, reward scale and value function; an estimate's
+steps are those of the run's slots, which go on from where the run left them; the reference of an estimate is the mean
+of all *other* estimates at the largest size, so that none is compared with itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.flatten_util import ravel_pytree
+
+from workhorse.core.errors import UsageError
+from workhorse.core.randomness import draw, root_key
+from workhorse.core.types import Rollout
+from workhorse.runs.history import History
+from workhorse.runs.train import available_threads, plan_of
+from workhorse.statistics.gradient_quality import Concentration, concentration, cosines_to
+
+__all__ = ["ESTIMATES", "GradientStudy", "SizeRow", "sizes_up_to", "study_gradients"]
+
+ESTIMATES = 10
+"""Independent estimates, K."""
+
+STEP_SIZES = (1, 4, 16)
+"""Rollouts of which the algorithm's own step is measured: each is a program of its own, which takes long to compile."""
+
+OTHER_ROOT = 2**31
+"""What is added to the run's seed for the addresses of a diagnosis: fresh experience, and the same whenever asked."""
+
+
+@dataclass(frozen=True)
+class SizeRow:
+    """Estimates of one size.
+
+    Attributes:
+        samples: steps of each estimate.
+        concentration: of the estimates among each other.
+        to_reference: mean cosine to the reference.
+    """
+
+    samples: int
+    concentration: Concentration
+    to_reference: float
+
+
+@dataclass(frozen=True)
+class GradientStudy:
+    """What was found at one iteration.
+
+    Attributes:
+        iteration: whose policy was frozen.
+        estimates: K.
+        own_samples: steps of the run's own rollout, the relevant size.
+        reference_samples: steps that the reference of each estimate was made of.
+        env_steps: steps taken for all of it, held-out ones included.
+        parameters: of the policy.
+        gradients: a row for every size, the gradient.
+        steps: a row for some sizes, the step the algorithm takes; none where it takes none, its rate annealed to zero.
+        noise_scale: B in samples, of the size whose estimate of it is the best: the largest.
+    """
+
+    iteration: int
+    estimates: int
+    own_samples: int
+    reference_samples: int
+    env_steps: int
+    parameters: int
+    gradients: tuple[SizeRow, ...]
+    steps: tuple[SizeRow, ...]
+    noise_scale: float
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON; an infinite noise scale is null."""
+        record = asdict(self)
+        record["noise_scale"] = _finite(self.noise_scale)
+        for name in ("gradients", "steps"):
+            record[name] = [
+                {
+                    "samples": row.samples,
+                    "to_reference": row.to_reference,
+                    **{key: _finite(value) for key, value in row.concentration._asdict().items()},
+                }
+                for row in getattr(self, name)
+            ]
+        return record
+
+
+def _finite(value: float) -> float | None:
+    return value if np.isfinite(value) else None
+
+
+class _Sums(NamedTuple):
+    """Sums over steps, of which the gradient with normalised advantages is made for any number of them.
+
+    Attributes:
+        weighed: of A grad log pi, (d,).
+        plain: of grad log pi, (d,).
+        advantage, square: of A and A^2.
+        count: of steps.
+    """
+
+    weighed: np.ndarray
+    plain: np.ndarray
+    advantage: np.ndarray
+    square: np.ndarray
+    count: np.ndarray
+
+    def plus(self, other: _Sums) -> _Sums:
+        return _Sums(*(np.asarray(a, np.float64) + np.asarray(b, np.float64) for a, b in zip(self, other, strict=True)))
+
+    def gradient(self) -> np.ndarray:
+        """(E[A g] - E[A] E[g]) / sd(A), with g = grad log pi."""
+        count = np.maximum(self.count, 1.0)
+        mean = self.advantage / count
+        deviation = np.sqrt(np.maximum(self.square / count - mean**2, 0.0)) + 1e-8
+        return (self.weighed - mean * self.plain) / count / deviation
+
+
+def sizes_up_to(own: int, slots: int, most: int) -> list[int]:
+    """Sizes of estimates: whole slots of one rollout from 100 steps on, then whole rollouts, about three a decade.
+
+    Example:
+        >>> sizes_up_to(2048, 64, 100_000)
+        [96, 224, 480, 992, 2048, 4096, 10240, 22528, 47104]
+    """
+    length = own // slots
+    wanted = np.geomspace(100, most, max(int(np.ceil(3 * np.log10(most / 100))), 1) + 1)
+    found = {max(round(size / length), 1) * length for size in wanted if size < 0.75 * own}
+    found |= {max(round(size / own), 1) * own for size in wanted if size >= own} | {own}
+    return sorted(size for size in found if size <= max(most, own))
+
+
+def study_gradients(
+    history: History,
+    iteration: int,
+    *,
+    env_steps: int = 1_000_000,
+    estimates: int = ESTIMATES,
+    threads: int = 0,
+    progress: Callable[[int], None] = lambda env_steps: None,
+) -> GradientStudy:
+    """Measure the gradients of a run at one iteration.
+
+    Args:
+        history: the run.
+        iteration: whose policy is frozen; its state must have been kept.
+        env_steps: to be taken at most, for all estimates together.
+        estimates: K, at least 3.
+        threads: simulation threads.
+        progress: is told how many steps were just taken.
+
+    Raises:
+        UsageError: the run's algorithm has no gradient, the state was not kept, or the steps do not suffice.
+    """
+    plan = plan_of(history.manifest)
+    if not plan.is_on_policy:
+        raise UsageError(
+            f"{history.manifest.algorithm} of {history.folder.path} estimates no gradient of a policy's actions: "
+            "`diagnose` reads runs of reinforce, a2c, ppo and trpo."
+        )
+    state = history.kept(iteration)
+    algorithm = history.loop.algorithm
+    own, taken = algorithm.rollout_steps * algorithm.num_envs, algorithm.rollout_steps * algorithm.num_slots
+    rollouts = env_steps // taken // estimates
+    if estimates < 3 or rollouts < 1:
+        raise UsageError(
+            f"--budget must be at least {3 * taken:,} steps, {max(estimates, 3)} estimates of one rollout need "
+            f"{max(estimates, 3) * taken:,}: got {env_steps:,}."
+        )
+    sizes = sizes_up_to(own, algorithm.num_envs, rollouts * own)
+    root = (history.manifest.seed + OTHER_ROOT) % 2**32
+    loop = replace(plan, seed=root).on_policy(history.spec, threads or available_threads())
+    gradients: dict[int, list[np.ndarray]] = {size: [] for size in sizes}
+    steps: dict[int, list[np.ndarray]] = {size * own: [] for size in STEP_SIZES if size <= rollouts}
+    try:
+        stream = _stream(loop, state, progress)
+        for number in range(estimates):
+            batches = (next(stream) for _ in range(rollouts))
+            _estimate(algorithm, state, batches, gradients, steps, draw(root_key(root), "update", number))
+    finally:
+        loop.close()
+    largest = np.stack(gradients[sizes[-1]])
+    references = (largest.sum(0) - largest) / (estimates - 1)
+    rows = tuple(_row(size, gradients[size], references) for size in sizes)
+    widest = np.stack(steps[max(steps)])
+    step_references = (widest.sum(0) - widest) / (estimates - 1)
+    moves = widest.any()  # not where annealing has come to its end
+    step_rows = tuple(_row(size, steps[size], step_references) for size in sorted(steps)) if moves else ()
+    return GradientStudy(
+        iteration,
+        estimates,
+        own,
+        sizes[-1] * (estimates - 1),
+        estimates * rollouts * taken,
+        largest.shape[1],
+        rows,
+        step_rows,
+        rows[-1].concentration.noise_scale,
+    )
+
+
+def _row(size: int, estimates: Sequence[np.ndarray], references: np.ndarray) -> SizeRow:
+    stacked = np.stack(estimates)
+    return SizeRow(size, concentration(stacked, size), float(cosines_to(stacked, references).mean()))
+
+
+def _stream(loop: Any, state: Any, progress: Callable[[int], None]) -> Iterator[Rollout]:
+    """Rollouts of the frozen policy, one after the other; the slots go on."""
+    algorithm = loop.algorithm
+    actor, slots, number = jax.jit(algorithm.actor)(state.learner), state.slots, 0
+    while True:
+        rollout, slots, _, _ = loop.rollouts.gather(actor, slots, number)
+        number += 1
+        progress(algorithm.rollout_steps * algorithm.num_slots)
+        yield rollout
+
+
+def _estimate(
+    algorithm: Any,
+    state: Any,
+    rollouts: Iterator[Rollout],
+    gradients: dict[int, list[np.ndarray]],
+    steps: dict[int, list[np.ndarray]],
+    key: Any,
+) -> None:
+    """One estimate of every size, added to the lists."""
+    own, length = algorithm.rollout_steps * algorithm.num_envs, algorithm.rollout_steps
+    total: _Sums | None = None
+    kept: list[Any] = []
+    for number, rollout in enumerate(rollouts, start=1):
+        batch = _batch(algorithm, state.learner, rollout)
+        by_slot = _Sums(*map(np.asarray, _sums(algorithm, state.learner.params, batch)))
+        if total is None:
+            running = jax.tree.map(lambda leaf: np.cumsum(leaf, 0, dtype=np.float64), by_slot)
+            for size in gradients:
+                if size < own:
+                    gradients[size].append(_Sums(*(leaf[size // length - 1] for leaf in running)).gradient())
+        whole = _Sums(*(leaf.sum(0, dtype=np.float64) for leaf in by_slot))
+        total = whole if total is None else total.plus(whole)
+        size = number * own
+        if size in gradients:
+            gradients[size].append(total.gradient())
+        if size <= max(steps):
+            kept.append(batch)
+        if size in steps:
+            together = jax.tree.map(lambda *leaves: jnp.concatenate(leaves, 1), *kept)
+            steps[size].append(np.asarray(_step(algorithm, state.learner, together, key)))
+
+
+@jax.jit
+def _batch(algorithm: Any, learner: Any, rollout: Rollout) -> Any:
+    """The steps of the slots that are trained on, (T, B)."""
+    return jax.tree.map(lambda leaf: leaf[:, : algorithm.num_envs], algorithm.batch(learner, rollout)[0])
+
+
+@jax.jit
+def _sums(algorithm: Any, params: Any, batch: Any) -> _Sums:
+    """The sums of each slot, (B, ...)."""
+
+    def of_slot(part: Any) -> _Sums:
+        def scores(policy: Any) -> Any:
+            distribution = jax.vmap(policy)(part.obs)
+            return jax.vmap(lambda one, drawn: one.log_prob(drawn))(distribution, part.drawn)
+
+        _, pull = jax.vjp(scores, params.policy)
+        flat = partial(lambda weights: ravel_pytree(pull(weights)[0])[0])
+        weight = part.weight
+        advantage = part.advantage * weight
+        return _Sums(flat(advantage), flat(weight), advantage.sum(), (advantage * part.advantage).sum(), weight.sum())
+
+    return jax.vmap(of_slot, in_axes=1)(batch)
+
+
+@jax.jit
+def _step(algorithm: Any, learner: Any, batch: Any, key: Any) -> Any:
+    """How far the algorithm moves the policy on a batch, (d,)."""
+    params, _, _ = algorithm.improve(learner, batch, algorithm.annealed(learner), key)
+    return ravel_pytree(params.policy)[0] - ravel_pytree(learner.params.policy)[0]

@@ -1,0 +1,105 @@
+"""Figures of a diagnosis: how far independent estimates of a gradient agree, against the experience in them."""
+
+from __future__ import annotations
+
+import html
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from workhorse.reports.figure import DASHES, Figure, Key, band, blank, level
+from workhorse.reports.palette import LIGHT, series
+
+__all__ = ["gradient_agreement", "gradient_records"]
+
+_FIELDS = {"samples": int, "cosine": float, "low": float, "high": float, "to_reference": float, "p_value": float}
+
+
+def gradient_records(folder: Path) -> list[dict[str, Any]]:
+    """What `workhorse diagnose` found about a run's gradients, by iteration; a damaged file is passed over."""
+    found = []
+    for place in folder.glob("diagnostics/gradients-*.json"):
+        try:
+            record = json.loads(place.read_bytes())
+            rows = [{name: kind(row[name]) for name, kind in _FIELDS.items()} for row in record["gradients"]]
+            scale = record["noise_scale"]
+            found.append(
+                {
+                    "iteration": int(record["iteration"]),
+                    "own_samples": int(record["own_samples"]),
+                    "estimates": int(record["estimates"]),
+                    "reference_samples": int(record["reference_samples"]),
+                    "noise_scale": None if scale is None else float(scale),
+                    "rows": rows,
+                }
+            )
+        except (OSError, ValueError, KeyError, TypeError):
+            continue
+    return sorted(found, key=lambda record: record["iteration"])
+
+
+def gradient_agreement(records: Sequence[Mapping[str, Any]]) -> Figure | None:
+    """Mean cosine of two estimates, and of one to the reference, against their size; None without a record."""
+    if not records:
+        return None
+    pairs = blank("two estimates", x="steps of an estimate", y="mean cosine", height=340)
+    reference = blank("an estimate and the reference", x="steps of an estimate", y="mean cosine", height=340)
+    keys, tables = [], []
+    for place, record in enumerate(records):
+        table = pl.DataFrame(record["rows"]).with_columns(iteration=pl.lit(record["iteration"]))
+        tables.append(table)
+        label, colour, dash = f"iteration {record['iteration']}", series(place), DASHES[place % len(DASHES)]
+        x = table["samples"].cast(pl.Float64).to_numpy()
+        band(pairs, x, table["low"].to_numpy(), table["high"].to_numpy(), colour, label)
+        for panel, column in ((pairs, "cosine"), (reference, "to_reference")):
+            panel.add_scatter(
+                x=x,
+                y=table[column].to_list(),
+                mode="lines+markers",
+                name=html.escape(label),
+                legendgroup=label,
+                line={"color": colour, "width": 1.8, "dash": dash},
+                marker={"size": 5, "color": colour},
+                hovertemplate=f"{html.escape(label)}<br>%{{y:.3f}} at %{{x:,}} steps<extra></extra>",
+            )
+        keys.append(Key.of_series(label, place))
+    own = records[0]["own_samples"]
+    sizes = [row["samples"] for record in records for row in record["rows"]]
+    for panel in (pairs, reference):
+        level(panel, 0.0, (min(sizes), max(sizes)), "no agreement", "dot")
+        panel.add_vline(x=own, line={"color": LIGHT["muted"], "width": 1.4, "dash": "dash"})
+        panel.add_annotation(
+            x=float(np.log10(own)),
+            y=1.0,
+            yref="paper",
+            text="the run's own",
+            showarrow=False,
+            xanchor="left",
+            yanchor="top",
+            xshift=4,
+            font={"size": 11, "color": LIGHT["muted"]},
+        )
+        panel.update_xaxes(type="log", dtick=1)
+    first = records[0]
+    caption = (
+        f"{first['estimates']} independent estimates of each size from one frozen policy, with the 95 % bootstrap "
+        f"interval over them; dashed: the size of the run's own rollout, {own:,} steps. An estimate's reference is the "
+        f"mean of all others at the largest size, {first['reference_samples']:,} steps. " + _needs(records)
+    )
+    columns = ["iteration", *_FIELDS]
+    table = pl.concat(tables).select(columns)
+    return Figure("gradients", "Do gradient estimates agree?", caption, (pairs, reference), table, tuple(keys), 330)
+
+
+def _needs(records: Sequence[Mapping[str, Any]]) -> str:
+    """What a cosine of .5 and .9 would take."""
+    words = []
+    for record in records:
+        scale = record["noise_scale"]
+        need = "more than was looked at" if scale is None else f"{scale:,.0f} and {9 * scale:,.0f} steps"
+        words.append(f"iteration {record['iteration']}: {need}")
+    return f"A cosine of .5, and of .9, needs by the noise scale: {'; '.join(words)}."

@@ -1,0 +1,122 @@
+"""How good an estimate of a gradient is, from a few independent estimates of the same one.
+
+With independent estimates g = mu + noise, each of N samples, and B = trace of one sample's covariance / |mu|^2 the
+*noise scale* in samples,
+
+    mean cosine of two estimates  ~  1 / (1 + B / N)        cosine to mu  ~  1 / sqrt(1 + B / N)
+
+in many dimensions. B is the number of samples at which noise and signal are even: a cosine of .5 needs B of them, and
+.9 needs 9 B. Source of the noise scale: McCandlish et al. 2018, "An empirical model of large-batch training" (arXiv
+1812.06162); of the measurement: Ilyas et al. 2020, "A closer look at deep policy gradients" (arXiv 1811.02553).
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["Concentration", "concentration", "cosines_to", "expected_cosine", "samples_needed"]
+
+Floats = NDArray[np.float64]
+
+
+class Concentration(NamedTuple):
+    """What K estimates of one gradient say.
+
+    Attributes:
+        cosine: mean over the K (K - 1) / 2 pairs.
+        low, high: its 95 % bootstrap interval over the estimates.
+        noise_scale: B in samples, from unbiased estimates of |mu|^2 and of the trace; infinite where the estimate of
+            |mu|^2 is not above zero.
+        null_deviation: standard deviation of the mean cosine if the estimates had nothing in common, by flipping their
+            signs at random.
+        p_value: share of sign flips that give at least this mean cosine; small where it is a finding.
+    """
+
+    cosine: float
+    low: float
+    high: float
+    noise_scale: float
+    null_deviation: float
+    p_value: float
+
+    @property
+    def is_a_finding(self) -> bool:
+        """Whether the estimates have anything in common, at the 5 % level."""
+        return self.p_value <= 0.05
+
+
+def concentration(estimates: np.ndarray, samples: int, resamples: int = 2000, seed: int = 0) -> Concentration:
+    """How far K independent estimates of a gradient agree.
+
+    Args:
+        estimates: (K, d), K at least 3.
+        samples: of each estimate, N.
+        resamples: of the bootstrap, and sign flips.
+        seed: of both.
+
+    Example:
+        >>> rng = np.random.default_rng(0)
+        >>> found = concentration(1.0 + rng.normal(size=(10, 4096)), samples=100)  # signal and noise are even
+        >>> round(found.cosine, 2), round(found.noise_scale), found.is_a_finding
+        (0.5, 100, True)
+    """
+    count = len(estimates)
+    if count < 3:
+        raise ValueError(f"Agreement needs at least 3 estimates: got {count}.")
+    estimates = np.asarray(estimates, np.float64)
+    gram = estimates @ estimates.T
+    lengths = np.sqrt(np.diag(gram))
+    safe = np.where(lengths > 0, lengths, 1.0)
+    cosines = gram / np.outer(safe, safe)
+    pairs = np.triu_indices(count, 1)
+    cosine = float(cosines[pairs].mean())
+    squared_mean = float(gram[pairs].mean())
+    trace = float(np.diag(gram).mean()) - squared_mean
+    noise_scale = samples * trace / squared_mean if squared_mean > 0 else float("inf")
+    rng = np.random.default_rng(seed)
+    low, high = np.percentile(_resampled(cosines, rng, resamples), [2.5, 97.5])
+    signs = rng.choice([-1.0, 1.0], size=(resamples, count))
+    flipped = np.einsum("ri,ij,rj->r", signs, np.triu(cosines, 1), signs) / len(pairs[0])
+    p_value = float((1 + (flipped >= cosine).sum()) / (1 + resamples))
+    return Concentration(cosine, float(low), float(high), float(noise_scale), float(flipped.std()), p_value)
+
+
+def _resampled(cosines: Floats, rng: np.random.Generator, resamples: int) -> Floats:
+    """Mean cosine of resampled estimates, of pairs of *different* ones: an estimate agrees with itself for nothing."""
+    count = len(cosines)
+    drawn = rng.integers(count, size=(resamples, count))
+    times = np.stack([(drawn == each).sum(1) for each in range(count)], 1).astype(np.float64)  # (R, K)
+    apart = cosines - np.diag(np.diag(cosines))
+    total = np.einsum("ri,ij,rj->r", times, apart, times)
+    pairs = count**2 - np.square(times).sum(1)
+    return np.where(pairs > 0, total / np.where(pairs > 0, pairs, 1.0), np.nan)[pairs > 0]
+
+
+def cosines_to(estimates: np.ndarray, references: np.ndarray) -> Floats:
+    """Cosine of every estimate (K, d) to the reference in its row (K, d), (K,)."""
+    estimates, references = np.asarray(estimates, np.float64), np.asarray(references, np.float64)
+    lengths = np.linalg.norm(estimates, axis=1) * np.linalg.norm(references, axis=1)
+    return (estimates * references).sum(1) / np.where(lengths > 0, lengths, 1.0)
+
+
+def expected_cosine(noise_scale: float, samples: float) -> float:
+    """Mean cosine of two estimates of N samples, 1 / (1 + B / N).
+
+    Example:
+        >>> [round(expected_cosine(scale, 1.0), 3) for scale in (0.1, 1.0, 9.0, 99.0)]
+        [0.909, 0.5, 0.1, 0.01]
+    """
+    return 1.0 / (1.0 + noise_scale / samples)
+
+
+def samples_needed(noise_scale: float, cosine: float) -> float:
+    """Samples at which two estimates have that mean cosine, B c / (1 - c).
+
+    Example:
+        >>> round(samples_needed(1000.0, 0.5)), round(samples_needed(1000.0, 0.9))
+        (1000, 9000)
+    """
+    return noise_scale * cosine / (1.0 - cosine)
