@@ -112,11 +112,11 @@ class _Sums(NamedTuple):
         count: of steps.
     """
 
-    weighed: np.ndarray
-    plain: np.ndarray
-    advantage: np.ndarray
-    square: np.ndarray
-    count: np.ndarray
+    weighed: Any
+    plain: Any
+    advantage: Any
+    square: Any
+    count: Any
 
     def plus(self, other: _Sums) -> _Sums:
         return _Sums(*(np.asarray(a, np.float64) + np.asarray(b, np.float64) for a, b in zip(self, other, strict=True)))
