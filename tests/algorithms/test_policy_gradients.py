@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from jax.flatten_util import ravel_pytree
 
 from workhorse.algorithms import registry
 from workhorse.algorithms.policy_gradient.policy_gradient import explained_variance, policy_change
@@ -376,6 +377,38 @@ def test_recomputed_advantages_are_those_of_the_value_before_the_epoch():
     expected, _, _ = plain.improve(state._replace(params=first, optimiser=optimiser), again, rate, jax.random.key(3))
     for one, other in zip(*map(jax.tree.leaves, (found, expected)), strict=True):
         np.testing.assert_allclose(one, other, atol=2e-5)
+
+
+def test_parts_of_a_rollout_agree_as_much_as_their_gradients_do():
+    algorithm = made("ppo", num_envs=6)
+    state = algorithm.init(jax.random.key(0))
+    batch, _, _ = algorithm.batch(state, rollout_for(algorithm, state))
+    batch = jax.tree.map(lambda leaf: leaf[:, :6], batch)
+    advantage = (batch.advantage - batch.advantage.mean()) / batch.advantage.std()
+
+    def surrogate(policy, slot):
+        log_prob = jax.vmap(lambda obs, drawn: policy(obs).log_prob(drawn))(batch.obs[:, slot], batch.drawn[:, slot])
+        return (jnp.exp(log_prob - batch.log_prob[:, slot]) * advantage[:, slot]).mean()
+
+    parts = np.stack([ravel_pytree(jax.grad(surrogate)(state.params.policy, slot))[0] for slot in range(6)])
+    dots = parts @ parts.T
+    signal = dots[np.triu_indices(6, 1)].mean()
+    found = algorithm.gradient_agreement(state.params, batch)
+    assert float(found["gradient_signal"]) == pytest.approx(signal, rel=1e-3, abs=1e-6)
+    assert float(found["gradient_noise"]) == pytest.approx((np.diag(dots).mean() - signal) / 6, rel=1e-3)
+    assert made("ppo", num_envs=1, minibatch_size=8).gradient_agreement(state.params, batch) == {}
+
+
+def test_the_meter_changes_nothing_that_is_learnt():
+    with_it, without = made("ppo"), made("ppo", measure_gradients=False)
+    found = []
+    for algorithm in (with_it, without):
+        state = algorithm.init(jax.random.key(0))
+        state, metrics = updated(algorithm, rollout_for(algorithm, state), state)
+        found.append(state.params)
+        assert ("gradient_signal" in metrics) == algorithm.measure_gradients
+    for one, other in zip(*map(jax.tree.leaves, found), strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-6)
 
 
 def test_the_presets_are_switches_and_nothing_else():

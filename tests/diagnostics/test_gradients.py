@@ -88,11 +88,14 @@ def test_estimates_are_unbiased_where_the_gradient_is_known_and_agree_as_the_clo
     algorithm = registry.make("a2c", env.spec, {**plain, **sizes, "policy": "linear"})
     learner = algorithm.init(jax.random.key(0))
     rollouts = JaxRollouts(algorithm, env, 5)
-    slots_stand, estimates = rollouts.start(), []
+    slots_stand, estimates, scales, meter = rollouts.start(), [], [], []
     for number in range(count):
         rollout, slots_stand, _, _ = rollouts.gather(algorithm.actor(learner), slots_stand, number)
         by_slot = _sums(algorithm, learner.params, _batch(algorithm, learner, rollout))
-        estimates.append(_Sums(*(np.asarray(leaf, np.float64).sum(0) for leaf in by_slot)).gradient())
+        sums = _Sums(*(np.asarray(leaf, np.float64).sum(0) for leaf in by_slot))
+        estimates.append(sums.gradient())
+        scales.append(np.sqrt(sums.square / sums.count - (sums.advantage / sums.count) ** 2))
+        meter.append(algorithm.gradient_agreement(learner.params, _batch(algorithm, learner, rollout)))
     estimates = np.stack(estimates)
 
     policy, deviation = learner.params.policy, np.exp(-0.5)
@@ -113,6 +116,15 @@ def test_estimates_are_unbiased_where_the_gradient_is_known_and_agree_as_the_clo
     found = concentration(estimates, slots)
     assert found.noise_scale == pytest.approx(float(noise_scale), rel=0.1)
     assert found.cosine == pytest.approx(expected_cosine(found.noise_scale, slots), abs=0.02)
+
+    # parts share the scale of their rollout, so its own noise, which turns no gradient, is taken out of the comparison
+    scale = np.array(scales) / spread
+    signal, noise = (
+        np.mean([float(row[name]) * one**2 for row, one in zip(meter, scale, strict=True)])
+        for name in ("gradient_signal", "gradient_noise")
+    )
+    assert signal == pytest.approx(float(np.square(exact).sum()), rel=0.05)
+    assert noise == pytest.approx(float((estimates * scale[:, None]).var(0, ddof=1).sum()), rel=0.15)
 
 
 def test_sizes_are_whole_slots_and_whole_rollouts():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 from collections.abc import Mapping
@@ -19,6 +20,7 @@ from workhorse.runs.cost import Ledger, PriceBook, price
 from workhorse.runs.folder import RunFolder
 from workhorse.runs.manifest import Manifest
 from workhorse.runs.train import Observer, Summary
+from workhorse.statistics.gradient_quality import GradientMeter
 from workhorse.statistics.intervals import Interval
 
 __all__ = ["Display", "LiveDisplay", "display_for", "interval_text"]
@@ -55,6 +57,8 @@ class Display(Observer):
         self._first_steps = 0
         self._begun = 0.0
         self._evaluated: float | None = None
+        self._return: float | None = None
+        self._meter: GradientMeter | None = None
 
     def __enter__(self) -> Display:
         return self
@@ -82,10 +86,19 @@ class Display(Observer):
         self._say(f"Run folder {folder.path}, {where}, {manifest.chunk} slots")
 
     def iterated(self, row: Mapping[str, Any]) -> None:
-        self._evaluated = row.get("evaluation_return", self._evaluated)
+        self._note(row)
         if time.monotonic() - self._last_line >= PLAIN_LINE_EVERY_S:
             self._last_line = time.monotonic()
             self._say(self._line(row))
+
+    def _note(self, row: Mapping[str, Any]) -> None:
+        """Keep what is shown of iterations that say nothing of it, and add up the gradient's quality."""
+        self._evaluated = row.get("evaluation_return", self._evaluated)
+        if math.isfinite(row["population_return"]):
+            self._return = row["population_return"]
+        if "gradient_signal" in row:
+            self._meter = self._meter or GradientMeter(row["steps"])
+            self._meter.add(row["gradient_signal"], row["gradient_noise"])
 
     def noted(self, sentence: str) -> None:
         print(sentence, file=sys.stderr)
@@ -125,10 +138,13 @@ class Display(Observer):
             f"iteration {row['iteration']:,}",
             f"steps {row['env_steps']:,} of {self._budget:,}",
             f"{row['steps_per_second']:,.0f} steps/s",
-            f"return {row['population_return']:.1f}",
         ]
+        if self._return is not None:
+            parts.append(f"return {self._return:.1f}")
         if self._evaluated is not None:
             parts.append(f"evaluated {self._evaluated:.1f}")
+        if self._meter:
+            parts.append(self._meter.sentence)
         parts.append(f"left {self._left(row)}")
         return "  ".join(parts)
 
@@ -151,6 +167,7 @@ class LiveDisplay(Display):
             _Field("steps_per_second", "{:,.0f}/s"),
             _Field("population_return", "return {:.1f}", "cyan"),
             _Field("evaluated", "evaluated {:.1f}", "bold green"),
+            _Field("meter", "{}", "dim"),
             _Field("left", "{}"),
             console=Console(),
             transient=True,
@@ -169,8 +186,9 @@ class LiveDisplay(Display):
         self._progress.start()
 
     def iterated(self, row: Mapping[str, Any]) -> None:
-        self._evaluated = row.get("evaluation_return", self._evaluated)
-        shown = {name: row[name] for name in ("iteration", "env_steps", "steps_per_second", "population_return")}
+        self._note(row)
+        shown = {name: row[name] for name in ("iteration", "env_steps", "steps_per_second")}
+        shown |= {"population_return": self._return, "meter": self._meter and self._meter.sentence}
         ahead = f"{self._left(row)} left" if row["env_steps"] < self._budget else "evaluating the policy"
         shown |= {"evaluated": self._evaluated, "left": ahead}
         self._progress.update(self._task, completed=min(row["env_steps"], self._budget), **shown)

@@ -12,12 +12,13 @@ in many dimensions. B is the number of samples at which noise and signal are eve
 
 from __future__ import annotations
 
+from collections import deque
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Concentration", "concentration", "cosines_to", "expected_cosine", "samples_needed"]
+__all__ = ["Concentration", "GradientMeter", "concentration", "cosines_to", "expected_cosine", "samples_needed"]
 
 Floats = NDArray[np.float64]
 
@@ -100,6 +101,48 @@ def cosines_to(estimates: np.ndarray, references: np.ndarray) -> Floats:
     estimates, references = np.asarray(estimates, np.float64), np.asarray(references, np.float64)
     lengths = np.linalg.norm(estimates, axis=1) * np.linalg.norm(references, axis=1)
     return (estimates * references).sum(1) / np.where(lengths > 0, lengths, 1.0)
+
+
+class GradientMeter:
+    """What the newest iterations of a run say of its gradients, signal and noise added up over them.
+
+    Example:
+        >>> meter = GradientMeter(samples=2048)
+        >>> for _ in range(20):
+        ...     meter.add(signal=0.5, noise=4.5)
+        >>> print(meter.sentence)
+        cosine .10 at 2,048; .9 needs 165,888
+    """
+
+    def __init__(self, samples: int, iterations: int = 20) -> None:
+        """A meter of estimates of so many samples, over so many iterations."""
+        self._samples = samples
+        self._kept: deque[tuple[float, float]] = deque(maxlen=iterations)
+
+    def add(self, signal: float, noise: float) -> None:
+        """Add an iteration's unbiased estimates of |mu|^2 and of the noise; what is not finite is passed over."""
+        if np.isfinite(signal) and np.isfinite(noise):
+            self._kept.append((signal, noise))
+
+    @property
+    def cosine(self) -> float:
+        """Mean cosine of two estimates; at most 0 where no signal is seen, NaN before the first iteration."""
+        if not self._kept:
+            return float("nan")
+        signal, noise = np.sum(self._kept, axis=0)
+        return float(signal / (signal + noise)) if signal + noise > 0 else 0.0
+
+    @property
+    def sentence(self) -> str:
+        """For the progress line; empty before the first iteration."""
+        if not self._kept:
+            return ""
+        cosine = self.cosine
+        if cosine <= 0:
+            return f"cosine 0 at {self._samples:,}: no gradient seen"
+        noise_scale = self._samples * (1.0 - cosine) / cosine
+        text = f"{cosine:.2f}".lstrip("0") if cosine < 0.995 else "1"
+        return f"cosine {text} at {self._samples:,}; .9 needs {max(samples_needed(noise_scale, 0.9), 1):,.0f}"
 
 
 def expected_cosine(noise_scale: float, samples: float) -> float:

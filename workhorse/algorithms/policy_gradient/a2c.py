@@ -38,6 +38,8 @@ class A2C(PolicyGradient):
     """Step size of the optimiser, before annealing."""
     normalise_advantages: Literal["minibatch", "batch", "none"] = "none"
     """Centre advantages and divide them by their standard deviation: in the rollout (either word), or not."""
+    measure_gradients: bool = False
+    """Measure how far parts of the rollout agree on the gradient: *half as much again as the one step there is*."""
     value_weight: float = 0.5
     """Weight of the value's loss."""
     entropy_weight: float = 0.0

@@ -165,6 +165,8 @@ class PolicyGradient:
     """Let the learning rate fall to zero, linearly, over `anneal_env_steps` [E4]."""
     anneal_env_steps: int = 0
     """Training steps over which it falls; 0 for the budget of the run."""
+    measure_gradients: bool = True
+    """Measure how far parts of the rollout agree on the gradient: one more backward pass of the policy an iteration."""
 
     def validate(self) -> None:
         """Raise a `UsageError` where a field is out of range."""
@@ -292,6 +294,8 @@ class PolicyGradient:
         rate = self.annealed(state)
         params, optimiser, metrics = self.improve(state, training, rate, key)
         metrics |= {"learning_rate": rate}
+        if self.measure_gradients:
+            metrics |= self.gradient_agreement(state.params, training)
         metrics |= self.measured(state.params, params, training)
         if self.held_out_envs:
             found = self.measured(state.params, params, held_out)
@@ -383,6 +387,41 @@ class PolicyGradient:
 
     # --- measuring ---
 
+    def gradient_agreement(self, params: ActorCritic, batch: Batch) -> dict[str, Array]:
+        """Signal and noise of the policy's gradient on a rollout (T, B), from parts of it that share no slot.
+
+        With g_m the gradient of E[rho A] on part m of M, advantages normalised over the whole rollout,
+
+            gradient_signal = mean of g_m . g_n over pairs,   gradient_noise = (mean |g_m|^2 - signal) / M,
+
+        unbiased for |mu|^2 and for the trace of the covariance of the whole rollout's estimate, so that two such
+        estimates have a mean cosine of about signal / (signal + noise). A part is whole slots, because the steps of one
+        slot depend on each other. *One iteration says little*: add up both over some before dividing. Nothing is
+        measured on a single slot.
+
+        Source: McCandlish et al. 2018 (arXiv 1812.06162), appendix A, with parts in place of two batch sizes.
+        """
+        parts = _parts(self.num_envs)
+        if parts < 2:
+            return {}
+        advantage = (batch.advantage - batch.advantage.mean()) / (batch.advantage.std() + 1e-8)
+        rows = (batch.obs, batch.drawn, advantage * batch.weight)
+
+        def split(leaf: Array) -> Array:  # (T, B, ...) to (M, T B / M, ...)
+            apart = leaf.reshape(leaf.shape[0], parts, -1, *leaf.shape[2:]).swapaxes(0, 1)
+            return apart.reshape(parts, -1, *leaf.shape[2:])
+
+        def score(policy: StochasticPolicy, obs: Array, drawn: Array, weight: Array) -> Array:
+            log_prob = jax.vmap(lambda one, action: policy(one).log_prob(action))(obs, drawn)
+            return (log_prob * weight).mean()
+
+        gradients = jax.vmap(jax.grad(score), in_axes=(None, 0, 0, 0))(params.policy, *map(split, rows))
+        flat = jnp.concatenate([leaf.reshape(parts, -1) for leaf in jax.tree.leaves(gradients)], 1)
+        gram = flat @ flat.T
+        squares = jnp.trace(gram)
+        signal = (gram.sum() - squares) / (parts * (parts - 1))
+        return {"gradient_signal": signal, "gradient_noise": (squares / parts - signal) / parts}
+
     def measured(self, before: ActorCritic, after: ActorCritic, batch: Batch) -> dict[str, Array]:
         """What the update did to the policy on these steps, and how well the value explained them beforehand."""
         flat = flattened(batch)
@@ -392,6 +431,11 @@ class PolicyGradient:
         found["explained_variance_own"] = explained_variance(flat.value, flat.target)
         found["explained_variance_monte_carlo"] = explained_variance(flat.value, flat.monte_carlo)
         return found
+
+
+def _parts(slots: int) -> int:
+    """Equal parts of the slots: 8, or the greatest number below that divides them."""
+    return max(parts for parts in range(1, 9) if slots % parts == 0)
 
 
 def flattened(batch: Batch) -> Batch:

@@ -36,6 +36,8 @@ class Reinforce(PolicyGradient):
     """Steps of each slot an iteration."""
     learning_rate: float = 1e-3
     """Step size of the optimiser, before annealing."""
+    measure_gradients: bool = False
+    """Measure how far parts of the rollout agree on the gradient: *half as much again as the one step there is*."""
     learned_baseline: bool = True
     """Take a learned value off the return, which leaves the gradient's mean and lowers its variance."""
     normalise_advantages: Literal["minibatch", "batch", "none"] = "batch"
