@@ -31,6 +31,7 @@ def run(tmp_path_factory):
 
 def test_a_diagnosis_is_printed_kept_drawn_and_not_made_twice(run, capsys, monkeypatch):
     words = ["diagnose", str(run), "--at", "2", "--budget", str(10 * 4 * ROLLOUT), "--threads", "1"]
+    words += ["--only", "gradients", "trust-region"]
     assert main(words) == 0
     said = capsys.readouterr().out
     assert "greatest ratio on held-out steps: median" in said
@@ -48,6 +49,16 @@ def test_a_diagnosis_is_printed_kept_drawn_and_not_made_twice(run, capsys, monke
     monkeypatch.setattr(gradients, "study_gradients", again)
     assert main(words) == 0
     assert capsys.readouterr().out == said
+
+
+def test_a_value_function_is_measured_and_shown(run, capsys):
+    assert main(["diagnose", str(run), "--at", "4", "--budget", "60000", "--only", "values", "--threads", "1"]) == 0
+    said = capsys.readouterr().out
+    assert "value function at iteration 4, 9 states never trained on" in said and "of the truth" in said
+    record = json.loads((run / "diagnostics" / "values-4.json").read_text())
+    assert record["returns"] == (60_000 // 9 - 64) // 704 and record["horizon"] == 704
+    page = (run / "report.html").read_text()
+    assert "explains of its own targets" in page and f"9 × {record['returns']}" in page
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from workhorse.cli.options import Count, parse
 
 __all__ = ["run"]
 
-Part = Literal["gradients", "trust-region"]
+Part = Literal["gradients", "values", "trust-region"]
 
 
 @dataclasses.dataclass
@@ -23,10 +23,10 @@ class DiagnoseOptions:
     """The run folder, as in runs/<id>, finished or not."""
     at: tuple[int, ...] = ()
     """Iterations to look at, of those whose state was kept; by default the first, the last and two between."""
-    only: tuple[Part, ...] = ("gradients", "trust-region")
+    only: tuple[Part, ...] = ("gradients", "values", "trust-region")
     """What to measure."""
     budget: Count = 1_000_000
-    """Environment steps for each iteration looked at."""
+    """Environment steps for each iteration looked at, for gradients and for values."""
     estimates: int = 10
     """Independent estimates of each gradient."""
     threads: int = 0
@@ -40,7 +40,8 @@ def run(arguments: Sequence[str]) -> int:
         "diagnose",
         arguments,
         "Measure what a policy gradient assumes, on a run that was made without it: whether its gradient estimates "
-        "agree, and whether its trust region held. What was measured before is not measured again.",
+        "agree, what its value function is worth, and whether its trust region held. What was measured before is not "
+        "measured again.",
     )
     from workhorse.runs.folder import RunFolder
 
@@ -50,31 +51,36 @@ def run(arguments: Sequence[str]) -> int:
 
     if "trust-region" in options.only:
         _trust_region(folder)
-    if "gradients" in options.only:
-        from workhorse.diagnostics.gradients import study_gradients
-        from workhorse.diagnostics.store import read_gradients, write_gradients
-
+    parts: list[Any] = [part for part in ("gradients", "values") if part in options.only]
+    if parts:
         with opened(folder.path, options.threads) as history:
             at = options.at or _spread(kept_iterations(folder))
             for iteration in at:
                 history.kept(iteration)
             for iteration in at:
-                asked = {"budget": options.budget, "estimates": options.estimates}
-                record = read_gradients(folder, iteration, asked)
-                if record is None:
-                    with _Bar(f"iteration {iteration}", options.budget) as bar:
-                        found = study_gradients(
-                            history,
-                            iteration,
-                            env_steps=options.budget,
-                            estimates=options.estimates,
-                            threads=options.threads,
-                            progress=bar.advance,
-                        )
-                    record = write_gradients(folder, found.to_json(), asked)
-                _print_gradients(record)
+                for part in parts:
+                    _SHOWN[part](_measured(history, part, iteration, options))
     print(f"The page to look at: {write_run_report(folder.path)}")
     return 0
+
+
+def _measured(history: Any, part: Any, iteration: int, options: DiagnoseOptions) -> dict[str, Any]:
+    """What a part found at an iteration, now or before."""
+    from workhorse.diagnostics import gradients, store, values
+
+    asked = {"budget": options.budget} | ({"estimates": options.estimates} if part == "gradients" else {})
+    record = store.read(history.folder, part, iteration, asked)
+    if record is not None:
+        return record
+    common: dict[str, Any] = {"env_steps": options.budget, "threads": options.threads}
+    with _Bar(f"{part} of iteration {iteration}", options.budget) as bar:
+        if part == "gradients":
+            found: Any = gradients.study_gradients(
+                history, iteration, estimates=options.estimates, progress=bar.advance, **common
+            )
+        else:
+            found = values.study_values(history, iteration, progress=bar.advance, **common)
+    return store.write(history.folder, part, found.to_json(), asked)
 
 
 def _spread(kept: list[int]) -> list[int]:
@@ -121,6 +127,31 @@ def _print_gradients(record: dict[str, Any]) -> None:
         f"cosine {own_cosine:.2f} at {own:,}; .5 needs {scale:,.0f}, .9 needs {9 * scale:,.0f} steps "
         "(the noise scale, and nine times it)"
     )
+
+
+def _print_values(record: dict[str, Any]) -> None:
+    def share(name: str) -> str:
+        return "-" if record[name] is None else f"{record[name]:.2f}"
+
+    print(
+        f"value function at iteration {record['iteration']}, {record['states']} states never trained on, "
+        f"{record['returns']} returns of up to {record['horizon']:,} steps from each:"
+    )
+    print(
+        f"  explains {share('own_explained')} of its own targets, {share('return_explained')} of single returns, "
+        f"{share('truth_explained')} of the truth"
+    )
+    print(
+        f"  is off by {share('own_error')} of its targets, {share('return_error')} of single returns, "
+        f"{share('truth_error')} of the truth, on average"
+    )
+    print(
+        f"  bias {record['bias']:.3g} (standard error {record['bias_error']:.2g}); the truth spreads by "
+        f"{record['truth_spread']:.3g} over states, returns by {record['return_spread']:.3g} from one state"
+    )
+
+
+_SHOWN = {"gradients": _print_gradients, "values": _print_values}
 
 
 class _Bar:

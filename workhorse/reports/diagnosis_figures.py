@@ -14,7 +14,7 @@ import polars as pl
 from workhorse.reports.figure import DASHES, Figure, Key, band, blank, level
 from workhorse.reports.palette import LIGHT, series
 
-__all__ = ["gradient_agreement", "gradient_records"]
+__all__ = ["gradient_agreement", "gradient_records", "value_rows", "VALUE_HEAD"]
 
 _FIELDS = {"samples": int, "cosine": float, "low": float, "high": float, "to_reference": float, "p_value": float}
 
@@ -93,6 +93,33 @@ def gradient_agreement(records: Sequence[Mapping[str, Any]]) -> Figure | None:
     columns = ["iteration", *_FIELDS]
     table = pl.concat(tables).select(columns)
     return Figure("gradients", "Do gradient estimates agree?", caption, (pairs, reference), table, tuple(keys), 330)
+
+
+def value_rows(folder: Path) -> list[tuple[str, ...]]:
+    """What `workhorse diagnose` found about a run's value function, a row an iteration, as text; see `VALUE_HEAD`."""
+    found = []
+    for place in folder.glob("diagnostics/values-*.json"):
+        try:
+            record = json.loads(place.read_bytes())
+            shares = [record[name] for name in ("own_explained", "return_explained", "truth_explained", "truth_error")]
+            words = ["-" if share is None else f"{float(share):.2f}" for share in shares]
+            bias = f"{float(record['bias']):.3g} ± {float(record['bias_error']):.2g}"
+            count = f"{int(record['states'])} × {int(record['returns'])}"
+            found.append((int(record["iteration"]), *words, bias, count))
+        except (OSError, ValueError, KeyError, TypeError):
+            continue
+    return [(str(first), *rest) for first, *rest in sorted(found)]
+
+
+VALUE_HEAD = (
+    "iteration",
+    "explains of its own targets",
+    "of single returns",
+    "of the truth",
+    "off from the truth by",
+    "bias ± its error",
+    "states × returns",
+)
 
 
 def _needs(records: Sequence[Mapping[str, Any]]) -> str:

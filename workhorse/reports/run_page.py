@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import polars as pl
 
 from workhorse.core.errors import UsageError
-from workhorse.reports.diagnosis_figures import gradient_agreement, gradient_records
+from workhorse.reports.diagnosis_figures import VALUE_HEAD, gradient_agreement, gradient_records, value_rows
 from workhorse.reports.markup import Markup, definitions, escape, paragraph, table
 from workhorse.reports.page import Page
 from workhorse.reports.reading import RUN_WORDS, reading
@@ -77,6 +77,8 @@ def write_run_report(path: str | os.PathLike[str]) -> Path:
     page.add("speed", "Speed", page.draw(speed_and_length(metrics)))
     agreement = gradient_agreement(gradient_records(folder.path))
     page.add("gradients", "Gradients", page.draw(agreement) if agreement else Markup(""))
+    values = value_rows(folder.path)
+    page.add("values", "Value function", _values(values) if values else Markup(""))
     page.add("metrics", "Other metrics", page.draw(other_metrics(metrics)))
     found = newest_video(folder.path)
     page.add("video", "Video", _video(found, folder.path) if found else Markup(""))
@@ -168,6 +170,14 @@ def _money(ledger: Ledger) -> str:
 
 def _video(place: Path, folder: Path) -> Markup:
     return Markup(f'<div class="videos">{video(place, folder, f"An episode: {place.name}")}</div>')
+
+
+def _values(rows: list[tuple[str, ...]]) -> Markup:
+    words = (
+        "On states never trained on. The truth is the mean return of the frozen policy from a state, gone back to over "
+        "and over; what the error of that mean adds is taken off. Explained is 1 at best, and 0 for a constant."
+    )
+    return Markup(paragraph(words) + table(VALUE_HEAD, rows, numbers=range(len(VALUE_HEAD))))
 
 
 def _settings(manifest: Manifest) -> Markup:

@@ -1,0 +1,76 @@
+"""Value functions, against closed forms."""
+
+from types import SimpleNamespace
+
+import jax
+import numpy as np
+import pytest
+
+from workhorse.algorithms import registry
+from workhorse.core.errors import UsageError
+from workhorse.diagnostics.values import _returns, _with_a_whole_clock, study_values, summarise
+from workhorse.environments.probes import TerminationProbe, TimeLimitProbe
+from workhorse.runs import train
+from workhorse.runs.history import opened
+from workhorse.training.on_policy import JaxRollouts
+
+pytestmark = pytest.mark.usefixtures("compiled_once")
+
+PLAIN = {"normalise_observations": False, "observation_clip": None, "scale_rewards": False, "reward_clip": None}
+
+
+@pytest.mark.parametrize("probe", [TimeLimitProbe, TerminationProbe])
+def test_the_truth_is_the_closed_form_whatever_the_value_function_says(probe):
+    env, discount = probe(6), 0.5
+    settings = {"num_envs": 3, "held_out_envs": 0, "rollout_steps": 2, "discount": discount, "hidden": (4,)}
+    algorithm = registry.make("a2c", env.spec, {**PLAIN, **settings})
+    learner = algorithm.init(jax.random.key(0))
+    loop = SimpleNamespace(rollouts=JaxRollouts(algorithm, env, 0))
+    actor = algorithm.actor(learner)
+    _, stand, _, _ = loop.rollouts.gather(actor, loop.rollouts.start(), 0)  # two steps into the episode
+    assert (np.asarray(stand.environment.clock) == 2).all()
+    assert (np.asarray(_with_a_whole_clock(stand.environment).clock) == 0).all()
+    found = _returns(loop, algorithm, learner, actor, stand, 1.0, 20, 1)
+    if probe is TerminationProbe:
+        np.testing.assert_allclose(found, env.value(discount, 2))
+    else:  # four steps to the clock, and then what the value function says of the last observation
+        last = float(algorithm.values(learner.params, np.ones((1, 1), np.float32))[0])
+        np.testing.assert_allclose(found, 2 * (1 - discount**4) + discount**4 * last, rtol=1e-5)
+
+
+def test_noise_of_the_truth_is_taken_off():
+    rng = np.random.default_rng(0)
+    states, count, bias, spread = 4000, 8, 0.3, 2.0
+    truth = rng.normal(0.0, 1.0, states)
+    returns = truth + spread * rng.normal(size=(count, states))
+    value = truth + bias + 0.5 * rng.normal(size=states)
+    single = truth + spread * rng.normal(size=states)
+    found = summarise(0, value, value + 0.1 * rng.normal(size=states), single, returns, 100, 1)
+    assert found.bias == pytest.approx(bias, abs=4 * found.bias_error)
+    assert found.squared_error == pytest.approx(bias**2 + 0.25, abs=0.05)
+    assert found.truth_spread == pytest.approx(1.0, abs=0.05)
+    assert found.truth_explained == pytest.approx(1 - bias**2 - 0.25, abs=0.07)
+    assert found.return_spread == pytest.approx(spread, rel=0.05)
+    assert found.own_explained > 0.95 > found.truth_explained > found.return_explained, "own targets flatter"
+
+
+def test_a_run_is_measured_the_same_again_and_what_cannot_be_is_said(tmp_path):
+    settings = {"num_envs": 8, "rollout_steps": 32, "minibatch_size": 64, "num_epochs": 1, "hidden": (8,)}
+    common = {"task": "CartPole-v1", "threads": 1, "root": tmp_path}
+    quick = train.Schedule(final_episodes=4, checkpoint_every_s=1000, milestones=1)
+    run, _ = train.start(
+        algorithm="ppo", settings={**settings, "discount": 0.9}, env_steps=512, id="ppo", schedule=quick, **common
+    )
+    with opened(run.path, 1) as history:
+        taken = []
+        found = study_values(history, 2, env_steps=20_000, threads=1, progress=taken.append)
+        assert study_values(history, 2, env_steps=20_000, threads=1) == found
+        assert sum(taken) == found.env_steps <= 20_000
+        assert (found.states, found.horizon) == (9, 96)
+        assert found.returns == (20_000 // 9 - 64) // 96
+        assert found.to_json()["returns"] == found.returns
+        with pytest.raises(UsageError, match=r"--budget must be at least 7,488 steps, 8 returns of 96 steps"):
+            study_values(history, 2, env_steps=1000)
+    run, _ = train.start(algorithm="openai-es", settings={}, env_steps=1, id="es", **common)
+    with opened(run.path, 1) as history, pytest.raises(UsageError, match="learns no value function"):
+        study_values(history, 0)

@@ -1,0 +1,241 @@
+"""Is a run's value function worth anything? Against its own targets, against returns, and against the truth.
+
+The truth about a state is the mean discounted return of the frozen policy from it, found by going back to that state
+again and again, which the simulators can do to the bit. It has a standard error, and what that error adds to a squared
+difference is taken off.
+
+Source: Ilyas et al. 2020, "A closer look at deep policy gradients" (arXiv 1811.02553), section 2.2, whose relative
+errors are against single returns, cut at the rollout's end: there a perfect value function has an error too. Here
+returns are completed by the value of what came next, and the truth is a mean over returns to the end of the horizon.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from workhorse.core.errors import UsageError
+from workhorse.math import moments
+from workhorse.runs.history import History
+from workhorse.runs.train import available_threads, plan_of
+
+__all__ = ["LEAST_RETURNS", "ValueStudy", "study_values", "summarise"]
+
+LEAST_RETURNS = 8
+"""Returns from each state, at least: fewer say nothing of their own spread."""
+
+TAIL = 1e-3
+"""Weight of the first reward that is no longer waited for; the rest is completed by the value function."""
+
+OTHER_ROOT = 2**31 + 2**30
+"""What is added to the run's seed for the addresses: fresh experience, and not that of the gradients' diagnosis."""
+
+
+@dataclass(frozen=True)
+class ValueStudy:
+    """What was found at one iteration, on states never trained on.
+
+    Attributes:
+        iteration: whose policy and value function were frozen.
+        states: how many; `returns` from each, `horizon` steps long.
+        env_steps: steps taken for all of it.
+        own_error: mean of |V - target| / |target|, the target the one that training would use.
+        return_error: the same against single returns, completed by the value where the rollout ended.
+        truth_error: the same against the truth.
+        own_explained, return_explained: 1 - Var(target - V) / Var(target).
+        truth_explained: 1 - E[(V - truth)^2] / Var(truth), free of what the error of the truth adds; a constant offset
+            counts.
+        bias, bias_error: mean of V - truth, in scaled rewards, and its standard error over states.
+        squared_error: E[(V - truth)^2], free of what the error of the truth adds.
+        truth_spread: standard deviation of the truth over states.
+        return_spread: standard deviation of the returns from one state, a mean over states.
+    """
+
+    iteration: int
+    states: int
+    returns: int
+    horizon: int
+    env_steps: int
+    own_error: float
+    return_error: float
+    truth_error: float
+    own_explained: float
+    return_explained: float
+    truth_explained: float
+    bias: float
+    bias_error: float
+    squared_error: float
+    truth_spread: float
+    return_spread: float
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON; what is not finite is null."""
+        return {
+            name: None if isinstance(value, float) and not np.isfinite(value) else value
+            for name, value in asdict(self).items()
+        }
+
+
+def study_values(
+    history: History,
+    iteration: int,
+    *,
+    env_steps: int = 1_000_000,
+    threads: int = 0,
+    progress: Callable[[int], None] = lambda env_steps: None,
+) -> ValueStudy:
+    """Measure the value function of a run at one iteration.
+
+    Args:
+        history: the run.
+        iteration: whose networks are frozen; its state must have been kept.
+        env_steps: to be taken at most.
+        threads: simulation threads.
+        progress: is told how many steps were just taken.
+
+    Raises:
+        UsageError: the algorithm has no value function, the task cannot be put back, the state was not kept, or the
+            steps do not suffice.
+    """
+    plan = plan_of(history.manifest)
+    if not plan.is_on_policy or history.manifest.configuration.get("learned_baseline") is False:
+        raise UsageError(
+            f"{history.manifest.algorithm} of {history.folder.path} learns no value function: "
+            "`diagnose --only values` reads runs of a2c, ppo, trpo, and reinforce with its baseline."
+        )
+    if history.spec.resume != "exact":
+        raise UsageError(
+            f"{history.spec.task} cannot be put back into a state, which the truth about a value takes: "
+            "`diagnose --only values` reads runs on MuJoCo and JAX tasks."
+        )
+    state, algorithm = history.kept(iteration), history.loop.algorithm
+    length, slots = algorithm.rollout_steps, algorithm.num_slots
+    horizon = _horizon(algorithm.discount, length)
+    returns = (env_steps // slots - 2 * length) // horizon
+    if returns < LEAST_RETURNS:
+        needed = (LEAST_RETURNS * horizon + 2 * length) * slots
+        raise UsageError(
+            f"--budget must be at least {needed:,} steps, {LEAST_RETURNS} returns of {horizon:,} steps from each of "
+            f"{slots} states: got {env_steps:,}."
+        )
+    root = (history.manifest.seed + OTHER_ROOT) % 2**32
+    loop = replace(plan, seed=root).on_policy(history.spec, threads or available_threads())
+    try:
+        actor = jax.jit(algorithm.actor)(state.learner)
+        _, stand, _, _ = loop.rollouts.gather(actor, state.slots, 0)  # away from what was trained on
+        stand = stand._replace(environment=_with_a_whole_clock(stand.environment))
+        rollout, *_ = loop.rollouts.gather(actor, stand, 1)
+        progress(2 * length * slots)
+        batch, scale = jax.jit(_first_steps)(algorithm, state.learner, rollout)
+        found = np.zeros((returns, slots))
+        for number in range(returns):
+            found[number] = _returns(loop, algorithm, state.learner, actor, stand, scale, horizon, 2 + number)
+            progress(horizon * slots)
+    finally:
+        loop.close()
+    taken = (returns * horizon + 2 * length) * slots
+    value, target, single = (np.asarray(leaf, np.float64) for leaf in batch)
+    return summarise(iteration, value, target, single, found, horizon, taken)
+
+
+def summarise(
+    iteration: int,
+    value: np.ndarray,
+    target: np.ndarray,
+    single: np.ndarray,
+    returns: np.ndarray,
+    horizon: int,
+    env_steps: int,
+) -> ValueStudy:
+    """What values (S,) are worth beside their targets (S,), single returns (S,) and many returns (R, S)."""
+    truth, count = returns.mean(0), len(returns)
+    noise = returns.var(0, ddof=1) / count
+    error = value - truth
+    squared = float(np.square(error).mean() - noise.mean())
+    spread = float(truth.var(ddof=1) - noise.mean())
+    return ValueStudy(
+        iteration,
+        len(value),
+        count,
+        horizon,
+        env_steps,
+        _relative(value, target),
+        _relative(value, single),
+        _relative(value, truth),
+        _explained(value, target),
+        _explained(value, single),
+        1.0 - squared / spread if spread > 0 else float("nan"),
+        float(error.mean()),
+        float(error.std(ddof=1) / np.sqrt(len(error))),
+        squared,
+        float(np.sqrt(max(spread, 0.0))),
+        float(np.sqrt(returns.var(0, ddof=1)).mean()),
+    )
+
+
+def _relative(value: np.ndarray, target: np.ndarray) -> float:
+    size = np.abs(target)
+    return float((np.abs(value - target)[size > 0] / size[size > 0]).mean()) if (size > 0).any() else float("nan")
+
+
+def _explained(value: np.ndarray, target: np.ndarray) -> float:
+    spread = target.var()
+    return float(1.0 - (target - value).var() / spread) if spread > 0 else float("nan")
+
+
+def _horizon(discount: float, length: int) -> int:
+    """Steps until a reward weighs less than `TAIL`, in whole rollouts."""
+    steps = np.log(TAIL) / np.log(discount) if 0 < discount < 1 else (1.0 if discount == 0 else np.inf)
+    return length * int(np.ceil(min(steps, 100_000) / length))
+
+
+def _with_a_whole_clock(environment: Any) -> Any:
+    """The same states at the beginning of their clock, so that no clock cuts what follows."""
+    if isinstance(environment, dict):
+        return {**environment, "elapsed": np.zeros_like(environment["elapsed"])}
+    return environment._replace(clock=jnp.zeros_like(environment.clock))
+
+
+def _first_steps(algorithm: Any, learner: Any, rollout: Any) -> Any:
+    """Value, own target and single return of the first step of every slot, (B,); what rewards are multiplied by."""
+    batch, sums, _ = algorithm.batch(learner, rollout)
+    scale = moments.inverse_scale(sums)[0] if algorithm.scale_rewards else jnp.ones(())
+    return (batch.value[0], batch.target[0], batch.monte_carlo[0]), scale
+
+
+def _returns(
+    loop: Any, algorithm: Any, learner: Any, actor: Any, stand: Any, scale: Any, horizon: int, number: int
+) -> np.ndarray:
+    """A discounted return from where each slot stands, (B,), with fresh noise for every `number`."""
+    total, weight = np.zeros(algorithm.num_slots), np.ones(algorithm.num_slots)
+    pieces = horizon // algorithm.rollout_steps
+    for piece in range(pieces):
+        rollout, stand, _, _ = loop.rollouts.gather(actor, stand, number * pieces + piece)
+        values = np.asarray(_successors(algorithm, learner, actor, rollout.next_obs), np.float64)
+        reward = np.asarray(rollout.reward, np.float64) * float(scale)
+        if algorithm.reward_clip is not None:
+            reward = np.clip(reward, -algorithm.reward_clip, algorithm.reward_clip)
+        terminated, truncated = np.asarray(rollout.terminated), np.asarray(rollout.truncated)
+        for time in range(len(reward)):
+            total += weight * reward[time]
+            weight = np.where(terminated[time], 0.0, weight * algorithm.discount)
+            cut = truncated[time] & ~terminated[time]
+            total += np.where(cut, weight * values[time], 0.0)
+            weight = np.where(cut, 0.0, weight)
+        if piece == pieces - 1:
+            total += weight * values[-1]
+        if not weight.any():
+            break
+    return total
+
+
+@jax.jit
+def _successors(algorithm: Any, learner: Any, actor: Any, next_obs: Any) -> Any:
+    """Values of what came next, (T, B)."""
+    scaled = jax.vmap(jax.vmap(lambda obs: algorithm.scaled(actor, obs)))(next_obs)
+    return algorithm.values(learner.params, scaled)
