@@ -118,4 +118,6 @@ def test_the_commands(run, tmp_path, capsys):
     assert "differ first after iteration 6" in capsys.readouterr().out
     assert main(["replay", str(run.path), "--iteration", "9"]) == 2
     assert main(["fork", str(run.path), "--iteration", "5"]) == 2
+    assert main(["fork", str(run.path), "--iteration", "5", "--set", "discount"]) == 2
+    assert "What --set changes must be written name=value, as in discount=.98" in capsys.readouterr().err
     assert main(["bisect", str(run.path), str(tmp_path / "none")]) == 2

@@ -173,7 +173,7 @@ def run(tmp_path_factory):
 class TestTheFolder:
     def test_the_policy_artefact_acts_as_the_policy_in_training(self, run):
         folder, _ = run
-        setup = train._Setup.build(train._plan_of(folder.manifest()), 1)
+        setup = train._Setup.build(train.plan_of(folder.manifest()), 1)
         _, progress, _, _ = checkpoint.load_newest(folder, setup.loop.start())
         actor = setup.algorithm.actor(progress.learner)
         network = setup.algorithm.begin(actor, -1)
@@ -198,7 +198,7 @@ class TestTheFolder:
             schedule=QUICK,
             root=tmp_path,
         )
-        setup = train._Setup.build(train._plan_of(folder.manifest()), 1)
+        setup = train._Setup.build(train.plan_of(folder.manifest()), 1)
         _, progress, _, _ = checkpoint.load_newest(folder, setup.loop.start())
         actor = setup.algorithm.actor(progress.learner)
         observations = np.random.default_rng(0).normal(size=(200, 11)) * 30

@@ -18,9 +18,9 @@ SHOWN = 10
 class BisectOptions:
     """What `bisect` takes."""
 
-    one: tyro.conf.Positional[str]
+    first_run: tyro.conf.Positional[str]
     """A run folder."""
-    other: tyro.conf.Positional[str]
+    second_run: tyro.conf.Positional[str]
     """Another."""
     threads: int = 0
     """Simulation threads; 0 for one a core."""
@@ -33,15 +33,15 @@ def run(arguments: Sequence[str]) -> int:
     )
     from workhorse.runs.folder import RunFolder
 
-    for path in (options.one, options.other):
+    for path in (options.first_run, options.second_run):
         RunFolder.open(path)
     from workhorse.runs.history import bisect
 
-    found = bisect(options.one, options.other, options.threads)
+    found = bisect(options.first_run, options.second_run, options.threads)
     if found is None:
-        print(f"{options.one} and {options.other} agree in every iteration that both have.")
+        print(f"{options.first_run} and {options.second_run} agree in every iteration that both have.")
         return 0
-    print(f"{options.one} and {options.other} differ first after iteration {found.iteration}.")
+    print(f"{options.first_run} and {options.second_run} differ first after iteration {found.iteration}.")
     for name, largest in list(zip(found.leaves, found.largest, strict=True))[:SHOWN]:
         print(f"  {name}  largest difference {largest:.3g}")
     if len(found.leaves) > SHOWN:

@@ -38,7 +38,7 @@ def run(arguments: Sequence[str]) -> int:
     options = parse(
         ForkOptions, "fork", arguments, "Go on from an iteration of a run under a change, beside runs without it."
     )
-    settings = parse_task_options(options.set)
+    settings = parse_task_options(options.set, "What --set changes", "discount=.98")
     if not settings:
         raise UsageError("Expected what to change, as in --set discount=.98: got nothing.")
     if options.seeds < 1:

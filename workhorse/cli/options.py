@@ -121,8 +121,10 @@ def _given(argument: Any, arguments: list[str]) -> str:
     return ""
 
 
-def parse_task_options(words: Sequence[str]) -> dict[str, Any]:
-    """Options of a task, written name=value with a Python literal or a bare word as the value.
+def parse_task_options(
+    words: Sequence[str], what: str = "A task option", example: str = "frame_skip=5"
+) -> dict[str, Any]:
+    """Options of a task, or of what is named, written name=value with a Python literal or a bare word as the value.
 
     Example:
         >>> parse_task_options(["healthy_z_range=(0.5,2)", "xml_file=ant.xml"])
@@ -135,7 +137,7 @@ def parse_task_options(words: Sequence[str]) -> dict[str, Any]:
     for word in words:
         name, equals, text = word.partition("=")
         if not equals or not name.isidentifier():
-            raise UsageError(f"A task option must be written name=value, as in frame_skip=5: got {word!r}.")
+            raise UsageError(f"{what} must be written name=value, as in {example}: got {word!r}.")
         try:
             options[name] = ast.literal_eval(text)
         except (ValueError, SyntaxError):

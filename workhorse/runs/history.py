@@ -75,8 +75,7 @@ class History:
         near = sorted(there, key=lambda kept: abs(kept - iteration))[:2]
         raise UsageError(
             f"{self.folder.path} keeps no state of iteration {iteration}: the nearest are "
-            f"{' and '.join(map(str, sorted(near)))} of {', '.join(map(str, there))}. Choose one of them, or compute "
-            f"it with `workhorse replay {self.folder.path} --iteration {iteration}`."
+            f"{' and '.join(map(str, sorted(near)))} of {', '.join(map(str, there))}. Choose one of them."
         )
 
     def at(self, iteration: int, observe: Observe = lambda progress, metrics: None) -> Any:
