@@ -164,7 +164,12 @@ def classic() -> list[str]:
         lines.append(f"| {' | '.join(cells)} |")
     pole = found["rows"][0]
     word = "reached" if pole["seconds"] <= 20 and min(pole["means"]) >= 500 else "**missed**"
-    return [*lines, "", f"CartPole-v1, ten seeds at 500 within 20 s: {word}."]
+    return [
+        *lines,
+        "",
+        f"CartPole-v1, ten seeds at 500 within 20 s: {word}. The same took 19 s and 20 s an hour earlier, and 22 to 30 s at "
+        "other times: of 20 s some 6 are compilation, and the machine's speed varies by half.",
+    ]
 
 
 def ppo_speed() -> list[str]:
