@@ -167,8 +167,8 @@ def classic() -> list[str]:
     return [
         *lines,
         "",
-        f"CartPole-v1, ten seeds at 500 within 20 s: {word}. Nine other tries, some with two layers of 64 units, took 19 to "
-        "30 s: some 6 are compilation, and the machine's speed varies by half.",
+        f"CartPole-v1, ten seeds at 500 within 20 s: {word}. Nine other tries, some with two layers of 64 units, "
+        "took 19 to 30 s: some 6 are compilation, and the machine's speed varies by half.",
     ]
 
 
