@@ -14,7 +14,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
-from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -276,7 +275,10 @@ def _sums(algorithm: Any, params: Any, batch: Any) -> _Sums:
             return jax.vmap(lambda one, drawn: one.log_prob(drawn))(distribution, part.drawn)
 
         _, pull = jax.vjp(scores, params.policy)
-        flat = partial(lambda weights: ravel_pytree(pull(weights)[0])[0])
+
+        def flat(weights: Any) -> Any:
+            return ravel_pytree(pull(weights)[0])[0]
+
         weight = part.weight
         advantage = part.advantage * weight
         return _Sums(flat(advantage), flat(weight), advantage.sum(), (advantage * part.advantage).sum(), weight.sum())

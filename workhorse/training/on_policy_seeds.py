@@ -26,12 +26,11 @@ import numpy as np
 from workhorse.core.machine import describe_hardware
 from workhorse.core.randomness import root_key
 from workhorse.core.spec import EnvSpec
-from workhorse.environments import registry as environments
-from workhorse.environments.protocol import HostEnv, JaxEnv
+from workhorse.environments.protocol import JaxEnv
 from workhorse.training.evolve import Evaluation
 from workhorse.training.on_policy import Learnt, OnPolicy, Progress, iteration_program
 from workhorse.training.plan import EVALUATION_SLOTS, Plan
-from workhorse.training.seeds import Rendezvous, Shares
+from workhorse.training.seeds import Rendezvous, Shares, pure_env
 
 __all__ = ["WIDTH", "RolloutSeeds", "on_accelerator"]
 
@@ -76,7 +75,7 @@ class RolloutSeeds:
         self.stop = stop or threading.Event()
         self.vectorised = vectorised
         self._plans = dict(plans)
-        self._env = _pure_env(next(iter(plans.values())))
+        self._env = pure_env(next(iter(plans.values())))
         self.spec = self._env.spec
         self._algorithms = {number: plan.learning(self.spec).algorithm for number, plan in plans.items()}
         self._check_alike()
@@ -238,14 +237,3 @@ def iterations(env: JaxEnv, rows: Sequence[tuple[Any, ...]]) -> tuple[list[tuple
     learners, slots, ended, measured = jax.vmap(partial(iteration_program, env))(*stacked)
     learned = [jax.tree.map(lambda leaf, at=at: leaf[at], (learners, slots)) for at in range(len(rows))]
     return learned, ended, measured
-
-
-def _pure_env(plan: Plan) -> JaxEnv:
-    env = environments.make(plan.task, 1, 1, **plan.task_options)
-    if isinstance(env, HostEnv):
-        env.close()
-        raise ValueError(
-            f"Runs can share programs only where the task is a pure JAX environment, but {plan.task} is stepped on the "
-            "host. Run one process a seed."
-        )
-    return env

@@ -27,7 +27,7 @@ import numpy as np
 from workhorse.core.machine import describe_hardware
 from workhorse.core.types import Returns
 from workhorse.environments import registry as environments
-from workhorse.environments.protocol import HostEnv
+from workhorse.environments.protocol import HostEnv, JaxEnv
 from workhorse.training.evolve import Evolve
 from workhorse.training.gather import Episodes, JaxGather, Lanes, Work, addressed, found_episodes, whole_episodes
 from workhorse.training.learning import Learning
@@ -45,6 +45,7 @@ __all__ = [
     "faster",
     "measure",
     "predicted",
+    "pure_env",
     "together",
 ]
 
@@ -88,13 +89,7 @@ class SeedsGather:
         self.seeds = tuple(seeds)
         self.stop = stop or threading.Event()
         self._plan = plan
-        env = environments.make(plan.task, 1, 1, **plan.task_options)
-        if isinstance(env, HostEnv):
-            env.close()
-            raise ValueError(
-                f"Seeds can share a program only where the task is a pure JAX environment, but {plan.task} is stepped "
-                "on the host. Run one process a seed."
-            )
+        env = pure_env(plan)
         self.algorithm = plan.learning(env.spec).algorithm
         if self.algorithm.consumes is not Returns:
             raise ValueError(
@@ -157,6 +152,22 @@ class SeedsGather:
                 f"Every run of the group must have the same algorithm and settings: expected {self.algorithm}, got "
                 f"{learning.algorithm} for seed {seed}."
             )
+
+
+def pure_env(plan: Plan) -> JaxEnv:
+    """The task's environment, which runs of one process can share a program on.
+
+    Raises:
+        ValueError: it is stepped on the host.
+    """
+    env = environments.make(plan.task, 1, 1, **plan.task_options)
+    if isinstance(env, HostEnv):
+        env.close()
+        raise ValueError(
+            f"Seeds can share a program only where the task is a pure JAX environment, but {plan.task} is stepped "
+            "on the host. Run one process a seed."
+        )
+    return env
 
 
 class Group(Protocol):
