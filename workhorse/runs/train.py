@@ -34,7 +34,7 @@ from workhorse.runs.policy import Policy
 from workhorse.runs.traffic import TrafficLog
 from workhorse.statistics.intervals import Interval, mean_interval
 from workhorse.training.evolve import Evaluation, Evolve, Progress
-from workhorse.training.learning import Learning
+from workhorse.training.learning import Learning, actor_of
 from workhorse.training.on_policy import OnPolicy
 from workhorse.training.on_policy import Progress as RolloutProgress
 from workhorse.training.plan import Plan, local_workforce
@@ -511,7 +511,7 @@ class _Run:
         return {"meters": asdict(self._meters), "schedule": asdict(self._schedule)}
 
     def _save_policy(self) -> None:
-        actor = self._setup.algorithm.actor(self._progress.learner)
+        actor = actor_of(self._setup.algorithm, self._progress.learner)
         network = self._setup.algorithm.policy_network(actor)
         if all(np.isfinite(leaf).all() for leaf in (*network.weights, *network.biases)):
             policy_of(self._setup.algorithm, self._progress, self._manifest).save(self._folder.policy)
@@ -591,7 +591,7 @@ class _Interrupt:
 
 def policy_of(algorithm: Any, progress: Progress | RolloutProgress, manifest: Manifest) -> Policy:
     """The artefact of the unperturbed policy. What is constant in the observations has its weights set to zero."""
-    actor = algorithm.actor(progress.learner)
+    actor = actor_of(algorithm, progress.learner)
     network = algorithm.policy_network(actor)
     weights = [np.array(weight) for weight in network.weights]
     inverse_scale = np.asarray(actor.inverse_scale)

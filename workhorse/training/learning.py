@@ -12,7 +12,7 @@ from workhorse.core.randomness import draw, root_key
 from workhorse.core.types import Moments, Returns
 from workhorse.math import moments, noise
 
-__all__ = ["Blocks", "Learning", "one_after_the_other"]
+__all__ = ["Blocks", "Learning", "actor_of", "one_after_the_other"]
 
 Blocks = Callable[[int, int, Callable[[int], np.ndarray]], list[np.ndarray]]
 """How the blocks of an update's sum are come by: (iteration, number of blocks, what computes one) -> all of them."""
@@ -21,6 +21,12 @@ Blocks = Callable[[int, int, Callable[[int], np.ndarray]], list[np.ndarray]]
 def one_after_the_other(iteration: int, count: int, compute: Callable[[int], np.ndarray]) -> list[np.ndarray]:
     """Every block in this thread."""
     return [compute(block) for block in range(count)]
+
+
+@jax.jit
+def actor_of(algorithm: Any, learner: Any) -> Any:
+    """What acting needs of a learner, compiled once for all algorithms of the same sizes and switches."""
+    return algorithm.actor(learner)
 
 
 class Learning:

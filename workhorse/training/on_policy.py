@@ -21,6 +21,7 @@ from workhorse.core.types import Rollout
 from workhorse.environments.protocol import HostEnv, JaxEnv
 from workhorse.training.evolve import Evaluation
 from workhorse.training.gather import Lanes
+from workhorse.training.learning import actor_of
 from workhorse.training.workforce import evaluation_work, num_chunks
 
 __all__ = [
@@ -145,7 +146,7 @@ class OnPolicy:
 
     def evaluate(self, progress: Progress, num_episodes: int) -> Evaluation:
         """Episodes of the likeliest action, on the raw reward, to the task's own clock."""
-        actor, iteration = _actor(self.algorithm, progress.learner), int(progress.iteration)
+        actor, iteration = actor_of(self.algorithm, progress.learner), int(progress.iteration)
         chunks = range(num_chunks(num_episodes, self.lanes.num_slots))
         works = (evaluation_work(iteration, num_episodes, self.lanes.num_slots, chunk) for chunk in chunks)
         found = self.lanes.run(actor, works)
@@ -210,7 +211,7 @@ class HostRollouts:
         return Slots(self._env.snapshot(), obs, np.zeros(self._size), np.zeros(self._size, np.int64))
 
     def learn(self, learner: Any, slots: Slots, iteration: int) -> Learnt:
-        actor = _actor(self._algorithm, learner)
+        actor = actor_of(self._algorithm, learner)
         rollout, slots, ended, failures = self.gather(actor, slots, iteration)
         learner, measured = _update(self._algorithm, learner, rollout, draw(root_key(self._root), "update", iteration))
         return Learnt(learner, slots, ended, measured, failures)
@@ -279,11 +280,6 @@ class JaxRollouts:
 @jax.jit
 def _init(algorithm: Any, key: Key) -> Any:
     return algorithm.init(key)
-
-
-@jax.jit
-def _actor(algorithm: Any, learner: Any) -> Any:
-    return algorithm.actor(learner)
 
 
 @jax.jit

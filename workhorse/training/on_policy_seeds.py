@@ -165,16 +165,20 @@ class RolloutSeeds:
                 return
             number = self.seeds[0]
             loop = self._plans[number].on_policy(self.spec, 1)
-            progress = loop.start()
-            with ThreadPoolExecutor(2) as pool:
-                judged = pool.submit(loop.evaluate, progress, EVALUATION_SLOTS)
-                if self.vectorised:
-                    rows = [_row(loop.algorithm, loop.root, progress)] * self._size
-                    jax.block_until_ready(iterations(self._env, rows))
-                else:
-                    loop.iterate(progress)
-                judged.result()
+            with ThreadPoolExecutor(1) as pool:
+                begun = pool.submit(lambda: loop.evaluate(loop.start(), EVALUATION_SLOTS))
+                self._iterate_once(loop)
+                begun.result()
             self._is_compiled = True
+
+    def _iterate_once(self, loop: OnPolicy) -> None:
+        """An iteration of zeros, shaped as a run's: its program is the longest to compile and waits for no other."""
+        nothing = jax.tree.map(_zeros, jax.eval_shape(loop.start))
+        row = _row(loop.algorithm, loop.root, nothing)
+        if self.vectorised:
+            jax.block_until_ready(iterations(self._env, [row] * self._size))
+        else:
+            loop.iterate(nothing)
 
     def _check_alike(self) -> None:
         first, *others = self.seeds
@@ -220,6 +224,11 @@ class _Member(OnPolicy):
         # the run is over, though its thread may still write: the others need not wait for that
         self._group.leave(self._seed)
         super().close()
+
+
+def _zeros(leaf: jax.ShapeDtypeStruct) -> Any:
+    is_key = jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.extended)
+    return jnp.zeros(leaf.shape, leaf.dtype) if is_key else np.zeros(leaf.shape, leaf.dtype)
 
 
 def _row(algorithm: Any, root: int, progress: Progress) -> tuple[Any, ...]:
