@@ -1,4 +1,4 @@
-"""The tables of docs/benchmarks.md from bench/results: `python bench/tables.py`."""
+"""The tables of docs/benchmarks.md and docs/reference/warnings.md from bench/results: `python bench/tables.py`."""
 
 import json
 import statistics
@@ -171,11 +171,11 @@ def classic() -> list[str]:
         *lines,
         "",
         f"CartPole-v1, ten seeds at 500 within 20 s: {word}. Its rounds took {rounds} s, the mean {time.value:.1f} s "
-        f"[{time.low:.1f}, {time.high:.1f}]. Of it 11 to 12 s are there with one seed already: tracing and compiling the "
-        "programs, two side by side, and imports. What was tried: one program over five seeds at a time (`vmap`; 30 s), "
-        "longer rollouts, other minibatches and fewer epochs (18 to 21 s, some with a seed below 500), compiling on one "
-        "thread a program (no difference). Before programs were compiled side by side and minibatches doubled it took "
-        "23 to 30 s.",
+        f"[{time.low:.1f}, {time.high:.1f}]. Of it 11 to 12 s are there with one seed already: tracing and compiling "
+        "the programs, two side by side, and imports. What was tried: one program over five seeds at a time (`vmap`; "
+        "30 s), longer rollouts, other minibatches and fewer epochs (18 to 21 s, some with a seed below 500), and "
+        "compiling on one thread a program (no difference). Before programs were compiled side by side and minibatches "
+        "doubled it took 23 to 30 s.",
     ]
 
 
@@ -520,6 +520,83 @@ def stopping(found: dict) -> list[str]:
     return lines
 
 
+WARNINGS = """# Warnings
+
+A run reads its own metrics and warns of what looks wrong: once, with the iteration, on the terminal, in
+`warnings.json` of its folder and on its page. Nothing stops, unless `--stop-on-warning` is given.
+
+    workhorse warnings               # all rules
+    workhorse warnings no-gradient   # one of them, explained
+    workhorse warnings runs/<id>     # what a run's metrics warn of, by the rules of today
+
+A rule reads metrics and nothing else, so a resumed run gives the warnings that it would have given, and a run from
+before the rules can be asked too. A condition must hold for some iterations on end. *A warning is a reason to look and
+never proof.* `--no-measure-health` and `--no-measure-gradients` leave out the metrics that some rules read.
+
+Beside the rules below, `action-scale` and `observation-scale` are looked at before the first iteration: actions
+whose bounds are twenty times wider or narrower than the policy's first standard deviation, and unnormalised
+observations above 20 after a reset.
+"""
+
+
+def warnings_page() -> str:
+    from workhorse.runs.warnings import RULES
+
+    lines = [WARNINGS, "## What they are worth", "", *faults(), "", "## The rules", ""]
+    for rule in RULES:
+        lines += [f"### {rule.name}", "", rule.meaning, ""]
+        lines += [f"- **{head.capitalize()}:** {text}" for head, text in rule.explained.items()]
+        lines += [""]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def faults() -> list[str]:
+    found = read("faults")
+    if found is None:
+        return ["Not measured yet."]
+    broken = [case for case in found["cases"] if case["kind"] == "fault"]
+    healthy = [case for case in found["cases"] if case["kind"] == "healthy"]
+
+    def names(run: dict) -> set[str]:
+        return {warned["name"] for warned in run["warnings"]}
+
+    def share(hits: int, of: int) -> str:
+        if not of:
+            return "-"
+        interval = proportion_interval(hits, of)
+        return f"{hits} of {of} [{interval.low:.2f}, {interval.high:.2f}]"
+
+    runs = [(case, run) for case in broken for run in case["runs"]]
+    sound = [run for case in healthy for run in case["runs"]]
+    meant = [(case, run) for case, run in runs if case["expected"]]
+    hit = sum(bool(names(run) & set(case["expected"])) for case, run in meant)
+    alarmed = sum(bool(run["warnings"]) for run in sound)
+    some = sum(bool(run["warnings"]) for _, run in runs)
+    recall = hit / len(meant) >= 0.8 and alarmed / len(sound) <= 0.05
+    lines = [
+        f"{len(broken)} faults and {len(healthy)} healthy set-ups, {len(broken[0]['runs'])} seeds of each, "
+        f"{origin(found)} Intervals are exact, 95 %, as if runs were independent.",
+        "",
+        f"The warning that is meant for a fault came in {share(hit, len(meant))} of its runs; some warning in "
+        f"{share(some, len(runs))}. Healthy runs that were warned of anything: {share(alarmed, len(sound))}. To reach: "
+        f"at least .8, and at most .05 a healthy run: {'reached' if recall else '**missed**'}.",
+        "",
+        "| warning | came in runs of faults meant for it | in runs of other faults | in healthy runs |",
+        "|---|---|---|---|",
+    ]
+    for name in found["rules"]:
+        own = [run for case, run in runs if name in case["expected"]]
+        other = [run for case, run in runs if name not in case["expected"]]
+        cells = (share(sum(name in names(run) for run in part), len(part)) for part in (own, other, sound))
+        lines.append(f"| [{name}](#{name}) | {' | '.join(cells)} |")
+    lines += ["", "| fault | task | meant for it | came (runs) |", "|---|---|---|---|"]
+    for case in broken:
+        came = {name: sum(name in names(run) for run in case["runs"]) for name in found["rules"]}
+        said = ", ".join(f"{name} ({count})" for name, count in came.items() if count) or "nothing"
+        lines.append(f"| {case['name']} | {case['task']} | {', '.join(case['expected']) or '-'} | {said} |")
+    return lines
+
+
 def reached(well: bool) -> str:
     return "reached" if well else "**missed**"
 
@@ -540,6 +617,9 @@ def main() -> None:
     _, _, after = rest.partition(END)
     PAGE.write_text(f"{before}{BEGIN}\n\n{body}\n\n{END}{after}")
     print(PAGE)
+    page_of_warnings = PAGE.parent / "reference" / "warnings.md"
+    page_of_warnings.write_text(warnings_page())
+    print(page_of_warnings)
 
 
 if __name__ == "__main__":

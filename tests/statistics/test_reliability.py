@@ -13,6 +13,7 @@ from workhorse.statistics.reliability import (
     drawdown,
     long_term_risk,
     low_pass,
+    outlying,
     risk_across_runs,
     short_term_risk,
 )
@@ -87,3 +88,17 @@ def test_collapse_is_below_half_of_the_own_best(curve, floor, expected):
 def test_what_makes_no_sense_is_refused(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+@pytest.mark.parametrize("values", [[500.0] * 5 + [20.0], [-1.0, 0.0, 1.0, 0.5, 90.0], [500.0] * 8 + [20.0, 30.0]])
+def test_values_that_stand_apart_are_found(values):
+    apart = np.abs(np.array(values) - np.median(values)) > 50
+    np.testing.assert_array_equal(outlying(values), apart)
+
+
+def test_of_normal_values_few_stand_apart():
+    rng = np.random.default_rng(0)
+    share = np.mean([outlying(sample).any() for sample in rng.normal(size=(1000, 10))])
+    assert 0.02 < share < 0.06
+    assert not outlying(np.full(10, 3.0)).any()
+    assert not outlying([0.0, 0.0, 0.0, 1e9]).any()  # too few

@@ -11,6 +11,7 @@ from workhorse.statistics.comparison import welch_test
 from workhorse.studies.across_tasks import aggregate_scores
 from workhorse.studies.between import compare_studies
 from workhorse.studies.cells import summarise
+from workhorse.studies.outliers import outlying_seeds
 from workhorse.studies.results import SearchResult, Trial
 from workhorse.studies.tuning import search_gap, searched, tornado, tuning_value
 from workhorse.studies.verdicts import verdicts
@@ -141,3 +142,16 @@ def test_two_studies_are_compared_on_equal_terms_only():
         compare_studies(a, b, "z")
     with pytest.raises(UsageError, match="no cell in common"):
         compare_studies(a, study([run(0, None, outcome="unfinished", curve=[])]))
+
+
+def test_a_seed_that_stands_apart_is_named_and_stays_in():
+    results = study(
+        scores([500.0, 490, 510, 495, 20, 505], variant="a") + scores([1.0, 2, 3, 2.5, 1.5, 2.2], variant="b")
+    )
+    cells = summarise(results)
+    (sentence,) = outlying_seeds(cells)
+    assert sentence.startswith("a on Task-v0: seed 4 stands apart with 20, the others lie between 490 and 510")
+    assert cells[0].mean is not None and cells[0].mean.value == pytest.approx(420)
+    assert (
+        outlying_seeds(summarise(study(scores([500.0, 490, 20, 505], variant="a")))) == ()
+    )  # four seeds say too little

@@ -25,6 +25,7 @@ COMMANDS = {
     "compare": "compare two studies, and say whether one is better",
     "report": "write the page of a run or a study",
     "diagnose": "measure what a policy gradient assumes: its estimates, its value function, its trust region",
+    "warnings": "say what a run is warned of, explain a warning, or list those of a run",
     "replay": "run an iteration of a run again, and prove that it is the same",
     "bisect": "find where two runs part, and in what",
     "fork": "go on from an iteration of a run under a change, beside runs without it",

@@ -100,6 +100,7 @@ def conclude(folder: Any, cores: int, quiet: bool, recruit: Any = None) -> None:
     from workhorse.runs.train import available_threads
     from workhorse.studies.cells import summarise
     from workhorse.studies.conduct import conduct
+    from workhorse.studies.outliers import outlying_seeds
     from workhorse.studies.table import write_table
     from workhorse.studies.tuning import searched
     from workhorse.studies.verdicts import verdicts
@@ -119,8 +120,8 @@ def conclude(folder: Any, cores: int, quiet: bool, recruit: Any = None) -> None:
             f"Search of {search.algorithm} on {search.task}: {gap.promised:.4g} on the tuning seeds, "
             f"{gap.delivered:.4g} on fresh ones; the winner's curse is {gap.promised - gap.delivered:.4g}{apart}."
         )
-    for note in results.notes:
-        print(note)
+    for sentence in (*outlying_seeds(cells), *results.notes):
+        print(sentence)
     print(f"{folder.core_hours():.3f} core-hours in all. The page to look at: {page}")
 
 

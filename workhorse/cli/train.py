@@ -52,6 +52,8 @@ class RunOptions:
     """The folder that holds the studies, with --seeds."""
     id: str | None = None
     """The run's name, or the study's; by default task, algorithm, seed and time."""
+    stop_on_warning: bool = False
+    """End the run at its first warning; without it, warnings are printed and kept, and the run goes on."""
     quiet: bool = False
     """Print nothing but the last line."""
 
@@ -103,7 +105,11 @@ def run(arguments: Sequence[str]) -> int:
             slots=options.slots,
             threads=options.threads,
             schedule=train.Schedule(
-                evaluate_every, options.evaluation_episodes, options.final_episodes, options.checkpoint_every_s
+                evaluate_every,
+                options.evaluation_episodes,
+                options.final_episodes,
+                options.checkpoint_every_s,
+                stop_on_warning=options.stop_on_warning,
             ),
             root=options.runs,
             id=options.id,
@@ -125,7 +131,7 @@ def _train_seeds(
     from workhorse.studies.folder import StudyFolder
     from workhorse.studies.study_file import plan_of
 
-    for name in ("slots", "checkpoint_every_s"):
+    for name in ("slots", "checkpoint_every_s", "stop_on_warning"):
         if getattr(options, name) != getattr(RunOptions, name):
             raise UsageError(f"--{name.replace('_', '-')} is for one run: leave it out, or leave out --seeds.")
     if options.runs != RunOptions.runs:

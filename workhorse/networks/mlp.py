@@ -50,11 +50,16 @@ class MLP(eqx.Module):
         return MLP(tuple(weights), biases)
 
     def __call__(self, x: Float[Array, "in"]) -> Float[Array, "out"]:
-        last = len(self.weights) - 1
+        return self.layers(x)[-1]
+
+    def layers(self, x: Float[Array, "in"]) -> list[Float[Array, "_"]]:
+        """What each layer puts out: the hidden units' activations, and last y."""
+        found, last = [], len(self.weights) - 1
         for layer, weight in enumerate(self.weights):
             x = weight @ x
             if self.biases:
                 x = x + self.biases[layer]
             if layer < last:
                 x = ACTIVATIONS[self.activation](x)
-        return x
+            found.append(x)
+        return found

@@ -13,7 +13,7 @@ import polars as pl
 
 from workhorse.core.errors import UsageError
 from workhorse.reports.diagnosis_figures import VALUE_HEAD, gradient_agreement, gradient_records, value_rows
-from workhorse.reports.markup import Markup, definitions, escape, paragraph, table
+from workhorse.reports.markup import Markup, definitions, escape, paragraph, sentences, table
 from workhorse.reports.page import Page
 from workhorse.reports.reading import RUN_WORDS, reading
 from workhorse.reports.run_figures import last_episodes, other_metrics, returns_over_training, speed_and_length
@@ -31,6 +31,7 @@ from workhorse.runs.cost import Ledger, PriceBook, price
 from workhorse.runs.folder import RunFolder, Status
 from workhorse.runs.manifest import Manifest
 from workhorse.runs.metrics import read_metrics
+from workhorse.runs.warnings import read_warnings
 from workhorse.statistics.intervals import Interval, mean_interval
 from workhorse.studies.results import LEAST_RUNS
 
@@ -72,6 +73,8 @@ def write_run_report(path: str | os.PathLike[str]) -> Path:
         f"Run {folder.id}, {manifest.created[:10]}", _answer(manifest, status, last), paragraph(_ONE_SEED, "lead")
     )
     page.add("result", "Result and price", _facts(folder, manifest, status, metrics, last))
+    warned = read_warnings(folder)
+    page.add("warnings", "Warnings", sentences([str(each) for each in warned]) if warned else Markup(""))
     page.add("learning", "Learning", page.draw(_returns(metrics, last)) or paragraph("No iteration has ended yet."))
     page.add("evaluation", "Last evaluation", page.draw(last_episodes(last.returns)) if last else Markup(""))
     page.add("speed", "Speed", page.draw(speed_and_length(metrics)))

@@ -29,6 +29,7 @@ from workhorse.reports.videos import study_videos
 from workhorse.reports.wording import count_text
 from workhorse.studies.across_tasks import aggregate_scores
 from workhorse.studies.cells import CellSummary, summarise
+from workhorse.studies.outliers import outlying_seeds
 from workhorse.studies.results import StudyResults
 from workhorse.studies.verdicts import verdicts
 
@@ -57,6 +58,7 @@ def write_study_report(results: StudyResults, folder: Path) -> Path:
     _add_settings(page, results)
     page.add("reliability", "Risk and spread", reliability_table(cells) if cells else Markup(""))
     page.add("failures", "Failures", failures(results, cells, folder) if cells else Markup(""))
+    page.add("outliers", "Seeds that stand apart", sentences(outlying_seeds(cells), "text"))
     page.add("runs", "All runs", all_runs(results, folder))
     page.add("videos", "Videos", study_videos(cells, folder))
     page.add("notes", "Notes", sentences(results.notes, "text"))

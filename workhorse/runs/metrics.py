@@ -75,6 +75,10 @@ class MetricsLog:
             return iteration
         return self._rows["iteration"][-1] if len(self._rows) else None
 
+    def rows(self) -> list[dict[str, Any]]:
+        """The rows that a resumed run has behind it, oldest first."""
+        return self._rows.to_dicts()
+
     def append(self, iteration: int, row: Mapping[str, Any]) -> None:
         """Add an iteration's scalars.
 

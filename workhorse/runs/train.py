@@ -11,7 +11,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,7 @@ from workhorse.runs.manifest import Manifest
 from workhorse.runs.metrics import MetricsLog
 from workhorse.runs.policy import Policy
 from workhorse.runs.traffic import TrafficLog
+from workhorse.runs.warnings import Warned, Watch, preflight, read_warnings, write_warnings
 from workhorse.statistics.intervals import Interval, mean_interval
 from workhorse.training.evolve import Evaluation, Evolve, Progress
 from workhorse.training.learning import Learning, actor_of
@@ -63,6 +64,7 @@ class Schedule:
         final_episodes: episodes of the evaluation at the end.
         checkpoint_every_s: seconds between checkpoints; 0 saves after every iteration.
         milestones: states kept for good, evenly over the budget, beside the first: what `diagnose` looks at.
+        stop_on_warning: end the run at its first warning, and judge it as it is then; a resume goes on.
     """
 
     evaluate_every: int = 0
@@ -70,6 +72,7 @@ class Schedule:
     final_episodes: int = 100
     checkpoint_every_s: float = 30.0
     milestones: int = 10
+    stop_on_warning: bool = False
 
 
 @dataclass(frozen=True)
@@ -373,6 +376,8 @@ class _Run:
         self._observer = observer
         self._metrics = MetricsLog(folder, resume_from=int(progress.iteration))
         self._traffic = TrafficLog(folder.path, resume_from=int(progress.iteration))
+        self._watch = self._watching()
+        self._stopped_by_warning = False
         self._told = _Told()
         fresh = int(progress.iteration) == 0 and not (folder.path / "ledger.json").exists()
         self._ledger = Ledger() if fresh else Ledger.of(folder)
@@ -397,8 +402,10 @@ class _Run:
         state = "failed"
         try:
             self._write_status("running")
+            if not resumed:
+                self._look_ahead()
             with interrupt:
-                while int(self._progress.env_steps) < budget:
+                while int(self._progress.env_steps) < budget and not self._stopped_by_warning:
                     self._iterate(interrupt, budget)
                 summary = self._judge(interrupt)
             state = "finished"
@@ -444,11 +451,40 @@ class _Run:
             self._observer.noted(f"A simulation broke and its episode was ended there: {failures[0]}.")
         self._metrics.append(row["iteration"], {name: value for name, value in row.items() if name != "iteration"})
         self._observer.iterated(row)
+        self._warn(self._watch.see(row))
         if self._is_milestone(before, int(after.env_steps)):
             checkpoint.save(self._folder, row["iteration"], after, self._meta(), "milestones")
         if time.monotonic() - self._saved_at >= self._schedule.checkpoint_every_s:
             self._save()
             self._write_status("running")
+
+    def _watching(self) -> Watch:
+        """What looks for warnings, having read what the run has behind it."""
+        watch = Watch(self._manifest.configuration)
+        for row in self._metrics.rows():
+            watch.see(row)
+        watch.begin([warned for warned in read_warnings(self._folder) if warned.iteration == 0])
+        return watch
+
+    def _look_ahead(self) -> None:
+        """Warn of what looks wrong before the first iteration."""
+        if isinstance(self._progress, RolloutProgress) and int(self._progress.iteration) == 0:
+            obs = np.asarray(self._progress.slots.obs)
+            found = preflight(self._setup.algorithm.spec, self._manifest.configuration, obs)
+            self._watch.begin(found)
+            self._warn(found)
+
+    def _warn(self, new: Sequence[Warned]) -> None:
+        if not new:
+            return
+        write_warnings(self._folder, self._watch.given)
+        for warned in new:
+            self._observer.noted(str(warned))
+        if self._schedule.stop_on_warning:
+            self._stopped_by_warning = True
+            self._observer.noted(
+                "The run ends here, as --stop-on-warning asks; `workhorse resume` would go on with it."
+            )
 
     def _is_milestone(self, before: int, env_steps: int) -> bool:
         """Whether a fraction of the run's own budget was passed: the same iterations in every sitting."""

@@ -64,9 +64,10 @@ class Progress(NamedTuple):
 
 
 class Ended(NamedTuple):
-    """The episodes that ended in a rollout, (T, B): return and length where `flag` is set."""
+    """The episodes that ended in a rollout, (T, B): return and length where `flag` is set, and whether by the task."""
 
     flag: Any
+    terminated: Any
     episode_return: Any
     episode_length: Any
 
@@ -140,7 +141,7 @@ class OnPolicy:
             learnt.slots,
         )
         metrics = {"steps": steps, "held_out_steps": int(after.held_out_steps), "failed_episodes": len(learnt.failures)}
-        metrics |= _episodes(learnt.ended, self.algorithm.num_envs)
+        metrics |= _episodes(learnt.ended, self.algorithm.num_envs, self.algorithm.spec.max_episode_steps)
         metrics |= {name: value.item() for name, value in jax.device_get(dict(learnt.measured)).items()}
         return after, metrics, learnt.failures
 
@@ -180,17 +181,27 @@ class OnPolicy:
         self.lanes.close()
 
 
-def _episodes(ended: Ended, num_envs: int) -> dict[str, float]:
-    """Mean, best and worst raw return of the training episodes that ended, and their mean length; NaN without any."""
+def _episodes(ended: Ended, num_envs: int, clock: int | None) -> dict[str, float]:
+    """Mean, best and worst raw return of the training episodes that ended, and their mean length; NaN without any.
+
+    Beside them how many were truncated, how many of these before the clock ran out, and how many terminated just when
+    it did.
+    """
     flag = np.asarray(ended.flag)[:, :num_envs]
     returns = np.asarray(ended.episode_return)[:, :num_envs][flag]
     lengths = np.asarray(ended.episode_length)[:, :num_envs][flag]
     if not len(returns):
         nothing = float("nan")
         names = ("population_return", "population_return_std", "population_return_max", "population_return_min")
-        return {"episodes": 0, **dict.fromkeys((*names, "episode_length"), nothing)}
+        counts = ("episodes", "truncated_episodes", "truncated_early", "terminated_at_clock")
+        return {**dict.fromkeys(counts, 0), **dict.fromkeys((*names, "episode_length"), nothing)}
+    terminated = np.asarray(ended.terminated)[:, :num_envs][flag]
+    at_clock = lengths == clock
     return {
         "episodes": len(returns),
+        "truncated_episodes": int((~terminated).sum()),
+        "truncated_early": 0 if clock is None else int((~terminated & ~at_clock).sum()),
+        "terminated_at_clock": int((terminated & at_clock).sum()),
         "population_return": float(returns.mean()),
         "population_return_std": float(returns.std()),
         "population_return_max": float(returns.max()),
@@ -222,7 +233,7 @@ class HostRollouts:
         obs, total, length = slots.obs, slots.episode_return.copy(), slots.episode_length.copy()
         key = draw(root_key(self._root), "act", iteration)
         taken: list[tuple[Any, ...]] = []
-        over: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
+        over: list[tuple[np.ndarray, ...]] = []
         failures: list[str] = []
         for time in range(self._algorithm.rollout_steps):
             action, extras = _act(self._algorithm, actor, obs, key, time)
@@ -230,7 +241,7 @@ class HostRollouts:
             total, length = total + step.reward, length + 1
             ended = step.terminated | step.truncated
             taken.append((obs, action, step.reward, step.terminated, step.truncated, step.next_obs, extras))
-            over.append((ended, total, length))
+            over.append((ended, step.terminated, total, length))
             obs = step.next_obs
             if ended.any():
                 for slot in np.flatnonzero(step.measures["failed"]):
@@ -355,7 +366,7 @@ def rollout_program(
             jnp.where(ended, 0, length),
         )
         taken = Rollout(slots.obs, action, step.reward, step.terminated, step.truncated, step.next_obs, extras)
-        return after, (taken, Ended(ended, total, length))
+        return after, (taken, Ended(ended, step.terminated, total, length))
 
     after, (rollout, ended) = jax.lax.scan(advance, slots, jnp.arange(algorithm.rollout_steps))
     return rollout, after, ended

@@ -227,7 +227,7 @@ class _Member(OnPolicy):
 
 
 def _zeros(leaf: jax.ShapeDtypeStruct) -> Any:
-    is_key = jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.extended)
+    is_key = jnp.issubdtype(leaf.dtype, jax.dtypes.extended)
     return jnp.zeros(leaf.shape, leaf.dtype) if is_key else np.zeros(leaf.shape, leaf.dtype)
 
 

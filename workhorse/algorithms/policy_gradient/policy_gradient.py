@@ -10,6 +10,7 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float, Int
 
+from workhorse.algorithms.policy_gradient import health
 from workhorse.core.algorithm import Key
 from workhorse.core.configuration import configuration
 from workhorse.core.errors import UsageError
@@ -22,7 +23,16 @@ from workhorse.math.returns import discounted_sum, lambda_advantages, lambda_ret
 from workhorse.networks.actor_critic import ActorCritic, StochasticPolicy
 from workhorse.networks.mlp import MLP
 
-__all__ = ["Acted", "Actor", "Batch", "GradientState", "PolicyGradient", "explained_variance", "policy_change"]
+__all__ = [
+    "Acted",
+    "Actor",
+    "Batch",
+    "GradientState",
+    "PolicyGradient",
+    "explained_variance",
+    "policy_change",
+    "surrogate_gain",
+]
 
 
 Loss = Callable[[ActorCritic, "Batch"], tuple[Float[Array, ""], dict[str, Array]]]
@@ -168,6 +178,9 @@ class PolicyGradient:
     measure_gradients: bool = True
     """Measure how far parts of the rollout agree on the gradient: one more backward pass of the policy an iteration."""
 
+    measure_health: bool = True
+    """Measure what warnings are made of: draws, scales, hidden units, residuals of the value."""
+
     def validate(self) -> None:
         """Raise a `UsageError` where a field is out of range."""
         name = type(self).__name__
@@ -297,6 +310,8 @@ class PolicyGradient:
         if self.measure_gradients:
             metrics |= self.gradient_agreement(state.params, training)
         metrics |= self.measured(state.params, params, training)
+        if self.measure_health:
+            metrics |= self.health_of(state, params, experience, batch.transition.reward)
         if self.held_out_envs:
             found = self.measured(state.params, params, held_out)
             metrics |= {f"held_out_{name}": value for name, value in found.items()}
@@ -422,14 +437,31 @@ class PolicyGradient:
         signal = (gram.sum() - squares) / (parts * (parts - 1))
         return {"gradient_signal": signal, "gradient_noise": (squares / parts - signal) / parts}
 
+    def health_of(
+        self, state: GradientState, params: ActorCritic, rollout: Rollout, reward: Float[Array, "T B"]
+    ) -> dict[str, Array]:
+        """Whether the rollout and the update are sound, on the slots trained on: see the module `health`."""
+        rollout, reward = jax.tree.map(lambda leaf: leaf[:, : self.num_envs], (rollout, reward))
+        actor = self.actor(state)
+        scale = jax.vmap(jax.vmap(lambda obs: self.scaled(actor, obs)))
+        obs, next_obs = scale(rollout.obs), scale(rollout.next_obs)
+        policy = state.params.policy
+        found = health.acting(policy, self.spec, obs, rollout) | health.units(policy.network, obs)
+        found |= health.scales(self.spec, obs, reward, (self.observation_clip, self.reward_clip), rollout)
+        found |= health.value_residual(
+            state.params, obs, next_obs, reward, rollout.terminated, jnp.float32(self.discount)
+        )
+        return found | {"parameter_norm": optax.tree.norm(jax.tree.leaves(params))}
+
     def measured(self, before: ActorCritic, after: ActorCritic, batch: Batch) -> dict[str, Array]:
         """What the update did to the policy on these steps, and how well the value explained them beforehand."""
         flat = flattened(batch)
-        found = policy_change(
-            self.distributions(before, flat.obs), self.distributions(after, flat.obs), flat.drawn, flat.log_prob
-        )
+        moved = self.distributions(after, flat.obs)
+        found = policy_change(self.distributions(before, flat.obs), moved, flat.drawn, flat.log_prob)
+        found["surrogate_gain"] = surrogate_gain(moved, flat)
         found["explained_variance_own"] = explained_variance(flat.value, flat.target)
         found["explained_variance_monte_carlo"] = explained_variance(flat.value, flat.monte_carlo)
+        found["monte_carlo_variance"] = flat.monte_carlo.var()
         return found
 
 
@@ -455,6 +487,12 @@ def policy_change(
     ratio = jnp.exp(jax.vmap(lambda one, action: one.log_prob(action))(after, drawn) - log_prob)
     entropy = jax.vmap(lambda one: one.entropy())(after)
     return {"mean_kl": kl.mean(), "max_kl": kl.max(), "max_ratio": ratio.max(), "entropy": entropy.mean()}
+
+
+def surrogate_gain(after: Distribution, batch: Batch) -> Float[Array, ""]:
+    """E[(rho - 1) A] / sd(A) over N steps: what the update claims to have won, in standard deviations of advantage."""
+    rho = jnp.exp(jax.vmap(lambda one, action: one.log_prob(action))(after, batch.drawn) - batch.log_prob)
+    return ((rho - 1.0) * batch.advantage).mean() / (batch.advantage.std() + 1e-8)
 
 
 def explained_variance(prediction: Float[Array, "N"], target: Float[Array, "N"]) -> Float[Array, ""]:

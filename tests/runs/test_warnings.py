@@ -1,0 +1,245 @@
+"""Warnings: what each rule sees and does not see, how long it waits, and what a run does with it."""
+
+import json
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+
+from workhorse.cli.main import main
+from workhorse.core.spec import Box, EnvSpec
+from workhorse.runs import train
+from workhorse.runs.folder import RunFolder
+from workhorse.runs.warnings import RULES, Rows, Watch, preflight, read_warnings
+
+pytestmark = pytest.mark.usefixtures("compiled_once")
+
+CONFIGURATION = {"discount": 0.99, "max_kl": None}
+
+
+def healthy(iterations: int = 150, seed: int = 0) -> Iterator[dict[str, Any]]:
+    """Rows of a run that learns: what a sound run's metrics look like, with their usual noise."""
+    rng = np.random.default_rng(seed)
+    for number in range(1, iterations + 1):
+        learnt = number / iterations
+        row = {
+            "iteration": number,
+            "env_steps": 1000 * number,
+            "episodes": 5,
+            "truncated_early": 0,
+            "terminated_at_clock": 0,
+            "population_return": 500 * learnt + rng.normal(0, 20),
+            "reward_mean": 1.0,
+            "observation_scale": 1.5,
+            "observations_clipped": 0.0,
+            "rewards_clipped": 0.0,
+            "saturated_actions": 0.2,
+            "dead_units": 0.0,
+            "log_prob_gap": 1e-6,
+            "noise_across_slots": 1 + rng.normal(0, 0.1),
+            "noise_over_time": rng.normal(0, 0.02),
+            "noise_level": rng.normal(),
+            "td_error_mean": rng.normal(0, 0.003),
+            "td_error_spread": 0.1,
+            "value_mean": 2.0,
+            "value_spread": 0.8,
+            "held_out_explained_variance_monte_carlo": 0.7,
+            "held_out_monte_carlo_variance": 0.6,
+            "monte_carlo_variance": 0.6,
+            "mean_kl": 0.008,
+            "held_out_mean_kl": 0.009,
+            "gradient_signal": rng.normal(0.2, 0.3),
+            "gradient_noise": 1.0,
+            "gradient_norm": 0.5,
+            "parameter_norm": 12.0,
+            "surrogate": 0.01,
+            "surrogate_gain": 0.01,
+            "held_out_surrogate_gain": rng.normal(0.005, 0.01),
+            "entropy": 1.4 - learnt,
+        }
+        if number % 15 == 0:
+            row |= {"evaluation_return": 500 * learnt, "evaluation_return_std": 20.0}
+        yield row
+
+
+def warned_of(changes: dict[str, Any], configuration: dict[str, Any] | None = None) -> list[str]:
+    """Names of the warnings when these columns of a healthy run are changed; a function gets (number, row)."""
+    watch = Watch({**CONFIGURATION, **(configuration or {})})
+    for row in healthy():
+        for name, change in changes.items():
+            row[name] = change(row["iteration"], row) if callable(change) else change
+        watch.see(row)
+    return [warned.name for warned in watch.given]
+
+
+def flat(number: int, row: dict[str, Any]) -> float:
+    """A return that gains nothing."""
+    return 20.0 + np.random.default_rng(number).normal()
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_healthy_run_is_warned_of_nothing(seed: int) -> None:
+    watch = Watch(CONFIGURATION)
+    for row in healthy(seed=seed):
+        assert watch.see(row) == []
+
+
+FAULTS: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
+    ("not-finite", {"td_error_spread": lambda number, row: math.nan if number > 50 else 0.1}, {}),
+    ("exploding", {"gradient_norm": lambda number, row: 0.5 if number < 60 else 80.0}, {}),
+    ("stale-log-probabilities", {"log_prob_gap": 0.5}, {}),
+    ("repeated-noise", {"noise_across_slots": 8.0}, {}),
+    ("repeated-noise", {"noise_over_time": 0.9}, {}),
+    ("repeated-noise", {"noise_level": 0.37}, {}),
+    ("saturated-actions", {"saturated_actions": 0.99, "population_return": flat}, {}),
+    ("dead-units", {"dead_units": 0.8, "population_return": flat}, {}),
+    ("observation-scale", {"observation_scale": 300.0}, {}),
+    ("observation-scale", {"observations_clipped": 0.6}, {}),
+    ("observation-scale", {"observation_scale": 0.0}, {}),
+    ("reward-scale", {"rewards_clipped": 0.9}, {}),
+    ("value-biased", {"td_error_mean": -0.05}, {}),
+    ("value-explains-little", {"held_out_explained_variance_monte_carlo": -0.1}, {}),
+    ("trust-region", {"mean_kl": 0.02}, {"max_kl": 0.01}),
+    ("trust-region", {"held_out_mean_kl": 0.5}, {}),
+    ("no-gradient", {"gradient_signal": lambda number, row: (-1.0) ** number, "population_return": flat}, {}),
+    ("surrogate", {"held_out_surrogate_gain": -0.02}, {}),
+    ("surrogate", {"population_return": lambda number, row: 500.0 - 3 * number}, {}),
+    ("entropy", {"entropy": lambda number, row: 1.4 - 0.05 * number, "population_return": flat}, {}),
+    ("entropy", {"entropy": lambda number, row: 1.4 + 0.02 * number, "population_return": flat}, {}),
+    ("truncation", {"terminated_at_clock": 4}, {}),
+    ("truncation", {"truncated_early": 4}, {}),
+    ("evaluation", {"evaluation_return": lambda number, row: -5.0 * number if number % 15 == 0 else math.nan}, {}),
+]
+
+
+@pytest.mark.parametrize(("name", "changes", "configuration"), FAULTS)
+def test_a_rule_sees_what_it_is_for(name: str, changes: dict[str, Any], configuration: dict[str, Any]) -> None:
+    assert name in warned_of(changes, configuration)
+
+
+def test_every_rule_is_tried_above_and_every_rule_is_documented() -> None:
+    assert {name for name, _, _ in FAULTS} == {rule.name for rule in RULES}
+    for rule in RULES:
+        assert all(rule.explained.values()) and rule.meaning.endswith(".") and rule.remedy.endswith(".")
+
+
+def test_an_iteration_without_episodes_is_no_fault() -> None:
+    assert (
+        warned_of({"population_return": lambda number, row: math.nan if number % 3 else row["population_return"]}) == []
+    )
+
+
+def test_a_condition_must_last_and_is_told_once() -> None:
+    rule = next(rule for rule in RULES if rule.name == "reward-scale")
+    watch = Watch({}, [rule])
+    clipped = [0.9] * 4 + [0.0] + [0.9] * 10
+    given = [
+        watch.see({"iteration": n, "env_steps": n, "rewards_clipped": share}) for n, share in enumerate(clipped, 1)
+    ]
+    assert [len(new) for new in given] == [0] * 9 + [1] + [0] * 5
+    assert given[9][0].iteration == 10
+    assert "90% of rewards" in str(given[9][0])
+
+
+def test_a_column_that_comes_late_is_nan_before() -> None:
+    rows = Rows({})
+    for number in range(200):
+        rows.append({"early": number, "note": "text", "flag": True, **({"late": 1.0} if number == 150 else {})})
+    assert len(rows) == 200
+    assert rows.all("early").tolist() == list(range(200))
+    assert rows.all("late").tolist() == [1.0]
+    assert math.isnan(rows.newest("late")) and rows.newest("early") == 199
+    assert "note" not in rows and "flag" not in rows
+
+
+def test_the_first_number_that_broke_is_named() -> None:
+    watch = Watch({}, [RULES[0]])
+    good = {"reward_mean": 1.0, "td_error_spread": 0.1, "parameter_norm": 3.0}
+    watch.see({"iteration": 1, "env_steps": 1, **good})
+    (warned,) = watch.see(
+        {"iteration": 2, "env_steps": 2, **good, "parameter_norm": math.nan, "td_error_spread": math.inf}
+    )
+    assert warned.sentence.startswith("td_error_spread is not finite")
+
+
+def spec_with(low: float, high: float) -> EnvSpec:
+    return EnvSpec("Anything-v0", Box.unbounded(2), Box((low,), (high,)), 100)
+
+
+def test_before_training_scales_are_looked_at() -> None:
+    seen = np.array([[0.1, 400.0]])
+    fine = {"log_std": 0.0, "normalise_observations": True}
+    assert preflight(spec_with(-1.0, 1.0), fine, seen) == []
+    assert [warned.name for warned in preflight(spec_with(-100.0, 100.0), fine, seen)] == ["action-scale"]
+    assert [warned.name for warned in preflight(spec_with(-0.01, 0.01), fine, seen)] == ["action-scale"]
+    raw = {**fine, "normalise_observations": False}
+    (warned,) = preflight(spec_with(-1.0, 1.0), raw, seen)
+    assert (warned.name, warned.iteration) == ("observation-scale", 0)
+    assert "400" in warned.sentence
+
+
+# --- in a run ---
+
+CLIPPED: dict[str, Any] = {
+    "num_envs": 4, "rollout_steps": 16, "minibatch_size": 16, "num_epochs": 1, "hidden": (8,), "reward_clip": 1e-3,
+    "anneal_env_steps": 2000, "normalise_observations": False,
+}  # fmt: skip
+
+
+class Told(train.Observer):
+    def __init__(self) -> None:
+        self.sentences: list[str] = []
+
+    def noted(self, sentence: str) -> None:
+        self.sentences.append(sentence)
+
+
+def trained(root: Any, id: str, env_steps: int, **schedule: Any) -> tuple[RunFolder, Told]:
+    told = Told()
+    folder, _ = train.start(
+        task="Pendulum-v1", algorithm="ppo", settings=CLIPPED, env_steps=env_steps, root=root, id=id, threads=1,
+        schedule=train.Schedule(final_episodes=2, **schedule), observer=told,
+    )  # fmt: skip
+    return folder, told
+
+
+def test_a_run_tells_and_keeps_its_warnings_and_a_resumed_one_the_same(tmp_path: Any, capsys: Any) -> None:
+    whole, told = trained(tmp_path, "whole", 2000)
+    assert [warned.name for warned in read_warnings(whole)] == ["reward-scale"]
+    assert [sentence for sentence in told.sentences if "reward-scale" in sentence] == [str(read_warnings(whole)[0])]
+    for budget in (128, 640):  # stopped before it came, and after
+        folder, _ = trained(tmp_path, f"stopped{budget}", budget)
+        again = Told()
+        train.resume(folder.path, env_steps=2000, threads=1, observer=again)
+        assert read_warnings(folder) == read_warnings(whole)
+        assert any("reward-scale" in sentence for sentence in again.sentences) == (budget == 128)
+    (whole.path / "warnings.json").unlink()
+    assert main(["warnings", str(whole.path)]) == 0
+    assert "Warning at iteration 5, reward-scale" in capsys.readouterr().out
+
+
+def test_a_run_stops_at_a_warning_where_asked(tmp_path: Any) -> None:
+    folder, told = trained(tmp_path, "one", 2000, stop_on_warning=True)
+    assert folder.status().iteration == 5  # type: ignore[union-attr]
+    assert "stop-on-warning" in told.sentences[-1]
+    train.resume(folder.path, threads=1)
+    assert folder.status().env_steps >= 2000  # type: ignore[union-attr]
+
+
+def test_a_damaged_file_of_warnings_stops_nobody(tmp_path: Any) -> None:
+    folder, _ = trained(tmp_path, "one", 640)
+    for content in (b"\xff{", json.dumps([{"name": "x"}]).encode(), b"3"):
+        (folder.path / "warnings.json").write_bytes(content)
+        assert read_warnings(folder) == []
+
+
+def test_the_command_explains_and_refuses(capsys: Any) -> None:
+    assert main(["warnings"]) == 0
+    assert len(capsys.readouterr().out.splitlines()) == len(RULES)
+    assert main(["warnings", "no-gradient"]) == 0
+    assert "misleads" in capsys.readouterr().out
+    assert main(["warnings", "no-gradien"]) == 2
+    assert "no-gradient" in capsys.readouterr().err
+    assert main(["warnings", "runs/nothing"]) == 2

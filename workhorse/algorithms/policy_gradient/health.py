@@ -1,0 +1,127 @@
+"""What a rollout and an update say of their own soundness: scalars that warnings are made of.
+
+They are computed from the rollout itself, with their own few lines for what matters (which step terminated, what its
+true successor was, what the policy that acted would draw), so that a fault in the learner's batch does not hide itself.
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from workhorse.core.spec import Box, EnvSpec
+from workhorse.core.types import Rollout
+from workhorse.math.distributions import Categorical, DiagonalGaussian, Distribution
+from workhorse.networks.actor_critic import ActorCritic, StochasticPolicy
+from workhorse.networks.mlp import MLP
+
+__all__ = ["acting", "noise_agreement", "scales", "units", "value_residual"]
+
+DEAD_BELOW = 1e-2
+"""A hidden unit whose activation's standard deviation over steps is below this says nothing about the observation."""
+
+UNIT_STEPS = 256
+"""Steps at most that hidden units are looked at on."""
+
+
+def acting(
+    policy: StochasticPolicy, spec: EnvSpec, obs: Float[Array, "T B D"], rollout: Rollout
+) -> dict[str, Float[Array, ""]]:
+    """Whether the actions are draws of this policy.
+
+    log_prob_gap: the greatest |log pi(a|o) - recorded log probability|; rounding where the recorded one is true.
+    saturated_actions: share of components whose likeliest action lies outside finite bounds.
+    noise_across_slots, noise_over_time, noise_level: see `noise_agreement`.
+    """
+    distribution = jax.vmap(jax.vmap(policy))(obs)
+    drawn, recorded = rollout.extras
+    log_prob = jax.vmap(jax.vmap(lambda one, action: one.log_prob(action)))(distribution, drawn)
+    found = {"log_prob_gap": jnp.abs(log_prob - recorded).max()}
+    if isinstance(distribution, DiagonalGaussian) and isinstance(spec.action, Box):
+        low, high = (jnp.asarray(bound, jnp.float32) for bound in (spec.action.low, spec.action.high))
+        found["saturated_actions"] = ((distribution.mean < low) | (distribution.mean > high)).mean()
+    return found | noise_agreement(_noise(distribution, drawn))
+
+
+def _noise(distribution: Distribution, drawn: Array) -> Float[Array, "T B A"]:
+    """What the draw added to its own expectation: of mean zero, and independent between steps and slots."""
+    if isinstance(distribution, Categorical):
+        choices = distribution.logits.shape[-1]
+        return jax.nn.one_hot(drawn, choices) - jax.nn.softmax(distribution.logits)
+    return (drawn - distribution.mean) * jnp.exp(-distribution.log_std)
+
+
+def noise_agreement(noise: Float[Array, "T B A"]) -> dict[str, Float[Array, ""]]:
+    """How far the noise of different slots, and of one step and the next, is the same noise.
+
+    With e_tb the noise (a vector) of step t and slot b, and v = mean |e|^2,
+
+        noise_across_slots = mean over t of |mean_b e_tb|^2 B / v      1 where slots are independent, B where equal
+        noise_over_time    = mean of e_tb . e_(t+1)b / v               0 where steps are independent, 1 where equal
+        noise_level        = mean of all components / sqrt(v / (A T B))  a standard normal, new in every iteration
+
+    Example:
+        >>> same = jnp.tile(jax.random.normal(jax.random.key(0), (64, 1, 2)), (1, 8, 1))
+        >>> found = noise_agreement(same)
+        >>> round(float(found["noise_across_slots"]), 3), abs(float(found["noise_over_time"])) < 0.3
+        (8.0, True)
+    """
+    square = jnp.square(noise).sum(-1).mean() + 1e-12
+    across = jnp.square(noise.mean(1)).sum(-1).mean() * noise.shape[1] / square
+    over = (noise[:-1] * noise[1:]).sum(-1).mean() / square
+    level = noise[..., 0].mean() / jnp.sqrt(jnp.square(noise[..., 0]).mean() / noise[..., 0].size + 1e-12)
+    return {"noise_across_slots": across, "noise_over_time": over, "noise_level": level}
+
+
+def units(network: MLP, obs: Float[Array, "T B D"]) -> dict[str, Float[Array, ""]]:
+    """dead_units: share of the hidden units that put out the same on every observation; nothing for a linear one."""
+    if len(network.weights) < 2:
+        return {}
+    flat = obs.reshape(-1, obs.shape[-1])
+    stride = max(flat.shape[0] // UNIT_STEPS, 1)
+    *hidden, _ = jax.vmap(network.layers)(flat[::stride])
+    spread = jnp.concatenate([layer.std(0) for layer in hidden])
+    return {"dead_units": (spread < DEAD_BELOW).mean()}
+
+
+def scales(
+    spec: EnvSpec, obs: Float[Array, "T B D"], reward: Float[Array, "T B"], clips: tuple[Any, Any], raw: Rollout
+) -> dict[str, Float[Array, ""]]:
+    """What is fed to the networks.
+
+    observation_scale: the greatest root mean square of a component; observations_clipped, rewards_clipped: shares at
+    their bounds; reward_mean: raw.
+    """
+    found = {"observation_scale": jnp.sqrt(jnp.square(obs).mean((0, 1))).max(), "reward_mean": raw.reward.mean()}
+    for name, seen, bound in (("observations_clipped", obs, clips[0]), ("rewards_clipped", reward, clips[1])):
+        if bound is not None:
+            found[name] = (jnp.abs(seen) >= jnp.float32(bound)).mean()
+    return found
+
+
+def value_residual(
+    params: ActorCritic,
+    obs: Float[Array, "T B D"],
+    next_obs: Float[Array, "T B D"],
+    reward: Float[Array, "T B"],
+    terminated: Array,
+    discount: Float[Array, ""],
+) -> dict[str, Float[Array, ""]]:
+    """The value's one-step error  d = r + gamma (1 - terminated) V(o') - V(o),  before the update.
+
+    td_error_mean, td_error_spread: its mean and standard deviation; value_mean, value_spread: those of V. *A value
+    function that has caught up with its policy has a mean of zero, whatever happens at terminations and clocks.*
+    """
+
+    def values(seen: Float[Array, "T B D"]) -> Float[Array, "T B"]:
+        return jax.vmap(jax.vmap(params.value))(seen)[..., 0]
+
+    value = values(obs)
+    error = reward + discount * (1.0 - terminated.astype(jnp.float32)) * values(next_obs) - value
+    return {
+        "td_error_mean": error.mean(),
+        "td_error_spread": error.std(),
+        "value_mean": value.mean(),
+        "value_spread": value.std(),
+    }

@@ -1,0 +1,68 @@
+"""`workhorse warnings [RULE or RUN]`."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from textwrap import fill
+
+import tyro
+
+from workhorse.cli.options import parse
+from workhorse.core.errors import unknown
+
+__all__ = ["run"]
+
+
+@dataclasses.dataclass
+class WarningsOptions:
+    """What `warnings` takes."""
+
+    what: tyro.conf.Positional[str] = ""
+    """A rule by its name, or a run folder as in runs/<id>; nothing for all rules."""
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Say what is warned of, explain one rule, or list the warnings of a run; the exit code."""
+    options = parse(
+        WarningsOptions,
+        "warnings",
+        arguments,
+        "What a run warns of while it trains. Name a rule to have it explained, or a run folder for what its metrics "
+        "warn of, by the rules of today.",
+    )
+    from workhorse.runs.warnings import RULES
+
+    rules = {rule.name: rule for rule in RULES}
+    if not options.what:
+        width = max(map(len, rules))
+        for name, rule in rules.items():
+            print(f"{name:<{width}}  {rule.meaning}")
+        return 0
+    if options.what in rules:
+        rule = rules[options.what]
+        print(fill(rule.meaning, 100))
+        for head, text in rule.explained.items():
+            print(fill(text, 100, initial_indent=f"  {head:<9} ", subsequent_indent=" " * 12))
+        return 0
+    if "/" not in options.what and not Path(options.what).exists():
+        raise unknown("rule", options.what, list(rules), "workhorse warnings")
+    return _of_run(options.what)
+
+
+def _of_run(path: str) -> int:
+    from workhorse.runs.folder import RunFolder
+    from workhorse.runs.metrics import read_metrics
+    from workhorse.runs.warnings import Watch
+
+    folder = RunFolder.open(path)
+    watch = Watch(folder.manifest().configuration)
+    rows = read_metrics(folder).to_dicts() if folder.metrics.exists() else []
+    for row in rows:
+        watch.see(row)
+    for warned in watch.given:
+        print(warned)
+    if not watch.given:
+        print(f"No warning in {len(rows):,} iterations.")
+    return 0
