@@ -24,6 +24,6 @@ def outlying_seeds(cells: Sequence[CellSummary]) -> tuple[str, ...]:
             least, most, score = others.min(), others.max(), cell.scores[place]
             found.append(
                 f"{cell.variant} on {cell.task}: seed {cell.runs[place].seed} stands apart with {score:.4g}, the others "
-                f"lie between {least:.4g} and {most:.4g}. Look at its page and its warnings before you trust the mean."
+                f"lie between {least:.4g} and {most:.4g}. Look at its page and its warnings first."
             )
     return tuple(found)
