@@ -290,7 +290,10 @@ def swing(name: str, expected: str, kind: type = PPO, change: str = "", frozen: 
     return Case(name, tuple(expected.split()), "Pendulum-v1", kind, {**SWING, **settings}, change, frozen)
 
 
-TRUST_SETTINGS = {"num_epochs": None, "learning_rate": 1e-3, "minibatch_size": 64}
+ABSENT: Any = object()
+"""For a setting that a kind of algorithm does not have."""
+
+TRUST_SETTINGS = {"num_epochs": ABSENT, "learning_rate": 1e-3, "minibatch_size": 64}
 
 FAULTS = [
     pole("sign of the step", "surrogate", SignOfTheStep),
@@ -338,7 +341,7 @@ HEALTHY = [
     pole("ppo", ""),
     pole("ppo, two layers of 64, small minibatches", "", minibatch_size=64, learning_rate=5e-4),
     pole("ppo without normalised observations", "", normalise_observations=False),
-    pole("a2c", "", A2C, num_epochs=None, minibatch_size=None, learning_rate=3e-3),
+    pole("a2c", "", A2C, num_epochs=ABSENT, minibatch_size=ABSENT, learning_rate=3e-3),
     pole("trpo", "", TRPO, **TRUST_SETTINGS),
     swing("ppo", ""),
     swing("ppo without value clipping, relu", "", activation="relu"),
@@ -351,7 +354,7 @@ HEALTHY = [
 def rows_of(case: Case, seed: int) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     """The metrics of a case's run, with evaluations, and the algorithm's configuration."""
     spec = Plan(case.task, {}, "ppo", {}, seed).spec()
-    settings = {name: value for name, value in case.settings.items() if value is not None}
+    settings = {name: value for name, value in case.settings.items() if value is not ABSENT}
     algorithm = case.kind(spec=spec, measure_gradients=True, anneal_env_steps=STEPS, **settings)
     env: Any = environments.make(case.task, algorithm.num_slots, 1)
     env = Changed(env, case.change) if case.change else env

@@ -121,3 +121,8 @@ def test_every_policy_gradient_measures_it_unless_told_not_to(name: str) -> None
     assert metrics[0].keys() - metrics[1].keys() >= {"log_prob_gap", "dead_units", "td_error_mean", "parameter_norm"}
     for one, other in zip(*(jax.tree.leaves(state.params) for state in states), strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-6)  # learnt the same
+
+
+def test_nothing_is_said_of_noise_that_is_not_there() -> None:
+    found = health.noise_agreement(jnp.zeros((20, 4, 2)).at[3, 1, 0].set(1e-3))
+    assert np.isnan(float(found["noise_across_slots"])) and np.isnan(float(found["noise_over_time"]))

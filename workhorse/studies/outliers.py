@@ -22,8 +22,9 @@ def outlying_seeds(cells: Sequence[CellSummary]) -> tuple[str, ...]:
         for place in np.flatnonzero(outlying(cell.scores)):
             others = np.delete(cell.scores, place)
             least, most, score = others.min(), others.max(), cell.scores[place]
+            seed = cell.runs[place].seed
             found.append(
-                f"{cell.variant} on {cell.task}: seed {cell.runs[place].seed} stands apart with {score:.4g}, the others "
+                f"{cell.variant} on {cell.task}: seed {seed} stands apart with {score:.4g}, the others "
                 f"lie between {least:.4g} and {most:.4g}. Look at its page and its warnings first."
             )
     return tuple(found)

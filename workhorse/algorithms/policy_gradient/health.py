@@ -59,7 +59,9 @@ def noise_agreement(noise: Float[Array, "T B A"]) -> dict[str, Float[Array, ""]]
 
         noise_across_slots = mean over t of |mean_b e_tb|^2 B / v      1 where slots are independent, B where equal
         noise_over_time    = mean of e_tb . e_(t+1)b / v               0 where steps are independent, 1 where equal
-        noise_level        = mean of all components / sqrt(v / (A T B))  a standard normal, new in every iteration
+        noise_level        = mean of the first component over its standard error    new in every iteration
+
+    Nothing is said (NaN) of a policy that is all but certain of its actions, v below .001.
 
     Example:
         >>> same = jnp.tile(jax.random.normal(jax.random.key(0), (64, 1, 2)), (1, 8, 1))
@@ -67,10 +69,12 @@ def noise_agreement(noise: Float[Array, "T B A"]) -> dict[str, Float[Array, ""]]
         >>> round(float(found["noise_across_slots"]), 3), abs(float(found["noise_over_time"])) < 0.3
         (8.0, True)
     """
-    square = jnp.square(noise).sum(-1).mean() + 1e-12
+    square = jnp.square(noise).sum(-1).mean()
+    square = jnp.where(square > 1e-3, square, jnp.nan)
     across = jnp.square(noise.mean(1)).sum(-1).mean() * noise.shape[1] / square
     over = (noise[:-1] * noise[1:]).sum(-1).mean() / square
-    level = noise[..., 0].mean() / jnp.sqrt(jnp.square(noise[..., 0]).mean() / noise[..., 0].size + 1e-12)
+    first = noise[..., 0]
+    level = first.mean() / jnp.sqrt(jnp.square(first).mean() / first.size + 1e-12)
     return {"noise_across_slots": across, "noise_over_time": over, "noise_level": level}
 
 
