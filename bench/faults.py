@@ -298,7 +298,7 @@ TRUST_SETTINGS = {"num_epochs": ABSENT, "learning_rate": 1e-3, "minibatch_size":
 FAULTS = [
     pole("sign of the step", "surrogate", SignOfTheStep),
     swing("sign of the step", "surrogate", SignOfTheStep),
-    pole("sign of the advantage", "surrogate", SignOfTheAdvantage),
+    pole("sign of the advantage", "surrogate value-explains-little", SignOfTheAdvantage),
     pole("bootstrap through termination", "value-biased", ThroughTermination),
     swing("no bootstrap at the clock", "value-biased", NoBootstrap, discount=0.99),
     pole("trace over the end of episodes", "value-biased", LeakingTrace),

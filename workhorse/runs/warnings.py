@@ -326,17 +326,15 @@ def _rewards(rows: Rows) -> str | None:
 
 
 def _value_biased(rows: Rows) -> str | None:
-    mean = rows.last("td_error_mean", 20)
-    size = np.hypot(*(rows.last(name, 20).mean() for name in ("value_mean", "value_spread"))) if len(mean) == 20 else 0
-    if not size or "discount" not in rows.configuration:
+    mean, level, spread = (rows.last(name, 20) for name in ("td_error_mean", "value_mean", "value_spread"))
+    if min(map(len, (mean, level, spread))) < 20 or "discount" not in rows.configuration:
         return None
     horizon = 1.0 / max(1.0 - float(rows.configuration["discount"]), 1e-3)
-    error = mean.std(ddof=1) / math.sqrt(len(mean)) + 1e-12
-    bias = abs(mean.mean()) * horizon
-    if abs(mean.mean()) > 5 * error and bias > 0.3 * size:
-        share = bias / size
+    size = math.sqrt(float((np.square(level) + np.square(spread)).mean()))
+    bias, error = abs(mean.mean()), mean.std(ddof=1) / math.sqrt(len(mean))
+    if bias > 5 * error and bias * horizon > 0.3 * size:
         return (
-            f"by the rewards and its own successors the value is off by {bias:.3g} on average, {share:.0%} of its size"
+            f"by the rewards and its own successors the value is off by {bias * horizon:.3g} of {size:.3g}, on average"
         )
     return None
 
@@ -368,23 +366,21 @@ def _trust_region(rows: Rows) -> str | None:
 
 
 def _uncorrelated(rows: Rows) -> str | None:
-    signal, noise = rows.last("gradient_signal", 40), rows.last("gradient_noise", 40)
-    if len(signal) < 40 or _has_gained(rows):
+    signal, noise = rows.all("gradient_signal"), rows.all("gradient_noise")
+    if len(signal) < 80 or len(signal) != len(noise):
         return None
-    error = signal.std(ddof=1) / math.sqrt(len(signal))
-    if signal.mean() < 2 * error:
-        cosine = max(float(signal.mean() / (signal.mean() + noise.mean())), 0.0) if noise.mean() > 0 else 0.0
-        return (
-            f"estimates of the gradient from one rollout have nothing in common (cosine {cosine:.2f} in 40 iterations)"
-        )
+    share = signal / (np.abs(signal) + np.abs(noise) + 1e-30)
+    error = share.std(ddof=1) / math.sqrt(len(share))
+    if share.mean() < 1.5 * error:
+        return f"in {len(share)} iterations, gradient estimates from one rollout have had nothing in common"
     return None
 
 
 def _surrogate(rows: Rows) -> str | None:
-    name = "held_out_surrogate_gain" if "held_out_surrogate_gain" in rows else "surrogate_gain"
-    gain = rows.last(name, 20)
-    if len(gain) == 20 and gain.mean() + 3 * gain.std(ddof=1) / math.sqrt(20) < 0:
-        return f"updates lower the surrogate on steps they were not trained on, by {-gain.mean():.2g} deviations each"
+    for name, where in (("surrogate_gain", "their own"), ("held_out_surrogate_gain", "other")):
+        gain = rows.last(name, 20)
+        if len(gain) == 20 and gain.mean() + 3 * gain.std(ddof=1) / math.sqrt(20) < 0:
+            return f"updates lower the surrogate on {where} steps, by {-gain.mean():.2g} deviations of advantage each"
     returns = rows.all("population_return")
     if len(returns) < 30:
         return None
@@ -396,13 +392,20 @@ def _surrogate(rows: Rows) -> str | None:
 
 def _entropy(rows: Rows) -> str | None:
     entropy = rows.all("entropy")
+    if len(entropy) < 15:
+        return None
+    first, now = float(entropy[:3].max()), float(entropy[-10:].mean())
+    if "saturated_actions" in rows:
+        fell, rose, moves = now < first - 3.0, now > first + 1.0, True
+    else:
+        fell, rose, moves = now < 0.05 * first, False, abs(now - first) > 0.02 * first
+    if fell and len(rows) <= 30:
+        return f"entropy fell from {first:.2f} to {now:.2f} nats in {len(rows)} iterations"
     if len(entropy) < 30 or _has_gained(rows):
         return None
-    first, now = float(entropy[:3].mean()), float(entropy[-10:].mean())
-    is_discrete = "saturated_actions" not in rows
-    if (is_discrete and now < 0.05 * first) or (not is_discrete and now < first - 3.0):
+    if fell:
         return f"entropy fell from {first:.2f} to {now:.2f} nats, and the return has gained nothing"
-    if len(entropy) >= 60 and (abs(now - first) < 0.02 * abs(first) if is_discrete else now > first + 1.0):
+    if len(entropy) >= 60 and (rose or not moves):
         return f"entropy stays at {now:.2f} nats, {first:.2f} at the start, and the return has gained nothing"
     return None
 
@@ -571,8 +574,9 @@ RULES: tuple[Rule, ...] = (
     Rule(
         "no-gradient",
         "Gradient estimates are noise: updates are a random walk.",
-        "over forty iterations the mean of gradient_signal is below two standard errors, and the return has not gained",
-        20,
+        "over all iterations, 80 at least, the mean of gradient_signal / (|gradient_signal| + |gradient_noise|) is "
+        "below 1.5 standard errors",
+        10,
         "one backward pass of the policy an iteration (`measure_gradients`)",
         "a sparse reward that was never seen; a policy that is optimal already",
         "Gather more steps an iteration: the progress line says how many would do.",
@@ -582,8 +586,8 @@ RULES: tuple[Rule, ...] = (
     Rule(
         "surrogate",
         "What updates climb is not the return.",
-        "over twenty iterations updates lower the surrogate on held-out steps, by three standard errors; or they claim "
-        "gains while the return has fallen by four standard errors since the start",
+        "over twenty iterations updates lower the surrogate on their own or on held-out steps, by three standard errors; "
+        "or they claim gains while the return has fallen by four standard errors since the start",
         10,
         _FREE,
         "a shaped reward that must fall before it rises",
@@ -594,8 +598,9 @@ RULES: tuple[Rule, ...] = (
     Rule(
         "entropy",
         "The policy has stopped exploring, or cannot begin to prefer anything.",
-        "in thirty iterations entropy fell below 5 % of its start (by 3 nats for real actions), or in sixty it has not "
-        "moved (risen by 1 nat), and the return has not gained",
+        "entropy fell below 5 % of its start (by 3 nats for real actions) in 30 iterations, or later while the "
+        "return has not gained; or in sixty iterations it has not moved by 2 % (or rose by 1 nat), and the return has not "
+        "gained",
         10,
         _FREE,
         "tasks in which the reward is rare",

@@ -74,7 +74,7 @@ def noise_agreement(noise: Float[Array, "T B A"]) -> dict[str, Float[Array, ""]]
     across = jnp.square(noise.mean(1)).sum(-1).mean() * noise.shape[1] / square
     over = (noise[:-1] * noise[1:]).sum(-1).mean() / square
     first = noise[..., 0]
-    level = first.mean() / jnp.sqrt(jnp.square(first).mean() / first.size + 1e-12)
+    level = first.mean() / jnp.sqrt(jnp.square(first).mean() / first.size + 1e-12) + 0.0 * square
     return {"noise_across_slots": across, "noise_over_time": over, "noise_level": level}
 
 
