@@ -16,7 +16,7 @@ from workhorse.core.types import Step
 from workhorse.environments import probes, registry
 from workhorse.environments.check import PROMISES, BrokenPromise, check_env
 
-SINGLE_START = {"QuadraticProbe", "ResetLeakProbe", "TerminationProbe", "TimeLimitProbe"}
+SINGLE_START = {"BanditProbe", "QuadraticProbe", "ResetLeakProbe", "TerminationProbe", "TimeLimitProbe"}
 SLOW = {
     "HalfCheetah-v5",
     "Swimmer-v5",

@@ -12,11 +12,14 @@ from hypothesis import strategies as st
 from workhorse.core.errors import UsageError
 from workhorse.core.types import Step
 from workhorse.environments.probes import (
+    BanditProbe,
+    LinearQuadraticGaussianProbe,
     LinearQuadraticProbe,
     QuadraticProbe,
     ResetLeakProbe,
     ScoreNoiseProbe,
     SlotIdentityProbe,
+    TabularProbe,
     TerminationProbe,
     TimeLimitProbe,
 )
@@ -197,3 +200,88 @@ def test_noise_scored_by_actions_grows_with_the_episode_and_by_parameters_does_n
         assert total.var() == pytest.approx(1.0, rel=0.05)
         assert (total * score).var() == pytest.approx(env.score_variance(), rel=0.08)
         assert (total * noise / sigma).var() == pytest.approx(env.perturbation_variance(sigma), rel=0.08)
+
+
+def simulated(env: Any, policy: Any, episodes: int) -> tuple[Any, Any, Any]:
+    """(observation acted on, reward, whether the step is one of the episode) of many episodes to the clock, (E, T)."""
+
+    def episode(key: Any) -> Any:
+        def advance(carry: Any, time: Any) -> Any:
+            state, obs, running = carry
+            act_key, step_key = jax.random.split(jax.random.fold_in(key, time))
+            state, step = env.step(state, policy(obs, act_key), step_key)
+            return (state, step.obs, running & ~step.terminated), (obs, step.reward, running)
+
+        start = *env.reset(jax.random.fold_in(key, 10_000)), jnp.ones((), bool)
+        return jax.lax.scan(advance, start, jnp.arange(env.spec.max_episode_steps))[1]
+
+    found = jax.jit(jax.vmap(episode))(jax.random.split(jax.random.key(0), episodes))
+    obs, reward, running = map(np.asarray, found)
+    return obs, reward, running
+
+
+def slopes(function: Any, at: np.ndarray) -> np.ndarray:
+    """The gradient by central differences."""
+    found = np.zeros(at.size)
+    for number in range(at.size):
+        nudge = 1e-5 * np.eye(at.size)[number].reshape(at.shape)
+        found[number] = (function(at + nudge) - function(at - nudge)) / 2e-5
+    return found.reshape(at.shape)
+
+
+def test_bandit_pays_its_means_and_has_the_gradient_of_their_mean() -> None:
+    env, scores = BanditProbe(reward_std=0.5), np.array([0.3, -0.2, 0.7])
+    _, reward, _ = simulated(env, lambda obs, key: jax.random.categorical(key, jnp.array(scores)), 40_000)
+    assert reward.mean() == pytest.approx(env.expected_return(scores), abs=4 * reward.std() / 200)
+    assert reward.var() == pytest.approx(env.return_variance(scores), rel=0.03)
+    np.testing.assert_allclose(env.gradient(scores), slopes(env.expected_return, scores), rtol=1e-7)
+
+
+def test_tabular_answers_are_those_of_simulation_and_of_differences() -> None:
+    env, scores = TabularProbe(max_episode_steps=5), np.random.default_rng(0).normal(size=(3, 2))
+    obs, reward, running = simulated(env, lambda obs, key: jax.random.categorical(key, obs @ jnp.array(scores)), 40_000)
+    visits = (obs * running[..., None]).sum(1)
+    np.testing.assert_allclose(env.visits(scores), visits.mean(0), atol=4 * visits.std(0).max() / 200)
+    earned = (reward * running).sum(1)
+    assert earned.mean() == pytest.approx(env.expected_return(scores), abs=4 * earned.std() / 200)
+
+    endless = TabularProbe(max_episode_steps=None)
+    patient = TabularProbe(max_episode_steps=400)  # long enough to be without a clock
+    np.testing.assert_allclose(patient.visits(scores), endless.visits(scores), rtol=1e-9)
+    assert endless.values(scores, 1.0) @ np.array(env.start) == pytest.approx(endless.expected_return(scores))
+    length = endless.visits(scores).sum()
+    expected = slopes(endless.expected_return, scores) / length
+    np.testing.assert_allclose(endless.gradient(scores, 1.0), expected, rtol=1e-6, atol=1e-9)
+    policy = np.exp(scores) / np.exp(scores).sum(1, keepdims=True)
+    np.testing.assert_allclose((policy * env.advantages(scores, DISCOUNT)).sum(1), 0, atol=1e-12)
+
+
+def test_linear_quadratic_gaussian_return_is_that_of_simulation() -> None:
+    env, rng = LinearQuadraticGaussianProbe(), np.random.default_rng(1)
+    weight, bias, log_std = rng.normal(size=(2, 2)), rng.normal(size=2), np.array([-0.5, -1.0])
+
+    def policy(obs: Any, key: Any) -> Any:
+        noise = jnp.exp(log_std) * jax.random.normal(key, (2,), jnp.float64)
+        return jnp.array(weight) @ obs + jnp.array(bias) + noise
+
+    _, reward, _ = simulated(env, policy, 100_000)
+    earned = reward.sum(1)
+    mean_return = jax.jit(env.expected_return)
+    expected = float(mean_return(weight, bias, log_std))
+    assert earned.mean() == pytest.approx(expected, abs=3 * earned.std() / np.sqrt(1e5))
+    assert 3 * earned.std() / np.sqrt(1e5) < 0.02 * abs(expected), "the comparison is sharp"
+    at = (weight, bias, log_std)
+    for number, found in enumerate(env.gradient(*at)):
+        by_differences = slopes(lambda part, n=number: mean_return(*at[:n], part, *at[n + 1 :]), at[number])
+        np.testing.assert_allclose(found, by_differences, rtol=1e-5, atol=1e-6)
+
+
+def test_probes_of_gradients_refuse_tables_that_do_not_fit() -> None:
+    with pytest.raises(UsageError, match=r"at least two arms, not 1"):
+        BanditProbe(means=(1.0,))
+    with pytest.raises(UsageError, match=r"\(S, A\) = \(1, 2\), not \(3, 2, 3\) and \(3,\)"):
+        TabularProbe(rewards=((1.0, 2.0),))
+    with pytest.raises(UsageError, match=r"start to exactly 1: got 0 as the lowest entry, 0.9 and 0.5 as the sums"):
+        TabularProbe(start=(0.5, 0.0, 0.0))
+    with pytest.raises(UsageError, match=r"must have the shapes \(n, n\), \(n, m\), .* \(n,\), not"):
+        LinearQuadraticGaussianProbe(start=(1.0,))
