@@ -12,7 +12,7 @@ of all *other* estimates at the largest size, so that none is compared with itse
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, NamedTuple
 
@@ -27,8 +27,18 @@ from workhorse.core.types import Rollout
 from workhorse.runs.history import History
 from workhorse.runs.train import available_threads, plan_of
 from workhorse.statistics.gradient_quality import Concentration, concentration, cosines_to
+from workhorse.training.on_policy import Rollouts, Slots
 
-__all__ = ["ESTIMATES", "GradientStudy", "SizeRow", "sizes_up_to", "study_gradients"]
+__all__ = [
+    "ESTIMATES",
+    "Estimates",
+    "GradientStudy",
+    "SizeRow",
+    "frozen_rollouts",
+    "independent_estimates",
+    "sizes_up_to",
+    "study_gradients",
+]
 
 ESTIMATES = 10
 """Independent estimates, K."""
@@ -99,6 +109,18 @@ class GradientStudy:
 
 def _finite(value: float) -> float | None:
     return value if np.isfinite(value) else None
+
+
+class Estimates(NamedTuple):
+    """K independent estimates of each size in steps, (K, d), flat as `ravel_pytree` has the policy.
+
+    Attributes:
+        gradients: of the policy's gradient.
+        steps: of how far the algorithm moves the policy.
+    """
+
+    gradients: Mapping[int, np.ndarray]
+    steps: Mapping[int, np.ndarray]
 
 
 class _Sums(NamedTuple):
@@ -182,22 +204,21 @@ def study_gradients(
     sizes = sizes_up_to(own, algorithm.num_envs, rollouts * own)
     root = (history.manifest.seed + OTHER_ROOT) % 2**32
     loop = replace(plan, seed=root).on_policy(history.spec, threads or available_threads())
-    gradients: dict[int, list[np.ndarray]] = {size: [] for size in sizes}
-    steps: dict[int, list[np.ndarray]] = {size * own: [] for size in STEP_SIZES if size <= rollouts}
+    step_sizes = [size * own for size in STEP_SIZES if size <= rollouts]
     try:
-        stream = _stream(loop, state, progress)
-        for number in range(estimates):
-            batches = (next(stream) for _ in range(rollouts))
-            _estimate(algorithm, state, batches, gradients, steps, draw(root_key(root), "update", number))
+        stream = frozen_rollouts(algorithm, state.learner, loop.rollouts, state.slots, progress)
+        gradients, steps = independent_estimates(
+            algorithm, state.learner, stream, estimates, sizes=sizes, step_sizes=step_sizes, root=root
+        )
     finally:
         loop.close()
-    largest = np.stack(gradients[sizes[-1]])
+    largest = gradients[sizes[-1]]
     references = (largest.sum(0) - largest) / (estimates - 1)
     rows = tuple(_row(size, gradients[size], references) for size in sizes)
-    widest = np.stack(steps[max(steps)])
+    widest = steps[step_sizes[-1]]
     step_references = (widest.sum(0) - widest) / (estimates - 1)
     moves = widest.any()  # not where annealing has come to its end
-    step_rows = tuple(_row(size, steps[size], step_references) for size in sorted(steps)) if moves else ()
+    step_rows = tuple(_row(size, steps[size], step_references) for size in step_sizes) if moves else ()
     return GradientStudy(
         iteration,
         estimates,
@@ -211,25 +232,67 @@ def study_gradients(
     )
 
 
-def _row(size: int, estimates: Sequence[np.ndarray], references: np.ndarray) -> SizeRow:
-    stacked = np.stack(estimates)
-    return SizeRow(size, concentration(stacked, size), float(cosines_to(stacked, references).mean()))
+def _row(size: int, estimates: np.ndarray, references: np.ndarray) -> SizeRow:
+    return SizeRow(size, concentration(estimates, size), float(cosines_to(estimates, references).mean()))
 
 
-def _stream(loop: Any, state: Any, progress: Callable[[int], None]) -> Iterator[Rollout]:
-    """Rollouts of the frozen policy, one after the other; the slots go on."""
-    algorithm = loop.algorithm
-    actor, slots, number = jax.jit(algorithm.actor)(state.learner), state.slots, 0
+def frozen_rollouts(
+    algorithm: Any,
+    learner: Any,
+    rollouts: Rollouts,
+    slots: Slots,
+    progress: Callable[[int], None] = lambda env_steps: None,
+) -> Iterator[Rollout]:
+    """Rollouts of the frozen policy, one after the other, without an end; the slots go on."""
+    actor, number = jax.jit(algorithm.actor)(learner), 0
     while True:
-        rollout, slots, _, _ = loop.rollouts.gather(actor, slots, number)
+        rollout, slots, _, _ = rollouts.gather(actor, slots, number)
         number += 1
         progress(algorithm.rollout_steps * algorithm.num_slots)
         yield rollout
 
 
+def independent_estimates(
+    algorithm: Any,
+    learner: Any,
+    rollouts: Iterator[Rollout],
+    count: int,
+    *,
+    sizes: Sequence[int],
+    step_sizes: Sequence[int] = (),
+    root: int = 0,
+) -> Estimates:
+    """`count` estimates of the gradient of E[rho A] and of the algorithm's step, no two from the same experience.
+
+    In expectation, up to 1 / samples, a gradient is
+
+        E[A grad log pi] / sd(A)
+
+    over the steps of slots that go on: how often a state counts is how often it is visited, *not discounted*, while A
+    has the algorithm's discount, trace and value function.
+
+    Args:
+        algorithm: a policy gradient.
+        learner: its state, of which nothing changes.
+        rollouts: of the learner's policy; so many are taken as the largest size needs, for each estimate.
+        count: K.
+        sizes: of gradients, in steps: whole slots of one rollout, or whole rollouts.
+        step_sizes: of steps: whole rollouts.
+        root: of what the steps draw.
+    """
+    own = algorithm.rollout_steps * algorithm.num_envs
+    gradients: dict[int, list[np.ndarray]] = {size: [] for size in sizes}
+    steps: dict[int, list[np.ndarray]] = {size: [] for size in step_sizes}
+    needed = -(-max((*sizes, *step_sizes)) // own)
+    for number in range(count):
+        taken = (next(rollouts) for _ in range(needed))
+        _estimate(algorithm, learner, taken, gradients, steps, draw(root_key(root), "update", number))
+    return Estimates(*({size: np.stack(found) for size, found in kind.items()} for kind in (gradients, steps)))
+
+
 def _estimate(
     algorithm: Any,
-    state: Any,
+    learner: Any,
     rollouts: Iterator[Rollout],
     gradients: dict[int, list[np.ndarray]],
     steps: dict[int, list[np.ndarray]],
@@ -240,8 +303,8 @@ def _estimate(
     total: _Sums | None = None
     kept: list[Any] = []
     for number, rollout in enumerate(rollouts, start=1):
-        batch = _batch(algorithm, state.learner, rollout)
-        by_slot = _Sums(*map(np.asarray, _sums(algorithm, state.learner.params, batch)))
+        batch = _batch(algorithm, learner, rollout)
+        by_slot = _Sums(*map(np.asarray, _sums(algorithm, learner.params, batch)))
         if total is None:
             running = jax.tree.map(lambda leaf: np.cumsum(leaf, 0, dtype=np.float64), by_slot)
             for size in gradients:
@@ -252,11 +315,11 @@ def _estimate(
         size = number * own
         if size in gradients:
             gradients[size].append(total.gradient())
-        if size <= max(steps):
+        if size <= max(steps, default=0):
             kept.append(batch)
         if size in steps:
             together = jax.tree.map(lambda *leaves: jnp.concatenate(leaves, 1), *kept)
-            steps[size].append(np.asarray(_step(algorithm, state.learner, together, key)))
+            steps[size].append(np.asarray(_step(algorithm, learner, together, key)))
 
 
 @jax.jit
