@@ -84,10 +84,14 @@ def _jax_returns(env: JaxEnv, episodes: int, seed: int, longest: int, act: Act) 
     key = draw(root_key(seed), "evaluate", 0)
     keys = jax.vmap(lambda episode: jax.random.fold_in(key, episode))(np.arange(episodes))
     states, _ = jax.vmap(env.reset)(keys)
-    advance = jax.jit(jax.vmap(env.step))
+    advance = jax.jit(
+        jax.vmap(
+            lambda state, action, key, time: env.step(state, action, jax.random.fold_in(key, time)), (0, 0, 0, None)
+        )
+    )
     total, living = np.zeros(episodes), np.ones(episodes, bool)
     for time in range(longest):
-        states, step = advance(states, act(time), keys)
+        states, step = advance(states, act(time), keys, np.uint32(time + 1))
         total += np.where(living, np.asarray(step.reward), 0.0)
         living &= ~np.asarray(step.terminated | step.truncated)
         if not living.any():

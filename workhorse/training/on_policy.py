@@ -351,7 +351,10 @@ def rollout_program(
     def advance(slots: Slots, time: jax.Array) -> tuple[Slots, tuple[Rollout, Ended]]:
         action, extras = _act(algorithm, actor, slots.obs, act_key, time)
         keys = _slot_keys(jax.random.fold_in(reset_key, time + 1), num_slots)
-        states, step = jax.vmap(env.step)(slots.environment, action, keys)
+        step_keys = jax.vmap(lambda key: jax.random.fold_in(key, 1))(
+            keys
+        )  # a reset must not repeat the last step's draws
+        states, step = jax.vmap(env.step)(slots.environment, action, step_keys)
         ended = step.terminated | step.truncated
         total, length = slots.episode_return + step.reward, slots.episode_length + 1
         fresh, fresh_obs = jax.vmap(env.reset)(keys)
