@@ -56,7 +56,7 @@ def estimated(env: Any, name: str, policy: Any, value: Any, **settings: Any) -> 
     frozen = dataclasses.replace(
         learner.params.policy, network=MLP((weight,), (bias,)), log_std=log_std[0] if log_std else None
     )
-    values = MLP(*((jnp.asarray(part, jnp.float32),) for part in value))
+    values = MLP((jnp.asarray(value[0], jnp.float32),), (jnp.asarray(value[1], jnp.float32),))
     learner = learner._replace(params=learner.params._replace(policy=frozen, value=values))
     rollouts = JaxRollouts(algorithm, env, ROOT)
     stream = frozen_rollouts(algorithm, learner, rollouts, rollouts.start())
