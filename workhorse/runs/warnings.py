@@ -586,8 +586,8 @@ RULES: tuple[Rule, ...] = (
     Rule(
         "surrogate",
         "What updates climb is not the return.",
-        "over twenty iterations updates lower the surrogate on their own or on held-out steps, by three standard errors; "
-        "or they claim gains while the return has fallen by four standard errors since the start",
+        "over twenty iterations updates lower the surrogate on their own or on held-out steps, by three standard "
+        "errors; or they claim gains while the return has fallen by four standard errors since the start",
         10,
         _FREE,
         "a shaped reward that must fall before it rises",
@@ -599,8 +599,8 @@ RULES: tuple[Rule, ...] = (
         "entropy",
         "The policy has stopped exploring, or cannot begin to prefer anything.",
         "entropy fell below 5 % of its start (by 3 nats for real actions) in 30 iterations, or later while the "
-        "return has not gained; or in sixty iterations it has not moved by 2 % (or rose by 1 nat), and the return has not "
-        "gained",
+        "return has not gained; or in sixty iterations it has not moved by 2 % (or rose by 1 nat), and no gain "
+        "either",
         10,
         _FREE,
         "tasks in which the reward is rare",
