@@ -424,18 +424,16 @@ def _truncation(rows: Rows) -> str | None:
 
 def _evaluation(rows: Rows) -> str | None:
     trained, judged = rows.all("population_return"), rows.all("evaluation_return")
-    if len(judged) < 6 or len(trained) < 12:
+    if len(judged) < 4 or len(trained) < 12:
         return None
+    spread = float(rows.all("evaluation_return_std").mean()) / 4  # of a mean over 16 episodes
+    newest, worst = judged[-3:], rows.all("population_return_min")[-10:]
+    if len(worst) and newest.max() < worst.mean() - 3 * spread:
+        return f"three evaluations lie below the worst training episodes: {newest.max():.3g} against {worst.mean():.3g}"
     gain, error = _gain(trained)
-    if gain <= 2 * error:
-        return None
-    first, last = judged[: len(judged) // 2], judged[-(len(judged) // 3) :]
-    spread = rows.all("evaluation_return_std")[: len(judged)].mean() / 4 + 1e-9
-    if last.mean() < first.mean() - 3 * spread:
-        return (
-            f"the training return rose by {gain:.3g} while the evaluations' fell from {first.mean():.3g} to "
-            f"{last.mean():.3g}"
-        )
+    first, last = judged[: len(judged) // 2].mean(), judged[-(len(judged) // 3) :].mean()
+    if len(judged) >= 6 and gain > 2 * error and last < first - 3 * spread:
+        return f"the training return rose by {gain:.3g}, while evaluations fell from {first:.3g} to {last:.3g}"
     return None
 
 
@@ -623,7 +621,8 @@ RULES: tuple[Rule, ...] = (
     Rule(
         "evaluation",
         "What is trained on and what is wanted part ways.",
-        "over six evaluations and more, the training return has gained and evaluations have lost three standard errors",
+        "three evaluations on end lie below the mean of ten iterations' worst training episodes, by three standard "
+        "errors; or, over six evaluations and more, the training return has gained and evaluations have lost as much",
         1,
         _FREE,
         "a likeliest action that is worse than a draw",
