@@ -255,9 +255,9 @@ def _gain(values: Floats, most: int = 10) -> tuple[float, float]:
     return float(last.mean() - first.mean()), error
 
 
-def _has_gained(rows: Rows) -> bool:
+def _has_gained(rows: Rows, errors: float = 2.0) -> bool:
     gain, error = _gain(rows.all("population_return"))
-    return gain > 2 * error
+    return gain > errors * error
 
 
 def _not_finite(rows: Rows) -> str | None:
@@ -371,7 +371,7 @@ def _uncorrelated(rows: Rows) -> str | None:
         return None
     share = signal / (np.abs(signal) + np.abs(noise) + 1e-30)
     error = share.std(ddof=1) / math.sqrt(len(share))
-    if share.mean() < 1.5 * error:
+    if share.mean() < 1.5 * error and not _has_gained(rows, 4.0):
         return f"in {len(share)} iterations, gradient estimates from one rollout have had nothing in common"
     return None
 
@@ -430,9 +430,11 @@ def _evaluation(rows: Rows) -> str | None:
     newest, worst = judged[-3:], rows.all("population_return_min")[-10:]
     if len(worst) and newest.max() < worst.mean() - 3 * spread:
         return f"three evaluations lie below the worst training episodes: {newest.max():.3g} against {worst.mean():.3g}"
-    gain, error = _gain(trained)
     first, last = judged[: len(judged) // 2].mean(), judged[-(len(judged) // 3) :].mean()
-    if len(judged) >= 6 and gain > 2 * error and last < first - 3 * spread:
+    gain, error = _gain(trained)
+    best = np.convolve(trained, np.full(10, 0.1), "valid").max()
+    is_best = gain > 2 * error and trained[-10:].mean() > best - 2 * error
+    if len(judged) >= 6 and is_best and last < first - max(3 * spread, 0.5 * np.ptp(judged)):
         return f"the training return rose by {gain:.3g}, while evaluations fell from {first:.3g} to {last:.3g}"
     return None
 
@@ -573,7 +575,7 @@ RULES: tuple[Rule, ...] = (
         "no-gradient",
         "Gradient estimates are noise: updates are a random walk.",
         "over all iterations, 80 at least, the mean of gradient_signal / (|gradient_signal| + |gradient_noise|) is "
-        "below 1.5 standard errors",
+        "below 1.5 standard errors, and the return has not gained by four",
         10,
         "one backward pass of the policy an iteration (`measure_gradients`)",
         "a sparse reward that was never seen; a policy that is optimal already",
@@ -622,7 +624,8 @@ RULES: tuple[Rule, ...] = (
         "evaluation",
         "What is trained on and what is wanted part ways.",
         "three evaluations on end lie below the mean of ten iterations' worst training episodes, by three standard "
-        "errors; or, over six evaluations and more, the training return has gained and evaluations have lost as much",
+        "errors; or, over six evaluations and more, the training return is at its best and evaluations have lost half of "
+        "their range",
         1,
         _FREE,
         "a likeliest action that is worse than a draw",
