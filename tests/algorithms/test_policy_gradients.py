@@ -1,6 +1,7 @@
 """Policy gradients: laws, probes with known answers, switches that change what they say and nothing else."""
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -351,15 +352,19 @@ def test_annealing_ends_at_zero():
     ],
 )
 def test_every_switch_does_something(switch, value):
-    fixed = {"anneal_env_steps": 96, "learning_rate": 0.03}  # large steps, so that ratios and values are clipped
-    one, other = made("ppo", **fixed), made("ppo", **fixed, **{switch: value})
-    found = []
-    for algorithm in (one, other):
-        state = algorithm.init(jax.random.key(0))
-        for seed in range(2):
-            state, _ = updated(algorithm, rollout_for(algorithm, state, seed), state)
-        found.append(state.params)
-    assert any((a != b).any() for a, b in zip(*map(jax.tree.leaves, found), strict=True))
+    one, other = _learnt_with(), _learnt_with(**{switch: value})
+    assert any((a != b).any() for a, b in zip(*map(jax.tree.leaves, (one, other)), strict=True))
+
+
+@functools.cache
+def _learnt_with(**switches):
+    """The networks after two updates; large steps, so that ratios and values are clipped, and nothing is measured."""
+    quiet = {"held_out_envs": 0, "measure_health": False, "measure_gradients": False}
+    algorithm = made("ppo", anneal_env_steps=96, learning_rate=0.03, **quiet, **switches)
+    state = algorithm.init(jax.random.key(0))
+    for seed in range(2):
+        state, _ = updated(algorithm, rollout_for(algorithm, state, seed), state)
+    return state.params
 
 
 def test_recomputed_advantages_are_those_of_the_value_before_the_epoch():

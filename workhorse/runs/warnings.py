@@ -624,8 +624,8 @@ RULES: tuple[Rule, ...] = (
         "evaluation",
         "What is trained on and what is wanted part ways.",
         "three evaluations on end lie below the mean of ten iterations' worst training episodes, by three standard "
-        "errors; or, over six evaluations and more, the training return is at its best and evaluations have lost half of "
-        "their range",
+        "errors; or, over six evaluations and more, the training return is at its best and evaluations have lost half "
+        "of their range",
         1,
         _FREE,
         "a likeliest action that is worse than a draw",
