@@ -10,7 +10,7 @@ from jax.flatten_util import ravel_pytree
 
 from workhorse.algorithms import registry
 from workhorse.core.errors import UsageError
-from workhorse.diagnostics.gradients import _batch, _Sums, _sums, sizes_up_to, study_gradients
+from workhorse.diagnostics.gradients import ScoreSums, _batch, score_sums, sizes_up_to, study_gradients
 from workhorse.environments.probes import QuadraticProbe
 from workhorse.runs import train
 from workhorse.runs.history import opened
@@ -50,8 +50,8 @@ def test_summed_pieces_are_the_gradient_of_the_surrogate_with_normalised_advanta
         state, algorithm = history.kept(2), history.loop.algorithm
         rollout, *_ = history.loop.rollouts.gather(algorithm.actor(state.learner), state.slots, 7)
     batch = _batch(algorithm, state.learner, rollout)
-    by_slot = _sums(algorithm, state.learner.params, batch)
-    found = _Sums(*(np.asarray(leaf, np.float64).sum(0) for leaf in by_slot)).gradient()
+    by_slot = score_sums(algorithm, state.learner.params, batch)
+    found = ScoreSums(*(np.asarray(leaf, np.float64).sum(0) for leaf in by_slot)).gradient()
 
     flat = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), batch)
     weight = (flat.advantage - flat.advantage.mean()) / flat.advantage.std()
@@ -91,8 +91,8 @@ def test_estimates_are_unbiased_where_the_gradient_is_known_and_agree_as_the_clo
     slots_stand, estimates, scales, meter = rollouts.start(), [], [], []
     for number in range(count):
         rollout, slots_stand, _, _ = rollouts.gather(algorithm.actor(learner), slots_stand, number)
-        by_slot = _sums(algorithm, learner.params, _batch(algorithm, learner, rollout))
-        sums = _Sums(*(np.asarray(leaf, np.float64).sum(0) for leaf in by_slot))
+        by_slot = score_sums(algorithm, learner.params, _batch(algorithm, learner, rollout))
+        sums = ScoreSums(*(np.asarray(leaf, np.float64).sum(0) for leaf in by_slot))
         estimates.append(sums.gradient())
         scales.append(np.sqrt(sums.square / sums.count - (sums.advantage / sums.count) ** 2))
         meter.append(algorithm.gradient_agreement(learner.params, _batch(algorithm, learner, rollout)))

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from workhorse.statistics.gradient_quality import concentration, cosines_to, expected_cosine, samples_needed
+from workhorse.statistics.gradient_quality import concentration, cosines_to, expected_cosine, paired, samples_needed
 
 
 def gaussians(noise_over_samples, rng, count=10, size=4096):
@@ -63,3 +63,22 @@ def test_samples_needed_is_the_inverse():
         assert expected_cosine(700.0, samples_needed(700.0, cosine)) == pytest.approx(cosine)
     with pytest.raises(ValueError, match="at least 3 estimates: got 2"):
         concentration(np.ones((2, 5)), 1)
+
+
+def test_paired_estimates_are_compared_with_an_interval_that_holds_the_truth():
+    rng = np.random.default_rng(3)
+    held, ratios, trials = 0, [], 200
+    for trial in range(trials):
+        shared, apart = rng.normal(size=(2, 10, 400))
+        one, other = 1.0 + 0.6 * shared + 0.3 * apart, 1.0 + shared
+        found = paired(one, other, resamples=300, seed=trial)
+        ratios.append(found.ratio)
+        held += found.low <= 1 / 1.45 - 0.5 <= found.high
+        assert found.ratio_low < found.ratio < found.ratio_high
+    assert np.mean(ratios) == pytest.approx(0.45, rel=0.02)
+    assert held / trials > 0.8, "ten estimates, and many dimensions"
+    same = paired(one, one)
+    assert (same.difference, same.low, same.high) == (0, 0, 0) and same.ratio == pytest.approx(1)
+    assert np.isnan(paired(one, np.ones_like(one)).ratio), "the second does not vary"
+    with pytest.raises(ValueError, match="at least 3 pairs"):
+        paired(one[:2], other[:2])

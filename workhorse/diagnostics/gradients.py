@@ -33,9 +33,12 @@ __all__ = [
     "ESTIMATES",
     "Estimates",
     "GradientStudy",
+    "ScoreSums",
     "SizeRow",
+    "SumsBySize",
     "frozen_rollouts",
     "independent_estimates",
+    "score_sums",
     "sizes_up_to",
     "study_gradients",
 ]
@@ -123,7 +126,7 @@ class Estimates(NamedTuple):
     steps: Mapping[int, np.ndarray]
 
 
-class _Sums(NamedTuple):
+class ScoreSums(NamedTuple):
     """Sums over steps, of which the gradient with normalised advantages is made for any number of them.
 
     Attributes:
@@ -139,15 +142,54 @@ class _Sums(NamedTuple):
     square: Any
     count: Any
 
-    def plus(self, other: _Sums) -> _Sums:
-        return _Sums(*(np.asarray(a, np.float64) + np.asarray(b, np.float64) for a, b in zip(self, other, strict=True)))
+    def plus(self, other: ScoreSums) -> ScoreSums:
+        pairs = zip(self, other, strict=True)
+        return ScoreSums(*(np.asarray(one, np.float64) + np.asarray(more, np.float64) for one, more in pairs))
+
+    def raw(self) -> np.ndarray:
+        """E[A g], with g = grad log pi."""
+        return self.weighed / np.maximum(self.count, 1.0)
+
+    def centred(self) -> np.ndarray:
+        """E[A g] - E[A] E[g]: advantages less their mean, in their own units."""
+        count = np.maximum(self.count, 1.0)
+        return (self.weighed - self.advantage / count * self.plain) / count
 
     def gradient(self) -> np.ndarray:
-        """(E[A g] - E[A] E[g]) / sd(A), with g = grad log pi."""
+        """(E[A g] - E[A] E[g]) / sd(A): advantages normalised."""
         count = np.maximum(self.count, 1.0)
         mean = self.advantage / count
         deviation = np.sqrt(np.maximum(self.square / count - mean**2, 0.0)) + 1e-8
-        return (self.weighed - mean * self.plain) / count / deviation
+        return self.centred() / deviation
+
+
+class SumsBySize:
+    """Sums of one estimate as it grows: over whole slots of its first rollout, then over whole rollouts.
+
+    Attributes:
+        found: the sums of each size that was reached.
+    """
+
+    def __init__(self, sizes: Sequence[int], own: int, length: int) -> None:
+        """For estimates of those sizes, of rollouts of `own` steps, `length` of each slot."""
+        self.found: dict[int, ScoreSums] = {}
+        self._sizes, self._own, self._length = sizes, own, length
+        self._total: ScoreSums | None = None
+        self._rollouts = 0
+
+    def add(self, by_slot: ScoreSums) -> None:
+        """Add a rollout's sums of each slot, (B, ...)."""
+        by_slot = ScoreSums(*map(np.asarray, by_slot))
+        if self._total is None:
+            running = jax.tree.map(lambda leaf: np.cumsum(leaf, 0, dtype=np.float64), by_slot)
+            for size in self._sizes:
+                if size < self._own:
+                    self.found[size] = ScoreSums(*(leaf[size // self._length - 1] for leaf in running))
+        whole = ScoreSums(*(leaf.sum(0, dtype=np.float64) for leaf in by_slot))
+        self._total = whole if self._total is None else self._total.plus(whole)
+        self._rollouts += 1
+        if self._rollouts * self._own in self._sizes:
+            self.found[self._rollouts * self._own] = self._total
 
 
 def sizes_up_to(own: int, slots: int, most: int) -> list[int]:
@@ -299,27 +341,20 @@ def _estimate(
     key: Any,
 ) -> None:
     """One estimate of every size, added to the lists."""
-    own, length = algorithm.rollout_steps * algorithm.num_envs, algorithm.rollout_steps
-    total: _Sums | None = None
+    own = algorithm.rollout_steps * algorithm.num_envs
+    sums = SumsBySize(list(gradients), own, algorithm.rollout_steps)
     kept: list[Any] = []
     for number, rollout in enumerate(rollouts, start=1):
         batch = _batch(algorithm, learner, rollout)
-        by_slot = _Sums(*map(np.asarray, _sums(algorithm, learner.params, batch)))
-        if total is None:
-            running = jax.tree.map(lambda leaf: np.cumsum(leaf, 0, dtype=np.float64), by_slot)
-            for size in gradients:
-                if size < own:
-                    gradients[size].append(_Sums(*(leaf[size // length - 1] for leaf in running)).gradient())
-        whole = _Sums(*(leaf.sum(0, dtype=np.float64) for leaf in by_slot))
-        total = whole if total is None else total.plus(whole)
+        sums.add(score_sums(algorithm, learner.params, batch))
         size = number * own
-        if size in gradients:
-            gradients[size].append(total.gradient())
         if size <= max(steps, default=0):
             kept.append(batch)
         if size in steps:
             together = jax.tree.map(lambda *leaves: jnp.concatenate(leaves, 1), *kept)
             steps[size].append(np.asarray(_step(algorithm, learner, together, key)))
+    for size, found in sums.found.items():
+        gradients[size].append(found.gradient())
 
 
 @jax.jit
@@ -329,10 +364,10 @@ def _batch(algorithm: Any, learner: Any, rollout: Rollout) -> Any:
 
 
 @jax.jit
-def _sums(algorithm: Any, params: Any, batch: Any) -> _Sums:
+def score_sums(algorithm: Any, params: Any, batch: Any) -> ScoreSums:
     """The sums of each slot, (B, ...)."""
 
-    def of_slot(part: Any) -> _Sums:
+    def of_slot(part: Any) -> ScoreSums:
         def scores(policy: Any) -> Any:
             distribution = jax.vmap(policy)(part.obs)
             return jax.vmap(lambda one, drawn: one.log_prob(drawn))(distribution, part.drawn)
@@ -344,7 +379,8 @@ def _sums(algorithm: Any, params: Any, batch: Any) -> _Sums:
 
         weight = part.weight
         advantage = part.advantage * weight
-        return _Sums(flat(advantage), flat(weight), advantage.sum(), (advantage * part.advantage).sum(), weight.sum())
+        square = (advantage * part.advantage).sum()
+        return ScoreSums(flat(advantage), flat(weight), advantage.sum(), square, weight.sum())
 
     return jax.vmap(of_slot, in_axes=1)(batch)
 

@@ -18,7 +18,16 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Concentration", "GradientMeter", "concentration", "cosines_to", "expected_cosine", "samples_needed"]
+__all__ = [
+    "Concentration",
+    "GradientMeter",
+    "Pairing",
+    "concentration",
+    "cosines_to",
+    "expected_cosine",
+    "paired",
+    "samples_needed",
+]
 
 Floats = NDArray[np.float64]
 
@@ -67,33 +76,94 @@ def concentration(estimates: np.ndarray, samples: int, resamples: int = 2000, se
     count = len(estimates)
     if count < 3:
         raise ValueError(f"Agreement needs at least 3 estimates: got {count}.")
-    estimates = np.asarray(estimates, np.float64)
-    gram = estimates @ estimates.T
-    lengths = np.sqrt(np.diag(gram))
-    safe = np.where(lengths > 0, lengths, 1.0)
-    cosines = gram / np.outer(safe, safe)
+    gram, cosines = _grams(estimates)
     pairs = np.triu_indices(count, 1)
     cosine = float(cosines[pairs].mean())
     squared_mean = float(gram[pairs].mean())
     trace = float(np.diag(gram).mean()) - squared_mean
     noise_scale = samples * trace / squared_mean if squared_mean > 0 else float("inf")
     rng = np.random.default_rng(seed)
-    low, high = np.percentile(_resampled(cosines, rng, resamples), [2.5, 97.5])
+    low, high = np.percentile(_resampled(cosines, _times(count, rng, resamples)), [2.5, 97.5])
     signs = rng.choice([-1.0, 1.0], size=(resamples, count))
     flipped = np.einsum("ri,ij,rj->r", signs, np.triu(cosines, 1), signs) / len(pairs[0])
     p_value = float((1 + (flipped >= cosine).sum()) / (1 + resamples))
     return Concentration(cosine, float(low), float(high), float(noise_scale), float(flipped.std()), p_value)
 
 
-def _resampled(cosines: Floats, rng: np.random.Generator, resamples: int) -> Floats:
-    """Mean cosine of resampled estimates, of pairs of *different* ones: an estimate agrees with itself for nothing."""
-    count = len(cosines)
+class Pairing(NamedTuple):
+    """Two estimators of one gradient, tried on the same experience: the first beside the second.
+
+    Attributes:
+        difference: mean cosine of two estimates of the first, less that of the second.
+        low, high: its 95 % bootstrap interval over the pairs.
+        ratio: variance (trace of the covariance) of the first over that of the second; NaN where the second has none.
+        ratio_low, ratio_high: its interval.
+    """
+
+    difference: float
+    low: float
+    high: float
+    ratio: float
+    ratio_low: float
+    ratio_high: float
+
+
+def paired(one: np.ndarray, other: np.ndarray, resamples: int = 2000, seed: int = 0) -> Pairing:
+    """How far one estimator's estimates agree, and vary, beside another's; the k-th of both saw the same experience.
+
+    Args:
+        one, other: (K, d), K at least 3. *Variances are compared as they are*: in one unit, not normalised.
+        resamples: of the bootstrap, which draws the same estimates of both.
+        seed: of it.
+
+    Example:
+        >>> rng = np.random.default_rng(0)
+        >>> noise = rng.normal(size=(10, 4096))
+        >>> found = paired(1.0 + 0.5 * noise, 1.0 + noise)
+        >>> round(found.difference, 1), round(found.ratio, 2), found.low > 0
+        (0.3, 0.25, True)
+    """
+    count = len(one)
+    if count < 3 or len(other) != count:
+        raise ValueError(f"A comparison needs at least 3 pairs of estimates: got {count} and {len(other)}.")
+    times = np.concatenate([np.ones((1, count)), _times(count, np.random.default_rng(seed), resamples)])
+    (gram, cosines), (other_gram, other_cosines) = _grams(one), _grams(other)
+    difference = _resampled(cosines, times) - _resampled(other_cosines, times)
+    variance, below = _variances(gram, times), _variances(other_gram, times)
+    varies = below > 1e-9 * np.diag(other_gram).mean()  # and not by rounding alone
+    ratio = np.where(varies, variance / np.where(varies, below, 1.0), np.nan)
+    ends = (np.percentile(values[1:], [2.5, 97.5]) for values in (difference, ratio))
+    (low, high), (ratio_low, ratio_high) = (map(float, pair) for pair in ends)
+    return Pairing(float(difference[0]), low, high, float(ratio[0]), ratio_low, ratio_high)
+
+
+def _grams(estimates: np.ndarray) -> tuple[Floats, Floats]:
+    """Products of all pairs of estimates, and their cosines, (K, K)."""
+    estimates = np.asarray(estimates, np.float64)
+    gram = estimates @ estimates.T
+    lengths = np.sqrt(np.diag(gram))
+    safe = np.where(lengths > 0, lengths, 1.0)
+    return gram, gram / np.outer(safe, safe)
+
+
+def _times(count: int, rng: np.random.Generator, resamples: int) -> Floats:
+    """How often each estimate is drawn, (R, K); at least two different ones."""
     drawn = rng.integers(count, size=(resamples, count))
-    times = np.stack([(drawn == each).sum(1) for each in range(count)], 1).astype(np.float64)  # (R, K)
+    times = np.stack([(drawn == each).sum(1) for each in range(count)], 1).astype(np.float64)
+    return times[times.max(1) < count]
+
+
+def _resampled(cosines: Floats, times: Floats) -> Floats:
+    """Mean cosine of resampled estimates, of pairs of *different* ones: an estimate agrees with itself for nothing."""
     apart = cosines - np.diag(np.diag(cosines))
     total = np.einsum("ri,ij,rj->r", times, apart, times)
-    pairs = count**2 - np.square(times).sum(1)
-    return np.where(pairs > 0, total / np.where(pairs > 0, pairs, 1.0), np.nan)[pairs > 0]
+    return total / (len(cosines) ** 2 - np.square(times).sum(1))
+
+
+def _variances(gram: Floats, times: Floats) -> Floats:
+    """Trace of the covariance of resampled estimates, short of the same factor in all."""
+    count = len(gram)
+    return times @ np.diag(gram) / count - np.einsum("ri,ij,rj->r", times, gram, times) / count**2
 
 
 def cosines_to(estimates: np.ndarray, references: np.ndarray) -> Floats:
