@@ -8,7 +8,14 @@ import pytest
 
 from workhorse.algorithms import registry
 from workhorse.core.errors import UsageError
-from workhorse.diagnostics.values import _returns, _with_a_whole_clock, study_values, summarise
+from workhorse.diagnostics.values import (
+    PairErrors,
+    _after_learning,
+    _returns,
+    _with_a_whole_clock,
+    study_values,
+    summarise,
+)
 from workhorse.environments.probes import TerminationProbe, TimeLimitProbe
 from workhorse.runs import train
 from workhorse.runs.history import opened
@@ -67,9 +74,19 @@ def test_a_run_is_measured_the_same_again_and_what_cannot_be_is_said(tmp_path):
         assert study_values(history, 2, env_steps=20_000, threads=1) == found
         assert sum(taken) == found.env_steps <= 20_000
         assert (found.states, found.horizon) == (9, 96)
-        assert found.returns == (20_000 // 9 - 64) // 96
+        assert found.returns == (20_000 // 9 - 96) // 96
         assert found.to_json()["returns"] == found.returns
-        with pytest.raises(UsageError, match=r"--budget must be at least 7,488 steps, 8 returns of 96 steps"):
+        assert found.learnt and found.to_json()["learnt"]["own_error"] == found.learnt.own_error
+        state, algorithm = history.at(1), history.loop.algorithm
+        seen, _, _, _ = history.loop.rollouts.gather(algorithm.actor(state.learner), state.slots, 1)
+        learnt, unseen = _after_learning(history, state, seen)
+        assert learnt == unseen, "the rollout of the update itself, gathered again"
+        after = history.at(2).learner.params
+        batch = jax.tree.map(lambda leaf: leaf[:, :8], algorithm.batch(state.learner, seen)[0])
+        value = np.asarray(algorithm.values(after, batch.obs), np.float64)
+        expected = PairErrors.of(value, np.asarray(batch.target, np.float64), np.asarray(batch.monte_carlo, np.float64))
+        assert learnt.return_error == pytest.approx(expected.return_error, rel=1e-4), "judged after the update"
+        with pytest.raises(UsageError, match=r"--budget must be at least 7,776 steps, 8 returns of 96 steps"):
             study_values(history, 2, env_steps=1000)
     run, _ = train.start(algorithm="openai-es", settings={}, env_steps=1, id="es", **common)
     with opened(run.path, 1) as history, pytest.raises(UsageError, match="learns no value function"):

@@ -20,11 +20,22 @@ import jax.numpy as jnp
 import numpy as np
 
 from workhorse.core.errors import UsageError
+from workhorse.core.randomness import draw, root_key
 from workhorse.math import moments
 from workhorse.runs.history import History
 from workhorse.runs.train import available_threads, plan_of
 
-__all__ = ["LEAST_RETURNS", "ValueStudy", "study_values", "summarise"]
+__all__ = [
+    "LEAST_RETURNS",
+    "PairErrors",
+    "ValueStudy",
+    "explained",
+    "horizon_of",
+    "relative_error",
+    "require_value_function",
+    "study_values",
+    "summarise",
+]
 
 LEAST_RETURNS = 8
 """Returns from each state, at least: fewer say nothing of their own spread."""
@@ -34,6 +45,32 @@ TAIL = 1e-3
 
 OTHER_ROOT = 2**31 + 2**30
 """What is added to the run's seed for the addresses: fresh experience, and not that of the gradients' diagnosis."""
+
+
+@dataclass(frozen=True)
+class PairErrors:
+    """What a value function that has just learnt is worth on the pairs of one rollout.
+
+    Attributes:
+        own_error, return_error: mean of |V - target| / |target|, against the targets that training uses, and against
+            single returns.
+        own_explained, return_explained: 1 - Var(target - V) / Var(target).
+    """
+
+    own_error: float
+    return_error: float
+    own_explained: float
+    return_explained: float
+
+    @staticmethod
+    def of(value: np.ndarray, target: np.ndarray, single: np.ndarray) -> PairErrors:
+        """Of values, own targets and single returns of the same pairs."""
+        return PairErrors(
+            relative_error(value, target),
+            relative_error(value, single),
+            explained(value, target),
+            explained(value, single),
+        )
 
 
 @dataclass(frozen=True)
@@ -54,6 +91,9 @@ class ValueStudy:
         squared_error: E[(V - truth)^2], free of what the error of the truth adds.
         truth_spread: standard deviation of the truth over states.
         return_spread: standard deviation of the returns from one state, a mean over states.
+        learnt: errors of the value function *one update later* on the rollout of that very update.
+        unseen: of the same value function on a fresh rollout of the same size and policy. Targets and returns of both
+            are those that the update would use, completed by the value function before it.
     """
 
     iteration: int
@@ -72,13 +112,30 @@ class ValueStudy:
     squared_error: float
     truth_spread: float
     return_spread: float
+    learnt: PairErrors | None = None
+    unseen: PairErrors | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON; what is not finite is null."""
-        return {
-            name: None if isinstance(value, float) and not np.isfinite(value) else value
-            for name, value in asdict(self).items()
-        }
+        return _plain(asdict(self))
+
+
+def _plain(record: dict[str, Any]) -> dict[str, Any]:
+    def one(value: Any) -> Any:
+        if isinstance(value, dict):
+            return _plain(value)
+        return None if isinstance(value, float) and not np.isfinite(value) else value
+
+    return {name: one(value) for name, value in record.items()}
+
+
+def require_value_function(history: History, part: str) -> None:
+    """Raise a `UsageError` where the run learns no value function."""
+    if not plan_of(history.manifest).is_on_policy or history.manifest.configuration.get("learned_baseline") is False:
+        raise UsageError(
+            f"{history.manifest.algorithm} of {history.folder.path} learns no value function: "
+            f"`diagnose --only {part}` reads runs of a2c, ppo, trpo, and reinforce with its baseline."
+        )
 
 
 def study_values(
@@ -102,12 +159,7 @@ def study_values(
         UsageError: the algorithm has no value function, the task cannot be put back, the state was not kept, or the
             steps do not suffice.
     """
-    plan = plan_of(history.manifest)
-    if not plan.is_on_policy or history.manifest.configuration.get("learned_baseline") is False:
-        raise UsageError(
-            f"{history.manifest.algorithm} of {history.folder.path} learns no value function: "
-            "`diagnose --only values` reads runs of a2c, ppo, trpo, and reinforce with its baseline."
-        )
+    require_value_function(history, "values")
     if history.spec.resume != "exact":
         raise UsageError(
             f"{history.spec.task} cannot be put back into a state, which the truth about a value takes: "
@@ -115,22 +167,23 @@ def study_values(
         )
     state, algorithm = history.kept(iteration), history.loop.algorithm
     length, slots = algorithm.rollout_steps, algorithm.num_slots
-    horizon = _horizon(algorithm.discount, length)
-    returns = (env_steps // slots - 2 * length) // horizon
+    horizon = horizon_of(algorithm.discount, length)
+    returns = (env_steps // slots - 3 * length) // horizon
     if returns < LEAST_RETURNS:
-        needed = (LEAST_RETURNS * horizon + 2 * length) * slots
+        needed = (LEAST_RETURNS * horizon + 3 * length) * slots
         raise UsageError(
             f"--budget must be at least {needed:,} steps, {LEAST_RETURNS} returns of {horizon:,} steps from each of "
             f"{slots} states: got {env_steps:,}."
         )
     root = (history.manifest.seed + OTHER_ROOT) % 2**32
-    loop = replace(plan, seed=root).on_policy(history.spec, threads or available_threads())
+    loop = replace(plan_of(history.manifest), seed=root).on_policy(history.spec, threads or available_threads())
     try:
         actor = jax.jit(algorithm.actor)(state.learner)
         _, stand, _, _ = loop.rollouts.gather(actor, state.slots, 0)  # away from what was trained on
         stand = stand._replace(environment=_with_a_whole_clock(stand.environment))
         rollout, *_ = loop.rollouts.gather(actor, stand, 1)
-        progress(2 * length * slots)
+        progress(3 * length * slots)
+        learnt, unseen = _after_learning(history, state, rollout)
         batch, scale = jax.jit(_first_steps)(algorithm, state.learner, rollout)
         found = np.zeros((returns, slots))
         for number in range(returns):
@@ -138,9 +191,9 @@ def study_values(
             progress(horizon * slots)
     finally:
         loop.close()
-    taken = (returns * horizon + 2 * length) * slots
+    taken = (returns * horizon + 3 * length) * slots
     value, target, single = (np.asarray(leaf, np.float64) for leaf in batch)
-    return summarise(iteration, value, target, single, found, horizon, taken)
+    return replace(summarise(iteration, value, target, single, found, horizon, taken), learnt=learnt, unseen=unseen)
 
 
 def summarise(
@@ -164,11 +217,11 @@ def summarise(
         count,
         horizon,
         env_steps,
-        _relative(value, target),
-        _relative(value, single),
-        _relative(value, truth),
-        _explained(value, target),
-        _explained(value, single),
+        relative_error(value, target),
+        relative_error(value, single),
+        relative_error(value, truth),
+        explained(value, target),
+        explained(value, single),
         1.0 - squared / spread if spread > 0 else float("nan"),
         float(error.mean()),
         float(error.std(ddof=1) / np.sqrt(len(error))),
@@ -178,17 +231,19 @@ def summarise(
     )
 
 
-def _relative(value: np.ndarray, target: np.ndarray) -> float:
+def relative_error(value: np.ndarray, target: np.ndarray) -> float:
+    """Mean of |V - target| / |target|, where the target is not zero; NaN where it always is."""
     size = np.abs(target)
     return float((np.abs(value - target)[size > 0] / size[size > 0]).mean()) if (size > 0).any() else float("nan")
 
 
-def _explained(value: np.ndarray, target: np.ndarray) -> float:
+def explained(value: np.ndarray, target: np.ndarray) -> float:
+    """1 - Var(target - V) / Var(target); NaN for a constant target."""
     spread = target.var()
     return float(1.0 - (target - value).var() / spread) if spread > 0 else float("nan")
 
 
-def _horizon(discount: float, length: int) -> int:
+def horizon_of(discount: float, length: int) -> int:
     """Steps until a reward weighs less than `TAIL`, in whole rollouts."""
     steps = np.log(TAIL) / np.log(discount) if 0 < discount < 1 else (1.0 if discount == 0 else np.inf)
     return length * int(np.ceil(min(steps, 100_000) / length))
@@ -199,6 +254,30 @@ def _with_a_whole_clock(environment: Any) -> Any:
     if isinstance(environment, dict):
         return {**environment, "elapsed": np.zeros_like(environment["elapsed"])}
     return environment._replace(clock=jnp.zeros_like(environment.clock))
+
+
+def _after_learning(history: History, state: Any, fresh: Any) -> tuple[PairErrors, PairErrors]:
+    """Errors of the value function after the run's next update, on the rollout of that update and on a fresh one."""
+    algorithm, iteration = history.loop.algorithm, int(state.iteration)
+    rollout, *_ = history.loop.rollouts.gather(jax.jit(algorithm.actor)(state.learner), state.slots, iteration)
+    key = draw(root_key(history.loop.root), "update", iteration)
+    params = _updated(algorithm, state.learner, rollout, key)
+    pairs = (_pairs(algorithm, state.learner, params, seen) for seen in (rollout, fresh))
+    learnt, unseen = (PairErrors.of(*(np.asarray(leaf, np.float64) for leaf in leaves)) for leaves in pairs)
+    return learnt, unseen
+
+
+@jax.jit
+def _updated(algorithm: Any, learner: Any, rollout: Any, key: Any) -> Any:
+    return algorithm.update(learner, rollout, key)[0].params
+
+
+@jax.jit
+def _pairs(algorithm: Any, learner: Any, params: Any, rollout: Any) -> Any:
+    """Values by `params`, own targets and single returns by the learner, of the slots trained on, (T, B)."""
+    batch, _, _ = algorithm.batch(learner, rollout)
+    found = (algorithm.values(params, batch.obs), batch.target, batch.monte_carlo)
+    return tuple(leaf[:, : algorithm.num_envs] for leaf in found)
 
 
 def _first_steps(algorithm: Any, learner: Any, rollout: Any) -> Any:
