@@ -56,9 +56,21 @@ def test_a_value_function_is_measured_and_shown(run, capsys):
     said = capsys.readouterr().out
     assert "value function at iteration 4, 9 states never trained on" in said and "of the truth" in said
     record = json.loads((run / "diagnostics" / "values-4.json").read_text())
-    assert record["returns"] == (60_000 // 9 - 64) // 704 and record["horizon"] == 704
+    assert record["returns"] == (60_000 // 9 - 96) // 704 and record["horizon"] == 704
     page = (run / "report.html").read_text()
     assert "explains of its own targets" in page and f"9 × {record['returns']}" in page
+    assert "one update later, off by" in said and f"{record['learnt']['return_error']:.2f}, " in page
+
+
+def test_baselines_are_measured_when_asked_for_and_drawn(run, capsys):
+    words = ["--at", "4", "--budget", str(2 * 3 * 4 * ROLLOUT), "--estimates", "3", "--threads", "1"]
+    assert main(["diagnose", str(run), *words, "--only", "baselines"]) == 0
+    said = capsys.readouterr().out
+    record = json.loads((run / "diagnostics" / "baselines-4.json").read_text())
+    assert all(name in said for name in ("none", "constant", "agent", "true"))
+    assert f"V*, fitted to {record['fitted_pairs']:,} returns" in said
+    assert "What does a baseline do for the gradient?" in (run / "report.html").read_text()
+    assert (run / "report-data" / "baselines.csv").read_text().count("\n") == 1 + len(record["rows"])
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from workhorse.cli.options import Count, parse
 
 __all__ = ["run"]
 
-Part = Literal["gradients", "values", "trust-region"]
+Part = Literal["gradients", "values", "baselines", "trust-region"]
 
 
 @dataclasses.dataclass
@@ -24,9 +24,9 @@ class DiagnoseOptions:
     at: tuple[int, ...] = ()
     """Iterations to look at, of those whose state was kept; by default the first, the last and two between."""
     only: tuple[Part, ...] = ("gradients", "values", "trust-region")
-    """What to measure."""
+    """What to measure; `baselines`, which takes the longest, only when it is named."""
     budget: Count = 1_000_000
-    """Environment steps for each iteration looked at, for gradients and for values."""
+    """Environment steps for each iteration looked at, for each of gradients, values and baselines."""
     estimates: int = 10
     """Independent estimates of each gradient."""
     threads: int = 0
@@ -51,7 +51,7 @@ def run(arguments: Sequence[str]) -> int:
 
     if "trust-region" in options.only:
         _trust_region(folder)
-    parts: list[Any] = [part for part in ("gradients", "values") if part in options.only]
+    parts: list[Any] = [part for part in ("gradients", "values", "baselines") if part in options.only]
     if parts:
         with opened(folder.path, options.threads) as history:
             at = options.at or _spread(kept_iterations(folder))
@@ -66,9 +66,9 @@ def run(arguments: Sequence[str]) -> int:
 
 def _measured(history: Any, part: Any, iteration: int, options: DiagnoseOptions) -> dict[str, Any]:
     """What a part found at an iteration, now or before."""
-    from workhorse.diagnostics import gradients, store, values
+    from workhorse.diagnostics import baselines, gradients, store, values
 
-    asked = {"budget": options.budget} | ({"estimates": options.estimates} if part == "gradients" else {})
+    asked = {"budget": options.budget} | ({"pairs": 2} if part == "values" else {"estimates": options.estimates})
     record = store.read(history.folder, part, iteration, asked)
     if record is not None:
         return record
@@ -76,6 +76,10 @@ def _measured(history: Any, part: Any, iteration: int, options: DiagnoseOptions)
     with _Bar(f"{part} of iteration {iteration}", options.budget) as bar:
         if part == "gradients":
             found: Any = gradients.study_gradients(
+                history, iteration, estimates=options.estimates, progress=bar.advance, **common
+            )
+        elif part == "baselines":
+            found = baselines.study_baselines(
                 history, iteration, estimates=options.estimates, progress=bar.advance, **common
             )
         else:
@@ -130,28 +134,81 @@ def _print_gradients(record: dict[str, Any]) -> None:
 
 
 def _print_values(record: dict[str, Any]) -> None:
-    def share(name: str) -> str:
-        return "-" if record[name] is None else f"{record[name]:.2f}"
-
     print(
         f"value function at iteration {record['iteration']}, {record['states']} states never trained on, "
         f"{record['returns']} returns of up to {record['horizon']:,} steps from each:"
     )
-    print(
-        f"  explains {share('own_explained')} of its own targets, {share('return_explained')} of single returns, "
-        f"{share('truth_explained')} of the truth"
-    )
-    print(
-        f"  is off by {share('own_error')} of its targets, {share('return_error')} of single returns, "
-        f"{share('truth_error')} of the truth, on average"
-    )
+    own, returns, truth = (_share(record, f"{name}_explained") for name in ("own", "return", "truth"))
+    print(f"  explains {own} of its own targets, {returns} of single returns, {truth} of the truth")
+    own, returns, truth = (_share(record, f"{name}_error") for name in ("own", "return", "truth"))
+    print(f"  is off by {own} of its targets, {returns} of single returns, {truth} of the truth, on average")
     print(
         f"  bias {record['bias']:.3g} (standard error {record['bias_error']:.2g}); the truth spreads by "
         f"{record['truth_spread']:.3g} over states, returns by {record['return_spread']:.3g} from one state"
     )
+    learnt, unseen = record["learnt"], record["unseen"]
+    print(
+        f"  one update later, off by {_share(learnt, 'own_error')} of the targets it learnt from and "
+        f"{_share(unseen, 'own_error')} of fresh ones, {_share(learnt, 'return_error')} of the returns it learnt from "
+        f"and {_share(unseen, 'return_error')} of fresh ones"
+    )
 
 
-_SHOWN = {"gradients": _print_gradients, "values": _print_values}
+def _share(record: dict[str, Any], name: str) -> str:
+    return "-" if record[name] is None else f"{record[name]:.2f}"
+
+
+def _print_baselines(record: dict[str, Any]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console()
+    for kind, words in (
+        ("whole", "whole returns less a baseline"),
+        ("own", "the run's own advantages"),
+    ):
+        rows = [row for row in record["rows"] if row["returns"] == kind]
+        sizes = sorted({record["own_samples"], max(row["samples"] for row in rows)})
+        title = f"iteration {record['iteration']}: {words}, {record['estimates']} estimates"
+        heads = [f"cosine of two, {size:,} steps" for size in sizes]
+        table = Table("baseline", *heads, "noise scale", "variance / none", title=title, title_justify="left")
+        for name in dict.fromkeys(row["baseline"] for row in rows):
+            found = {row["samples"]: row for row in rows if row["baseline"] == name}
+            last = found[sizes[-1]]
+            table.add_row(
+                name,
+                *(_interval(found[size], "cosine", "low", "high") for size in sizes),
+                "-" if last["noise_scale"] is None else f"{last['noise_scale']:,.0f}",
+                "1" if name == "none" else _interval(_step(record, kind, sizes[-1], name), *_RATIO),
+            )
+        console.print(table)
+        steps = [_step(record, kind, sizes[-1], *pair) for pair in (("agent", "constant"), ("true", "agent"))]
+        gains = (f"{step['baseline']} over {step['other']} {_interval(step, *_DIFFERENCE)}" for step in steps)
+        print(f"cosine gained at {sizes[-1]:,}: {', '.join(gains)}")
+    print(
+        f"V*, fitted to {record['fitted_pairs']:,} returns, explains {_share(record, 'true_explained')} of "
+        f"{record['judged_pairs']:,} fresh ones and is off by {_share(record, 'true_error')} of them on average; "
+        f"the agent's value {_share(record, 'agent_explained')} and {_share(record, 'agent_error')}"
+    )
+
+
+_RATIO, _DIFFERENCE = ("ratio", "ratio_low", "ratio_high"), ("difference", "low", "high")
+
+
+def _step(record: dict[str, Any], kind: str, samples: int, baseline: str, other: str = "none") -> dict[str, Any]:
+    """One baseline beside another."""
+    wanted = (kind, samples, baseline, other)
+    return next(
+        row for row in record["steps"] if (row["returns"], row["samples"], row["baseline"], row["other"]) == wanted
+    )
+
+
+def _interval(row: dict[str, Any], *names: str) -> str:
+    value, low, high = ("-" if row[name] is None else f"{row[name]:.3g}" for name in names)
+    return f"{value} [{low}, {high}]"
+
+
+_SHOWN = {"gradients": _print_gradients, "values": _print_values, "baselines": _print_baselines}
 
 
 class _Bar:

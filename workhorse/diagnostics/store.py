@@ -11,7 +11,7 @@ from workhorse.runs.folder import RunFolder
 
 __all__ = ["Part", "read", "write"]
 
-Part = Literal["gradients", "values"]
+Part = Literal["gradients", "values", "baselines"]
 
 
 def write(folder: RunFolder, part: Part, record: Mapping[str, Any], asked: Mapping[str, Any]) -> dict[str, Any]:

@@ -14,7 +14,14 @@ import polars as pl
 from workhorse.reports.figure import DASHES, Figure, Key, band, blank, level
 from workhorse.reports.palette import LIGHT, series
 
-__all__ = ["gradient_agreement", "gradient_records", "value_rows", "VALUE_HEAD"]
+__all__ = [
+    "baseline_agreement",
+    "baseline_records",
+    "gradient_agreement",
+    "gradient_records",
+    "value_rows",
+    "VALUE_HEAD",
+]
 
 _FIELDS = {"samples": int, "cosine": float, "low": float, "high": float, "to_reference": float, "p_value": float}
 
@@ -105,10 +112,92 @@ def value_rows(folder: Path) -> list[tuple[str, ...]]:
             words = ["-" if share is None else f"{float(share):.2f}" for share in shares]
             bias = f"{float(record['bias']):.3g} ± {float(record['bias_error']):.2g}"
             count = f"{int(record['states'])} × {int(record['returns'])}"
-            found.append((int(record["iteration"]), *words, bias, count))
+            later = [record.get(name) or {} for name in ("learnt", "unseen")]  # an older record has none
+            errors = [one.get("return_error") for one in later]
+            pair = ", ".join("-" if error is None else f"{float(error):.2f}" for error in errors)
+            found.append((int(record["iteration"]), *words, pair, bias, count))
         except (OSError, ValueError, KeyError, TypeError):
             continue
     return [(str(first), *rest) for first, *rest in sorted(found)]
+
+
+_BASELINE_FIELDS = {"returns": str, "baseline": str, "samples": int, "cosine": float, "low": float, "high": float}
+
+
+def baseline_records(folder: Path) -> list[dict[str, Any]]:
+    """What `workhorse diagnose` found about a run's baselines, by iteration; a damaged file is passed over."""
+    found = []
+    for place in folder.glob("diagnostics/baselines-*.json"):
+        try:
+            record = json.loads(place.read_bytes())
+            rows = [{name: kind(row[name]) for name, kind in _BASELINE_FIELDS.items()} for row in record["rows"]]
+            variances = {
+                row["baseline"]: tuple(float(row[name]) for name in ("ratio", "ratio_low", "ratio_high"))
+                for row in record["steps"]
+                if row["returns"] == "whole" and row["other"] == "none" and row["samples"] == rows[-1]["samples"]
+            }
+            names = ("iteration", "own_samples", "estimates", "fitted_pairs")
+            found.append({"rows": rows, "variances": variances, **{name: int(record[name]) for name in names}})
+        except (OSError, ValueError, KeyError, TypeError, IndexError):
+            continue
+    return sorted(found, key=lambda record: record["iteration"])
+
+
+def baseline_agreement(records: Sequence[Mapping[str, Any]]) -> Figure | None:
+    """Mean cosine of two estimates against their size, a line a baseline, a panel an iteration and kind of return."""
+    panels, tables, names = [], [], []
+    for record in records:
+        table = pl.DataFrame(record["rows"]).with_columns(iteration=pl.lit(record["iteration"]))
+        tables.append(table)
+        names = table["baseline"].unique(maintain_order=True).to_list()
+        for kind, words in (("whole", "whole returns less a baseline"), ("own", "the run's own advantages")):
+            title = f"iteration {record['iteration']}: {words}"
+            panel = blank(title, x="steps of an estimate", y="mean cosine", height=320)
+            for place, name in enumerate(names):
+                rows = table.filter((pl.col("returns") == kind) & (pl.col("baseline") == name))
+                _baseline_line(panel, rows, place, name)
+            sizes = table["samples"].to_list()
+            level(panel, 0.0, (min(sizes), max(sizes)), "no agreement", "dot")
+            panel.add_vline(x=record["own_samples"], line={"color": LIGHT["muted"], "width": 1.4, "dash": "dash"})
+            panels.append(panel)
+    if not records:
+        return None
+    first = records[0]
+    caption = (
+        f"{first['estimates']} estimates of the policy's gradient, the same steps for every baseline, with 95 % "
+        f"bootstrap intervals; dashed: the size of the run's own rollout. true: a fresh value network, fitted to "
+        f"{first['fitted_pairs']:,} returns of the frozen policy; agent: the run's own; constant: the mean return. "
+        + _variances(records)
+    )
+    keys = tuple(Key.of_series(name, place) for place, name in enumerate(names))
+    table = pl.concat(tables).select("iteration", *_BASELINE_FIELDS)
+    return Figure("baselines", "What does a baseline do for the gradient?", caption, tuple(panels), table, keys, 330)
+
+
+def _baseline_line(panel: Any, rows: pl.DataFrame, place: int, name: str) -> None:
+    x, colour = rows["samples"].cast(pl.Float64).to_numpy(), series(place)
+    band(panel, x, rows["low"].to_numpy(), rows["high"].to_numpy(), colour, name)
+    panel.add_scatter(
+        x=x,
+        y=rows["cosine"].to_list(),
+        mode="lines+markers",
+        name=html.escape(name),
+        legendgroup=name,
+        line={"color": colour, "width": 1.8, "dash": DASHES[place % len(DASHES)]},
+        marker={"size": 5, "color": colour},
+        hovertemplate=f"{html.escape(name)}<br>%{{y:.3f}} at %{{x:,}} steps<extra></extra>",
+    )
+
+
+def _variances(records: Sequence[Mapping[str, Any]]) -> str:
+    """What each baseline leaves of the variance without one."""
+    words = []
+    for record in records:
+        parts = (
+            f"{name} {value:.2g} [{low:.2g}, {high:.2g}]" for name, (value, low, high) in record["variances"].items()
+        )
+        words.append(f"iteration {record['iteration']}: {', '.join(parts)}")
+    return f"Variance of a gradient of whole returns, relative to none: {'; '.join(words)}."
 
 
 VALUE_HEAD = (
@@ -117,6 +206,7 @@ VALUE_HEAD = (
     "of single returns",
     "of the truth",
     "off from the truth by",
+    "an update later, off from returns: learnt from, fresh",
     "bias ± its error",
     "states × returns",
 )

@@ -12,7 +12,14 @@ from typing import Any, NamedTuple
 import polars as pl
 
 from workhorse.core.errors import UsageError
-from workhorse.reports.diagnosis_figures import VALUE_HEAD, gradient_agreement, gradient_records, value_rows
+from workhorse.reports.diagnosis_figures import (
+    VALUE_HEAD,
+    baseline_agreement,
+    baseline_records,
+    gradient_agreement,
+    gradient_records,
+    value_rows,
+)
 from workhorse.reports.markup import Markup, definitions, escape, paragraph, sentences, table
 from workhorse.reports.page import Page
 from workhorse.reports.reading import RUN_WORDS, reading
@@ -82,6 +89,8 @@ def write_run_report(path: str | os.PathLike[str]) -> Path:
     page.add("gradients", "Gradients", page.draw(agreement) if agreement else Markup(""))
     values = value_rows(folder.path)
     page.add("values", "Value function", _values(values) if values else Markup(""))
+    baselines = baseline_agreement(baseline_records(folder.path))
+    page.add("baselines", "Baselines", page.draw(baselines) if baselines else Markup(""))
     page.add("metrics", "Other metrics", page.draw(other_metrics(metrics)))
     found = newest_video(folder.path)
     page.add("video", "Video", _video(found, folder.path) if found else Markup(""))

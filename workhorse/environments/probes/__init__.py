@@ -5,6 +5,7 @@ Each docstring gives its answer, and each class a method that computes it.
 
 from workhorse.environments.probes.bandit import BanditProbe
 from workhorse.environments.probes.clocks import ResetLeakProbe, TerminationProbe, TimeLimitProbe
+from workhorse.environments.probes.context import ContextProbe
 from workhorse.environments.probes.linear_quadratic import LinearQuadraticProbe
 from workhorse.environments.probes.linear_quadratic_gaussian import LinearQuadraticGaussianProbe
 from workhorse.environments.probes.quadratic import QuadraticProbe
@@ -14,6 +15,7 @@ from workhorse.environments.probes.tabular import TabularProbe
 
 __all__ = [
     "BanditProbe",
+    "ContextProbe",
     "LinearQuadraticGaussianProbe",
     "LinearQuadraticProbe",
     "QuadraticProbe",

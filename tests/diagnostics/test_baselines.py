@@ -1,0 +1,129 @@
+"""Baselines of the policy gradient: V* and the variance each leaves, against closed forms."""
+
+from types import SimpleNamespace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from workhorse.algorithms import registry
+from workhorse.core.errors import UsageError
+from workhorse.diagnostics.baselines import BASELINES, _estimate, _Plan, _trajectory, fit_value, study_baselines
+from workhorse.diagnostics.gradients import frozen_rollouts
+from workhorse.environments.probes import ContextProbe, TerminationProbe, TimeLimitProbe
+from workhorse.runs import train
+from workhorse.runs.history import opened
+from workhorse.training.on_policy import JaxRollouts
+
+pytestmark = pytest.mark.usefixtures("compiled_once")
+
+PLAIN = {"normalise_observations": False, "observation_clip": None, "scale_rewards": False, "reward_clip": None}
+
+
+def frozen(env, seed=0, change=lambda learner: learner, **settings):
+    """(algorithm, learner, rollouts of its policy), of an agent that has learnt nothing."""
+    algorithm = registry.make("a2c", env.spec, {**PLAIN, "held_out_envs": 0, **settings})
+    learner = change(algorithm.init(jax.random.key(seed)))
+    rollouts = JaxRollouts(algorithm, env, seed)
+    loop = SimpleNamespace(algorithm=algorithm, rollouts=rollouts)
+    state = SimpleNamespace(learner=learner, slots=rollouts.start())
+    return algorithm, learner, frozen_rollouts(loop, state, lambda env_steps: None)
+
+
+@pytest.mark.parametrize("probe", [TerminationProbe, TimeLimitProbe])
+def test_the_fitted_value_is_the_closed_form(probe):
+    env, discount = probe(6), 0.7
+    sizes = {"num_envs": 16, "rollout_steps": 9, "hidden": (16,)}
+    algorithm, learner, stream = frozen(env, discount=discount, **sizes)
+    found = fit_value(algorithm, learner, stream, 60, 8, jax.random.key(1))
+    assert found.pairs == 60 * 9 * 16 and 2 <= found.epochs <= 60
+    obs = jnp.arange(6, dtype=jnp.float32)[:, None] / 6
+    value = np.asarray(algorithm.values(learner.params._replace(value=found.value), obs))
+    if probe is TerminationProbe:
+        np.testing.assert_allclose(value, [env.value(discount, step) for step in range(6)], atol=0.05)
+    else:  # two fits leave a share of what the agent, which knows nothing, says at the clock
+        agent = np.asarray(algorithm.values(learner.params, obs))
+        error = np.abs(value - env.value(discount))
+        assert (error < 0.6 * np.abs(agent - env.value(discount))).all() and error[0] < 0.3
+
+
+def test_a_trajectory_is_cut_at_clocks_and_at_its_end_alone():
+    env, discount = TimeLimitProbe(6), 0.5
+    algorithm, learner, stream = frozen(env, num_envs=2, rollout_steps=4, discount=discount, hidden=(4,))
+    found = _trajectory(algorithm, learner, (next(stream) for _ in range(4)))
+    assert found.obs.shape == (16, 2, 1)
+    assert np.flatnonzero(found.cut[:, 0]).tolist() == [5, 11, 15], "not at 3 and 7, where a rollout ends"
+    np.testing.assert_allclose(found.cut_obs[::2, 0], [1.0, 1.0, 4 / 6], rtol=1e-6)
+    np.testing.assert_allclose(found.next_value[found.cut], algorithm.values(learner.params, found.cut_obs), rtol=1e-5)
+
+
+def test_the_variance_that_each_baseline_leaves_is_the_closed_form_and_the_mean_is_the_same():
+    env, count, slots = ContextProbe(offset=4.0, slope=10.0), 60, 256
+
+    def zeroed(learner):  # a ~ N(0, 1), and an agent whose value is half right
+        policy = jax.tree.map(jnp.zeros_like, learner.params.policy)
+        return learner._replace(params=learner.params._replace(policy=policy, value=line(learner, 0.5)))
+
+    def line(learner, share):
+        network = jax.tree.map(jnp.zeros_like, learner.params.value)
+        values = (jnp.full((1, 1), share * env.slope), jnp.full(1, share * env.offset))
+        return jax.tree.unflatten(jax.tree.structure(network), values)
+
+    algorithm, learner, stream = frozen(env, 3, zeroed, num_envs=slots, rollout_steps=1, policy="linear")
+    plan = _Plan(0, 0, 1, 0)
+    found = [_estimate(algorithm, learner, line(learner, 1.0), stream, plan, [slots]) for _ in range(count)]
+    half = ContextProbe(env.offset / 2, env.slope / 2)
+    constant = ContextProbe(0.0, env.slope)  # centring takes the offset off
+    expected = {"none": env, "constant": constant, "agent": ContextProbe(0.0, half.slope)}
+    for name in BASELINES:
+        gradients = np.stack([each.gradients["whole", name, slots] for each in found])
+        error = gradients.std(0, ddof=1) / np.sqrt(count)
+        assert (np.abs(gradients.mean(0) - [0, 1, 0]) < 4 * error).all(), "all have the same mean: weight, bias, spread"
+        variance = slots * gradients.var(0, ddof=1).sum()
+        exact = expected[name].variance(exact=False) if name in expected else env.variance(exact=True)
+        assert variance == pytest.approx(exact, rel=0.3), name
+    agent, true, returns = (np.concatenate(part) for part in zip(*(each.judged for each in found), strict=True))
+    assert np.var(returns - true) == pytest.approx(1.0, rel=0.05), "what is left is the action"
+    np.testing.assert_allclose(agent, true / 2, rtol=1e-5)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    settings = {"num_envs": 8, "rollout_steps": 32, "minibatch_size": 64, "num_epochs": 1, "hidden": (8,)}
+    folder, _ = train.start(
+        task="CartPole-v1", algorithm="ppo", settings={**settings, "discount": 0.9}, env_steps=512, threads=1, id="ppo",
+        schedule=train.Schedule(final_episodes=4, checkpoint_every_s=1000, milestones=1),
+        root=tmp_path_factory.mktemp("runs"),
+    )  # fmt: skip
+    return folder
+
+
+def test_a_run_is_measured_the_same_again(run):
+    with opened(run.path, 1) as history:
+        taken, budget = [], 2 * 10 * 8 * 288
+        found = study_baselines(history, 2, env_steps=budget, threads=1, progress=taken.append)
+        again = study_baselines(history, 2, env_steps=budget, threads=1)
+    record = found.to_json()
+    assert record == again.to_json()
+    assert sum(taken) == found.env_steps <= budget
+    assert (found.lookahead, found.fitted_pairs, found.judged_pairs) == (3 * 32, 69 * 288, 10 * 4 * 256)
+    assert {row["baseline"] for row in record["rows"]} == set(BASELINES)
+    assert max(row["samples"] for row in record["rows"]) == 4 * 256
+    assert found.true_explained > 0.5 and found.true_explained > found.agent_explained + 0.2, "two updates teach little"
+    ratio = {
+        (row.returns, row.baseline): row.pairing.ratio
+        for row in found.steps
+        if row.other == "none" and row.samples == 1024
+    }
+    assert ratio["whole", "true"] < ratio["whole", "constant"] < 1
+
+
+def test_what_cannot_be_measured_is_said(run, tmp_path):
+    with opened(run.path, 1) as history, pytest.raises(UsageError, match=r"--budget must be at least 1,728 steps"):
+        study_baselines(history, 2, env_steps=1000)
+    folder, _ = train.start(
+        task="CartPole-v1", algorithm="openai-es", settings={}, env_steps=1, threads=1, root=tmp_path, id="es"
+    )
+    with opened(folder.path, 1) as history, pytest.raises(UsageError, match="learns no value function"):
+        study_baselines(history, 0)
