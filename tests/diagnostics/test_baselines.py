@@ -2,6 +2,7 @@
 
 import dataclasses
 from types import SimpleNamespace
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -126,7 +127,8 @@ def run(tmp_path_factory):
 
 def test_a_run_is_measured_the_same_again(run):
     with opened(run.path, 1) as history:
-        taken, common = [], {"env_steps": 2 * 4 * 8 * 288, "estimates": 4, "threads": 1}
+        taken: list[int] = []
+        common: dict[str, Any] = {"env_steps": 2 * 4 * 8 * 288, "estimates": 4, "threads": 1}
         found = study_baselines(history, 2, progress=taken.append, **common)
         again = study_baselines(history, 2, **common)
     record = found.to_json()

@@ -159,37 +159,36 @@ def _share(record: dict[str, Any], name: str) -> str:
 
 
 def _print_baselines(record: dict[str, Any]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    console = Console()
-    for kind, words in (
-        ("whole", "whole returns less a baseline"),
-        ("own", "the run's own advantages"),
-    ):
-        rows = [row for row in record["rows"] if row["returns"] == kind]
-        sizes = sorted({record["own_samples"], max(row["samples"] for row in rows)})
-        title = f"iteration {record['iteration']}: {words}, {record['estimates']} estimates"
-        heads = [f"cosine of two, {size:,} steps" for size in sizes]
-        table = Table("baseline", *heads, "noise scale", "variance / none", title=title, title_justify="left")
-        for name in dict.fromkeys(row["baseline"] for row in rows):
-            found = {row["samples"]: row for row in rows if row["baseline"] == name}
-            last = found[sizes[-1]]
-            table.add_row(
-                name,
-                *(_interval(found[size], "cosine", "low", "high") for size in sizes),
-                "-" if last["noise_scale"] is None else f"{last['noise_scale']:,.0f}",
-                "1" if name == "none" else _interval(_step(record, kind, sizes[-1], name), *_RATIO),
-            )
-        console.print(table)
-        steps = [_step(record, kind, sizes[-1], *pair) for pair in (("agent", "constant"), ("true", "agent"))]
-        gains = (f"{step['baseline']} over {step['other']} {_interval(step, *_DIFFERENCE)}" for step in steps)
-        print(f"cosine gained at {sizes[-1]:,}: {', '.join(gains)}")
+    for kind, words in (("whole", "whole returns less a baseline"), ("own", "the run's own advantages")):
+        title = f"iteration {record['iteration']}, {words}: cosine of two of {record['estimates']} gradients"
+        _print_baseline_table(record, kind, title)
     print(
         f"V*, fitted to {record['fitted_pairs']:,} returns, explains {_share(record, 'true_explained')} of "
         f"{record['judged_pairs']:,} fresh ones and is off by {_share(record, 'true_error')} of them on average; "
         f"the agent's value {_share(record, 'agent_explained')} and {_share(record, 'agent_error')}"
     )
+
+
+def _print_baseline_table(record: dict[str, Any], kind: str, title: str) -> None:
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    rows = [row for row in record["rows"] if row["returns"] == kind]
+    own, most = record["own_samples"], max(row["samples"] for row in rows)
+    heads = (f"of {own:,}", f"of {most:,} [95 %]", "noise scale", "variance, % of none")
+    table = Table("baseline", *heads, title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    for name in dict.fromkeys(row["baseline"] for row in rows):
+        first, last = (
+            next(row for row in rows if (row["baseline"], row["samples"]) == (name, size)) for size in (own, most)
+        )
+        scale = "-" if last["noise_scale"] is None else f"{last['noise_scale']:,.0f}"
+        ratio = "100" if name == "none" else _interval(_step(record, kind, most, name), *_RATIO, form=".2g", times=100)
+        table.add_row(name, f"{first['cosine']:.2f}", _interval(last, "cosine", "low", "high"), scale, ratio)
+    Console().print(table)
+    steps = [_step(record, kind, most, *pair) for pair in (("agent", "constant"), ("true", "agent"))]
+    gains = (f"{step['baseline']} over {step['other']} {_interval(step, *_DIFFERENCE)}" for step in steps)
+    print(f"cosine gained at {most:,}: {', '.join(gains)}")
 
 
 _RATIO, _DIFFERENCE = ("ratio", "ratio_low", "ratio_high"), ("difference", "low", "high")
@@ -203,8 +202,8 @@ def _step(record: dict[str, Any], kind: str, samples: int, baseline: str, other:
     )
 
 
-def _interval(row: dict[str, Any], *names: str) -> str:
-    value, low, high = ("-" if row[name] is None else f"{row[name]:.3g}" for name in names)
+def _interval(row: dict[str, Any], *names: str, form: str = ".2f", times: float = 1.0) -> str:
+    value, low, high = ("-" if row[name] is None else f"{times * row[name]:{form}}" for name in names)
     return f"{value} [{low}, {high}]"
 
 

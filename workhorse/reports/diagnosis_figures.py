@@ -194,10 +194,11 @@ def _variances(records: Sequence[Mapping[str, Any]]) -> str:
     words = []
     for record in records:
         parts = (
-            f"{name} {value:.2g} [{low:.2g}, {high:.2g}]" for name, (value, low, high) in record["variances"].items()
+            f"{name} {100 * value:.2g} [{100 * low:.2g}, {100 * high:.2g}]"
+            for name, (value, low, high) in record["variances"].items()
         )
         words.append(f"iteration {record['iteration']}: {', '.join(parts)}")
-    return f"Variance of a gradient of whole returns, relative to none: {'; '.join(words)}."
+    return f"Variance of a gradient of whole returns, in per cent of that with none: {'; '.join(words)}."
 
 
 VALUE_HEAD = (
