@@ -38,7 +38,7 @@ def frozen(env, seed=0, change=lambda learner: learner, **settings):
     rollouts = JaxRollouts(algorithm, env, seed)
     loop = SimpleNamespace(algorithm=algorithm, rollouts=rollouts)
     state = SimpleNamespace(learner=learner, slots=rollouts.start())
-    return algorithm, learner, frozen_rollouts(loop, state, lambda env_steps: None)
+    return algorithm, learner, frozen_rollouts(algorithm, learner, loop.rollouts, state.slots)
 
 
 @pytest.mark.parametrize("probe", [TerminationProbe, TimeLimitProbe])

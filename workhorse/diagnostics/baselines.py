@@ -202,7 +202,7 @@ def study_baselines(
     root = (history.manifest.seed + OTHER_ROOT) % 2**32
     loop = replace(plan_of(history.manifest), seed=root).on_policy(history.spec, threads or available_threads())
     try:
-        stream = frozen_rollouts(loop, state, progress)
+        stream = frozen_rollouts(algorithm, state.learner, loop.rollouts, state.slots, progress)
         learner = _with_fixed_scale(algorithm, state.learner, next(stream))
         fitted = fit_value(algorithm, learner, stream, plan.fitted, plan.judging, draw(root_key(root), "init"))
         found = [_estimate(algorithm, learner, fitted.value, stream, plan, sizes) for _ in range(estimates)]
