@@ -1,7 +1,6 @@
 """Baselines of the policy gradient: V* and the variance each leaves, against closed forms."""
 
 import dataclasses
-from types import SimpleNamespace
 from typing import Any
 
 import jax
@@ -36,9 +35,7 @@ def frozen(env, seed=0, change=lambda learner: learner, **settings):
     algorithm = registry.make("a2c", env.spec, {**PLAIN, "held_out_envs": 0, **settings})
     learner = change(algorithm.init(jax.random.key(seed)))
     rollouts = JaxRollouts(algorithm, env, seed)
-    loop = SimpleNamespace(algorithm=algorithm, rollouts=rollouts)
-    state = SimpleNamespace(learner=learner, slots=rollouts.start())
-    return algorithm, learner, frozen_rollouts(algorithm, learner, loop.rollouts, state.slots)
+    return algorithm, learner, frozen_rollouts(algorithm, learner, rollouts, rollouts.start())
 
 
 @pytest.mark.parametrize("probe", [TerminationProbe, TimeLimitProbe])
