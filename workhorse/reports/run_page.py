@@ -13,6 +13,7 @@ import polars as pl
 
 from workhorse.core.errors import UsageError
 from workhorse.reports.diagnosis_figures import VALUE_HEAD, gradient_agreement, gradient_records, value_rows
+from workhorse.reports.landscape_figures import landscape_records, landscape_summary, plane
 from workhorse.reports.markup import Markup, definitions, escape, paragraph, table
 from workhorse.reports.page import Page
 from workhorse.reports.reading import RUN_WORDS, reading
@@ -79,6 +80,10 @@ def write_run_report(path: str | os.PathLike[str]) -> Path:
     page.add("gradients", "Gradients", page.draw(agreement) if agreement else Markup(""))
     values = value_rows(folder.path)
     page.add("values", "Value function", _values(values) if values else Markup(""))
+    landscapes = landscape_records(folder.path)
+    page.add(
+        "landscape", "Landscape", page.draw(landscape_summary(landscapes)), *map(page.draw, map(plane, landscapes))
+    )
     page.add("metrics", "Other metrics", page.draw(other_metrics(metrics)))
     found = newest_video(folder.path)
     page.add("video", "Video", _video(found, folder.path) if found else Markup(""))
