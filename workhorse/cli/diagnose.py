@@ -241,10 +241,9 @@ def _print_landscape(record: dict[str, Any]) -> None:
     Console().print(table)
     table = Table("along the step", "reward", "change [95 %]", "the reward", "surrogate")
     for row in line:
-        change = "" if row["verdict"] == "-" else f"{row['change']:+.4g} [{row['low']:+.4g}, {row['high']:+.4g}]"
-        table.add_row(
-            f"{row['x']:g}", f"{row['reward']:,.4g}", change, _LINE_WORDS[row["verdict"]], _number(row["surrogate"])
-        )
+        surrogate = "" if row["verdict"] == "-" else _number(row["surrogate"])
+        change = "" if row["verdict"] == "-" else f"{row['change']:+.3g} [{row['low']:+.3g}, {row['high']:+.3g}]"
+        table.add_row(f"{row['x']:g}", f"{row['reward']:,.4g}", change, _LINE_WORDS[row["verdict"]], surrogate)
     Console().print(table)
 
 

@@ -15,7 +15,7 @@ import polars as pl
 from workhorse.reports.figure import DASHES, SYMBOLS, Figure, Key, band, blank, level
 from workhorse.reports.palette import LIGHT, series
 
-__all__ = ["landscape_records", "landscape_summary", "plane"]
+__all__ = ["landscape_records", "landscape_summary", "plane", "side_view"]
 
 _SCALE = "Cividis"
 """Colours of a height: even in lightness, the same in light, in the dark and on paper, and told apart by everyone."""
@@ -138,6 +138,58 @@ def _height(title: str, record: Mapping[str, Any], drawn: Any, bounds: tuple[flo
     return panel
 
 
+def side_view(record: Mapping[str, Any]) -> Figure:
+    """The true reward and the surrogate as surfaces that can be turned."""
+    last, climbed = record["surfaces"][-1], record["surrogate"] if record["clipped"] is None else record["clipped"]
+    reward = last["reward"]
+    panels = (
+        _surface(
+            f"reward, {last['pairs']:,} steps a point", record, reward, (float(reward.min()), float(reward.max()))
+        ),
+        _surface("surrogate" if record["clipped"] is None else "clipped surrogate", record, climbed, _middle(climbed)),
+    )
+    title = f"Iteration {record['iteration']}: the same from the side"
+    caption = "Drag to turn. Where the two do not rise together, what is climbed is not the reward."
+    name = f"landscape-{record['iteration']}-side"
+    return Figure(name, title, caption, panels, _plane_table(record), (), 330)
+
+
+def _surface(title: str, record: Mapping[str, Any], values: np.ndarray, bounds: tuple[float, float]) -> go.Figure:
+    """A panel of a surface in space, cut off where its colours end."""
+    panel = blank(title, height=380)
+    low, high = bounds
+    panel.add_surface(
+        x=record["axis"].tolist(),
+        y=record["axis"].tolist(),
+        z=np.clip(values, low, high).tolist(),
+        cmin=low,
+        cmax=high,
+        colorscale=_SCALE,
+        showscale=False,
+        hovertemplate="%{z:,.4~g}<br>%{x:.2f} steps, %{y:.2f} random<extra></extra>",
+    )
+    axis = {
+        "backgroundcolor": LIGHT["card"],
+        "gridcolor": LIGHT["line"],
+        "color": LIGHT["muted"],
+        "tickfont": {"size": 10, "color": LIGHT["muted"]},
+        "zeroline": False,
+    }
+    panel.update_layout(
+        scene={
+            "dragmode": "turntable",
+            "camera": {"eye": {"x": -1.35, "y": -1.35, "z": 0.8}},
+            "aspectratio": {"x": 1, "y": 1, "z": 0.7},
+            "xaxis": {**axis, "title": {"text": "steps"}},
+            "yaxis": {**axis, "title": {"text": "random"}},
+            "zaxis": {**axis, "title": {"text": ""}, "tickformat": ",~g"},
+        },
+        xaxis_visible=False,
+        yaxis_visible=False,
+    )
+    return panel
+
+
 def _middle(values: np.ndarray) -> tuple[float, float]:
     """The 2nd and the 98th percentile of what is finite."""
     finite = values[np.isfinite(values)]
@@ -171,7 +223,8 @@ def landscape_summary(records: Sequence[Mapping[str, Any]]) -> Figure | None:
         keys.append(Key.of_series(label, place))
         rows += _summary_rows(record)
     if max(len(record["surfaces"]) for record in records) > 1:
-        smooth.update_xaxes(type="log", dtick=1)
+        sizes = sorted({one["pairs"] for record in records for one in record["surfaces"]})
+        smooth.update_xaxes(type="log", tickvals=sizes)
     smooth.update_yaxes(range=[0, 1.03])
     ends = [one["x"] for record in records for one in record["line"]]
     level(change, 0.0, (min(ends), max(ends)), "no change", "dot")

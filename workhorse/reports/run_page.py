@@ -13,7 +13,7 @@ import polars as pl
 
 from workhorse.core.errors import UsageError
 from workhorse.reports.diagnosis_figures import VALUE_HEAD, gradient_agreement, gradient_records, value_rows
-from workhorse.reports.landscape_figures import landscape_records, landscape_summary, plane
+from workhorse.reports.landscape_figures import landscape_records, landscape_summary, plane, side_view
 from workhorse.reports.markup import Markup, definitions, escape, paragraph, table
 from workhorse.reports.page import Page
 from workhorse.reports.reading import RUN_WORDS, reading
@@ -81,9 +81,8 @@ def write_run_report(path: str | os.PathLike[str]) -> Path:
     values = value_rows(folder.path)
     page.add("values", "Value function", _values(values) if values else Markup(""))
     landscapes = landscape_records(folder.path)
-    page.add(
-        "landscape", "Landscape", page.draw(landscape_summary(landscapes)), *map(page.draw, map(plane, landscapes))
-    )
+    planes = [page.draw(draw(record)) for record in landscapes for draw in (plane, side_view)]
+    page.add("landscape", "Landscape", page.draw(landscape_summary(landscapes)), *planes)
     page.add("metrics", "Other metrics", page.draw(other_metrics(metrics)))
     found = newest_video(folder.path)
     page.add("video", "Video", _video(found, folder.path) if found else Markup(""))
