@@ -177,7 +177,11 @@ def test_common_random_numbers_are_common_and_neighbours_change_nothing(hopper):
         assert (one.returns[half] != apart.returns[half][:2]).all()
     (alone,) = _played([player], [other._replace(number=0)])
     assert alone.steps == apart.steps and len(alone.returns[0]) > 2
-    assert all((alone.returns[half] == apart.returns[half]).all() for half in (0, 1))
+    narrow = environments.make("Hopper-v5", 8, 1, max_episode_steps=40)
+    (beside,) = _played([HostPlayer(algorithm, actor, narrow, 4, 5)], [other._replace(number=0)])
+    narrow.close()
+    for found in (alone, beside):
+        assert all((found.returns[half] == apart.returns[half]).all() for half in (0, 1))
 
 
 def test_a_failure_stops_all_players(hopper):

@@ -34,7 +34,7 @@ class JaxPlayer:
     def __init__(self, algorithm: Any, actor: Any, env: JaxEnv, slots: int, root: int, pairs: int) -> None:
         self._algorithm, self._actor, self._env = algorithm, actor, env
         self._root, self._half = root, slots // 2
-        self._count = max(WIDTH // slots, 1)
+        self._count = WIDTH // slots
         self._most = max(pairs // 2 + 1, self._half)  # episodes of a half, if each were a single step
         self._policies = jax.jit(jax.vmap(ravel_pytree(actor.policy)[1]))
 

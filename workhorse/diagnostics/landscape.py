@@ -260,7 +260,8 @@ def study_landscape(
     found = _Found(unfinished, f"{digest((frozen.step, frozen.random)):016x}")
     progress(frozen.env_steps + found.steps)
     slots = _slots_per_point(pairs, limit)
-    players = _players(plan, frozen, slots, pairs, root, threads or available_threads())
+    is_batched = history.spec.resume == "exact"
+    players = _players(plan, frozen, is_batched, slots, pairs, root, threads or available_threads())
     axis = np.linspace(0.0, REACH, grid)
     try:
         plane = _plane(frozen, axis, pairs)
@@ -293,10 +294,12 @@ def _pieces(pairs: int, slots: int, mean_length: float) -> int:
     return max(round(pairs / (slots * mean_length)), LEAST_PIECES)
 
 
-def _players(plan: Any, frozen: Frozen, slots: int, pairs: int, root: int, threads: int) -> list[Player]:
+def _players(
+    plan: Any, frozen: Frozen, is_batched: bool, slots: int, pairs: int, root: int, threads: int
+) -> list[Player]:
     """Two, where there are threads for it: while one acts the other's simulations step."""
     shares = [threads // 2, threads - threads // 2] if threads > 1 else [1]
-    count = max(points.WIDTH // slots, 1)
+    count = (points.WIDTH if is_batched else points.NARROW) // slots
     made: list[Player] = []
     for share in shares:
         env = environments.make(plan.task, count * slots, share, **plan.task_options)

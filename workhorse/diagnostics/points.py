@@ -28,6 +28,7 @@ from workhorse.core.randomness import draw
 from workhorse.training.gather import Stopped
 
 __all__ = [
+    "NARROW",
     "WIDTH",
     "Episodes",
     "Player",
@@ -40,7 +41,11 @@ __all__ = [
 ]
 
 WIDTH = 512
-"""Slots of a player, at least a point's. It is no part of a point's bits; fewer leave the simulator's threads idle."""
+"""Slots of a player: fewer leave the simulator's threads idle. From two points side by side on it is no part of their
+bits; a single one would be another program, which rounds otherwise."""
+
+NARROW = 64
+"""Slots of a player where each is a simulator of its own, in worker processes."""
 
 
 class Point(NamedTuple):

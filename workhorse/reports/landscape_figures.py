@@ -178,7 +178,7 @@ def _surface(title: str, record: Mapping[str, Any], values: np.ndarray, bounds: 
     panel.update_layout(
         scene={
             "dragmode": "turntable",
-            "camera": {"eye": {"x": -1.35, "y": -1.35, "z": 0.8}},
+            "camera": {"eye": {"x": -1.45, "y": -1.45, "z": 0.85}},
             "aspectratio": {"x": 1, "y": 1, "z": 0.7},
             "xaxis": {**axis, "title": {"text": "steps"}},
             "yaxis": {**axis, "title": {"text": "random"}},
