@@ -5,7 +5,7 @@ import json
 import pytest
 
 from workhorse.cli.main import main
-from workhorse.diagnostics import gradients
+from workhorse.diagnostics import gradients, landscape, store
 from workhorse.runs import train
 
 pytestmark = pytest.mark.usefixtures("compiled_once")
@@ -73,6 +73,53 @@ def test_baselines_are_measured_when_asked_for_and_drawn(run, capsys):
     assert (run / "report-data" / "baselines.csv").read_text().count("\n") == 1 + len(record["rows"])
 
 
+def test_a_landscape_is_printed_drawn_gone_on_with_and_not_measured_twice(run, capsys, monkeypatch):
+    words = ["diagnose", str(run), "--only", "landscape", "--grid", "3", "--pairs", "2500", "--threads", "1"]
+    kept = []
+
+    def stop(self, name, record):
+        self.found[name] = record
+        kept.append(name)
+        if len(kept) == 5:
+            raise KeyboardInterrupt
+
+    add = store.Unfinished.add
+    monkeypatch.setattr(store.Unfinished, "add", stop)
+    assert main([*words, "--at", "2"]) == 130
+    unfinished = run / "diagnostics" / "unfinished-landscape-2.json"
+    found = json.loads(unfinished.read_text())["found"]
+    assert len(found) == 5
+    monkeypatch.setattr(store.Unfinished, "add", add)
+    capsys.readouterr()
+    assert main([*words, "--at", "2"]) == 0
+    said = capsys.readouterr().out
+    assert "iteration 2: 3 x 3 points of about 2,500 steps" in said and "best point" in said
+    assert "2,000" in said and "along the step" in said
+    record = json.loads((run / "diagnostics" / "landscape-2.json").read_text())
+    first = next(number for number in found if number != "of")
+    y, x = divmod(int(first), 3)
+    assert record["surfaces"][-1]["reward"][y][x] == found[first]["mean"][-1] and not unfinished.exists()
+    page = (run / "report.html").read_text()
+    assert "Does the step raise the reward?" in page and "clipped surrogate, which PPO climbs" in page
+    table = (run / "report-data" / "landscape-2.csv").read_text().splitlines()
+    assert table[0].startswith("x,y,reward_2000,error_2000,reward_2500") and len(table) == 1 + 9
+
+    def again(*given, **more):
+        raise AssertionError("measured twice")
+
+    monkeypatch.setattr(landscape, "study_landscape", again)
+    assert main([*words, "--at", "2"]) == 0
+    assert capsys.readouterr().out == said
+
+
+def test_a_landscape_needs_a_step_and_a_budget(run, capsys):
+    words = ["diagnose", str(run), "--only", "landscape", "--grid", "3", "--pairs", "100", "--at", "4"]
+    assert main(words) == 2
+    assert "PPO takes no step at iteration 4" in capsys.readouterr().err
+    assert main([*words, "--budget", "1e3"]) == 2
+    assert "--budget must be at least" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
@@ -90,6 +137,6 @@ def test_an_algorithm_without_a_gradient_is_told_what_can_be_diagnosed(tmp_path,
     folder, _ = train.start(
         task="CartPole-v1", algorithm="openai-es", settings={}, env_steps=1, threads=1, root=tmp_path, id="es"
     )
-    for part in ("gradients", "trust-region"):
+    for part in ("gradients", "trust-region", "landscape"):
         assert main(["diagnose", str(folder.path), "--only", part]) == 2
         assert "reinforce, a2c, ppo and trpo" in capsys.readouterr().err

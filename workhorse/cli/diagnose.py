@@ -12,7 +12,10 @@ from workhorse.cli.options import Count, parse
 
 __all__ = ["run"]
 
-Part = Literal["gradients", "values", "baselines", "trust-region"]
+Part = Literal["gradients", "values", "baselines", "trust-region", "landscape"]
+
+DEFAULT_BUDGET = 1_000_000
+"""Steps of an iteration for gradients, values and baselines, each, where none were named."""
 
 
 @dataclasses.dataclass
@@ -24,11 +27,16 @@ class DiagnoseOptions:
     at: tuple[int, ...] = ()
     """Iterations to look at, of those whose state was kept; by default the first, the last and two between."""
     only: tuple[Part, ...] = ("gradients", "values", "trust-region")
-    """What to measure; `baselines`, which takes the longest, only when it is named."""
-    budget: Count = 1_000_000
-    """Environment steps for each iteration looked at, for each of gradients, values and baselines."""
+    """What to measure; baselines and the landscape, which take minutes and more, only when they are named."""
+    budget: Count | None = None
+    """Environment steps for each iteration looked at; by default 1,000,000 for each of gradients, values and baselines,
+    and for the landscape as many as it takes."""
     estimates: int = 10
     """Independent estimates of each gradient."""
+    grid: int = 31
+    """Points of the landscape along each axis."""
+    pairs: Count = 20_000
+    """Environment steps of each of its points."""
     threads: int = 0
     """Simulation threads; 0 for one a core."""
 
@@ -40,8 +48,8 @@ def run(arguments: Sequence[str]) -> int:
         "diagnose",
         arguments,
         "Measure what a policy gradient assumes, on a run that was made without it: whether its gradient estimates "
-        "agree, what its value function is worth, and whether its trust region held. What was measured before is not "
-        "measured again.",
+        "agree, what its value function is worth, whether its trust region held, and what its surrogate has to do with "
+        "the reward. What was measured before is not measured again.",
     )
     from workhorse.runs.folder import RunFolder
 
@@ -51,7 +59,7 @@ def run(arguments: Sequence[str]) -> int:
 
     if "trust-region" in options.only:
         _trust_region(folder)
-    parts: list[Any] = [part for part in ("gradients", "values", "baselines") if part in options.only]
+    parts: list[Any] = [part for part in ("gradients", "values", "baselines", "landscape") if part in options.only]
     if parts:
         with opened(folder.path, options.threads) as history:
             at = options.at or _spread(kept_iterations(folder))
@@ -59,32 +67,105 @@ def run(arguments: Sequence[str]) -> int:
                 history.kept(iteration)
             for iteration in at:
                 for part in parts:
-                    _SHOWN[part](_measured(history, part, iteration, options))
+                    _show(history, part, iteration, options)
     print(f"The page to look at: {write_run_report(folder.path)}")
     return 0
 
 
+def _show(history: Any, part: Any, iteration: int, options: DiagnoseOptions) -> None:
+    """Print what a part found at an iteration; of an iteration that was not named, also that it has nothing to show."""
+    from workhorse.diagnostics.plane import NoStep
+
+    try:
+        _SHOWN[part](_measured(history, part, iteration, options))
+    except NoStep as error:
+        if options.at:
+            raise
+        print(error)
+
+
 def _measured(history: Any, part: Any, iteration: int, options: DiagnoseOptions) -> dict[str, Any]:
     """What a part found at an iteration, now or before."""
-    from workhorse.diagnostics import baselines, gradients, store, values
+    from workhorse.diagnostics import store
 
-    asked = {"budget": options.budget} | ({"pairs": 2} if part == "values" else {"estimates": options.estimates})
+    asked = _asked(part, options)
     record = store.read(history.folder, part, iteration, asked)
     if record is not None:
         return record
-    common: dict[str, Any] = {"env_steps": options.budget, "threads": options.threads}
-    with _Bar(f"{part} of iteration {iteration}", options.budget) as bar:
-        if part == "gradients":
-            found: Any = gradients.study_gradients(
-                history, iteration, estimates=options.estimates, progress=bar.advance, **common
-            )
-        elif part == "baselines":
-            found = baselines.study_baselines(
-                history, iteration, estimates=options.estimates, progress=bar.advance, **common
-            )
-        else:
-            found = values.study_values(history, iteration, progress=bar.advance, **common)
+    found = _MEASURED[part](history, iteration, options, asked)
     return store.write(history.folder, part, found.to_json(), asked)
+
+
+def _asked(part: Any, options: DiagnoseOptions) -> dict[str, int]:
+    """What the result of a part depends on."""
+    if part == "landscape":
+        return {"grid": options.grid, "pairs": options.pairs}
+    budget = {"budget": options.budget or DEFAULT_BUDGET}
+    return budget | ({"pairs": 2} if part == "values" else {"estimates": options.estimates})
+
+
+def _gradients(history: Any, iteration: int, options: DiagnoseOptions, asked: dict[str, int]) -> Any:
+    from workhorse.diagnostics.gradients import study_gradients
+
+    budget = asked["budget"]
+    with _Bar(f"gradients of iteration {iteration}", budget) as bar:
+        return study_gradients(
+            history,
+            iteration,
+            env_steps=budget,
+            estimates=options.estimates,
+            threads=options.threads,
+            progress=bar.advance,
+        )
+
+
+def _values(history: Any, iteration: int, options: DiagnoseOptions, asked: dict[str, int]) -> Any:
+    from workhorse.diagnostics.values import study_values
+
+    budget = asked["budget"]
+    with _Bar(f"values of iteration {iteration}", budget) as bar:
+        return study_values(history, iteration, env_steps=budget, threads=options.threads, progress=bar.advance)
+
+
+def _baselines(history: Any, iteration: int, options: DiagnoseOptions, asked: dict[str, int]) -> Any:
+    from workhorse.diagnostics.baselines import study_baselines
+
+    budget = asked["budget"]
+    with _Bar(f"baselines of iteration {iteration}", budget) as bar:
+        return study_baselines(
+            history,
+            iteration,
+            env_steps=budget,
+            estimates=options.estimates,
+            threads=options.threads,
+            progress=bar.advance,
+        )
+
+
+def _landscape(history: Any, iteration: int, options: DiagnoseOptions, asked: dict[str, int]) -> Any:
+    """Measure a plane; one that was stopped is gone on with."""
+    from workhorse.diagnostics import store
+    from workhorse.diagnostics.landscape import env_steps_needed, study_landscape
+
+    unfinished = store.Unfinished(history.folder, "landscape", iteration, asked)
+    needed = env_steps_needed(options.grid, options.pairs, history.spec.max_episode_steps or 1, 1)
+    with _Bar(f"landscape of iteration {iteration}", needed) as bar:
+        try:
+            found = study_landscape(
+                history,
+                iteration,
+                grid=options.grid,
+                pairs=options.pairs,
+                env_steps=options.budget,
+                threads=options.threads,
+                progress=bar.advance,
+                unfinished=unfinished,
+            )
+        except KeyboardInterrupt:
+            unfinished.keep()
+            raise
+    unfinished.forget()
+    return found
 
 
 def _spread(kept: list[int]) -> list[int]:
@@ -207,7 +288,46 @@ def _interval(row: dict[str, Any], *names: str, form: str = ".2f", times: float 
     return f"{value} [{low}, {high}]"
 
 
-_SHOWN = {"gradients": _print_gradients, "values": _print_values, "baselines": _print_baselines}
+def _print_landscape(record: dict[str, Any]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    surface, axis, line = record["surfaces"][-1], record["axis"], record["line"]
+    places = [(x, y) for y in axis for x in axis]
+    rewards = [reward for row in surface["reward"] for reward in row]
+    best, (at_x, at_y) = max(zip(rewards, places, strict=True))
+    print(
+        f"iteration {record['iteration']}: {record['grid']} x {record['grid']} points of about {record['pairs']:,} "
+        f"steps, {record['episodes']:,} whole episodes; a step of length {record['step_length']:.3g} and a random "
+        f"direction of length {record['random_length']:.3g} in {record['parameters']:,} parameters"
+    )
+    print(f"best point: {at_x:.1f} steps, {at_y:.1f} random: {best:,.4g}; at the policy itself: {rewards[0]:,.4g}")
+    table = Table("steps a point", "smoothness [95 %]")
+    for row in record["surfaces"]:
+        table.add_row(f"{row['pairs']:,}", f"{row['smoothness']:.2f} [{row['low']:.2f}, {row['high']:.2f}]")
+    Console().print(table)
+    table = Table("along the step", "reward", "change [95 %]", "the reward", "surrogate")
+    for row in line:
+        surrogate = "" if row["verdict"] == "-" else _number(row["surrogate"])
+        change = "" if row["verdict"] == "-" else f"{row['change']:+.3g} [{row['low']:+.3g}, {row['high']:+.3g}]"
+        table.add_row(f"{row['x']:g}", f"{row['reward']:,.4g}", change, _LINE_WORDS[row["verdict"]], surrogate)
+    Console().print(table)
+
+
+_LINE_WORDS = {"-": "", "raises": "rises", "lowers": "falls", "cannot be told": "cannot be told"}
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:+.3g}"
+
+
+_MEASURED = {"gradients": _gradients, "values": _values, "baselines": _baselines, "landscape": _landscape}
+_SHOWN = {
+    "gradients": _print_gradients,
+    "values": _print_values,
+    "baselines": _print_baselines,
+    "landscape": _print_landscape,
+}
 
 
 class _Bar:

@@ -24,7 +24,7 @@ COMMANDS = {
     "study": "train many seeds, and say how often it works, how good it is and what it costs",
     "compare": "compare two studies, and say whether one is better",
     "report": "write the page of a run or a study",
-    "diagnose": "measure what a policy gradient assumes: its estimates, its value function, its trust region",
+    "diagnose": "measure what a policy gradient assumes: its estimates, value function, trust region and surrogate",
     "warnings": "say what a run is warned of, explain a warning, or list those of a run",
     "replay": "run an iteration of a run again, and prove that it is the same",
     "bisect": "find where two runs part, and in what",

@@ -20,6 +20,7 @@ from workhorse.reports.diagnosis_figures import (
     gradient_records,
     value_rows,
 )
+from workhorse.reports.landscape_figures import landscape_records, landscape_summary, plane, side_view
 from workhorse.reports.markup import Markup, definitions, escape, paragraph, sentences, table
 from workhorse.reports.page import Page
 from workhorse.reports.reading import RUN_WORDS, reading
@@ -91,6 +92,9 @@ def write_run_report(path: str | os.PathLike[str]) -> Path:
     page.add("values", "Value function", _values(values) if values else Markup(""))
     baselines = baseline_agreement(baseline_records(folder.path))
     page.add("baselines", "Baselines", page.draw(baselines) if baselines else Markup(""))
+    landscapes = landscape_records(folder.path)
+    planes = [page.draw(draw(record)) for record in landscapes for draw in (plane, side_view)]
+    page.add("landscape", "Landscape", page.draw(landscape_summary(landscapes)), *planes)
     page.add("metrics", "Other metrics", page.draw(other_metrics(metrics)))
     found = newest_video(folder.path)
     page.add("video", "Video", _video(found, folder.path) if found else Markup(""))

@@ -1,0 +1,143 @@
+"""The plane through a policy that diagnoses look at: its two directions, and the surrogate at any of its points."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.flatten_util import ravel_pytree
+
+from workhorse.algorithms.policy_gradient.ppo import clipped_surrogate
+from workhorse.core.addresses import host_generator, host_keys
+from workhorse.core.errors import UsageError
+from workhorse.core.randomness import draw, root_key
+
+__all__ = ["Frozen", "NoStep", "Pairs", "surrogates"]
+
+BLOCK = 2048
+"""Pairs at which the surrogate of a point is computed at once."""
+
+
+class NoStep(UsageError):
+    """The algorithm does not move the policy at this iteration, so there is no plane."""
+
+
+class Pairs(NamedTuple):
+    """Steps of the frozen policy, (N, ...)."""
+
+    obs: Any
+    drawn: Any
+    log_prob: Any
+    advantage: Any
+
+
+@dataclass(frozen=True)
+class Frozen:
+    """The policy of an iteration, the two directions, and steps of it for the surrogate."""
+
+    algorithm: Any
+    actor: Any
+    params: np.ndarray
+    step: np.ndarray
+    random: np.ndarray
+    steps: Pairs
+    env_steps: int
+
+    @staticmethod
+    def of(loop: Any, state: Any, iteration: int, root: int, pairs: int, random_length: float) -> Frozen:
+        algorithm, learner = loop.algorithm, state.learner
+        own, taken = algorithm.rollout_steps * algorithm.num_envs, algorithm.rollout_steps * algorithm.num_slots
+        batches = _batches(loop, state)
+        key = draw(root_key(root), "update", iteration)
+        step = np.asarray(_step(algorithm, learner, next(batches), key), np.float64)
+        if not step.any():
+            raise NoStep(
+                f"{type(algorithm).__name__} takes no step at iteration {iteration}, so that there is no direction to "
+                "look along: its learning rate has come to zero, or it refused the step. Choose an earlier one."
+            )
+        rollouts = -(-pairs // own)
+        steps = _together([_flat(next(batches)) for _ in range(rollouts)], pairs)
+        actor = jax.jit(algorithm.actor)(learner)
+        params = np.asarray(ravel_pytree(actor.policy)[0], np.float64)
+        random = host_generator(host_keys(root, "noise", iteration)).standard_normal(len(params))
+        random *= random_length / np.linalg.norm(random)
+        return Frozen(algorithm, actor, params, step, random, steps, (1 + rollouts) * taken)
+
+    def at(self, x: float, y: float) -> np.ndarray:
+        """Parameters at a point of the plane, float32."""
+        return (self.params + x * self.step + y * self.random).astype(np.float32)
+
+
+def _batches(loop: Any, state: Any) -> Iterator[Any]:
+    """Rollouts of the frozen policy as they are learnt from, one after the other; the slots go on."""
+    actor, slots, number = jax.jit(loop.algorithm.actor)(state.learner), state.slots, 0
+    while True:
+        rollout, slots, _, _ = loop.rollouts.gather(actor, slots, number)
+        number += 1
+        yield _batch(loop.algorithm, state.learner, rollout)
+
+
+@jax.jit
+def _batch(algorithm: Any, learner: Any, rollout: Any) -> Any:
+    """The steps of the slots that are trained on, (T, B)."""
+    return jax.tree.map(lambda leaf: leaf[:, : algorithm.num_envs], algorithm.batch(learner, rollout)[0])
+
+
+@jax.jit
+def _step(algorithm: Any, learner: Any, batch: Any, key: Any) -> Any:
+    """How far the algorithm moves the policy on a batch, (d,)."""
+    params, _, _ = algorithm.improve(learner, batch, algorithm.annealed(learner), key)
+    return ravel_pytree(params.policy)[0] - ravel_pytree(learner.params.policy)[0]
+
+
+def _flat(batch: Any) -> Pairs:
+    """A batch's steps, slot after slot, so that its first ones are those of whole slots."""
+    leaves = (batch.obs, batch.drawn, batch.log_prob, batch.advantage)
+    return Pairs(*(np.asarray(leaf).swapaxes(0, 1).reshape(-1, *leaf.shape[2:]) for leaf in leaves))
+
+
+def _together(parts: list[Pairs], count: int) -> Pairs:
+    return Pairs(*(np.concatenate(leaves)[:count] for leaves in zip(*parts, strict=True)))
+
+
+def surrogates(frozen: Frozen, params: np.ndarray, sizes: list[int]) -> tuple[np.ndarray, list[np.ndarray] | None]:
+    """E[rho A] at every point, (P, S), by the first so many pairs; and the clipped one, S of (P,), or None."""
+    steps, count = frozen.steps, sizes[-1]
+    weights = np.zeros((len(sizes), -(-count // BLOCK) * BLOCK), np.float32)
+    for place, size in enumerate(sizes):
+        advantage = steps.advantage[:size].astype(np.float64)
+        weights[place, :size] = (advantage - advantage.mean()) / (advantage.std() + 1e-8)
+    blocks = jax.tree.map(_blocks, steps._replace(advantage=np.zeros(count, np.float32)))
+    clip = getattr(frozen.algorithm, "ratio_clip", None)
+    by_block = weights.reshape(len(sizes), -1, BLOCK).swapaxes(0, 1)
+    found = [
+        np.asarray(_surrogate(frozen.actor.policy, one, blocks, by_block, np.inf if clip is None else clip))
+        for one in params
+    ]
+    total = np.stack(found).astype(np.float64) / np.array(sizes)[:, None]
+    return total[..., 0], None if clip is None else [total[:, place, 1] for place in range(len(sizes))]
+
+
+def _blocks(leaf: np.ndarray) -> np.ndarray:
+    """Rows in blocks of a size, filled up with zeros."""
+    fill = -len(leaf) % BLOCK
+    return np.concatenate([leaf, np.zeros((fill, *leaf.shape[1:]), leaf.dtype)]).reshape(-1, BLOCK, *leaf.shape[1:])
+
+
+@jax.jit
+def _surrogate(policy: Any, params: Any, blocks: Pairs, weights: Any, clip: Any) -> Any:
+    """Sums of rho A, and of min(rho A, clip(rho) A), for each row of weights A: (S, 2)."""
+    moved = ravel_pytree(policy)[1](params)
+
+    def of_block(total: Any, given: tuple[Pairs, Any]) -> tuple[Any, None]:
+        pairs, weight = given
+        log_prob = jax.vmap(lambda obs, drawn: moved(obs).log_prob(drawn))(pairs.obs, pairs.drawn)
+        ratio = jnp.exp(log_prob - pairs.log_prob)
+        both = [jnp.where(weight != 0, clipped_surrogate(ratio, weight, eps), 0.0) for eps in (None, clip)]
+        return total + jnp.stack(both, -1).sum(1, dtype=jnp.float64), None
+
+    return jax.lax.scan(of_block, jnp.zeros((weights.shape[1], 2), jnp.float64), (blocks, weights))[0]
