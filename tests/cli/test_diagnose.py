@@ -62,6 +62,7 @@ def test_a_value_function_is_measured_and_shown(run, capsys):
     assert "one update later, off by" in said and f"{record['learnt']['return_error']:.2f}, " in page
 
 
+@pytest.mark.slow
 def test_baselines_are_measured_when_asked_for_and_drawn(run, capsys):
     words = ["--at", "4", "--budget", str(2 * 3 * 4 * ROLLOUT), "--estimates", "3", "--threads", "1"]
     assert main(["diagnose", str(run), *words, "--only", "baselines"]) == 0

@@ -122,6 +122,7 @@ def run(tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 def test_a_run_is_measured_the_same_again(run):
     with opened(run.path, 1) as history:
         taken: list[int] = []

@@ -192,7 +192,10 @@ def deviation_in_table(env: TabularProbe, scores: np.ndarray, discount: float, t
     return float(np.sqrt(np.mean(squares)))
 
 
-@pytest.mark.parametrize(("name", "settings"), [("reinforce", {"learned_baseline": False}), ("a2c", {"trace": 1.0})])
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [pytest.param("reinforce", {"learned_baseline": False}, marks=pytest.mark.slow), ("a2c", {"trace": 1.0})],
+)
 def test_a_plants_gradient_is_that_of_its_moments(name, settings):
     """mu = grad J / T / sd(A) with a discount of 1: every rollout holds whole episodes, A is what was still earned.
 

@@ -230,6 +230,7 @@ class _Stopping:
             raise KeyboardInterrupt
 
 
+@pytest.mark.slow
 def test_a_plane_that_was_stopped_goes_on_to_the_same_bits(run):
     sizes = {"grid": 3, "pairs": 300, "threads": 1}
     with opened(run.path, 1) as history:
