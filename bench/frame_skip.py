@@ -25,19 +25,19 @@ RESULTS = Path(__file__).parent / "results"
 
 
 class Task(NamedTuple):
-    """A balancing task: physics steps of an episode, of the budget, of an evaluation's interval; reward a step."""
+    """A balancing task: physics steps of an episode, of an evaluation's interval, of the budgets; reward a step."""
 
     id: str
     episode: int
-    budget: int
+    budget: dict[str, int]
     interval: int
     reward: float
     physics_seconds: float
 
 
 TASKS = (
-    Task("InvertedPendulum-v5", 2_000, 600_000, 20_000, 1.0, 0.02),
-    Task("InvertedDoublePendulum-v5", 4_000, 2_400_000, 80_000, 9.3, 0.01),
+    Task("InvertedPendulum-v5", 2_000, {"openai-es": 6_000_000, "ppo": 1_200_000}, 20_000, 1.0, 0.02),
+    Task("InvertedDoublePendulum-v5", 4_000, {"openai-es": 9_600_000, "ppo": 2_400_000}, 80_000, 9.3, 0.01),
 )
 ALGORITHMS = {
     "openai-es": ["--num-pairs", "16", "--noise-std", "0.1", "--learning-rate", "0.05"],
@@ -58,7 +58,7 @@ def train(task: Task, algorithm: str, skip: int, seed: int, root: Path) -> Path:
     else:
         words = ["train", task.id, "--algorithm", algorithm, *ALGORITHMS[algorithm], "--seed", str(seed)]
         words += ["--task-option", f"frame_skip={skip}", "--task-option", f"max_episode_steps={task.episode // skip}"]
-        words += ["--env-steps", str(task.budget // skip), "--evaluate-every", str(task.interval // skip)]
+        words += ["--env-steps", str(task.budget[algorithm] // skip), "--evaluate-every", str(task.interval // skip)]
         words += ["--final-episodes", "16", "--runs", str(root), "--id", folder.name]
     subprocess.run([*program, *words, "--threads", "1", "--quiet"], check=True, stdout=subprocess.DEVNULL)
     return folder

@@ -5,6 +5,7 @@ import statistics
 from pathlib import Path
 
 import numpy as np
+from scipy.stats import linregress, t
 
 from workhorse.statistics.intervals import mean_interval, proportion_interval
 
@@ -130,7 +131,104 @@ def policy_gradients() -> list[str]:
                 f"| {algorithm} | {task} | {len(scores)} | {found.value:,.0f} [{found.low:,.0f}, {found.high:,.0f}] | "
                 f"{min(scores):,.0f}, {max(scores):,.0f} | {goal:,}: {word} |"
             )
-    return [*lines, "", *classic(), "", *ppo_speed(), "", *switches(), "", *horizon()]
+    return [
+        *lines,
+        "",
+        *classic(),
+        "",
+        *ppo_speed(),
+        "",
+        *switches(),
+        "",
+        *horizon(),
+        "",
+        *frame_skips(),
+        "",
+        *batch_sizes(),
+    ]
+
+
+def frame_skips() -> list[str]:
+    found = read("frame-skip")
+    if found is None:
+        return ["**Frame-skip.** Not measured yet."]
+    lines = [
+        "**Frame-skip.** Simulated seconds of training, all slots together, until an evaluation of 16 episodes reaches "
+        "95 % of the most there is, acting on every 1st to 4th step of the physics; median over seeds [least, most], "
+        f"and how many seeds reached it. {origin(found)}",
+        "",
+        "| task | algorithm | skip 1 | 2 | 3 | 4 | slope of log time on log skip [95 %] |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for task in dict.fromkeys(row["task"] for row in found["rows"]):
+        for algorithm in dict.fromkeys(row["algorithm"] for row in found["rows"]):
+            rows = [row for row in found["rows"] if (row["task"], row["algorithm"]) == (task, algorithm)]
+            cells = [skip_cell(row["simulated_s"]) for row in sorted(rows, key=lambda row: row["skip"])]
+            lines.append(f"| {task} | {algorithm} | {' | '.join(cells)} | {skip_slope(rows)} |")
+    return [
+        *lines,
+        "",
+        "A slope of 0 says that the time does not depend on the skip; runs that never reached it are left out. "
+        "The claim is of Salimans et al. 2017: evolution strategies do not care.",
+    ]
+
+
+def skip_cell(seconds: list[float | None]) -> str:
+    there = [value for value in seconds if value is not None]
+    if not there:
+        return f"never (0 of {len(seconds)})"
+    return f"{np.median(there):,.0f} [{min(there):,.0f}, {max(there):,.0f}] ({len(there)} of {len(seconds)})"
+
+
+def skip_slope(rows: list[dict]) -> str:
+    points = [(np.log(row["skip"]), np.log(value)) for row in rows for value in row["simulated_s"] if value]
+    if len(points) < 6:
+        return "-"
+    found = linregress(*zip(*points, strict=True))
+    half = t.ppf(0.975, len(points) - 2) * found.stderr
+    return f"{found.slope:.2f} [{found.slope - half:.2f}, {found.slope + half:.2f}]"
+
+
+def batch_sizes() -> list[str]:
+    found = read("batch_size")
+    if found is None:
+        return ["**Sample size and reliability.** Not measured yet."]
+    count = len(found["rows"][0]["means"])
+    lines = [
+        f"**Sample size and reliability.** Share of {count} seeds that solve the task at equal total steps, against "
+        "the steps of an iteration, with one learning rate for all sizes and with one that grows with their "
+        "square root; "
+        "beside it the cosine of two gradient estimates of that size, by the noise scale that the runs' own meters "
+        f"measured. {origin(found)}",
+        "",
+        "| task, steps in all | steps an iteration | solved, same rate [95 %] | solved, scaled rate [95 %] | "
+        "noise scale | predicted cosine |",
+        "|---|---|---|---|---|---|",
+    ]
+    for task, about in found["tasks"].items():
+        for size in dict.fromkeys(row["size"] for row in found["rows"]):
+            same, scaled = (
+                next(row for row in found["rows"] if (row["task"], row["size"], row["scaled"]) == (task, size, flag))
+                for flag in (False, True)
+            )
+            shares = [solved_share(row["means"], about["solved"]) for row in (same, scaled)]
+            signal, noise = np.mean(same["signals"]), np.mean(same["noises"])
+            scale = size * noise / signal if signal > 0 else float("inf")
+            cells = (
+                f"{task}, {about['env_steps']:,}",
+                f"{size:,}",
+                *shares,
+                f"{scale:,.0f}",
+                f"{1 / (1 + scale / size):.2f}",
+            )
+            lines.append(f"| {' | '.join(cells)} |")
+    return lines
+
+
+def solved_share(means: list[float], threshold: float) -> str:
+    good = sum(mean >= threshold for mean in means)
+    interval = proportion_interval(good, len(means))
+    return f"{good / len(means):.2f} [{interval.low:.2f}, {interval.high:.2f}]"
 
 
 def gradient_scores(algorithm: str, task: str) -> list[float] | None:
