@@ -15,9 +15,9 @@ from workhorse.diagnostics.baselines import (
     _estimate,
     _Plan,
     _trajectory,
-    _with_fixed_scale,
     fit_value,
     study_baselines,
+    with_fixed_scale,
 )
 from workhorse.diagnostics.gradients import frozen_rollouts
 from workhorse.environments.probes import ContextProbe, TerminationProbe, TimeLimitProbe
@@ -105,7 +105,7 @@ def test_rewards_of_all_rollouts_are_on_one_scale():
     def scale(learner, rollout):
         return np.asarray(algorithm.batch(learner, rollout)[0].transition.reward) / np.asarray(rollout.reward)
 
-    fixed = _with_fixed_scale(algorithm, learner, first)
+    fixed = with_fixed_scale(algorithm, learner, first)
     for rollout in (first, second):
         np.testing.assert_allclose(scale(fixed, rollout), scale(learner, first), rtol=1e-5)
     assert np.abs(scale(learner, second) / scale(learner, first) - 1).max() > 0.01, "or there is nothing to fix"

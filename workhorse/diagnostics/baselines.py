@@ -43,7 +43,16 @@ from workhorse.runs.history import History
 from workhorse.runs.train import available_threads, plan_of
 from workhorse.statistics.gradient_quality import Concentration, Pairing, concentration, paired
 
-__all__ = ["BASELINES", "BaselineRow", "BaselineStep", "BaselineStudy", "Fitted", "fit_value", "study_baselines"]
+__all__ = [
+    "BASELINES",
+    "BaselineRow",
+    "BaselineStep",
+    "BaselineStudy",
+    "Fitted",
+    "fit_value",
+    "study_baselines",
+    "with_fixed_scale",
+]
 
 BASELINES = ("none", "constant", "agent", "true")
 """From the least that is known of a state to the most."""
@@ -203,7 +212,7 @@ def study_baselines(
     loop = replace(plan_of(history.manifest), seed=root).on_policy(history.spec, threads or available_threads())
     try:
         stream = frozen_rollouts(algorithm, state.learner, loop.rollouts, state.slots, progress)
-        learner = _with_fixed_scale(algorithm, state.learner, next(stream))
+        learner = with_fixed_scale(algorithm, state.learner, next(stream))
         fitted = fit_value(algorithm, learner, stream, plan.fitted, plan.judging, draw(root_key(root), "init"))
         found = [_estimate(algorithm, learner, fitted.value, stream, plan, sizes) for _ in range(estimates)]
     finally:
@@ -273,7 +282,7 @@ class _Trajectory(NamedTuple):
     cut_obs: Any
 
 
-def _with_fixed_scale(algorithm: Any, learner: Any, rollout: Rollout) -> Any:
+def with_fixed_scale(algorithm: Any, learner: Any, rollout: Rollout) -> Any:
     """A learner whose scale of rewards is that after this rollout, and hardly moves with any later one.
 
     Otherwise rewards of different rollouts would be in slightly different units: very different ones at the start.

@@ -27,6 +27,7 @@ from workhorse.core.types import Rollout
 from workhorse.runs.history import History
 from workhorse.runs.train import available_threads, plan_of
 from workhorse.statistics.gradient_quality import Concentration, concentration, cosines_to
+from workhorse.training.learning import actor_of
 from workhorse.training.on_policy import Rollouts, Slots
 
 __all__ = [
@@ -284,9 +285,12 @@ def frozen_rollouts(
     rollouts: Rollouts,
     slots: Slots,
     progress: Callable[[int], None] = lambda env_steps: None,
+    first: int = 0,
 ) -> Iterator[Rollout]:
-    """Rollouts of the frozen policy, one after the other, without an end; the slots go on."""
-    actor, number = jax.jit(algorithm.actor)(learner), 0
+    """Rollouts of the frozen policy, one after the other, without an end, with addresses from `first` on; the slots go
+    on.
+    """
+    actor, number = actor_of(algorithm, learner), first
     while True:
         rollout, slots, _, _ = rollouts.gather(actor, slots, number)
         number += 1
