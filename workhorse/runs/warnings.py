@@ -255,9 +255,9 @@ def _gain(values: Floats, most: int = 10) -> tuple[float, float]:
     return float(last.mean() - first.mean()), error
 
 
-def _has_gained(rows: Rows, errors: float = 2.0) -> bool:
+def _has_gained(rows: Rows) -> bool:
     gain, error = _gain(rows.all("population_return"))
-    return gain > errors * error
+    return gain > 2 * error
 
 
 def _not_finite(rows: Rows) -> str | None:
@@ -371,7 +371,7 @@ def _uncorrelated(rows: Rows) -> str | None:
         return None
     share = signal / (np.abs(signal) + np.abs(noise) + 1e-30)
     error = share.std(ddof=1) / math.sqrt(len(share))
-    if share.mean() < 1.5 * error and not _has_gained(rows, 4.0):
+    if share.mean() < 1.5 * error and not _has_gained(rows):
         return f"in {len(share)} iterations, gradient estimates from one rollout have had nothing in common"
     return None
 
@@ -575,7 +575,7 @@ RULES: tuple[Rule, ...] = (
         "no-gradient",
         "Gradient estimates are noise: updates are a random walk.",
         "over all iterations, 80 at least, the mean of gradient_signal / (|gradient_signal| + |gradient_noise|) is "
-        "below 1.5 standard errors, and the return has not gained by four",
+        "below 1.5 standard errors, and the return has not gained",
         10,
         "one backward pass of the policy an iteration (`measure_gradients`)",
         "a sparse reward that was never seen; a policy that is optimal already",
