@@ -10,7 +10,7 @@ from jax.flatten_util import ravel_pytree
 
 from workhorse.algorithms import registry
 from workhorse.core.errors import UsageError
-from workhorse.diagnostics.gradients import ScoreSums, _batch, score_sums, sizes_up_to, study_gradients
+from workhorse.diagnostics.gradients import ScoreSums, score_sums, sizes_up_to, study_gradients, training_batch
 from workhorse.environments.probes import QuadraticProbe
 from workhorse.runs import train
 from workhorse.runs.history import opened
@@ -49,7 +49,7 @@ def test_summed_pieces_are_the_gradient_of_the_surrogate_with_normalised_advanta
     with opened(run.path, 1) as history:
         state, algorithm = history.kept(2), history.loop.algorithm
         rollout, *_ = history.loop.rollouts.gather(algorithm.actor(state.learner), state.slots, 7)
-    batch = _batch(algorithm, state.learner, rollout)
+    batch = training_batch(algorithm, state.learner, rollout)
     by_slot = score_sums(algorithm, state.learner.params, batch)
     found = ScoreSums(*(np.asarray(leaf, np.float64).sum(0) for leaf in by_slot)).gradient()
 
@@ -91,11 +91,11 @@ def test_estimates_are_unbiased_where_the_gradient_is_known_and_agree_as_the_clo
     slots_stand, estimates, scales, meter = rollouts.start(), [], [], []
     for number in range(count):
         rollout, slots_stand, _, _ = rollouts.gather(algorithm.actor(learner), slots_stand, number)
-        by_slot = score_sums(algorithm, learner.params, _batch(algorithm, learner, rollout))
+        by_slot = score_sums(algorithm, learner.params, training_batch(algorithm, learner, rollout))
         sums = ScoreSums(*(np.asarray(leaf, np.float64).sum(0) for leaf in by_slot))
         estimates.append(sums.gradient())
         scales.append(np.sqrt(sums.square / sums.count - (sums.advantage / sums.count) ** 2))
-        meter.append(algorithm.gradient_agreement(learner.params, _batch(algorithm, learner, rollout)))
+        meter.append(algorithm.gradient_agreement(learner.params, training_batch(algorithm, learner, rollout)))
     estimates = np.stack(estimates)
 
     policy, deviation = learner.params.policy, np.exp(-0.5)

@@ -39,9 +39,11 @@ __all__ = [
     "SumsBySize",
     "frozen_rollouts",
     "independent_estimates",
+    "policy_step",
     "score_sums",
     "sizes_up_to",
     "study_gradients",
+    "training_batch",
 ]
 
 ESTIMATES = 10
@@ -349,20 +351,20 @@ def _estimate(
     sums = SumsBySize(list(gradients), own, algorithm.rollout_steps)
     kept: list[Any] = []
     for number, rollout in enumerate(rollouts, start=1):
-        batch = _batch(algorithm, learner, rollout)
+        batch = training_batch(algorithm, learner, rollout)
         sums.add(score_sums(algorithm, learner.params, batch))
         size = number * own
         if size <= max(steps, default=0):
             kept.append(batch)
         if size in steps:
             together = jax.tree.map(lambda *leaves: jnp.concatenate(leaves, 1), *kept)
-            steps[size].append(np.asarray(_step(algorithm, learner, together, key)))
+            steps[size].append(np.asarray(policy_step(algorithm, learner, together, key)))
     for size, found in sums.found.items():
         gradients[size].append(found.gradient())
 
 
 @jax.jit
-def _batch(algorithm: Any, learner: Any, rollout: Rollout) -> Any:
+def training_batch(algorithm: Any, learner: Any, rollout: Rollout) -> Any:
     """The steps of the slots that are trained on, (T, B)."""
     return jax.tree.map(lambda leaf: leaf[:, : algorithm.num_envs], algorithm.batch(learner, rollout)[0])
 
@@ -390,7 +392,7 @@ def score_sums(algorithm: Any, params: Any, batch: Any) -> ScoreSums:
 
 
 @jax.jit
-def _step(algorithm: Any, learner: Any, batch: Any, key: Any) -> Any:
+def policy_step(algorithm: Any, learner: Any, batch: Any, key: Any) -> Any:
     """How far the algorithm moves the policy on a batch, (d,)."""
     params, _, _ = algorithm.improve(learner, batch, algorithm.annealed(learner), key)
     return ravel_pytree(params.policy)[0] - ravel_pytree(learner.params.policy)[0]

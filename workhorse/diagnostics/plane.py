@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -15,6 +14,8 @@ from workhorse.algorithms.policy_gradient.ppo import clipped_surrogate
 from workhorse.core.addresses import host_generator, host_keys
 from workhorse.core.errors import UsageError
 from workhorse.core.randomness import draw, root_key
+from workhorse.diagnostics.gradients import frozen_rollouts, policy_step, training_batch
+from workhorse.training.learning import actor_of
 
 __all__ = ["Frozen", "NoStep", "Pairs", "surrogates"]
 
@@ -51,9 +52,10 @@ class Frozen:
     def of(loop: Any, state: Any, iteration: int, root: int, pairs: int, random_length: float) -> Frozen:
         algorithm, learner = loop.algorithm, state.learner
         own, taken = algorithm.rollout_steps * algorithm.num_envs, algorithm.rollout_steps * algorithm.num_slots
-        batches = _batches(loop, state)
+        stream = frozen_rollouts(algorithm, learner, loop.rollouts, state.slots)
+        batches = (training_batch(algorithm, learner, rollout) for rollout in stream)
         key = draw(root_key(root), "update", iteration)
-        step = np.asarray(_step(algorithm, learner, next(batches), key), np.float64)
+        step = np.asarray(policy_step(algorithm, learner, next(batches), key), np.float64)
         if not step.any():
             raise NoStep(
                 f"{type(algorithm).__name__} takes no step at iteration {iteration}, so that there is no direction to "
@@ -61,7 +63,7 @@ class Frozen:
             )
         rollouts = -(-pairs // own)
         steps = _together([_flat(next(batches)) for _ in range(rollouts)], pairs)
-        actor = jax.jit(algorithm.actor)(learner)
+        actor = actor_of(algorithm, learner)
         params = np.asarray(ravel_pytree(actor.policy)[0], np.float64)
         random = host_generator(host_keys(root, "noise", iteration)).standard_normal(len(params))
         random *= random_length / np.linalg.norm(random)
@@ -70,28 +72,6 @@ class Frozen:
     def at(self, x: float, y: float) -> np.ndarray:
         """Parameters at a point of the plane, float32."""
         return (self.params + x * self.step + y * self.random).astype(np.float32)
-
-
-def _batches(loop: Any, state: Any) -> Iterator[Any]:
-    """Rollouts of the frozen policy as they are learnt from, one after the other; the slots go on."""
-    actor, slots, number = jax.jit(loop.algorithm.actor)(state.learner), state.slots, 0
-    while True:
-        rollout, slots, _, _ = loop.rollouts.gather(actor, slots, number)
-        number += 1
-        yield _batch(loop.algorithm, state.learner, rollout)
-
-
-@jax.jit
-def _batch(algorithm: Any, learner: Any, rollout: Any) -> Any:
-    """The steps of the slots that are trained on, (T, B)."""
-    return jax.tree.map(lambda leaf: leaf[:, : algorithm.num_envs], algorithm.batch(learner, rollout)[0])
-
-
-@jax.jit
-def _step(algorithm: Any, learner: Any, batch: Any, key: Any) -> Any:
-    """How far the algorithm moves the policy on a batch, (d,)."""
-    params, _, _ = algorithm.improve(learner, batch, algorithm.annealed(learner), key)
-    return ravel_pytree(params.policy)[0] - ravel_pytree(learner.params.policy)[0]
 
 
 def _flat(batch: Any) -> Pairs:
