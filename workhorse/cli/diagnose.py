@@ -107,12 +107,17 @@ def _asked(part: Any, options: DiagnoseOptions) -> dict[str, int]:
 def _gradients(history: Any, iteration: int, options: DiagnoseOptions, asked: dict[str, int]) -> Any:
     from workhorse.diagnostics.gradients import study_gradients
 
-    budget = asked["budget"]
-    with _Bar(f"gradients of iteration {iteration}", budget) as bar:
-        return study_gradients(
+    return _by_estimates(study_gradients, f"gradients of iteration {iteration}", history, iteration, options, asked)
+
+
+def _by_estimates(
+    study: Any, words: str, history: Any, iteration: int, options: DiagnoseOptions, asked: dict[str, int]
+) -> Any:
+    with _Bar(words, asked["budget"]) as bar:
+        return study(
             history,
             iteration,
-            env_steps=budget,
+            env_steps=asked["budget"],
             estimates=options.estimates,
             threads=options.threads,
             progress=bar.advance,
@@ -130,16 +135,7 @@ def _values(history: Any, iteration: int, options: DiagnoseOptions, asked: dict[
 def _baselines(history: Any, iteration: int, options: DiagnoseOptions, asked: dict[str, int]) -> Any:
     from workhorse.diagnostics.baselines import study_baselines
 
-    budget = asked["budget"]
-    with _Bar(f"baselines of iteration {iteration}", budget) as bar:
-        return study_baselines(
-            history,
-            iteration,
-            env_steps=budget,
-            estimates=options.estimates,
-            threads=options.threads,
-            progress=bar.advance,
-        )
+    return _by_estimates(study_baselines, f"baselines of iteration {iteration}", history, iteration, options, asked)
 
 
 def _landscape(history: Any, iteration: int, options: DiagnoseOptions, asked: dict[str, int]) -> Any:
