@@ -106,8 +106,11 @@ FAULTS: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
     ("no-gradient", {"gradient_signal": lambda number, row: (-1.0) ** number, "population_return": flat}, {}),
     ("surrogate", {"held_out_surrogate_gain": -0.02}, {}),
     ("surrogate", {"population_return": lambda number, row: 500.0 - 3 * number}, {}),
-    ("entropy", {"entropy": lambda number, row: 1.4 - 0.05 * number, "population_return": flat}, {}),
-    ("entropy", {"entropy": lambda number, row: 1.4 + 0.02 * number, "population_return": flat}, {}),
+    ("entropy", {"entropy": lambda number, row: 1.4 * 0.97**number, "population_return": flat}, {}),
+    ("entropy", {"entropy": lambda number, row: 1.4 * 0.8**number}, {}),  # too fast to be learning
+    ("entropy", {"entropy": 1.4, "population_return": flat}, {}),
+    ("entropy", {"mean_log_std": lambda number, row: -0.1 * number, "population_return": flat}, {}),
+    ("entropy", {"mean_log_std": lambda number, row: 0.02 * number, "population_return": flat}, {}),
     ("truncation", {"terminated_at_clock": 4}, {}),
     ("truncation", {"truncated_early": 4}, {}),
     ("evaluation", {"evaluation_return": lambda number, row: -5.0 * number if number % 15 == 0 else math.nan}, {}),

@@ -255,9 +255,11 @@ def _gain(values: Floats, most: int = 10) -> tuple[float, float]:
     return float(last.mean() - first.mean()), error
 
 
-def _has_gained(rows: Rows) -> bool:
-    gain, error = _gain(rows.all("population_return"))
-    return gain > 2 * error
+def _has_not_gained(rows: Rows) -> bool:
+    """Whether the training return is no better than it was; no, where too few episodes ended to tell."""
+    returns = rows.all("population_return")
+    gain, error = _gain(returns)
+    return len(returns) >= 9 and gain <= 2 * error
 
 
 def _not_finite(rows: Rows) -> str | None:
@@ -297,14 +299,14 @@ def _noise(rows: Rows) -> str | None:
 
 def _saturated(rows: Rows) -> str | None:
     share = rows.last("saturated_actions", 10)
-    if len(share) == 10 and share.mean() > 0.9 and not _has_gained(rows):
+    if len(share) == 10 and share.mean() > 0.9 and _has_not_gained(rows):
         return f"the likeliest action is beyond its bounds in {share.mean():.0%} of components"
     return None
 
 
 def _dead(rows: Rows) -> str | None:
     share = rows.last("dead_units", 10)
-    if len(share) == 10 and share.min() > 0.5 and not _has_gained(rows):
+    if len(share) == 10 and share.min() > 0.5 and _has_not_gained(rows):
         return f"{share.mean():.0%} of the policy's hidden units put out the same on every observation"
     return None
 
@@ -371,7 +373,7 @@ def _uncorrelated(rows: Rows) -> str | None:
         return None
     share = signal / (np.abs(signal) + np.abs(noise) + 1e-30)
     error = share.std(ddof=1) / math.sqrt(len(share))
-    if share.mean() < 1.5 * error and not _has_gained(rows):
+    if share.mean() < 1.5 * error and _has_not_gained(rows):
         return f"in {len(share)} iterations, gradient estimates from one rollout have had nothing in common"
     return None
 
@@ -391,22 +393,21 @@ def _surrogate(rows: Rows) -> str | None:
 
 
 def _entropy(rows: Rows) -> str | None:
-    entropy = rows.all("entropy")
-    if len(entropy) < 15:
+    is_real = "mean_log_std" in rows
+    seen = rows.all("mean_log_std" if is_real else "entropy")
+    if len(seen) < 15 or "noise_across_slots" not in rows:
         return None
-    first, now = float(entropy[:3].max()), float(entropy[-10:].mean())
-    if "saturated_actions" in rows:
-        fell, rose, moves = now < first - 3.0, now > first + 1.0, True
+    first, now = float(seen[:3].max()), float(seen[-10:].mean())
+    if is_real:
+        fell, stuck = now < first - 3.0, now > first + 1.0
+        words = f"actions' mean standard deviation went from {math.exp(first):.2g} to {math.exp(now):.2g}"
     else:
-        fell, rose, moves = now < 0.05 * first, False, abs(now - first) > 0.02 * first
+        fell, stuck = now < 0.05 * first, abs(now - first) <= 0.02 * first
+        words = f"entropy went from {first:.2f} to {now:.2f} nats"
     if fell and len(rows) <= 30:
-        return f"entropy fell from {first:.2f} to {now:.2f} nats in {len(rows)} iterations"
-    if len(entropy) < 30 or _has_gained(rows):
-        return None
-    if fell:
-        return f"entropy fell from {first:.2f} to {now:.2f} nats, and the return has gained nothing"
-    if len(entropy) >= 60 and (rose or not moves):
-        return f"entropy stays at {now:.2f} nats, {first:.2f} at the start, and the return has gained nothing"
+        return f"{words} in {len(rows)} iterations"
+    if (fell and len(seen) >= 30) or (stuck and len(seen) >= 60):
+        return f"{words}, and the return has gained nothing" if _has_not_gained(rows) else None
     return None
 
 
@@ -426,15 +427,16 @@ def _evaluation(rows: Rows) -> str | None:
     trained, judged = rows.all("population_return"), rows.all("evaluation_return")
     if len(judged) < 4 or len(trained) < 12:
         return None
-    spread = float(rows.all("evaluation_return_std").mean()) / 4  # of a mean over 16 episodes
+    spread = float(rows.all("evaluation_return_std").mean())
     newest, worst = judged[-3:], rows.all("population_return_min")[-10:]
-    if len(worst) and newest.max() < worst.mean() - 3 * spread:
+    apart = max(2 * math.hypot(spread, worst.std(ddof=1)), 0.2 * np.ptp(trained)) if len(worst) == 10 else math.inf
+    if newest.max() < worst.mean() - apart:
         return f"three evaluations lie below the worst training episodes: {newest.max():.3g} against {worst.mean():.3g}"
     first, last = judged[: len(judged) // 2].mean(), judged[-(len(judged) // 3) :].mean()
     gain, error = _gain(trained)
     best = np.convolve(trained, np.full(10, 0.1), "valid").max()
     is_best = gain > 2 * error and trained[-10:].mean() > best - 2 * error
-    if len(judged) >= 6 and is_best and last < first - max(3 * spread, 0.5 * np.ptp(judged)):
+    if len(judged) >= 6 and is_best and last < first - max(spread, 0.5 * np.ptp(judged)):
         return f"the training return rose by {gain:.3g}, while evaluations fell from {first:.3g} to {last:.3g}"
     return None
 
@@ -598,9 +600,11 @@ RULES: tuple[Rule, ...] = (
     Rule(
         "entropy",
         "The policy has stopped exploring, or cannot begin to prefer anything.",
-        "entropy fell below 5 % of its start (by 3 nats for real actions) in 30 iterations, or later while the "
-        "return has not gained; or in sixty iterations it has not moved by 2 % (or rose by 1 nat), and no gain "
-        "either",
+        "entropy fell below 5 % of its start, or real actions' standard deviation twentyfold, in 30 iterations, or "
+        "later "
+        "while the return has not gained; or in sixty iterations entropy has not moved by 2 %, or the standard "
+        "deviation "
+        "has grown by e, while the return has not gained",
         10,
         _FREE,
         "tasks in which the reward is rare",
@@ -623,9 +627,9 @@ RULES: tuple[Rule, ...] = (
     Rule(
         "evaluation",
         "What is trained on and what is wanted part ways.",
-        "three evaluations on end lie below the mean of ten iterations' worst training episodes, by three standard "
-        "errors; or, over six evaluations and more, the training return is at its best and evaluations have lost half "
-        "of their range",
+        "three evaluations on end lie below the mean of ten iterations' worst training episodes, by two standard "
+        "deviations of both and by a fifth of the range of training returns; or, over six evaluations and more, the "
+        "training return is at its best and evaluations have lost half of their range",
         1,
         _FREE,
         "a likeliest action that is worse than a draw",

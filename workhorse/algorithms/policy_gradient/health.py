@@ -31,7 +31,8 @@ def acting(
     """Whether the actions are draws of this policy.
 
     log_prob_gap: the greatest |log pi(a|o) - recorded log probability|; rounding where the recorded one is true.
-    saturated_actions: share of components whose likeliest action lies outside finite bounds.
+    saturated_actions: share of components whose likeliest action lies outside finite bounds; mean_log_std: the mean
+    logarithm of their standard deviations. Neither for discrete actions.
     noise_across_slots, noise_over_time, noise_level: see `noise_agreement`.
     """
     distribution = jax.vmap(jax.vmap(policy))(obs)
@@ -41,6 +42,7 @@ def acting(
     if isinstance(distribution, DiagonalGaussian) and isinstance(spec.action, Box):
         low, high = (jnp.asarray(bound, jnp.float32) for bound in (spec.action.low, spec.action.high))
         found["saturated_actions"] = ((distribution.mean < low) | (distribution.mean > high)).mean()
+        found["mean_log_std"] = distribution.log_std.mean()
     return found | noise_agreement(_noise(distribution, drawn))
 
 
