@@ -428,10 +428,17 @@ def _evaluation(rows: Rows) -> str | None:
     if len(judged) < 4 or len(trained) < 12:
         return None
     spread = float(rows.all("evaluation_return_std").mean())
-    newest, worst = judged[-3:], rows.all("population_return_min")[-10:]
-    apart = max(2 * math.hypot(spread, worst.std(ddof=1)), 0.2 * np.ptp(trained)) if len(worst) == 10 else math.inf
-    if newest.max() < worst.mean() - apart:
-        return f"three evaluations lie below the worst training episodes: {newest.max():.3g} against {worst.mean():.3g}"
+    return _below_the_worst(rows, judged, spread, np.ptp(trained)) or _parted(trained, judged, spread)
+
+
+def _below_the_worst(rows: Rows, judged: Floats, spread: float, reach: float) -> str | None:
+    worst, best = rows.all("population_return_min")[-10:], judged[-3:].max()
+    if len(worst) == 10 and best < worst.mean() - max(2 * math.hypot(spread, worst.std(ddof=1)), 0.2 * reach):
+        return f"three evaluations lie below the worst training episodes: {best:.3g} against {worst.mean():.3g}"
+    return None
+
+
+def _parted(trained: Floats, judged: Floats, spread: float) -> str | None:
     first, last = judged[: len(judged) // 2].mean(), judged[-(len(judged) // 3) :].mean()
     gain, error = _gain(trained)
     best = np.convolve(trained, np.full(10, 0.1), "valid").max()
