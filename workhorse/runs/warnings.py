@@ -425,8 +425,8 @@ def _truncation(rows: Rows) -> str | None:
 
 def _evaluation(rows: Rows) -> str | None:
     trained, judged = rows.all("population_return"), rows.all("evaluation_return")
-    if len(judged) < 4 or len(trained) < 12:
-        return None
+    if len(judged) < 4 or len(trained) < 12 or not math.isfinite(rows.newest("evaluation_return")):
+        return None  # compared with the training of the same time
     spread = float(rows.all("evaluation_return_std").mean())
     return _below_the_worst(rows, judged, spread, np.ptp(trained)) or _parted(trained, judged, spread)
 
