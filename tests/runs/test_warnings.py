@@ -3,6 +3,7 @@
 import json
 import math
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -246,3 +247,11 @@ def test_the_command_explains_and_refuses(capsys: Any) -> None:
     assert main(["warnings", "no-gradien"]) == 2
     assert "no-gradient" in capsys.readouterr().err
     assert main(["warnings", "runs/nothing"]) == 2
+
+
+def test_the_page_of_warnings_has_every_rule_as_it_is() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "reference" / "warnings.md").read_text()
+    for rule in RULES:
+        assert f"### {rule.name}\n\n{rule.meaning}\n" in page
+        for head, text in rule.explained.items():
+            assert f"- **{head.capitalize()}:** {text}\n" in page, f"run bench/tables.py: {rule.name}, {head}"
