@@ -2,7 +2,7 @@
 
 Every fault is an ordinary training run with one thing broken, on CartPole-v1 or Pendulum-v1; the healthy runs have
 nothing broken. Recall is the share of runs of a fault in which the warning that is meant for it came; a false alarm is
-any warning in a healthy run. The thresholds of the rules were set on the seeds 100 and 101, which are not shown.
+any warning in a healthy run. The thresholds of the rules were set on other seeds than those shown.
 """
 
 import argparse
