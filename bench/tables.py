@@ -676,8 +676,8 @@ def faults() -> list[str]:
     lines = [
         f"{len(broken)} faults and {len(healthy)} healthy set-ups, {len(broken[0]['runs'])} seeds of each, "
         f"{origin(found)} Intervals are exact, 95 %, as if runs were independent. Thresholds were set on seeds 100 and "
-        "101, and changed once more after a look at seeds 0 to 2 (recall .89, 2 of 30 healthy runs warned) and at 46 runs "
-        "of PPO and TRPO on MuJoCo tasks, of which the rules that their metrics suffice for now warn of nothing.",
+        "101, and changed once more after a look at seeds 0 to 2 (recall .89, 2 of 30 healthy runs warned) and at 46 "
+        "runs of PPO and TRPO on MuJoCo tasks, of which the rules that their metrics suffice for now warn of nothing.",
         "",
         f"The warning that is meant for a fault came in {share(hit, len(meant))} of its runs; some warning in "
         f"{share(some, len(runs))}. Healthy runs that were warned of anything: {share(alarmed, len(sound))}. To reach: "
@@ -691,6 +691,14 @@ def faults() -> list[str]:
         other = [run for case, run in runs if name not in case["expected"]]
         cells = (share(sum(name in names(run) for run in part), len(part)) for part in (own, other, sound))
         lines.append(f"| [{name}](#{name}) | {' | '.join(cells)} |")
+    cries = [
+        f"{', '.join(sorted(names(run)))} on {case['task']} ({case['name']}; return {run['return']:.4g})"
+        for case in healthy
+        for run in case["runs"]
+        if run["warnings"]
+    ]
+    if cries:
+        lines += ["", f"Warnings in healthy set-ups: {'; '.join(cries)}."]
     lines += ["", "| fault | task | meant for it | came (runs) |", "|---|---|---|---|"]
     for case in broken:
         came = {name: sum(name in names(run) for run in case["runs"]) for name in found["rules"]}
