@@ -100,11 +100,11 @@ def test_scales_count_what_is_at_its_bounds() -> None:
     rollout = rollout_of(networks(), jax.random.key(1))
     obs = jnp.zeros((STEPS, SLOTS, SIZE)).at[..., 0].set(3.0).at[..., 1].set(-10.0)
     reward = jnp.zeros((STEPS, SLOTS)).at[:4].set(5.0)
-    found = health.scales(SPEC, obs, reward, (10.0, 5.0), rollout)
+    found = health.scales(obs, reward, (10.0, 5.0), rollout)
     assert float(found["observation_scale"]) == 10.0
     assert float(found["observations_clipped"]) == pytest.approx(1 / 3)
     assert float(found["rewards_clipped"]) == pytest.approx(0.1)
-    assert "rewards_clipped" not in health.scales(SPEC, obs, reward, (10.0, None), rollout)
+    assert "rewards_clipped" not in health.scales(obs, reward, (10.0, None), rollout)
 
 
 @pytest.mark.parametrize("name", ["ppo", "a2c", "trpo", "reinforce"])

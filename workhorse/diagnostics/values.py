@@ -24,6 +24,7 @@ from workhorse.core.randomness import draw, root_key
 from workhorse.math import moments
 from workhorse.runs.history import History
 from workhorse.runs.train import available_threads, plan_of
+from workhorse.training.learning import actor_of
 
 __all__ = [
     "LEAST_RETURNS",
@@ -178,13 +179,13 @@ def study_values(
     root = (history.manifest.seed + OTHER_ROOT) % 2**32
     loop = replace(plan_of(history.manifest), seed=root).on_policy(history.spec, threads or available_threads())
     try:
-        actor = jax.jit(algorithm.actor)(state.learner)
+        actor = actor_of(algorithm, state.learner)
         _, stand, _, _ = loop.rollouts.gather(actor, state.slots, 0)  # away from what was trained on
         stand = stand._replace(environment=_with_a_whole_clock(stand.environment))
         rollout, *_ = loop.rollouts.gather(actor, stand, 1)
         progress(3 * length * slots)
         learnt, unseen = _after_learning(history, state, rollout)
-        batch, scale = jax.jit(_first_steps)(algorithm, state.learner, rollout)
+        batch, scale = _first_steps(algorithm, state.learner, rollout)
         found = np.zeros((returns, slots))
         for number in range(returns):
             found[number] = _returns(loop, algorithm, state.learner, actor, stand, scale, horizon, 2 + number)
@@ -259,7 +260,7 @@ def _with_a_whole_clock(environment: Any) -> Any:
 def _after_learning(history: History, state: Any, fresh: Any) -> tuple[PairErrors, PairErrors]:
     """Errors of the value function after the run's next update, on the rollout of that update and on a fresh one."""
     algorithm, iteration = history.loop.algorithm, int(state.iteration)
-    rollout, *_ = history.loop.rollouts.gather(jax.jit(algorithm.actor)(state.learner), state.slots, iteration)
+    rollout, *_ = history.loop.rollouts.gather(actor_of(algorithm, state.learner), state.slots, iteration)
     key = draw(root_key(history.loop.root), "update", iteration)
     params = _updated(algorithm, state.learner, rollout, key)
     pairs = (_pairs(algorithm, state.learner, params, seen) for seen in (rollout, fresh))
@@ -280,6 +281,7 @@ def _pairs(algorithm: Any, learner: Any, params: Any, rollout: Any) -> Any:
     return tuple(leaf[:, : algorithm.num_envs] for leaf in found)
 
 
+@jax.jit
 def _first_steps(algorithm: Any, learner: Any, rollout: Any) -> Any:
     """Value, own target and single return of the first step of every slot, (B,); what rewards are multiplied by."""
     batch, sums, _ = algorithm.batch(learner, rollout)

@@ -1,12 +1,12 @@
 """Warnings: rules over the metrics of a run that say, once and with the iteration, that something looks wrong.
 
-A rule reads the newest rows and nothing else, so the same warnings come whenever the rows are read: while the run goes
+A rule reads the rows so far and nothing else, so the same warnings come whenever the rows are read: while the run goes
 on, after a resume, and from a run that was made without them. A condition must hold for some iterations on end before
 it is a warning, because one in a hundred iterations looks strange in any run. *A warning is a reason to look, and never
-proof*; how often each one is right and how often it cries wolf is measured by `bench/warnings.py`.
+proof*; how often each one is right and how often it cries wolf is measured by `bench/faults.py`.
 
 Source of the idea and of several rules: Rahtz 2018, "Lessons learned reproducing a deep reinforcement learning paper";
-Jones 2021, "Debugging RL, without the agonizing pain". Thresholds were set on the runs of `bench/warnings.py --tune`.
+Jones 2021, "Debugging RL, without the agonizing pain". Thresholds were set on other seeds than those it shows.
 """
 
 from __future__ import annotations
@@ -27,9 +27,6 @@ from workhorse.runs.folder import RunFolder
 __all__ = ["RULES", "Rows", "Rule", "Warned", "Watch", "preflight", "read_warnings", "write_warnings"]
 
 Floats = NDArray[np.float64]
-
-EPISODES = ("population_return", "population_return_std", "population_return_max", "population_return_min")
-"""Columns that are NaN by right in an iteration in which no episode ended."""
 
 FLOW = (
     "reward_mean", "observation_scale", "td_error_spread", "monte_carlo_variance", "surrogate", "gradient_norm",
@@ -98,7 +95,7 @@ class Rule:
         misleads: when it warns of nothing, or is silent.
         remedy: what to do.
         source: where it comes from.
-        judge: a sentence about the newest rows where the condition holds, else None.
+        judge: a sentence about the rows so far where the condition holds, else None.
     """
 
     name: str

@@ -92,7 +92,7 @@ def units(network: MLP, obs: Float[Array, "T B D"]) -> dict[str, Float[Array, ""
 
 
 def scales(
-    spec: EnvSpec, obs: Float[Array, "T B D"], reward: Float[Array, "T B"], clips: tuple[Any, Any], raw: Rollout
+    obs: Float[Array, "T B D"], reward: Float[Array, "T B"], clips: tuple[Any, Any], raw: Rollout
 ) -> dict[str, Float[Array, ""]]:
     """What is fed to the networks.
 

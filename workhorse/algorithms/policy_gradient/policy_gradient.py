@@ -447,7 +447,7 @@ class PolicyGradient:
         obs, next_obs = scale(rollout.obs), scale(rollout.next_obs)
         policy = state.params.policy
         found = health.acting(policy, self.spec, obs, rollout) | health.units(policy.network, obs)
-        found |= health.scales(self.spec, obs, reward, (self.observation_clip, self.reward_clip), rollout)
+        found |= health.scales(obs, reward, (self.observation_clip, self.reward_clip), rollout)
         found |= health.value_residual(
             state.params, obs, next_obs, reward, rollout.terminated, jnp.float32(self.discount)
         )
