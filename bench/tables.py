@@ -273,8 +273,8 @@ def classic() -> list[str]:
         "the programs, two side by side, and imports. What was tried: one program over five seeds at a time (`vmap`; "
         "30 s), longer rollouts, other minibatches and fewer epochs (18 to 21 s, some with a seed below 500), and "
         "compiling on one thread a program (no difference). Before programs were compiled side by side and minibatches "
-        "doubled it took 23 to 30 s. All this is from before the metrics of warnings were in the program; five more tries "
-        "with them took 19.6 and 17.2 s, and, while other things ran, 24.2, 26.1 and 26.2 s.",
+        "doubled it took 23 to 30 s. All this is from before the metrics of warnings were in the program; five more "
+        "tries with them took 19.6 and 17.2 s, and, while other things ran, 24.2, 26.1 and 26.2 s.",
     ]
 
 
