@@ -11,8 +11,9 @@ import json
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
+
+from record import head
 
 HERE = Path(__file__).parent
 SIZES = (256, 512, 1024, 2048, 4096, 8192, 16384)
@@ -79,14 +80,9 @@ def main() -> None:
                 rows.append(measured(task, size, scaled, arguments.seeds))
                 good = sum(mean >= TASKS[task][0] for mean in rows[-1]["means"])
                 print(task, size, "scaled" if scaled else "same", f"{good} of {arguments.seeds}", flush=True)
-    from workhorse.core.machine import describe_hardware, installed_versions
 
-    hardware = describe_hardware()
     found = {
-        "made_by": f"python bench/batch_size.py --seeds {arguments.seeds}",
-        "date": time.strftime("%Y-%m-%d"),
-        "machine": {"cpu": hardware.cpu, "cores": hardware.cores},
-        "versions": installed_versions(),
+        **head(f"python bench/batch_size.py --seeds {arguments.seeds}"),
         "tasks": {task: {"solved": TASKS[task][0], "env_steps": TASKS[task][1]} for task in arguments.tasks},
         "rows": rows,
     }

@@ -1,6 +1,7 @@
 """PPO on the classic tasks, ten seeds of each in one process: `python bench/classic.py [--seeds 10]`.
 
 The seeds are ordinary runs, in a thread each, that share one compiled program. The time is that of the whole process,
+from record import head
 from its start to the last evaluation: imports, compilation, training, checkpoints, and 100 episodes of each policy.
 """
 
@@ -74,18 +75,13 @@ def main() -> None:
         row = {"task": task, "solved": solved, "seconds": [seconds for seconds, _ in rounds], **json.loads(found)}
         rows.append(row)
         print(task, [round(seconds, 1) for seconds in row["seconds"]], [round(mean, 1) for mean in row["means"]])
-    from workhorse.core.machine import describe_hardware, installed_versions
 
-    hardware = describe_hardware()
     results = Path(__file__).parent / "results"
     results.mkdir(exist_ok=True)
     (results / "classic.json").write_text(
         json.dumps(
             {
-                "made_by": f"python bench/classic.py --seeds {arguments.seeds} --rounds {arguments.rounds}",
-                "date": time.strftime("%Y-%m-%d"),
-                "machine": {"cpu": hardware.cpu, "cores": hardware.cores},
-                "versions": installed_versions(),
+                **head(f"python bench/classic.py --seeds {arguments.seeds} --rounds {arguments.rounds}"),
                 "rows": rows,
             },
             indent=1,

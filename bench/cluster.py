@@ -16,8 +16,8 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import numpy as np
+from record import head
 
-from workhorse.core.machine import describe_hardware, installed_versions
 from workhorse.distributed.cluster import Cluster
 from workhorse.distributed.crew import Job
 from workhorse.distributed.messages import NOTHING, Assignment
@@ -136,12 +136,8 @@ def main() -> None:
         f"update of {LARGE_PARAMS:,} parameters and 32 members: "
         + ", ".join(f"{n} processes {s:.2f} s" for n, s in updates.items())
     )
-    hardware = describe_hardware()
     record = {
-        "made_by": f"python bench/cluster.py --rounds {arguments.rounds} --seconds {arguments.seconds:g}",
-        "date": time.strftime("%Y-%m-%d"),
-        "machine": {"cpu": hardware.cpu, "cores": hardware.cores},
-        "versions": installed_versions(),
+        **head(f"python bench/cluster.py --rounds {arguments.rounds} --seconds {arguments.seconds:g}"),
         "task": "HalfCheetah-v5, linear, 64 members in 2 chunks of 32",
         "rounds": rounds,
         "ratios": ratios,

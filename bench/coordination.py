@@ -23,8 +23,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from record import head
 
-from workhorse.core.machine import describe_hardware, installed_versions
 from workhorse.distributed.crew import Answer, Crew, Job, Order
 from workhorse.distributed.messages import Report, decode_assignment, decode_control, encode_control
 from workhorse.distributed.transport import Arrived, Received
@@ -294,16 +294,12 @@ def main() -> None:
             f"{row['workers']:>6,} workers, one chunk each, observations of {row['observation_size']}: the whole "
             f"coordinator {1e3 * cpu['value']:.1f} ms [{1e3 * cpu['low']:.1f}, {1e3 * cpu['high']:.1f}] an iteration"
         )
-    hardware = describe_hardware()
     file = Path(__file__).parent / "results" / "coordination.json"
     file.parent.mkdir(exist_ok=True)
     file.write_text(
         json.dumps(
             {
-                "made_by": " ".join(["python bench/coordination.py", *sys.argv[1:]]),
-                "date": time.strftime("%Y-%m-%d"),
-                "machine": {"cpu": hardware.cpu, "cores": hardware.cores},
-                "versions": installed_versions(),
+                **head(" ".join(["python bench/coordination.py", *sys.argv[1:]])),
                 "chunk_seconds": {"distribution": "log-normal", "mean": CHUNK_S, "variation": VARIATION},
                 "slow_workers": {"share": SLOW_SHARE, "times_slower": SLOWNESS},
                 "turnover": arguments.turnover,

@@ -10,7 +10,6 @@ import dataclasses
 import json
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -21,13 +20,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from record import head
 
 from workhorse.algorithms.policy_gradient.a2c import A2C
 from workhorse.algorithms.policy_gradient.policy_gradient import Acted
 from workhorse.algorithms.policy_gradient.ppo import PPO
 from workhorse.algorithms.policy_gradient.trpo import TRPO
 from workhorse.core.configuration import configuration
-from workhorse.core.machine import describe_hardware, installed_versions
 from workhorse.environments import registry as environments
 from workhorse.runs.warnings import RULES, Watch
 from workhorse.training.on_policy import JaxRollouts, OnPolicy
@@ -448,12 +447,8 @@ def main() -> None:
     jobs = [("fault", n) for n in range(len(FAULTS))] + [("healthy", n) for n in range(len(HEALTHY))]
     with ThreadPoolExecutor(2) as pool:
         cases = list(pool.map(run, jobs))
-    hardware = describe_hardware()
     found = {
-        "made_by": f"python bench/faults.py --seeds {' '.join(map(str, arguments.seeds))}",
-        "date": time.strftime("%Y-%m-%d"),
-        "machine": {"cpu": hardware.cpu, "cores": hardware.cores},
-        "versions": installed_versions(),
+        **head(f"python bench/faults.py --seeds {' '.join(map(str, arguments.seeds))}"),
         "rules": [rule.name for rule in RULES],
         "cases": cases,
     }

@@ -12,12 +12,12 @@ import argparse
 import json
 import subprocess
 import sys
-import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
-from workhorse.core.machine import describe_hardware, installed_versions
+from record import head
+
 from workhorse.runs.folder import RunFolder
 from workhorse.runs.metrics import read_metrics
 
@@ -94,15 +94,11 @@ def main() -> None:
                     row = {"task": task.id, "algorithm": algorithm, "skip": skip, "simulated_s": seconds}
                     rows.append(row | {"steps": [None if steps is None else steps // skip for steps in found]})
                     print(task.id, algorithm, skip, [None if s is None else round(s) for s in seconds], flush=True)
-    hardware = describe_hardware()
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / "frame-skip.json").write_text(
         json.dumps(
             {
-                "made_by": f"python bench/frame_skip.py --seeds {arguments.seeds}",
-                "date": time.strftime("%Y-%m-%d"),
-                "machine": {"cpu": hardware.cpu, "cores": hardware.cores},
-                "versions": installed_versions(),
+                **head(f"python bench/frame_skip.py --seeds {arguments.seeds}"),
                 "settings": ALGORITHMS,
                 "tasks": [task._asdict() for task in TASKS],
                 "rows": rows,

@@ -10,13 +10,13 @@ import argparse
 import json
 import subprocess
 import sys
-import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from record import head
+
 from workhorse.cli.main import main as workhorse
-from workhorse.core.machine import describe_hardware, installed_versions
 from workhorse.diagnostics.trust_region import trust_region
 from workhorse.runs import checkpoint
 from workhorse.runs.folder import RunFolder
@@ -90,12 +90,8 @@ def main() -> None:
     for (task, algorithm, seed), folder in zip(jobs, folders, strict=True):
         found = diagnosed(folder, arguments.budget)
         rows.append({"task": task, "algorithm": algorithm, "seed": seed, **found})
-    hardware = describe_hardware()
     found = {
-        "made_by": f"python bench/gradients.py --seeds {arguments.seeds} --budget {arguments.budget}",
-        "date": time.strftime("%Y-%m-%d"),
-        "machine": {"cpu": hardware.cpu, "cores": hardware.cores},
-        "versions": installed_versions(),
+        **head(f"python bench/gradients.py --seeds {arguments.seeds} --budget {arguments.budget}"),
         "rows": rows,
     }
     RESULT.write_text(json.dumps(found, indent=1))

@@ -14,11 +14,11 @@ import json
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from record import head
 
 RESULTS = Path(__file__).parent / "results"
 HORIZONS = (200, 632, 2000)
@@ -167,14 +167,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--episodes", type=int, default=4000)
     arguments = parser.parse_args()
-    from workhorse.core.machine import describe_hardware, installed_versions
 
-    hardware = describe_hardware()
     found = {
-        "made_by": f"python bench/horizon.py --episodes {arguments.episodes}",
-        "date": time.strftime("%Y-%m-%d"),
-        "machine": {"cpu": hardware.cpu, "cores": hardware.cores},
-        "versions": installed_versions(),
+        **head(f"python bench/horizon.py --episodes {arguments.episodes}"),
         "cost": cost(),
         "variance": variance(arguments.episodes),
     }

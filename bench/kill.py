@@ -14,7 +14,8 @@ import tempfile
 import time
 from pathlib import Path
 
-from workhorse.core.machine import describe_hardware
+from record import head
+
 from workhorse.runs.folder import RunFolder
 from workhorse.runs.metrics import read_metrics
 
@@ -72,15 +73,12 @@ def main() -> None:
         found = digests(root / "killed")
     same = sum(one == other for one, other in zip(expected, found, strict=False))
     print(f"killed {killed} times; {same} of {len(expected)} digests equal; {len(found)} iterations")
-    hardware = describe_hardware()
     target = Path(__file__).parent / "results" / "kill.json"
     target.parent.mkdir(exist_ok=True)
     target.write_text(
         json.dumps(
             {
-                "made_by": f"python bench/kill.py --kills {arguments.kills}",
-                "date": time.strftime("%Y-%m-%d"),
-                "machine": {"cpu": hardware.cpu, "cores": hardware.cores},
+                **head(f"python bench/kill.py --kills {arguments.kills}"),
                 "kills": killed,
                 "last_saved_iteration_at_each_kill": moments,
                 "iterations": len(expected),

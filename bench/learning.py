@@ -9,13 +9,12 @@ import argparse
 import json
 import subprocess
 import sys
-import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
+from record import head
 
-from workhorse.core.machine import describe_hardware, installed_versions
 from workhorse.runs.folder import RunFolder
 from workhorse.runs.metrics import read_metrics
 from workhorse.statistics.intervals import mean_interval
@@ -96,15 +95,11 @@ def main() -> None:
     RESULTS.mkdir(exist_ok=True)
     target = RESULTS / f"learning-{arguments.suite}.json"
     manifest = RunFolder.open(folders[0]).manifest()
-    hardware = describe_hardware()
     target.write_text(
         json.dumps(
             {
                 "command": " ".join(command_of(arguments.suite, seeds[0], arguments.threads)),
-                "made_by": f"python bench/learning.py {arguments.suite} --seeds {arguments.seeds}",
-                "date": time.strftime("%Y-%m-%d"),
-                "machine": {"cpu": hardware.cpu, "cores": hardware.cores},
-                "versions": installed_versions(),
+                **head(f"python bench/learning.py {arguments.suite} --seeds {arguments.seeds}"),
                 "configuration": manifest.configuration,
                 "mean_over_seeds": interval.value,
                 "interval": [interval.low, interval.high],

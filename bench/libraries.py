@@ -16,11 +16,11 @@ import json
 import os
 import subprocess
 import sys
-import time
 import venv
 from pathlib import Path
 
 import numpy as np
+from record import head
 
 HERE = Path(__file__).parent
 TARGETS = {"evolution": "libraries.json", "ppo": "libraries-ppo.json"}
@@ -219,17 +219,16 @@ def main() -> None:
     ).stdout.splitlines()
     ours = np.array(speeds["workhorse"])
     ratios = {name: (ours / np.array(rates)).tolist() for name, rates in speeds.items() if "workhorse" not in name}
-    from workhorse.core.machine import describe_hardware, installed_versions
+    from workhorse.core.machine import installed_versions
 
-    hardware = describe_hardware()
     (HERE / "results").mkdir(exist_ok=True)
     (HERE / "results" / TARGETS[arguments.suite]).write_text(
         json.dumps(
             {
-                "made_by": f"python bench/libraries.py {arguments.suite} --rounds {arguments.rounds} "
-                f"--seconds {arguments.seconds:g}",
-                "date": time.strftime("%Y-%m-%d"),
-                "machine": {"cpu": hardware.cpu, "cores": hardware.cores},
+                **head(
+                    f"python bench/libraries.py {arguments.suite} --rounds {arguments.rounds} "
+                    f"--seconds {arguments.seconds:g}"
+                ),
                 "versions": installed_versions()
                 | dict(
                     line.split("==")

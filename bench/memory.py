@@ -8,10 +8,9 @@ import argparse
 import json
 import subprocess
 import sys
-import time
 from pathlib import Path
 
-from workhorse.core.machine import describe_hardware
+from record import head
 
 CHILD = """
 import resource, sys
@@ -52,15 +51,12 @@ def main() -> None:
         print(f"{members:>5} members, {params:,} parameters: peak {peak / 2**20:,.0f} MiB", flush=True)
     growth = rows[-1]["peak_bytes"] / rows[0]["peak_bytes"] - 1
     print(f"growth from {rows[0]['members']} to {rows[-1]['members']} members: {growth:+.1%}")
-    hardware = describe_hardware()
     target = Path(__file__).parent / "results" / "memory.json"
     target.parent.mkdir(exist_ok=True)
     target.write_text(
         json.dumps(
             {
-                "made_by": "python bench/memory.py",
-                "date": time.strftime("%Y-%m-%d"),
-                "machine": {"cpu": hardware.cpu, "cores": hardware.cores},
+                **head("python bench/memory.py"),
                 "rows": rows,
                 "growth": growth,
             },

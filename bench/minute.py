@@ -15,8 +15,8 @@ import time
 from pathlib import Path
 
 import numpy as np
+from record import head
 
-from workhorse.core.machine import describe_hardware, installed_versions
 from workhorse.runs.folder import RunFolder
 from workhorse.runs.metrics import read_metrics
 from workhorse.statistics.intervals import mean_interval
@@ -70,14 +70,10 @@ def main() -> None:
         row = rows[-1]
         print(f"seed {seed}: {row['mean']:.0f} after {row['env_steps']:,} steps", flush=True)
     interval = mean_interval(np.array([row["mean"] for row in rows]))
-    hardware = describe_hardware()
     arguments.into.write_text(
         json.dumps(
             {
-                "made_by": f"python bench/minute.py --seeds {arguments.seeds} --seconds {arguments.seconds:g}",
-                "date": time.strftime("%Y-%m-%d"),
-                "machine": {"cpu": hardware.cpu, "cores": hardware.cores},
-                "versions": installed_versions(),
+                **head(f"python bench/minute.py --seeds {arguments.seeds} --seconds {arguments.seconds:g}"),
                 "seconds": arguments.seconds,
                 "mean_over_seeds": interval.value,
                 "interval": [interval.low, interval.high],

@@ -15,8 +15,8 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
+from record import head
 
-from workhorse.core.machine import describe_hardware, installed_versions
 from workhorse.statistics.adaptive import Cell, interval_of, next_batch
 from workhorse.statistics.aggregates import aggregate_interval, iqm
 from workhorse.statistics.comparison import sequential_test, welch_test
@@ -225,12 +225,8 @@ def main() -> None:
     parser.add_argument("--times", type=int, default=2_000)
     parser.add_argument("--environment", type=Path, default=Path(".bench-rliable"))
     arguments = parser.parse_args()
-    hardware = describe_hardware()
     record = {
-        "made_by": f"python bench/seeds.py --times {arguments.times}",
-        "date": time.strftime("%Y-%m-%d"),
-        "machine": {"cpu": hardware.cpu, "cores": hardware.cores},
-        "versions": installed_versions(),
+        **head(f"python bench/seeds.py --times {arguments.times}"),
         "speed": beside_rliable(arguments.environment.resolve(), 50_000, 2_000),
         "coverage": coverage(arguments.times),
         "false_alarms": false_alarms(arguments.times),

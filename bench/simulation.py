@@ -10,17 +10,16 @@ import argparse
 import json
 import math
 import sys
-import time
 from dataclasses import asdict, replace
 from pathlib import Path
 
 import matplotlib
+from record import head
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
 
-from workhorse.core.machine import describe_hardware, installed_versions
 from workhorse.distributed.simulation import (
     CORES,
     Cluster,
@@ -321,12 +320,8 @@ def main() -> None:
     parser.add_argument("--iterations", type=int, default=5, help="iterations simulated for each point")
     arguments = parser.parse_args()
     inputs, source = gather_inputs(arguments)
-    hardware = describe_hardware()
     result = {
-        "made_by": " ".join(["python bench/simulation.py", *sys.argv[1:]]),
-        "date": time.strftime("%Y-%m-%d"),
-        "machine": {"cpu": hardware.cpu, "cores": hardware.cores},
-        "versions": installed_versions(),
+        **head(" ".join(["python bench/simulation.py", *sys.argv[1:]])),
         "source_of_inputs": source,
         "inputs": inputs | {"chunk_seconds": summary(inputs["chunk_seconds"]), "measured_steps": MEASURED},
         "assumptions": assumptions(inputs),

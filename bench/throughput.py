@@ -13,9 +13,9 @@ from pathlib import Path
 
 import numpy as np
 from mujoco.batch import Batch
+from record import head
 
 from workhorse.algorithms import registry as algorithms
-from workhorse.core.machine import describe_hardware, installed_versions
 from workhorse.environments import registry as environments
 from workhorse.training.evolve import Evolve
 from workhorse.training.gather import HostGather, Lanes, num_lanes
@@ -128,15 +128,13 @@ def main() -> None:
             )
     target = Path(__file__).parent / "results" / "throughput.json"
     target.parent.mkdir(exist_ok=True)
-    hardware = describe_hardware()
     target.write_text(
         json.dumps(
             {
-                "made_by": f"python bench/throughput.py --slots {arguments.slots} --threads {arguments.threads} "
-                f"--repetitions {arguments.repetitions}",
-                "date": time.strftime("%Y-%m-%d"),
-                "machine": {"cpu": hardware.cpu, "cores": hardware.cores},
-                "versions": installed_versions(),
+                **head(
+                    f"python bench/throughput.py --slots {arguments.slots} --threads {arguments.threads} "
+                    f"--repetitions {arguments.repetitions}"
+                ),
                 "rows": rows,
             },
             indent=1,

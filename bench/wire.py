@@ -18,6 +18,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from record import head
+
 ROOT = Path(__file__).resolve().parents[1]
 NODES = {"head": "10.177.9.1", "one": "10.177.9.2", "two": "10.177.9.3"}
 PORT = 6399
@@ -256,14 +258,9 @@ def main() -> int:
     except Unavailable as error:
         print(f"network namespaces cannot be made here: {error}", file=sys.stderr)
         return 77
-    from workhorse.core.machine import describe_hardware, installed_versions
 
-    hardware = describe_hardware()
     record = {
-        "made_by": "python bench/wire.py" + (" --quick" if arguments.quick else ""),
-        "date": time.strftime("%Y-%m-%d"),
-        "machine": {"cpu": hardware.cpu, "cores": hardware.cores},
-        "versions": installed_versions(),
+        **head("python bench/wire.py" + (" --quick" if arguments.quick else "")),
         "rows": rows,
     }
     arguments.json.write_text(json.dumps(record, indent=1))
