@@ -23,7 +23,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -40,7 +40,6 @@ from workhorse.diagnostics.values import explained, horizon_of, relative_error, 
 from workhorse.math.returns import lambda_returns
 from workhorse.networks.mlp import MLP
 from workhorse.runs.history import History
-from workhorse.runs.train import available_threads, plan_of
 from workhorse.statistics.gradient_quality import Concentration, Pairing, concentration, paired
 
 __all__ = [
@@ -208,15 +207,11 @@ def study_baselines(
     plan = _planned(algorithm, env_steps, estimates)
     own = algorithm.rollout_steps * algorithm.num_envs
     sizes = sizes_up_to(own, algorithm.num_envs, plan.used * own)
-    root = (history.manifest.seed + OTHER_ROOT) % 2**32
-    loop = replace(plan_of(history.manifest), seed=root).on_policy(history.spec, threads or available_threads())
-    try:
+    with history.afresh(OTHER_ROOT, threads) as (loop, root):
         stream = frozen_rollouts(algorithm, state.learner, loop.rollouts, state.slots, progress)
         learner = with_fixed_scale(algorithm, state.learner, next(stream))
         fitted = fit_value(algorithm, learner, stream, plan.fitted, plan.judging, draw(root_key(root), "init"))
         found = [_estimate(algorithm, learner, fitted.value, stream, plan, sizes) for _ in range(estimates)]
-    finally:
-        loop.close()
     gradients = {name: np.stack([each.gradients[name] for each in found]) for name in found[0].gradients}
     agent, true, whole = (np.concatenate(part) for part in zip(*(each.judged for each in found), strict=True))
     rollouts = 1 + plan.fitted + plan.judging + estimates * (plan.used + plan.ahead)

@@ -13,7 +13,7 @@ of all *other* estimates at the largest size, so that none is compared with itse
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
 import jax
@@ -25,7 +25,7 @@ from workhorse.core.errors import UsageError
 from workhorse.core.randomness import draw, root_key
 from workhorse.core.types import Rollout
 from workhorse.runs.history import History
-from workhorse.runs.train import available_threads, plan_of
+from workhorse.runs.train import plan_of
 from workhorse.statistics.gradient_quality import Concentration, concentration, cosines_to
 from workhorse.training.learning import actor_of
 from workhorse.training.on_policy import Rollouts, Slots
@@ -247,16 +247,12 @@ def study_gradients(
             f"{max(estimates, 3) * taken:,}: got {env_steps:,}."
         )
     sizes = sizes_up_to(own, algorithm.num_envs, rollouts * own)
-    root = (history.manifest.seed + OTHER_ROOT) % 2**32
-    loop = replace(plan, seed=root).on_policy(history.spec, threads or available_threads())
     step_sizes = [size * own for size in STEP_SIZES if size <= rollouts]
-    try:
+    with history.afresh(OTHER_ROOT, threads) as (loop, root):
         stream = frozen_rollouts(algorithm, state.learner, loop.rollouts, state.slots, progress)
         gradients, steps = independent_estimates(
             algorithm, state.learner, stream, estimates, sizes=sizes, step_sizes=step_sizes, root=root
         )
-    finally:
-        loop.close()
     largest = gradients[sizes[-1]]
     references = (largest.sum(0) - largest) / (estimates - 1)
     rows = tuple(_row(size, gradients[size], references) for size in sizes)

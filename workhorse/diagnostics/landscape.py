@@ -23,7 +23,7 @@ smoothness is a number with an interval, for several amounts of pairs from one m
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
 import numpy as np
@@ -251,12 +251,8 @@ def study_landscape(
             f"line take: got {env_steps:,}. Raise it, leave it out, or lower --grid or --pairs."
         )
     state = history.kept(iteration)
-    root = (history.manifest.seed + OTHER_ROOT) % 2**32
-    loop = replace(plan, seed=root).on_policy(history.spec, threads or available_threads())
-    try:
+    with history.afresh(OTHER_ROOT, threads) as (loop, root):
         frozen = Frozen.of(loop, state, iteration, root, pairs, random_length)
-    finally:
-        loop.close()
     found = _Found(unfinished, f"{digest((frozen.step, frozen.random)):016x}")
     progress(frozen.env_steps + found.steps)
     slots = _slots_per_point(pairs, limit)

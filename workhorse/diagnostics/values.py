@@ -23,7 +23,7 @@ from workhorse.core.errors import UsageError
 from workhorse.core.randomness import draw, root_key
 from workhorse.math import moments
 from workhorse.runs.history import History
-from workhorse.runs.train import available_threads, plan_of
+from workhorse.runs.train import plan_of
 from workhorse.training.learning import actor_of
 
 __all__ = [
@@ -176,9 +176,7 @@ def study_values(
             f"--budget must be at least {needed:,} steps, {LEAST_RETURNS} returns of {horizon:,} steps from each of "
             f"{slots} states: got {env_steps:,}."
         )
-    root = (history.manifest.seed + OTHER_ROOT) % 2**32
-    loop = replace(plan_of(history.manifest), seed=root).on_policy(history.spec, threads or available_threads())
-    try:
+    with history.afresh(OTHER_ROOT, threads) as (loop, _):
         actor = actor_of(algorithm, state.learner)
         _, stand, _, _ = loop.rollouts.gather(actor, state.slots, 0)  # away from what was trained on
         stand = stand._replace(environment=_with_a_whole_clock(stand.environment))
@@ -190,8 +188,6 @@ def study_values(
         for number in range(returns):
             found[number] = _returns(loop, algorithm, state.learner, actor, stand, scale, horizon, 2 + number)
             progress(horizon * slots)
-    finally:
-        loop.close()
     taken = (returns * horizon + 3 * length) * slots
     value, target, single = (np.asarray(leaf, np.float64) for leaf in batch)
     return replace(summarise(iteration, value, target, single, found, horizon, taken), learnt=learnt, unseen=unseen)

@@ -116,6 +116,22 @@ class History:
         observe(after, metrics)
         return after
 
+    @contextmanager
+    def afresh(self, offset: int, threads: int = 0) -> Iterator[tuple[OnPolicy, int]]:
+        """The loop of an on-policy run under another seed, for experience that the run never had, and that seed.
+
+        Args:
+            offset: added to the run's seed, one for each use, so that no two share a draw.
+            threads: simulation threads; 0 for one a core.
+        """
+        plan = plan_of(self.manifest)
+        root = (plan.seed + offset) % 2**32
+        loop = replace(plan, seed=root).on_policy(self.spec, threads or available_threads())
+        try:
+            yield loop, root
+        finally:
+            loop.close()
+
 
 @contextmanager
 def opened(path: str | os.PathLike[str], threads: int = 0) -> Iterator[History]:
