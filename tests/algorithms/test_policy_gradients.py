@@ -9,6 +9,7 @@ import numpy as np
 import optax
 import pytest
 from jax.flatten_util import ravel_pytree
+from scipy.stats import norm
 
 from workhorse.algorithms import registry
 from workhorse.algorithms.policy_gradient.policy_gradient import explained_variance, policy_change
@@ -243,8 +244,8 @@ def test_the_gradient_is_never_longer_than_its_limit():
     bare, _ = unclipped.update(gradient, unclipped.init(gradient))
     # Adam's first step hides the length but not through its memory
     second = parts.update(gradient, parts.update(gradient, state)[1])[1]
-    norm = np.sqrt(sum(float((leaf**2).sum()) for leaf in jax.tree.leaves(second[1].mu)))
-    assert norm <= 0.5 * (1 - 0.9**2) + 1e-6
+    length = np.sqrt(sum(float((leaf**2).sum()) for leaf in jax.tree.leaves(second[1].mu)))
+    assert length <= 0.5 * (1 - 0.9**2) + 1e-6
     assert set(scaled) == set(bare)
 
 
@@ -311,17 +312,35 @@ def test_trpo_never_takes_a_step_above_the_limit(max_kl, spec):
 
 
 def test_rewards_times_a_constant_change_nothing_with_scaling_and_something_without():
-    for scaled in (True, False):
+    for scaled, times in ((True, 1000), (True, 1e-12), (False, 1000)):
         algorithm = made("ppo", scale_rewards=scaled, reward_clip=10.0 if scaled else None)
         state = algorithm.init(jax.random.key(0))
         one, other = (
-            updated(algorithm, rollout_for(algorithm, state, reward_factor=factor))[0] for factor in (1, 1000)
+            updated(algorithm, rollout_for(algorithm, state, reward_factor=factor))[0] for factor in (1, times)
         )
         apart = max(
             float(jnp.abs(left - right).max())
             for left, right in zip(jax.tree.leaves(one.params.value), jax.tree.leaves(other.params.value), strict=True)
         )
         assert (apart < 1e-5) == scaled, apart
+
+
+def test_the_share_outside_the_clip_is_that_of_ratios_beyond_it():
+    algorithm = made("ppo", learning_rate=0.05)
+    state = algorithm.init(jax.random.key(0))
+    rollout = rollout_for(algorithm, state)
+    after, metrics = updated(algorithm, rollout, state)
+    actor = algorithm.actor(state)
+    obs = (np.asarray(rollout.obs, np.float32) - actor.mean) * actor.inverse_scale
+    logs = []
+    for params in (state.params, after.params):
+        gaussian = jax.vmap(jax.vmap(params.policy))(jnp.asarray(obs))
+        drawn = np.asarray(rollout.extras.drawn)
+        logs.append(norm.logpdf(drawn, gaussian.mean, np.exp(gaussian.log_std)).sum(-1))
+    outside = np.abs(np.exp(logs[1] - logs[0]) - 1) > 0.2
+    assert 0 < outside[:, :3].mean() < 1
+    np.testing.assert_allclose(float(metrics["outside_clip"]), outside[:, :3].mean(), atol=1e-6)
+    np.testing.assert_allclose(float(metrics["held_out_outside_clip"]), outside[:, 3:].mean(), atol=1e-6)
 
 
 def test_annealing_ends_at_zero():

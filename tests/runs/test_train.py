@@ -4,6 +4,7 @@ import json
 import os
 import random
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -19,6 +20,10 @@ from workhorse.core.errors import UsageError
 from workhorse.runs import checkpoint, train
 from workhorse.runs.folder import RunFolder
 from workhorse.runs.metrics import read_metrics
+from workhorse.training.on_policy import OnPolicy
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "environments"))
+import weird_environments  # noqa: F401
 
 pytestmark = pytest.mark.usefixtures("compiled_once")
 
@@ -65,7 +70,7 @@ def digests(folder):
 
 
 GRADIENTS = ("trpo", "a2c", "reinforce")
-TASKS = ("CartPole-v1", "Hopper-v5", "FrozenLake-v1")
+TASKS = ("CartPole-v1", "Hopper-v5", "FrozenLake-v1", "weird/Walk-v0")
 PAIRS = [
     pytest.param(
         task,
@@ -286,3 +291,92 @@ def test_a_read_only_folder_is_named(tmp_path):
     tmp_path.chmod(0o500)
     with pytest.raises(UsageError, match="permission denied"):
         begin(tmp_path, "r", "CartPole-v1", "ars", 10)
+
+
+def test_a_run_is_not_gone_on_with_once_its_learning_rate_has_come_to_zero(tmp_path):
+    """Its own budget always, and a longer one only where the annealing was set to be longer."""
+    folder, _ = begin(tmp_path, "annealed", "CartPole-v1", "ppo", 600)
+    train.resume(folder.path)
+    with pytest.raises(UsageError, match=r"learning rate fall to zero at 600 steps.*--anneal-env-steps 601"):
+        train.resume(folder.path, env_steps=601)
+
+
+def test_a_second_interrupt_waits_for_the_last_save(tmp_path, monkeypatch):
+    saved = train._Run._save
+
+    def disturbed(run):
+        if "stop" in asked:
+            signal.raise_signal(signal.SIGINT)
+        saved(run)
+
+    asked = set()
+
+    class Impatient(train.Observer):
+        def iterated(self, row):
+            if row["iteration"] == 3:
+                asked.add("stop")
+                signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(train._Run, "_save", disturbed)
+    with pytest.raises(KeyboardInterrupt):
+        begin(tmp_path, "run", "CartPole-v1", "ppo", 600, observer=Impatient())
+    folder = RunFolder.open(tmp_path / "run")
+    assert folder.status().state == "stopped"
+    assert max(checkpoint.saved_iterations(folder)) == len(read_metrics(folder)) == 3
+
+
+def test_an_evaluation_says_what_it_passed_over_and_works_only_where_it_can_be_written(tmp_path, monkeypatch):
+    folder, _ = begin(tmp_path, "run", "CartPole-v1", "ppo", 180)
+    newest = max(checkpoint.saved_iterations(folder))
+    state = folder.path / "checkpoints" / str(newest) / "state.safetensors"
+    state.write_bytes(state.read_bytes()[:-3])
+    said = []
+    train.evaluate_run(folder.path, episodes=2, threads=1, noted=said.append)
+    assert len(said) == 1 and f"iteration {newest}" in said[0] and "damaged" in said[0]
+    shutil.rmtree(folder.evaluations)
+    folder.evaluations.touch()
+    monkeypatch.setattr(OnPolicy, "evaluate", None)
+    with pytest.raises(UsageError, match="Could not write the evaluation"):
+        train.evaluate_run(folder.path, episodes=2, threads=1)
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"env_steps": "7e6"}, "env_steps must be a whole number: got '7e6'"),
+        ({"env_steps": 10**20}, "less than 2\\*\\*62"),
+        ({"seed": 1.5}, "seed must be a whole number"),
+        ({"slots": 4}, "acts in num_envs slots"),
+        ({"settings": {"hidden": 64}}, "ppo.hidden must be whole numbers in a tuple: got 64"),
+        ({"settings": {"num_envs": 8.5}}, "ppo.num_envs must be a whole number: got 8.5"),
+        ({"settings": {"normalise_observations": "no"}}, "must be True or False: got 'no'"),
+        ({"settings": {"reward_clip": "1"}}, "must be a number or None"),
+        ({"settings": {"hidden": (10**6, 10**6)}}, "GiB at the least"),
+        ({"settings": {"rollout_steps": 10**10, "minibatch_size": 10**10}}, "GiB at the least"),
+    ],
+)
+def test_what_cannot_be_is_refused_before_a_folder_is_made(tmp_path, given, words):
+    usual = {"task": "CartPole-v1", "algorithm": "ppo", "settings": {}, "env_steps": 100, "root": tmp_path}
+    with pytest.raises(UsageError, match=words):
+        train.start(**{**usual, **given})
+    assert not list(tmp_path.iterdir())
+
+
+def test_output_that_nobody_reads_stops_a_run_that_can_be_gone_on_with(tmp_path):
+    words = [*TRAIN, "--env-steps", "1e6", "--runs", tmp_path, "--id", "unread"]
+    words.remove("--quiet")
+    process = workhorse(*words, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    process.stdout.readline()
+    process.stdout.close()
+    _, said = process.communicate(timeout=120)
+    assert process.returncode == 141 and b"Traceback" not in said, said
+    assert RunFolder.open(tmp_path / "unread").status().state == "stopped"
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")
+def test_a_full_disk_behind_the_output_is_one_sentence():
+    with open("/dev/full", "w") as full:
+        process = workhorse("tasks", stdout=full, stderr=subprocess.PIPE)
+        _, said = process.communicate(timeout=60)
+    assert process.returncode == 2
+    assert said.decode().strip() == "workhorse tasks: standard output cannot be written: its disk is full."

@@ -13,7 +13,7 @@ import types
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Union, get_args, get_origin
 
 from workhorse.core.errors import UsageError, unknown
 
@@ -131,9 +131,40 @@ def make(name: str, spec: EnvSpec, settings: Mapping[str, Any]) -> Any:
     for setting in settings:
         if setting not in known:
             raise unknown(f"option of {name}", setting, list(known), f"workhorse algorithms {name}")
+        kind, value = known[setting].annotation, settings[setting]
+        if not _is_kind(value, kind):
+            raise UsageError(f"{name}.{setting} must be {_kind_in_words(kind)}: got {value!r}.")
     algorithm = getattr(importlib.import_module(row.module), row.cls)(spec=spec, **{**row.preset, **settings})
     algorithm.validate()
     return algorithm
+
+
+def _is_kind(value: Any, kind: Any) -> bool:
+    """Whether a setting is of its option's type; a whole number is a real one, a NumPy or JAX scalar too."""
+    origin, arguments = get_origin(kind), get_args(kind)
+    if origin in (Union, types.UnionType):
+        return any(_is_kind(value, one) for one in arguments)
+    if origin is Literal:
+        return value in arguments
+    if origin is tuple:
+        return isinstance(value, list | tuple) and all(_is_kind(one, arguments[0]) for one in value)
+    if hasattr(value, "dtype"):
+        return value.ndim == 0 and value.dtype.kind in {float: "fiu", int: "iu", bool: "b"}.get(kind, "")
+    if kind in (int, float):
+        return isinstance(value, int if kind is int else (int, float)) and not isinstance(value, bool)
+    return isinstance(value, kind)
+
+
+def _kind_in_words(kind: Any) -> str:
+    origin, arguments = get_origin(kind), get_args(kind)
+    if origin in (Union, types.UnionType):
+        return " or ".join(map(_kind_in_words, arguments))
+    if origin is Literal:
+        return "one of " + ", ".join(map(str, arguments))
+    if origin is tuple:
+        return "whole numbers in a tuple"
+    words = {bool: "True or False", int: "a whole number", float: "a number", str: "text", type(None): "None"}
+    return words[kind]
 
 
 _NAMES = {"int": int, "float": float, "bool": bool, "str": str, "tuple": tuple, "Literal": Literal, "None": None}

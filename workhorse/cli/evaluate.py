@@ -38,7 +38,7 @@ def run(arguments: Sequence[str]) -> int:
     from workhorse.runs import train
 
     folder, found, interval = train.evaluate_run(
-        options.run, episodes=options.episodes, seed=options.seed, threads=options.threads
+        options.run, episodes=options.episodes, seed=options.seed, threads=options.threads, noted=print
     )
     print(f"return {interval_text(interval)} over {len(found.returns)} episodes of {folder.path}")
     print(

@@ -1,12 +1,14 @@
 """`workhorse COMMAND ...`: find the command, run it, turn errors into sentences and exit codes.
 
 Exit codes: 0 done; 2 the input cannot be used (one sentence on standard error); 130 stopped by Ctrl-C or SIGTERM;
-1 an internal error, with its traceback.
+141 stopped because nobody reads what it prints, as by `| head`; 1 an internal error, with its traceback.
 """
 
 from __future__ import annotations
 
+import errno
 import importlib
+import os
 import sys
 import traceback
 from collections.abc import Sequence
@@ -51,21 +53,34 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if command not in COMMANDS:
             raise unknown("command", command, list(COMMANDS), "workhorse --help")
         module = importlib.import_module(f"workhorse.cli.{command}")
-        return module.run(rest) or 0
+        code = module.run(rest) or 0
+        sys.stdout.flush()
+        return code
     except UsageError as error:
         print(f"workhorse {command}: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:
-        sys.stderr.close()
-        return 0
+        _drop_output()
+        return 141
     except Exception as error:
+        if isinstance(error, OSError) and error.errno == errno.ENOSPC and error.filename is None:
+            _drop_output()
+            print(f"workhorse {command}: standard output cannot be written: its disk is full.", file=sys.stderr)
+            return 2
         traceback.print_exc()
         where = getattr(error, "run_folder", None)
         place = f" The run folder is {where}; its last checkpoint is whole." if where else ""
         print(f"workhorse {command}: internal error, not yours to mend.{place}", file=sys.stderr)
         return 1
+
+
+def _drop_output() -> None:
+    """What is still to be printed goes nowhere, so that the interpreter does not stumble over it at its end."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, sys.stdout.fileno())
+    os.close(nowhere)
 
 
 def _usage() -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 
-from workhorse.algorithms.recipes import recipes
+from workhorse.algorithms.recipes import best_recipe, recipes
 from workhorse.cli.options import parse
 from workhorse.environments.registry import TASKS
 
@@ -22,7 +22,7 @@ def run(arguments: Sequence[str]) -> int:
     parse(TasksOptions, "tasks", arguments, "List the tasks, what simulates them, and the recipes there are for them.")
     known: dict[str, list[str]] = {}
     for row in recipes():
-        known.setdefault(row.task, []).append(row.algorithm + ("*" if row.best else ""))
+        known.setdefault(row.task, []).append(row.algorithm + ("*" if row == best_recipe(row.task) else ""))
     width = max(map(len, TASKS))
     for task in TASKS.values():
         made_for = ", ".join(known.get(task.id, [])) or "-"

@@ -176,8 +176,9 @@ def _peek(arguments: Sequence[str]) -> tuple[str | None, str | None]:
             algorithm = word.partition("=")[2]
     if algorithm is not None:
         registry.entry(algorithm)
-    known = [word for word in arguments if word in TASKS]
-    return (known[0] if known else None), algorithm
+    known = [(word, before) for before, word in zip(["", *arguments], arguments, strict=False) if word in TASKS]
+    known.sort(key=lambda pair: pair[1].startswith("--"))  # a task's name may also be the value of an option
+    return (known[0][0] if known else None), algorithm
 
 
 def _options_of(algorithm: str, known: Recipe | None) -> type:

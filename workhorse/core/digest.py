@@ -75,7 +75,7 @@ def restore_arrays(template: Any, arrays: Mapping[str, np.ndarray], where: str =
 
     Args:
         template: a tree with the wanted structure; its values are ignored, so a `jax.ShapeDtypeStruct` may stand
-            for a JAX array. Where it has an *empty vector* the saved one may have any length: journals grow.
+            for a JAX array. Where it has an *empty first axis* the saved one may be of any length: journals grow.
         arrays: one array for every leaf's path.
         where: what the arrays came from, for the message.
 
@@ -95,7 +95,7 @@ def restore_arrays(template: Any, arrays: Mapping[str, np.ndarray], where: str =
     for path, leaf in zip(paths, leaves, strict=True):
         array = arrays[path]
         wanted, given = _layout(path, leaf), (array.dtype.name, array.shape)
-        grown = wanted[1] == (0,) and wanted[0] == given[0] and len(given[1]) == 1
+        grown = wanted[1][:1] == (0,) and (wanted[0], wanted[1][1:]) == (given[0], given[1][1:]) and given[1]
         if wanted != given and not grown:
             raise UsageError(
                 f"Expected {path!r} in {where} to be {wanted[0]} of shape {wanted[1]}, "

@@ -332,8 +332,9 @@ class GymnasiumAdapter:
                 )
             return actions.astype(np.int64)
         if not np.all(np.isfinite(actions)):
-            raise ValueError(
-                f"{task}: an action is NaN or infinite (rows {np.flatnonzero(~np.isfinite(actions).all(1))})."
+            raise UsageError(
+                f"{task}: an action is NaN or infinite (rows {np.flatnonzero(~np.isfinite(actions).all(1))}): where a "
+                "policy gave it, it has diverged. Lower the learning rate or the noise."
             )
         return actions.astype(np.float64)
 

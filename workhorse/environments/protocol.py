@@ -7,7 +7,7 @@ import numpy as np
 from workhorse.core.spec import EnvSpec
 from workhorse.core.types import Step
 
-__all__ = ["HostEnv", "JaxEnv"]
+__all__ = ["BeginsAgain", "HostEnv", "JaxEnv"]
 
 
 @runtime_checkable
@@ -67,3 +67,11 @@ class HostEnv(Protocol):
     def restore(self, arrays: dict[str, np.ndarray]) -> None: ...
 
     def close(self) -> None: ...
+
+
+@runtime_checkable
+class BeginsAgain(HostEnv, Protocol):
+    """A `HostEnv` that may have `spec.resume == "episode"`: `observations` are what the restored slots start from."""
+
+    @property
+    def observations(self) -> np.ndarray: ...

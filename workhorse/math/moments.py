@@ -64,14 +64,15 @@ def spread(moments: Moments) -> Float[Array, "D"]:
     return jnp.sqrt(moments.deviation / jnp.maximum(moments.count, 1))
 
 
-def inverse_scale(moments: Moments) -> Float[Array, "D"]:
+def inverse_scale(moments: Moments, constant_below: float = CONSTANT_BELOW) -> Float[Array, "D"]:
     """What a centred observation is multiplied by: 1 / standard deviation.
 
-    0 where the component never varied (so that it reads as zero instead of as amplified rounding), and 1 for every
-    component as long as fewer than two samples were seen.
+    0 where the standard deviation is zero or less than `constant_below` (so that the component reads as zero instead of
+    as amplified rounding), and 1 for every component as long as fewer than two samples were seen.
 
     Source: Mania et al. 2018 set such components to zero as well.
     """
     deviation = spread(moments)
-    scale = jnp.where(deviation < CONSTANT_BELOW, 0.0, 1.0 / jnp.maximum(deviation, CONSTANT_BELOW))
+    constant = (deviation < constant_below) | (deviation == 0)
+    scale = jnp.where(constant, 0.0, 1.0 / jnp.where(constant, 1.0, deviation))
     return jnp.where(moments.count < 2, jnp.ones_like(scale), scale)

@@ -139,14 +139,16 @@ def load_newest(
             _set_aside(checkpoints, damaged)
         notes = [
             f"The checkpoint of iteration {damaged} in {checkpoints} is damaged ({reason}), "
-            f"so the run goes on from the one of iteration {iteration}."
+            f"so the one of iteration {iteration} is used."
             for damaged, reason in damages
         ]
         return iteration, tree, record["meta"], notes
     reasons = "; ".join(f"iteration {iteration}: {reason}" for iteration, reason in damages)
+    milestones = saved_iterations(folder, "milestones")
+    other = f", or go on from milestone {milestones[-1]} with `workhorse fork`" if milestones else ""
     raise UsageError(
         f"Expected a whole checkpoint in {checkpoints}, but all are damaged ({reasons}). "
-        "Restore the folder from a copy, or start a new run."
+        f"Restore the folder from a copy, or start a new run{other}."
     )
 
 

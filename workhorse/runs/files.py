@@ -9,7 +9,15 @@ from pathlib import Path
 
 from workhorse.core.errors import UsageError
 
-__all__ = ["remove_folder", "replace_folder", "settled_folder", "sync_folder", "write_file", "writing"]
+__all__ = [
+    "check_writable",
+    "remove_folder",
+    "replace_folder",
+    "settled_folder",
+    "sync_folder",
+    "write_file",
+    "writing",
+]
 
 _SPACE = (errno.ENOSPC, errno.EDQUOT)
 _FORBIDDEN = (errno.EACCES, errno.EPERM)
@@ -46,6 +54,20 @@ def writing(what: str, path: str | os.PathLike[str]) -> Iterator[None]:
         else:
             raise
         raise UsageError(sentence) from error
+
+
+def check_writable(what: str, path: Path) -> None:
+    """Find out before the work whether its result could be written to `path`.
+
+    Raises:
+        UsageError: as `writing`.
+    """
+    probe = path.with_name(f".tmp-{os.getpid()}-{path.name}")
+    with writing(what, path):
+        try:
+            probe.touch()
+        finally:
+            probe.unlink(missing_ok=True)
 
 
 def sync_folder(path: Path) -> None:
@@ -103,4 +125,5 @@ def remove_folder(path: Path) -> None:
 
 
 def _aside(target: Path) -> Path:
+    target = target.absolute()  # "." has no name
     return target.with_name(f".replaced-{target.name}")

@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
+from numbers import Integral
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +23,11 @@ from workhorse.algorithms import registry as algorithms
 from workhorse.algorithms.recipes import Recipe
 from workhorse.core.digest import digest
 from workhorse.core.errors import UsageError
-from workhorse.core.machine import installed_versions
+from workhorse.core.machine import describe_hardware, installed_versions
 from workhorse.core.spec import EnvSpec
 from workhorse.runs import checkpoint
 from workhorse.runs.cost import Ledger
-from workhorse.runs.files import write_file, writing
+from workhorse.runs.files import check_writable, write_file, writing
 from workhorse.runs.folder import RunFolder
 from workhorse.runs.manifest import Manifest
 from workhorse.runs.metrics import MetricsLog
@@ -193,10 +194,12 @@ def start(
         UsageError: something given cannot be used; nothing was written unless training had begun.
         KeyboardInterrupt: on Ctrl-C or SIGTERM, after a checkpoint was written.
     """
+    for name, number in (("seed", seed), ("env_steps", env_steps)):
+        if not isinstance(number, Integral):
+            raise UsageError(f"{name} must be a whole number: got {number!r}.")
     if not 0 <= seed < 2**32:
         raise UsageError(f"The seed must be in [0, 2**32): got {seed}.")
-    if env_steps < 1:
-        raise UsageError(f"The budget must be at least 1 environment step: got {env_steps}.")
+    _check_budget(env_steps)
     if slots is not None and slots < 1:
         raise UsageError(f"The number of slots must be at least 1: got {slots}.")
     if threads < 0:
@@ -205,6 +208,8 @@ def start(
     threads = threads or available_threads()
     options = dict(task_options or {})
     plan = Plan(task, options, algorithm, settings, seed, slots).with_budget(env_steps)
+    if slots is not None and plan.is_on_policy:
+        raise UsageError(f"{algorithm} acts in num_envs slots: set that, and leave slots={slots} out.")
     setup = _Setup.build(plan, threads, recruit, on_policy)
     try:
         folder = RunFolder.create(root, id, task=task.split(":")[-1], algorithm=algorithm, seed=seed)
@@ -261,8 +266,9 @@ def resume(
     observer = observer or Observer()
     folder = RunFolder.open(path)
     manifest = folder.manifest()
-    if env_steps is not None and env_steps < 1:
-        raise UsageError(f"The budget must be at least 1 environment step: got {env_steps}.")
+    if env_steps is not None:
+        _check_budget(env_steps)
+        _check_annealing(folder, manifest, env_steps)
     with folder.lock():
         setup = _Setup.build(plan_of(manifest), threads or available_threads(), recruit, on_policy)
         try:
@@ -278,7 +284,12 @@ def resume(
 
 
 def evaluate_run(
-    path: str | os.PathLike[str], *, episodes: int = 100, seed: int | None = None, threads: int = 0
+    path: str | os.PathLike[str],
+    *,
+    episodes: int = 100,
+    seed: int | None = None,
+    threads: int = 0,
+    noted: Callable[[str], None] = lambda sentence: None,
 ) -> tuple[RunFolder, Evaluation, Interval]:
     """Noiseless episodes of a run's policy, from its newest whole checkpoint, on the raw reward.
 
@@ -287,9 +298,10 @@ def evaluate_run(
         episodes: how many.
         seed: root of the initial states; by default the run's own seed.
         threads: simulation threads.
+        noted: is told what a user should know: of a damaged checkpoint that was passed over.
 
     Raises:
-        UsageError: the folder is no run, or no checkpoint of it is whole.
+        UsageError: the folder is no run, no checkpoint of it is whole, or the result could not be written there.
     """
     if episodes < 1:
         raise UsageError(f"The number of episodes must be at least 1: got {episodes}.")
@@ -300,12 +312,16 @@ def evaluate_run(
         raise UsageError(f"The seed must be in [0, 2**32): got {root}.")
     setup = _Setup.build(replace(plan_of(manifest), seed=root), threads or available_threads())
     try:
-        iteration, progress, _, _ = checkpoint.load_newest(folder, setup.loop.start(), set_aside=False)
+        iteration, progress, _, notes = checkpoint.load_newest(folder, setup.loop.start(), set_aside=False)
+        for sentence in notes:
+            noted(sentence)
+        place = folder.evaluations / f"{iteration}-seed{root}-{episodes}.json"
+        check_writable("the evaluation", place)
         found = setup.loop.evaluate(progress, episodes)
     finally:
         setup.workforce.close()
     interval = mean_interval(found.returns)
-    _record_evaluation(folder, f"{iteration}-seed{root}", iteration, found, interval)
+    _record_evaluation(place, iteration, found, interval)
     return folder, found, interval
 
 
@@ -330,6 +346,7 @@ class _Setup:
     def build(plan: Plan, threads: int, recruit: Recruit | None = None, on_policy: MakeLoop | None = None) -> _Setup:
         algorithms.entry(plan.algorithm)
         spec = plan.spec()
+        _check_memory(plan, spec)
         if algorithms.is_on_policy(plan.algorithm):
             if recruit:
                 raise UsageError(
@@ -340,6 +357,16 @@ class _Setup:
         learning = plan.learning(spec)
         workforce = recruit(plan, learning) if recruit else local_workforce(plan, learning, threads)
         return _Setup(learning.algorithm, workforce, Evolve(learning, workforce), spec.step_seconds, threads)
+
+
+def _check_memory(plan: Plan, spec: EnvSpec) -> None:
+    """Raise a `UsageError` where a machine of this memory could not even hold the policy and a rollout."""
+    needed, there = plan.bytes_needed(spec), describe_hardware().memory_bytes
+    if there and needed > there:
+        raise UsageError(
+            f"{plan.algorithm} needs {needed / 2**30:,.0f} GiB at the least for its parameters and a rollout, but this "
+            f"machine has {there / 2**30:,.0f} GiB: lower hidden, num_envs or rollout_steps."
+        )
 
 
 def plan_of(manifest: Manifest) -> Plan:
@@ -388,7 +415,6 @@ class _Run:
 
     def to_the_end(self, budget: int, resumed: bool) -> Summary:
         """Iterate until the budget is spent, then judge the policy."""
-        interrupt = _Interrupt()
         self._observer.started(
             self._folder,
             self._manifest,
@@ -399,24 +425,30 @@ class _Run:
                 "resumed": resumed,
             },
         )
+        if self._setup.algorithm.spec.resume == "episode":
+            self._observer.noted(
+                f"{self._manifest.task} is not deterministic: a run of it is not reproduced to the bit, and a resume "
+                "begins its episodes again."
+            )
         state = "failed"
-        try:
-            self._write_status("running")
-            if not resumed:
-                self._look_ahead()
-            with interrupt:
+        with _Interrupt() as interrupt:  # around all of it: a second Ctrl-C must not reach the last save
+            try:
+                self._write_status("running")
+                if not resumed:
+                    with interrupt.allowed():
+                        self._look_ahead()
                 while int(self._progress.env_steps) < budget and not self._stopped_by_warning:
                     self._iterate(interrupt, budget)
                 summary = self._judge(interrupt)
-            state = "finished"
-            return summary
-        except KeyboardInterrupt:
-            state = "stopped"
-            raise
-        finally:
-            self._save()
-            self._write_status(state)
-            self._metrics.close()
+                state = "finished"
+                return summary
+            except (KeyboardInterrupt, BrokenPipeError):  # or nobody reads what is printed any more
+                state = "stopped"
+                raise
+            finally:
+                self._save()
+                self._write_status(state)
+                self._metrics.close()
 
     def _iterate(self, interrupt: _Interrupt, budget: int) -> None:
         begun = time.perf_counter()
@@ -501,7 +533,8 @@ class _Run:
             found = self._setup.loop.evaluate(self._progress, self._schedule.final_episodes)
         interval = mean_interval(found.returns)
         self._meters.last_return = interval.value
-        _record_evaluation(self._folder, str(iteration), iteration, found, interval)
+        place = self._folder.evaluations / f"{iteration}-{len(found.returns)}.json"
+        _record_evaluation(place, iteration, found, interval)
         self._charge()
         self._note_traffic()
         step_seconds, env_steps = self._setup.step_seconds, int(self._progress.env_steps)
@@ -670,7 +703,7 @@ def _check_schedule(schedule: Schedule) -> None:
         raise UsageError(f"milestones must be at least 0: got {schedule.milestones}.")
 
 
-def _record_evaluation(folder: RunFolder, name: str, iteration: int, found: Evaluation, interval: Interval) -> None:
+def _record_evaluation(place: Path, iteration: int, found: Evaluation, interval: Interval) -> None:
     record = {
         "iteration": iteration,
         "mean": interval.value,
@@ -680,9 +713,26 @@ def _record_evaluation(folder: RunFolder, name: str, iteration: int, found: Eval
         "lengths": [int(value) for value in found.lengths],
         "failures": list(found.failures),
     }
-    place = Path(folder.evaluations) / f"{name}-{len(found.returns)}.json"
     with writing("the evaluation", place):
         write_file(place, json.dumps(record, indent=1).encode())
+
+
+def _check_budget(env_steps: int) -> None:
+    if not 1 <= env_steps < 2**62:
+        raise UsageError(f"The budget must be at least 1 environment step, and less than 2**62: got {env_steps}.")
+
+
+def _check_annealing(folder: RunFolder, manifest: Manifest, env_steps: int) -> None:
+    """Raise a `UsageError` where steps would be taken with a learning rate that has fallen to zero."""
+    given = manifest.configuration
+    annealed = given.get("anneal_env_steps", 0) if given.get("anneal_learning_rate") else 0
+    if annealed and env_steps > max(annealed, manifest.env_steps):
+        raise UsageError(
+            f"{folder.path} lets its learning rate fall to zero at {annealed:,} steps, so that it would learn nothing "
+            f"from there to {env_steps:,}: start a run with --anneal-env-steps {env_steps} or "
+            f"--anneal-learning-rate False, or go on with another rate by `workhorse fork {folder.path} --iteration "
+            f"N --set anneal_env_steps={env_steps} --env-steps {env_steps}`."
+        )
 
 
 def _version_notes(manifest: Manifest) -> list[str]:

@@ -13,7 +13,7 @@ import numpy as np
 
 from workhorse.core.addresses import host_keys
 from workhorse.core.errors import UsageError
-from workhorse.runs.files import writing
+from workhorse.runs.files import check_writable, writing
 from workhorse.runs.folder import RunFolder
 from workhorse.runs.policy import Policy
 
@@ -52,13 +52,16 @@ def record(
     Raises:
         UsageError: the folder is no run or has no policy yet, the task cannot be drawn, or there is no OpenGL.
     """
-    for name, value in (("seed", seed + 1), ("max_steps", max_steps), ("width", width), ("height", height)):
+    for name, value in (("max-steps", max_steps), ("width", width), ("height", height)):
         if value < 1:
-            raise UsageError(f"--{name.replace('_', '-')} must be positive (a seed at least 0): got {value}.")
+            raise UsageError(f"--{name} must be positive: got {value}.")
+    if seed < 0:
+        raise UsageError(f"--seed must be at least 0: got {seed}.")
     folder = RunFolder.open(path)
     manifest = folder.manifest()
     policy = Policy.load(folder.policy)
     target = Path(folder.videos) / f"{policy.metadata.get('iteration', 0)}-seed{seed}.mp4"
+    check_writable("the video", target)
     env = _environment(manifest.task, manifest.task_options, width, height)
     try:
         with writing("the video", target):

@@ -18,7 +18,7 @@ from workhorse.core.addresses import host_keys
 from workhorse.core.algorithm import Key
 from workhorse.core.randomness import draw, root_key
 from workhorse.core.types import Rollout
-from workhorse.environments.protocol import HostEnv, JaxEnv
+from workhorse.environments.protocol import BeginsAgain, HostEnv, JaxEnv
 from workhorse.training.evolve import Evaluation
 from workhorse.training.gather import Lanes
 from workhorse.training.learning import actor_of
@@ -216,10 +216,29 @@ class HostRollouts:
     def __init__(self, algorithm: Any, env: HostEnv, root: int) -> None:
         self._env, self._root = env, root
         self._algorithm, self._size = algorithm, env.num_slots
+        self._left: Any = None
 
     def start(self) -> Slots:
         obs = self._env.reset(host_keys(self._root, "reset", 0, 0, np.arange(self._size)))
-        return Slots(self._env.snapshot(), obs, np.zeros(self._size), np.zeros(self._size, np.int64))
+        return self._leave(obs, np.zeros(self._size), np.zeros(self._size, np.int64))
+
+    def _leave(self, obs: np.ndarray, total: np.ndarray, length: np.ndarray) -> Slots:
+        """Where the environment is now."""
+        self._left = self._env.snapshot()
+        return Slots(self._left, obs, total, length)
+
+    def _go_to(self, slots: Slots) -> Slots:
+        """Bring the environment to `slots`, unless that is where it is: bringing back an adapted one replays its
+        episodes, and where it can only begin them again, the slots are at their beginning.
+        """
+        here, self._left = self._left, None
+        if slots.environment is here:
+            return slots
+        self._env.restore(slots.environment)
+        if not isinstance(self._env, BeginsAgain) or self._env.spec.resume != "episode":
+            return slots
+        zeros = np.zeros(self._size)
+        return Slots(slots.environment, self._env.observations, zeros, zeros.astype(np.int64))
 
     def learn(self, learner: Any, slots: Slots, iteration: int) -> Learnt:
         actor = actor_of(self._algorithm, learner)
@@ -229,8 +248,7 @@ class HostRollouts:
 
     def gather(self, actor: Any, slots: Slots, iteration: int) -> tuple[Rollout, Slots, Ended, tuple[str, ...]]:
         """A rollout (T, B), where it left the slots, the episodes that ended, a sentence for each that broke."""
-        self._env.restore(slots.environment)
-        obs, total, length = slots.obs, slots.episode_return.copy(), slots.episode_length.copy()
+        _, obs, total, length = self._go_to(slots)
         key = draw(root_key(self._root), "act", iteration)
         taken: list[tuple[Any, ...]] = []
         over: list[tuple[np.ndarray, ...]] = []
@@ -251,7 +269,7 @@ class HostRollouts:
                 obs[which] = self._env.reset(host_keys(self._root, "reset", iteration, time + 1, which), which)
                 total, length = np.where(ended, 0.0, total), np.where(ended, 0, length)
         columns = [_stack(column) for column in zip(*taken, strict=True)]
-        after = Slots(self._env.snapshot(), obs, total, length)
+        after = self._leave(obs, total, length)
         return Rollout(*columns), after, Ended(*map(np.stack, zip(*over, strict=True))), tuple(failures)
 
     def close(self) -> None:

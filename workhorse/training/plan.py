@@ -6,8 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+import jax
+
 from workhorse.algorithms import registry as algorithms
-from workhorse.core.spec import EnvSpec
+from workhorse.core.randomness import draw, root_key
+from workhorse.core.spec import Box, EnvSpec
 from workhorse.environments import registry as environments
 from workhorse.environments.protocol import HostEnv
 from workhorse.training.evolve import chunk_size
@@ -97,6 +100,17 @@ class Plan:
         if isinstance(env, HostEnv):
             env.close()
         return env.spec
+
+    def bytes_needed(self, spec: EnvSpec) -> int:
+        """Bytes that the learner and, of an algorithm that reads rollouts, one rollout take at the least."""
+        algorithm = self._make(spec)
+        leaves = jax.tree.leaves(jax.eval_shape(algorithm.init, draw(root_key(0), "init")))
+        learner = sum(leaf.size * leaf.dtype.itemsize for leaf in leaves if hasattr(leaf.dtype, "itemsize"))
+        if not self.is_on_policy:
+            return learner
+        actions = spec.action.size if isinstance(spec.action, Box) else 1
+        numbers = 2 * spec.observation.size + actions + 1  # what was seen, done and given, each four bytes or more
+        return learner + 4 * numbers * algorithm.rollout_steps * algorithm.num_slots
 
     def num_slots(self, algorithm: Any) -> int:
         """Slots of a chunk."""

@@ -29,7 +29,8 @@ class ARS(MirroredSearch):
     """
 
     variant: Literal["v1", "v1-t", "v2", "v2-t"] = "v2-t"
-    """v1: raw observations, v2: normalised; -t: only the best directions count."""
+    """v1: observations as they are, v2: normalised, both clipped to `observation_clip`; -t: only the best directions
+    count."""
     num_directions: int = 32
     """Mirrored pairs of directions an iteration (N in the paper)."""
     num_top_directions: int = 32

@@ -31,6 +31,7 @@ __all__ = [
     "PolicyGradient",
     "explained_variance",
     "policy_change",
+    "probability_ratio",
     "surrogate_gain",
 ]
 
@@ -391,7 +392,7 @@ class PolicyGradient:
         )
         known = moments.merge(state.sums, _moments_of(sums[:, : self.num_envs, None]))
         if self.scale_rewards:
-            reward = reward * moments.inverse_scale(known).astype(jnp.float32)[0]
+            reward = reward * moments.inverse_scale(known, constant_below=0.0).astype(jnp.float32)[0]
         if self.reward_clip is not None:
             bound = jnp.float32(self.reward_clip)
             reward = jnp.clip(reward, -bound, bound)
@@ -484,14 +485,21 @@ def policy_change(
     that was taken; entropy: of the policy after, mean.
     """
     kl = jax.vmap(divergence)(before, after)
-    ratio = jnp.exp(jax.vmap(lambda one, action: one.log_prob(action))(after, drawn) - log_prob)
+    ratio = probability_ratio(after, drawn, log_prob)
     entropy = jax.vmap(lambda one: one.entropy())(after)
     return {"mean_kl": kl.mean(), "max_kl": kl.max(), "max_ratio": ratio.max(), "entropy": entropy.mean()}
 
 
+def probability_ratio(
+    after: Distribution, drawn: Float[Array, "N ..."], log_prob: Float[Array, "N"]
+) -> Float[Array, "N"]:
+    """How many times as likely as before, by `log_prob`, what was drawn has become."""
+    return jnp.exp(jax.vmap(lambda one, action: one.log_prob(action))(after, drawn) - log_prob)
+
+
 def surrogate_gain(after: Distribution, batch: Batch) -> Float[Array, ""]:
     """E[(rho - 1) A] / sd(A) over N steps: what the update claims to have won, in standard deviations of advantage."""
-    rho = jnp.exp(jax.vmap(lambda one, action: one.log_prob(action))(after, batch.drawn) - batch.log_prob)
+    rho = probability_ratio(after, batch.drawn, batch.log_prob)
     return ((rho - 1.0) * batch.advantage).mean() / (batch.advantage.std() + 1e-8)
 
 

@@ -7,7 +7,13 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from workhorse.algorithms.policy_gradient.policy_gradient import Batch, GradientState, PolicyGradient, flattened
+from workhorse.algorithms.policy_gradient.policy_gradient import (
+    Batch,
+    GradientState,
+    PolicyGradient,
+    flattened,
+    probability_ratio,
+)
 from workhorse.core.algorithm import Key
 from workhorse.core.configuration import configuration
 from workhorse.core.ranges import require_minibatches, require_non_negative, require_positive
@@ -92,6 +98,15 @@ class PPO(PolicyGradient):
         start = _Learning(state.params, state.optimiser)
         learning, metrics = jax.lax.scan(epoch, start, jax.random.split(key, self.num_epochs))
         return learning.params, learning.optimiser, jax.tree.map(jnp.mean, metrics)
+
+    def measured(self, before: ActorCritic, after: ActorCritic, batch: Batch) -> dict[str, Array]:
+        """Beside what the others measure, the share of steps whose ratio is outside the clip after the update."""
+        found = super().measured(before, after, batch)
+        if self.ratio_clip is not None:
+            flat = flattened(batch)
+            ratio = probability_ratio(self.distributions(after, flat.obs), flat.drawn, flat.log_prob)
+            found["outside_clip"] = (jnp.abs(ratio - 1) > self.ratio_clip).mean()
+        return found
 
     def loss(self, params: ActorCritic, batch: Batch) -> tuple[Float[Array, ""], dict[str, Array]]:
         """The loss of a minibatch (N,) and its parts."""

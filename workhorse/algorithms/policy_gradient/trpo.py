@@ -33,8 +33,9 @@ class TRPO(PolicyGradient):
 
     With g the surrogate's gradient at the old policy and F the Fisher information there, the direction is x = F^-1 g,
     by conjugate gradient on products F v = d/dtheta (d/dtheta KL . v), with `damping` * v added. The step x *
-    sqrt(2 max_kl / x^T F x) is halved until the surrogate rises and the mean KL, measured on the whole rollout, is at
-    most max_kl. *A step above the limit is never taken*: where `backtracks` halvings do not do, the policy stays.
+    sqrt(2 max_kl / x^T (F + damping) x) is halved until the surrogate rises and the mean KL, measured on the whole
+    rollout, is at most max_kl. *A step above the limit is never taken*: where `backtracks` halvings do not do, the
+    policy stays.
 
     The value function is fitted by Adam, `value_epochs` epochs of minibatches.
 
