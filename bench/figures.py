@@ -13,6 +13,7 @@ from workhorse.statistics.intervals import mean_interval
 
 HERE = Path(__file__).parent
 IMAGES = HERE.parent / "docs" / "images"
+COLUMNS = 3
 INK, LINE, BAND = "#1f2933", "#00796b", "#80cbc4"
 
 
@@ -54,10 +55,14 @@ def main() -> None:
         if file.exists():
             found.append((json.loads(file.read_text()), *rest))
     IMAGES.mkdir(exist_ok=True)
-    figure, axes = plt.subplots(1, len(found), figsize=(4.2 * len(found), 3.2), squeeze=False, layout="constrained")
-    for panel, (result, title, threshold, said) in zip(axes[0], found, strict=True):
+    rows = -(-len(found) // COLUMNS)
+    figure, axes = plt.subplots(rows, COLUMNS, figsize=(4.2 * COLUMNS, 3.2 * rows), squeeze=False, layout="constrained")
+    for panel, (result, title, threshold, said) in zip(axes.flat, found, strict=False):
         curve(panel, result, title, threshold, said)
-    axes[0][0].set_ylabel("return, noiseless, raw reward", fontsize=9)
+    for panel in axes.flat[len(found) :]:
+        panel.set_visible(False)
+    for line in axes:
+        line[0].set_ylabel("return, noiseless, raw reward", fontsize=9)
     figure.savefig(IMAGES / "learning_curve.png", dpi=150)
     print(IMAGES / "learning_curve.png")
 
