@@ -14,6 +14,8 @@ __all__ = ["run"]
 
 Part = Literal["gradients", "values", "baselines", "trust-region", "landscape"]
 
+USUAL: tuple[Part, ...] = ("gradients", "values", "trust-region")
+
 DEFAULT_BUDGET = 1_000_000
 """Steps of an iteration for gradients, values and baselines, each, where none were named."""
 
@@ -26,13 +28,14 @@ class DiagnoseOptions:
     """The run folder, as in runs/<id>, finished or not."""
     at: tuple[int, ...] = ()
     """Iterations to look at, of those whose state was kept; by default the first, the last and two between."""
-    only: tuple[Part, ...] = ("gradients", "values", "trust-region")
-    """What to measure; baselines and the landscape, which take minutes and more, only when they are named."""
+    only: tuple[Part, ...] = ()
+    """What to measure; by default gradients, values and trust-region, as far as the run allows. Baselines and the
+    landscape take minutes and more."""
     budget: Count | None = None
-    """Environment steps for each iteration looked at; by default 1,000,000 for each of gradients, values and baselines,
-    and for the landscape as many as it takes."""
+    """Environment steps for each part at each iteration; by default 1,000,000 for gradients, values and baselines, and
+    for the landscape as many as it takes."""
     estimates: int = 10
-    """Independent estimates of each gradient."""
+    """Independent estimates of each gradient, at least 3."""
     grid: int = 31
     """Points of the landscape along each axis."""
     pairs: Count = 20_000
@@ -57,19 +60,57 @@ def run(arguments: Sequence[str]) -> int:
     from workhorse.reports.run_page import write_run_report
     from workhorse.runs.history import kept_iterations, opened
 
-    if "trust-region" in options.only:
+    wanted = options.only or USUAL
+    if "trust-region" in wanted:
         _trust_region(folder)
-    parts: list[Any] = [part for part in ("gradients", "values", "baselines", "landscape") if part in options.only]
+    parts: list[Any] = [part for part in ("gradients", "values", "baselines", "landscape") if part in wanted]
     if parts:
         with opened(folder.path, options.threads) as history:
             at = options.at or _spread(kept_iterations(folder))
-            for iteration in at:
+            for iteration in at or (0,):
                 history.kept(iteration)
-            for iteration in at:
-                for part in parts:
-                    _show(history, part, iteration, options)
+            parts = _possible(history, parts, options)
+            try:
+                for iteration in at:
+                    for part in parts:
+                        _show(history, part, iteration, options)
+            except KeyboardInterrupt:
+                print(f"Stopped. What was measured is kept: `workhorse diagnose {folder.path} ...` goes on from there.")
+                raise
     print(f"The page to look at: {write_run_report(folder.path)}")
     return 0
+
+
+def _possible(history: Any, parts: list[Any], options: DiagnoseOptions) -> list[Any]:
+    """The parts that can be measured of this run; one that was named and cannot be is an error before any work."""
+    from workhorse.core.errors import UsageError
+    from workhorse.diagnostics.baselines import check_baselines
+    from workhorse.diagnostics.gradients import check_gradients
+    from workhorse.diagnostics.landscape import check_landscape
+    from workhorse.diagnostics.values import check_values
+
+    checks = {
+        "gradients": lambda: check_gradients(history, _budget(options), options.estimates),
+        "values": lambda: check_values(history, _budget(options)),
+        "baselines": lambda: check_baselines(history, _budget(options), options.estimates),
+        "landscape": lambda: check_landscape(history, options.grid, options.pairs, options.budget),
+    }
+    possible, errors = [], []
+    for part in parts:
+        try:
+            checks[part]()
+            possible.append(part)
+        except UsageError as error:
+            errors.append(error)
+    if errors and (options.only or not possible):
+        raise errors[0]
+    for error in errors:
+        print(f"Left out: {error}")
+    return possible
+
+
+def _budget(options: DiagnoseOptions) -> int:
+    return DEFAULT_BUDGET if options.budget is None else options.budget
 
 
 def _show(history: Any, part: Any, iteration: int, options: DiagnoseOptions) -> None:
@@ -100,8 +141,8 @@ def _asked(part: Any, options: DiagnoseOptions) -> dict[str, int]:
     """What the result of a part depends on."""
     if part == "landscape":
         return {"grid": options.grid, "pairs": options.pairs}
-    budget = {"budget": options.budget or DEFAULT_BUDGET}
-    return budget | ({"pairs": 2} if part == "values" else {"estimates": options.estimates})
+    budget = {"budget": _budget(options)}
+    return budget | ({"pairs": 3} if part == "values" else {"estimates": options.estimates})
 
 
 def _gradients(history: Any, iteration: int, options: DiagnoseOptions, asked: dict[str, int]) -> Any:
@@ -180,26 +221,30 @@ def _print_gradients(record: dict[str, Any]) -> None:
     from rich.console import Console
     from rich.table import Table
 
+    from workhorse.statistics.gradient_quality import expected_cosine
+
     own = record["own_samples"]
     title = (
         f"iteration {record['iteration']}: {record['estimates']} estimates of the gradient of {record['parameters']:,} "
         f"parameters, reference of {record['reference_samples']:,} steps"
     )
-    table = Table("steps", "cosine of two [95 %]", "to the reference", "", title=title, title_justify="left")
+    scale = record["noise_scale"]
+    heads = ("steps", "cosine of two [95 %]", "by the noise scale", "to the reference", "")
+    table = Table(*heads, title=title, title_justify="left")
     for row in record["gradients"]:
         words = f"{row['cosine']:.3f} [{row['low']:.3f}, {row['high']:.3f}]"
         notes = [
             *(["the run's own"] if row["samples"] == own else []),
             *([] if row["p_value"] <= 0.05 else ["no agreement"]),
         ]
-        table.add_row(f"{row['samples']:,}", words, f"{row['to_reference']:.3f}", ", ".join(notes))
+        predicted = "-" if scale is None else f"{expected_cosine(scale, row['samples']):.3f}"
+        table.add_row(f"{row['samples']:,}", words, predicted, f"{row['to_reference']:.3f}", ", ".join(notes))
     for row in record["steps"]:
         words = f"{row['cosine']:.3f} [{row['low']:.3f}, {row['high']:.3f}]"
-        table.add_row(f"step of {row['samples']:,}", words, f"{row['to_reference']:.3f}", "")
+        table.add_row(f"step of {row['samples']:,}", words, "", f"{row['to_reference']:.3f}", "")
     Console().print(table)
     if not record["steps"]:
         print("The algorithm takes no step here: its learning rate has come to zero.")
-    scale = record["noise_scale"]
     if scale is None:
         print("The noise is too large for this budget to say how large: no gradient was found in it.")
         return

@@ -54,10 +54,11 @@ def run(arguments: Sequence[str]) -> int:
 def _of_run(path: str) -> int:
     from workhorse.runs.folder import RunFolder
     from workhorse.runs.metrics import read_metrics
-    from workhorse.runs.warnings import Watch
+    from workhorse.runs.warnings import Watch, read_warnings
 
     folder = RunFolder.open(path)
     watch = Watch(folder.manifest().configuration)
+    watch.begin([warned for warned in read_warnings(folder) if warned.iteration == 0])
     rows = read_metrics(folder).to_dicts() if folder.metrics.exists() else []
     for row in rows:
         watch.see(row)

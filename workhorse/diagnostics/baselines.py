@@ -35,7 +35,15 @@ import optax
 from workhorse.core.errors import UsageError
 from workhorse.core.randomness import draw, root_key
 from workhorse.core.types import Rollout
-from workhorse.diagnostics.gradients import ESTIMATES, ScoreSums, SumsBySize, frozen_rollouts, score_sums, sizes_up_to
+from workhorse.diagnostics.gradients import (
+    ESTIMATES,
+    ScoreSums,
+    SumsBySize,
+    check_estimates,
+    frozen_rollouts,
+    score_sums,
+    sizes_up_to,
+)
 from workhorse.diagnostics.values import explained, horizon_of, relative_error, require_value_function
 from workhorse.math.returns import lambda_returns
 from workhorse.networks.mlp import MLP
@@ -48,6 +56,7 @@ __all__ = [
     "BaselineStep",
     "BaselineStudy",
     "Fitted",
+    "check_baselines",
     "fit_value",
     "study_baselines",
     "with_fixed_scale",
@@ -180,6 +189,17 @@ class _Plan(NamedTuple):
     ahead: int
 
 
+def check_baselines(history: History, env_steps: int, estimates: int) -> _Plan:
+    """What so many steps are for.
+
+    Raises:
+        UsageError: the algorithm has no value function, or the estimates or the steps are too few.
+    """
+    require_value_function(history, "baselines")
+    check_estimates(estimates)
+    return _planned(history.loop.algorithm, env_steps, estimates)
+
+
 def study_baselines(
     history: History,
     iteration: int,
@@ -202,9 +222,8 @@ def study_baselines(
     Raises:
         UsageError: the algorithm has no value function, the state was not kept, or the steps do not suffice.
     """
-    require_value_function(history, "baselines")
+    plan = check_baselines(history, env_steps, estimates)
     state, algorithm = history.kept(iteration), history.loop.algorithm
-    plan = _planned(algorithm, env_steps, estimates)
     own = algorithm.rollout_steps * algorithm.num_envs
     sizes = sizes_up_to(own, algorithm.num_envs, plan.used * own)
     with history.afresh(OTHER_ROOT, threads) as (loop, root):
@@ -242,10 +261,10 @@ def _planned(algorithm: Any, env_steps: int, estimates: int) -> _Plan:
     length = algorithm.rollout_steps
     taken, own = length * algorithm.num_slots, length * algorithm.num_envs
     half = env_steps // taken // 2
-    if estimates < 3 or half < max(estimates, 3):
+    if half < estimates:
         raise UsageError(
-            f"--budget must be at least {6 * taken:,} steps, {max(estimates, 3)} estimates of one rollout, and as much "
-            f"for the true value, need {2 * max(estimates, 3) * taken:,}: got {env_steps:,}."
+            f"--budget must be at least {2 * estimates * taken:,} steps for the baselines, {estimates} estimates of "
+            f"one rollout and as much for the true value, or {6 * taken:,} with --estimates 3: got {env_steps:,}."
         )
     each = half // estimates
     used = max(min(round(MOST_SAMPLES / own), each // 2), 1)

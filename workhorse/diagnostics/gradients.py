@@ -209,6 +209,33 @@ def sizes_up_to(own: int, slots: int, most: int) -> list[int]:
     return sorted(size for size in found if size <= max(most, own))
 
 
+def check_gradients(history: History, env_steps: int, estimates: int) -> int:
+    """Rollouts of each estimate.
+
+    Raises:
+        UsageError: the run's algorithm has no gradient, or the estimates or the steps are too few.
+    """
+    if not plan_of(history.manifest).is_on_policy:
+        raise UsageError(
+            f"{history.manifest.algorithm} of {history.folder.path} estimates no gradient of a policy's actions: "
+            "`diagnose` reads runs of reinforce, a2c, ppo and trpo."
+        )
+    check_estimates(estimates)
+    taken = history.loop.algorithm.rollout_steps * history.loop.algorithm.num_slots
+    if env_steps < estimates * taken:
+        raise UsageError(
+            f"--budget must be at least {estimates * taken:,} steps for the gradients, {estimates} estimates of one "
+            f"rollout, or {3 * taken:,} with --estimates 3: got {env_steps:,}."
+        )
+    return env_steps // taken // estimates
+
+
+def check_estimates(estimates: int) -> None:
+    """Raise a `UsageError` where there are too few to say how far they agree."""
+    if estimates < 3:
+        raise UsageError(f"--estimates must be at least 3, or there is no interval: got {estimates}.")
+
+
 def study_gradients(
     history: History,
     iteration: int,
@@ -231,21 +258,9 @@ def study_gradients(
     Raises:
         UsageError: the run's algorithm has no gradient, the state was not kept, or the steps do not suffice.
     """
-    plan = plan_of(history.manifest)
-    if not plan.is_on_policy:
-        raise UsageError(
-            f"{history.manifest.algorithm} of {history.folder.path} estimates no gradient of a policy's actions: "
-            "`diagnose` reads runs of reinforce, a2c, ppo and trpo."
-        )
-    state = history.kept(iteration)
-    algorithm = history.loop.algorithm
+    rollouts = check_gradients(history, env_steps, estimates)
+    state, algorithm = history.kept(iteration), history.loop.algorithm
     own, taken = algorithm.rollout_steps * algorithm.num_envs, algorithm.rollout_steps * algorithm.num_slots
-    rollouts = env_steps // taken // estimates
-    if estimates < 3 or rollouts < 1:
-        raise UsageError(
-            f"--budget must be at least {3 * taken:,} steps, {max(estimates, 3)} estimates of one rollout need "
-            f"{max(estimates, 3) * taken:,}: got {env_steps:,}."
-        )
     sizes = sizes_up_to(own, algorithm.num_envs, rollouts * own)
     step_sizes = [size * own for size in STEP_SIZES if size <= rollouts]
     with history.afresh(OTHER_ROOT, threads) as (loop, root):

@@ -49,6 +49,7 @@ __all__ = [
     "LinePoint",
     "Surface",
     "Surrogate",
+    "check_landscape",
     "env_steps_needed",
     "pair_sizes",
     "study_landscape",
@@ -201,6 +202,35 @@ def _line_pairs(grid: int, pairs: int) -> int:
     return grid**2 * pairs // (10 * len(LINE))
 
 
+def check_landscape(
+    history: History, grid: int, pairs: int, env_steps: int | None = None, random_length: float = 2.0
+) -> None:
+    """Raise the `UsageError` of `study_landscape` before any work."""
+    if not plan_of(history.manifest).is_on_policy:
+        raise UsageError(
+            f"{history.manifest.algorithm} of {history.folder.path} has no surrogate: `diagnose --only landscape` "
+            "reads runs of reinforce, a2c, ppo and trpo."
+        )
+    algorithm, limit = history.loop.algorithm, history.spec.max_episode_steps
+    if limit is None:
+        raise UsageError(
+            f"{history.spec.task} has no clock here, so that an episode need never end, and a point waits for its "
+            "episodes: `diagnose --only landscape` reads runs whose max_episode_steps is set."
+        )
+    if grid < 3:
+        raise UsageError(f"--grid must be at least 3, the points of an axis: got {grid}.")
+    if pairs < 1:
+        raise UsageError(f"--pairs must be at least 1, the steps of a point: got {pairs}.")
+    if not random_length > 0:
+        raise UsageError(f"random_length must be above zero: got {random_length}.")
+    needed = env_steps_needed(grid, pairs, limit, algorithm.rollout_steps * algorithm.num_slots)
+    if env_steps is not None and env_steps < needed:
+        raise UsageError(
+            f"--budget must be at least {needed:,} steps, what {grid} x {grid} points of {pairs:,} pairs and their "
+            f"line take: got {env_steps:,}. Raise it, leave it out, or lower --grid or --pairs."
+        )
+
+
 def study_landscape(
     history: History,
     iteration: int,
@@ -231,25 +261,8 @@ def study_landscape(
             suffice.
         NoStep: the algorithm does not move the policy.
     """
-    plan = plan_of(history.manifest)
-    if not plan.is_on_policy:
-        raise UsageError(
-            f"{history.manifest.algorithm} of {history.folder.path} has no surrogate: `diagnose --only landscape` "
-            "reads runs of reinforce, a2c, ppo and trpo."
-        )
-    algorithm, limit = history.loop.algorithm, history.spec.max_episode_steps
-    if limit is None:
-        raise UsageError(
-            f"{history.spec.task} has no clock here, so that an episode need never end, and a point waits for its "
-            "episodes: `diagnose --only landscape` reads runs whose max_episode_steps is set."
-        )
-    _check(grid, pairs, random_length)
-    needed = env_steps_needed(grid, pairs, limit, algorithm.rollout_steps * algorithm.num_slots)
-    if env_steps is not None and env_steps < needed:
-        raise UsageError(
-            f"--budget must be at least {needed:,} steps, what {grid} x {grid} points of {pairs:,} pairs and their "
-            f"line take: got {env_steps:,}. Raise it, leave it out, or lower --grid or --pairs."
-        )
+    check_landscape(history, grid, pairs, env_steps, random_length)
+    plan, limit = plan_of(history.manifest), history.spec.max_episode_steps or 1
     state = history.kept(iteration)
     with history.afresh(OTHER_ROOT, threads) as (loop, root):
         frozen = Frozen.of(loop, state, iteration, root, pairs, random_length)
@@ -269,15 +282,6 @@ def study_landscape(
         for player in players:
             player.close()
     return _study(frozen, iteration, axis, pairs, slots, pieces, found)
-
-
-def _check(grid: int, pairs: int, random_length: float) -> None:
-    if grid < 3:
-        raise UsageError(f"--grid must be at least 3, the points of an axis: got {grid}.")
-    if pairs < 1:
-        raise UsageError(f"--pairs must be at least 1, the steps of a point: got {pairs}.")
-    if not random_length > 0:
-        raise UsageError(f"random_length must be above zero: got {random_length}.")
 
 
 def _slots_per_point(pairs: int, limit: int) -> int:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -30,6 +30,7 @@ __all__ = [
     "LEAST_RETURNS",
     "PairErrors",
     "ValueStudy",
+    "check_values",
     "explained",
     "horizon_of",
     "relative_error",
@@ -43,6 +44,9 @@ LEAST_RETURNS = 8
 
 TAIL = 1e-3
 """Weight of the first reward that is no longer waited for; the rest is completed by the value function."""
+
+LEAST_AGES, MOST_AGED = 8, 2000
+"""States are taken at the ends of so many rollouts at least; and of more only until so many steps have passed."""
 
 OTHER_ROOT = 2**31 + 2**30
 """What is added to the run's seed for the addresses: fresh experience, and not that of the gradients' diagnosis."""
@@ -76,7 +80,7 @@ class PairErrors:
 
 @dataclass(frozen=True)
 class ValueStudy:
-    """What was found at one iteration, on states never trained on.
+    """What was found at one iteration, on states never trained on, of all ages that a clock allows.
 
     Attributes:
         iteration: whose policy and value function were frozen.
@@ -87,7 +91,7 @@ class ValueStudy:
         truth_error: the same against the truth.
         own_explained, return_explained: 1 - Var(target - V) / Var(target).
         truth_explained: 1 - E[(V - truth)^2] / Var(truth), free of what the error of the truth adds; a constant offset
-            counts.
+            counts. NaN where the truth does not spread by more than its error would.
         bias, bias_error: mean of V - truth, in scaled rewards, and its standard error over states.
         squared_error: E[(V - truth)^2], free of what the error of the truth adds.
         truth_spread: standard deviation of the truth over states.
@@ -139,6 +143,47 @@ def require_value_function(history: History, part: str) -> None:
         )
 
 
+class _Plan(NamedTuple):
+    """What the steps of a study are for.
+
+    Attributes:
+        ages: rollouts at whose ends the states are taken.
+        before: steps of a slot before the first return.
+        horizon, returns: steps of a return, and returns from each state.
+    """
+
+    ages: int
+    before: int
+    horizon: int
+    returns: int
+
+
+def check_values(history: History, env_steps: int) -> _Plan:
+    """What so many steps are for.
+
+    Raises:
+        UsageError: the algorithm has no value function, the task cannot be put back, or the steps do not suffice.
+    """
+    require_value_function(history, "values")
+    if history.spec.resume != "exact":
+        raise UsageError(
+            f"{history.spec.task} cannot be put back into a state, which the truth about a value takes: "
+            "`diagnose --only values` reads runs on MuJoCo and JAX tasks."
+        )
+    algorithm = history.loop.algorithm
+    length, slots = algorithm.rollout_steps, algorithm.num_slots
+    horizon, ages = horizon_of(algorithm.discount, length), _ages(history.spec.max_episode_steps, length)
+    before = (ages + 2) * length
+    returns = (env_steps // slots - before) // horizon
+    if returns < LEAST_RETURNS:
+        needed = (LEAST_RETURNS * horizon + before) * slots
+        raise UsageError(
+            f"--budget must be at least {needed:,} steps for the values, {LEAST_RETURNS} returns of {horizon:,} steps "
+            f"from each of {slots} states: got {env_steps:,}."
+        )
+    return _Plan(ages, before, horizon, returns)
+
+
 def study_values(
     history: History,
     iteration: int,
@@ -160,35 +205,22 @@ def study_values(
         UsageError: the algorithm has no value function, the task cannot be put back, the state was not kept, or the
             steps do not suffice.
     """
-    require_value_function(history, "values")
-    if history.spec.resume != "exact":
-        raise UsageError(
-            f"{history.spec.task} cannot be put back into a state, which the truth about a value takes: "
-            "`diagnose --only values` reads runs on MuJoCo and JAX tasks."
-        )
+    ages, before, horizon, returns = check_values(history, env_steps)
     state, algorithm = history.kept(iteration), history.loop.algorithm
-    length, slots = algorithm.rollout_steps, algorithm.num_slots
-    horizon = horizon_of(algorithm.discount, length)
-    returns = (env_steps // slots - 3 * length) // horizon
-    if returns < LEAST_RETURNS:
-        needed = (LEAST_RETURNS * horizon + 3 * length) * slots
-        raise UsageError(
-            f"--budget must be at least {needed:,} steps, {LEAST_RETURNS} returns of {horizon:,} steps from each of "
-            f"{slots} states: got {env_steps:,}."
-        )
+    slots = algorithm.num_slots
     with history.afresh(OTHER_ROOT, threads) as (loop, _):
         actor = actor_of(algorithm, state.learner)
-        _, stand, _, _ = loop.rollouts.gather(actor, state.slots, 0)  # away from what was trained on
+        stand = _of_all_ages(loop, actor, state.slots, ages)  # away from what was trained on
         stand = stand._replace(environment=_with_a_whole_clock(stand.environment))
-        rollout, *_ = loop.rollouts.gather(actor, stand, 1)
-        progress(3 * length * slots)
+        rollout, *_ = loop.rollouts.gather(actor, stand, ages)
+        progress(before * slots)
         learnt, unseen = _after_learning(history, state, rollout)
         batch, scale = _first_steps(algorithm, state.learner, rollout)
         found = np.zeros((returns, slots))
         for number in range(returns):
-            found[number] = _returns(loop, algorithm, state.learner, actor, stand, scale, horizon, 2 + number)
+            found[number] = _returns(loop, algorithm, state.learner, actor, stand, scale, horizon, ages + 1 + number)
             progress(horizon * slots)
-    taken = (returns * horizon + 3 * length) * slots
+    taken = (returns * horizon + before) * slots
     value, target, single = (np.asarray(leaf, np.float64) for leaf in batch)
     return replace(summarise(iteration, value, target, single, found, horizon, taken), learnt=learnt, unseen=unseen)
 
@@ -219,7 +251,7 @@ def summarise(
         relative_error(value, truth),
         explained(value, target),
         explained(value, single),
-        1.0 - squared / spread if spread > 0 else float("nan"),
+        1.0 - squared / spread if spread > 2 * noise.mean() * np.sqrt(2 / (len(truth) - 1)) else float("nan"),
         float(error.mean()),
         float(error.std(ddof=1) / np.sqrt(len(error))),
         squared,
@@ -244,6 +276,28 @@ def horizon_of(discount: float, length: int) -> int:
     """Steps until a reward weighs less than `TAIL`, in whole rollouts."""
     steps = np.log(TAIL) / np.log(discount) if 0 < discount < 1 else (1.0 if discount == 0 else np.inf)
     return length * int(np.ceil(min(steps, 100_000) / length))
+
+
+def _ages(clock: int | None, length: int) -> int:
+    """Rollouts at whose ends states are taken: as many as a clock has, up to where states of one age are rare."""
+    return int(np.clip(-(-(clock or MOST_AGED) // length), LEAST_AGES, max(MOST_AGED // length, LEAST_AGES)))
+
+
+def _of_all_ages(loop: Any, actor: Any, slots: Any, ages: int) -> Any:
+    """Slots that stand at the ends of different rollouts: where all of them reset at once they would be of one age."""
+    seen = []
+    for number in range(ages):
+        _, slots, _, _ = loop.rollouts.gather(actor, slots, number)
+        seen.append(slots)
+    count = len(np.asarray(slots.episode_length))
+    chosen, each = np.arange(count) * ages // count, np.arange(count)
+
+    def mixed(*leaves: Any) -> Any:
+        if np.shape(leaves[0])[:1] != (count,):
+            return leaves[0]  # what does not belong to a slot is the same in all
+        return jnp.stack(leaves)[chosen, each] if isinstance(leaves[0], jax.Array) else np.stack(leaves)[chosen, each]
+
+    return jax.tree.map(mixed, *seen)
 
 
 def _with_a_whole_clock(environment: Any) -> Any:

@@ -28,6 +28,8 @@ from workhorse.training.plan import local_workforce
 
 __all__ = ["Difference", "Fork", "History", "bisect", "fork", "kept_iterations", "opened"]
 
+ANNEALING = {"anneal_env_steps", "anneal_learning_rate"}
+
 Observe = Callable[[Any, Mapping[str, Any]], None]
 """Is told the state after an iteration, and its metrics."""
 
@@ -72,6 +74,11 @@ class History:
             if iteration in checkpoint.saved_iterations(self.folder, place):
                 return checkpoint.load(self.folder, iteration, self.loop.start(), place)[0]
         there = kept_iterations(self.folder)
+        if not there:
+            raise UsageError(
+                f"{self.folder.path} keeps no state at all: its folders checkpoints and milestones are empty or gone. "
+                "Restore them from a copy."
+            )
         near = sorted(there, key=lambda kept: abs(kept - iteration))[:2]
         raise UsageError(
             f"{self.folder.path} keeps no state of iteration {iteration}: the nearest are "
@@ -93,11 +100,24 @@ class History:
                 f"--iteration must be in [0, {self.last_iteration}], the iterations of {self.folder.path}: got "
                 f"{iteration}."
             )
-        begun = [kept for kept in kept_iterations(self.folder) if kept <= iteration]
-        progress = self.kept(begun[-1]) if begun else self.loop.start()
+        progress = self._newest_before(iteration)
         while int(progress.iteration) < iteration:
             progress = self.once_more(progress, observe)
         return progress
+
+    def _newest_before(self, iteration: int) -> Any:
+        """The newest whole state at or before an iteration."""
+        for kept in reversed([kept for kept in kept_iterations(self.folder) if kept <= iteration]):
+            try:
+                return self.kept(kept)
+            except UsageError:  # damaged: an older one will do
+                continue
+        if self._digests and min(self._digests) > 1:
+            raise UsageError(
+                f"{self.folder.path} begins at iteration {min(self._digests)}, as a fork does, and keeps no whole "
+                f"state at or before {iteration}: restore its milestones from a copy."
+            )
+        return self.loop.start()
 
     def once_more(self, progress: Any, observe: Observe = lambda progress, metrics: None) -> Any:
         """The state an iteration later, its digest checked.
@@ -183,6 +203,8 @@ def bisect(
     """
     with opened(one, threads) as left, opened(other, threads) as right:
         common = sorted(left._digests.keys() & right._digests.keys())
+        if not common:
+            raise UsageError(f"{one} and {other} have no iteration in common, so that nothing can be compared.")
         parted = next((n for n in common if left._digests[n] != right._digests[n]), None)
         if parted is None:
             return None
@@ -259,6 +281,12 @@ def fork(
         raise UsageError(
             f"--env-steps must be above the {int(progress.env_steps):,} steps of iteration {iteration}: got {budget:,}."
         )
+    annealed = plan.settings.get("anneal_env_steps", 0) if plan.settings.get("anneal_learning_rate") else 0
+    if budget > max(annealed, manifest.env_steps) and annealed and not settings.keys() & ANNEALING:
+        raise UsageError(
+            f"{history.folder.path} lets its learning rate fall to zero at {annealed:,} steps, so that nothing would "
+            f"be learnt from there to {budget:,}: --set anneal_env_steps={budget} as well, or leave --env-steps out."
+        )
     _check_same_shape(changed_plan, history.spec, given, settings, threads)
     configuration = {**manifest.configuration, **{name: _plain(getattr(algorithm, name)) for name in settings}}
     made: dict[str, dict[int, RunFolder]] = {"unchanged": {}, "changed": {}}
@@ -271,6 +299,7 @@ def fork(
             )
             meta = {"meters": {}, "schedule": asdict(Schedule(evaluate_every=max(budget // 10, 1)))}
             checkpoint.save(folder, iteration, progress, meta)
+            checkpoint.save(folder, iteration, progress, meta, "milestones")  # checkpoints are not kept for long
             made[word][seed] = folder
     return Fork(made["unchanged"], made["changed"])
 

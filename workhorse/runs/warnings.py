@@ -283,7 +283,7 @@ def _log_prob_gap(rows: Rows) -> str | None:
 def _noise(rows: Rows) -> str | None:
     across, over = rows.last("noise_across_slots", 10), rows.last("noise_over_time", 10)
     level = rows.last("noise_level", 10)
-    if len(across) < 10:
+    if min(len(across), len(over), len(level)) < 10:
         return None
     if across.mean() > 2.0:
         return f"slots draw the same noise: its mean over slots varies {across.mean():.1f} times as much as it should"
@@ -356,11 +356,13 @@ def _trust_region(rows: Rows) -> str | None:
     if promised is not None:
         if rows.newest("mean_kl") > promised * (1 + 1e-3):
             return f"mean KL is {rows.newest('mean_kl'):.3g}, and at most {promised:.3g} was promised"
-        seen, promised = rows.last("held_out_mean_kl", 20), 5.0 * promised
+        seen, promised, where = rows.last("held_out_mean_kl", 20), 5.0 * promised, "was not trained on"
+    elif "held_out_mean_kl" in rows:
+        seen, promised, where = rows.last("held_out_mean_kl", 20), 0.1, "was not trained on"
     else:
-        seen, promised = rows.last("held_out_mean_kl" if "held_out_mean_kl" in rows else "mean_kl", 20), 0.1
+        seen, promised, where = rows.last("mean_kl", 20), 0.1, "was trained on"
     if len(seen) >= 20 and seen.mean() > promised:
-        return f"an update moves the policy by a mean KL of {seen.mean():.3g} on steps it was not trained on"
+        return f"an update moves the policy by a mean KL of {seen.mean():.3g} on steps it {where}"
     return None
 
 

@@ -467,8 +467,9 @@ class PolicyGradient:
 
 
 def _parts(slots: int) -> int:
-    """Equal parts of the slots: 8, or the greatest number below that divides them."""
-    return max(parts for parts in range(1, 9) if slots % parts == 0)
+    """Equal parts of the slots: the greatest number up to 8 that divides them; of 11 or 26, whose are 1 and 2, more."""
+    few = max(parts for parts in range(1, 9) if slots % parts == 0)
+    return few if few > 2 or slots <= 8 else min(parts for parts in range(9, slots + 1) if slots % parts == 0)
 
 
 def flattened(batch: Batch) -> Batch:
