@@ -634,17 +634,17 @@ never proof.* `--no-measure-health` and `--no-measure-gradients` leave out the m
 made an update on HalfCheetah-v5 no longer that could be measured for `ppo`, and 5 % longer for `trpo+` (median of 14
 updates with and without it in turn, on a busy machine).
 
-Beside the rules below, `action-scale` and `observation-scale` are looked at before the first iteration: actions
-whose bounds are twenty times wider or narrower than the policy's first standard deviation, and unnormalised
-observations above 20 after a reset.
+The scales of actions and observations are looked at before the first iteration too, unnormalised observations with the
+same bound of 20, and seeds that stand apart are named by a study: `action-scale` and `outlier-seed` are not part of the
+measurement below.
 """
 
 
 def warnings_page() -> str:
-    from workhorse.runs.warnings import RULES
+    from workhorse.runs.warnings import OTHER_RULES, RULES
 
     lines = [WARNINGS, "## What they are worth", "", *faults(), "", "## The rules", ""]
-    for rule in RULES:
+    for rule in (*RULES, *OTHER_RULES):
         lines += [f"### {rule.name}", "", rule.meaning, ""]
         lines += [f"- **{head.capitalize()}:** {text}" for head, text in rule.explained.items()]
         lines += [""]

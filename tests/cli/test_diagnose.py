@@ -1,6 +1,7 @@
 """`workhorse diagnose`: what it prints, keeps and draws, and what it refuses."""
 
 import json
+import shutil
 
 import pytest
 
@@ -56,7 +57,7 @@ def test_a_value_function_is_measured_and_shown(run, capsys):
     said = capsys.readouterr().out
     assert "value function at iteration 4, 9 states never trained on" in said and "of the truth" in said
     record = json.loads((run / "diagnostics" / "values-4.json").read_text())
-    assert record["returns"] == (60_000 // 9 - 96) // 704 and record["horizon"] == 704
+    assert record["returns"] == (60_000 // 9 - 18 * 32) // 704 and record["horizon"] == 704
     page = (run / "report.html").read_text()
     assert "explains of its own targets" in page and f"9 × {record['returns']}" in page
     assert "one update later, off by" in said and f"{record['learnt']['return_error']:.2f}, " in page
@@ -125,13 +126,31 @@ def test_a_landscape_needs_a_step_and_a_budget(run, capsys):
     ("words", "sentence"),
     [
         (["--at", "3"], "keeps no state of iteration 3: the nearest are 2 and 4 of 0, 2, 4"),
-        (["--budget", "100"], f"--budget must be at least {3 * ROLLOUT:,} steps"),
+        (["--budget", "100"], f"--budget must be at least {10 * ROLLOUT:,} steps"),
+        (["--budget", "0"], f"--budget must be at least {10 * ROLLOUT:,} steps"),
+        (["--estimates", "0"], "--estimates must be at least 3"),
+        (["--only", "values", "--budget", "3000"], "steps for the values, 8 returns of 704 steps"),
         (["--only", "everything"], "must be one of"),
     ],
 )
 def test_what_is_refused(run, words, sentence, capsys):
     assert main(["diagnose", str(run), *words]) == 2
     assert sentence in capsys.readouterr().err
+
+
+def test_what_was_not_named_and_cannot_be_measured_is_left_out(run, capsys):
+    assert main(["diagnose", str(run), "--at", "0", "--budget", str(10 * ROLLOUT), "--threads", "1"]) == 0
+    said = capsys.readouterr().out
+    assert "Left out: --budget must be at least" in said and "for the values" in said
+    assert "greatest ratio" in said and "10 estimates of the gradient" in said
+
+
+def test_a_run_without_states_says_so(run, tmp_path, capsys):
+    folder = shutil.copytree(run, tmp_path / "empty")
+    for place in ("checkpoints", "milestones"):
+        shutil.rmtree(folder / place)
+    assert main(["diagnose", str(folder)]) == 2
+    assert "keeps no state at all" in capsys.readouterr().err
 
 
 def test_an_algorithm_without_a_gradient_is_told_what_can_be_diagnosed(tmp_path, capsys):

@@ -137,7 +137,7 @@ def test_sizes_are_whole_slots_and_whole_rollouts():
 
 def test_what_cannot_be_diagnosed(run, tmp_path):
     with opened(run.path, 1) as history:
-        with pytest.raises(UsageError, match=r"--budget must be at least 864 steps, 10 estimates of one rollout need"):
+        with pytest.raises(UsageError, match=r"at least 2,880 steps for the gradients, 10 estimates .*, or 864"):
             study_gradients(history, 2, env_steps=100)
         with pytest.raises(UsageError, match=r"keeps no state of iteration 3: the nearest are 2 and 4"):
             study_gradients(history, 3)

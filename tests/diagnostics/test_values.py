@@ -11,6 +11,7 @@ from workhorse.core.errors import UsageError
 from workhorse.diagnostics.values import (
     PairErrors,
     _after_learning,
+    _of_all_ages,
     _returns,
     _with_a_whole_clock,
     study_values,
@@ -19,7 +20,9 @@ from workhorse.diagnostics.values import (
 from workhorse.environments.probes import TerminationProbe, TimeLimitProbe
 from workhorse.runs import train
 from workhorse.runs.history import opened
+from workhorse.training.learning import actor_of
 from workhorse.training.on_policy import JaxRollouts
+from workhorse.training.plan import Plan
 
 pytestmark = pytest.mark.usefixtures("compiled_once")
 
@@ -61,6 +64,26 @@ def test_noise_of_the_truth_is_taken_off():
     assert found.own_explained > 0.95 > found.truth_explained > found.return_explained, "own targets flatter"
 
 
+@pytest.mark.parametrize("task", ["Pendulum-v1", "HalfCheetah-v5"])
+def test_states_are_of_all_ages_where_all_slots_run_in_step(task):
+    settings = {"num_envs": 7, "held_out_envs": 1, "rollout_steps": 8, "minibatch_size": 56, "hidden": (4,)}
+    plan = Plan(task, {}, "ppo", settings, 0)
+    loop = plan.on_policy(plan.spec(), 1)
+    progress = loop.start()
+    actor = actor_of(loop.algorithm, progress.learner)
+    stand = _of_all_ages(loop, actor, progress.slots, 16)
+    np.testing.assert_array_equal(stand.episode_length, 8 * (1 + np.arange(0, 16, 2)))
+    environment = stand.environment
+    elapsed = environment["elapsed"] if isinstance(environment, dict) else environment.clock
+    np.testing.assert_array_equal(elapsed, stand.episode_length)
+    rollout, *_ = loop.rollouts.gather(actor, stand, 99)
+    np.testing.assert_array_equal(rollout.obs[0], stand.obs)
+    far = np.abs(np.asarray(rollout.next_obs[0]) - np.asarray(rollout.obs[0])).max()
+    apart = np.abs(np.diff(np.asarray(stand.obs), axis=0)).max()
+    assert far < 100 and apart > 0.1, "each goes on from where it stood"
+    loop.close()
+
+
 def test_a_run_is_measured_the_same_again_and_what_cannot_be_is_said(tmp_path):
     settings = {"num_envs": 8, "rollout_steps": 32, "minibatch_size": 64, "num_epochs": 1, "hidden": (8,)}
     common = {"task": "CartPole-v1", "threads": 1, "root": tmp_path}
@@ -74,7 +97,7 @@ def test_a_run_is_measured_the_same_again_and_what_cannot_be_is_said(tmp_path):
         assert study_values(history, 2, env_steps=20_000, threads=1) == found
         assert sum(taken) == found.env_steps <= 20_000
         assert (found.states, found.horizon) == (9, 96)
-        assert found.returns == (20_000 // 9 - 96) // 96
+        assert found.returns == (20_000 // 9 - 18 * 32) // 96
         assert found.to_json()["returns"] == found.returns
         assert found.learnt and found.to_json()["learnt"]["own_error"] == found.learnt.own_error
         state, algorithm = history.at(1), history.loop.algorithm
@@ -86,7 +109,7 @@ def test_a_run_is_measured_the_same_again_and_what_cannot_be_is_said(tmp_path):
         value = np.asarray(algorithm.values(after, batch.obs), np.float64)
         expected = PairErrors.of(value, np.asarray(batch.target, np.float64), np.asarray(batch.monte_carlo, np.float64))
         assert learnt.return_error == pytest.approx(expected.return_error, rel=1e-4), "judged after the update"
-        with pytest.raises(UsageError, match=r"--budget must be at least 7,776 steps, 8 returns of 96 steps"):
+        with pytest.raises(UsageError, match=r"--budget must be at least 12,096 steps for the values, 8 returns of 96"):
             study_values(history, 2, env_steps=1000)
     run, _ = train.start(algorithm="openai-es", settings={}, env_steps=1, id="es", **common)
     with opened(run.path, 1) as history, pytest.raises(UsageError, match="learns no value function"):

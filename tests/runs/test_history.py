@@ -1,6 +1,7 @@
 """Time travel: iterations come out again as they did, and a planted difference is found where it was planted."""
 
 import dataclasses
+import shutil
 
 import pytest
 
@@ -85,7 +86,8 @@ def test_a_planted_leaf_is_named(run, tmp_path):
     weights = policy.network.weights[0].at[0, 0].add(1e-3)
     network = dataclasses.replace(policy.network, weights=(weights, *policy.network.weights[1:]))
     params = state.learner.params._replace(policy=dataclasses.replace(policy, network=network))
-    checkpoint.save(folder, 4, state._replace(learner=state.learner._replace(params=params)), meta)
+    for place in ("checkpoints", "milestones"):
+        checkpoint.save(folder, 4, state._replace(learner=state.learner._replace(params=params)), meta, place)
     train.resume(folder.path, threads=1)
     found = bisect(run.path, folder.path, 1)
     assert (found.iteration, found.earlier) == (5, ("learner/params/policy/network/weights/0",))
@@ -97,12 +99,55 @@ def test_a_planted_leaf_is_named(run, tmp_path):
         ({"hidden": (16,)}, "hidden would change the shape of the state"),
         ({"discnt": 0.5}, "Unknown option of ppo 'discnt'"),
         ({"discount": 1.5}, r"discount must be in \[0, 1\]"),
+        ({"discount": "abc"}, "discount must be a number: got 'abc'"),
+        ({"num_epochs": 1.5}, "num_epochs must be a whole number: got 1.5"),
     ],
 )
 def test_what_cannot_be_forked(run, tmp_path, settings, message):
     with pytest.raises(UsageError, match=message):
         fork(run.path, 3, settings, range(1), tmp_path, threads=1)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_fork_outlives_its_checkpoints_and_is_gone_on_with(run, tmp_path):
+    made = fork(run.path, 4, {"trace": 0.9}, range(1), tmp_path, threads=1)
+    folder, _ = train.resume(made.changed[0].path, threads=1)
+    for checkpoint_of_the_start in (folder.path / "checkpoints").glob("4"):
+        shutil.rmtree(checkpoint_of_the_start)
+    again = fork(run.path, 4, {"trace": 0.9}, range(1), tmp_path, threads=1)
+    assert again.changed[0].path == folder.path and len(read_metrics(folder)) == 2, "as far as it had come"
+    with pytest.raises(UsageError, match="of a fork with other settings"):
+        fork(run.path, 4, {"trace": 0.8}, range(1), tmp_path, threads=1)
+    with opened(folder.path, 1) as history:
+        assert digest(history.at(6).learner) == int(digests(folder)[6], 16)
+        shutil.rmtree(folder.path / "milestones")
+        with pytest.raises(UsageError, match="begins at iteration 5, as a fork does"):
+            history.at(5)
+
+
+def test_a_fork_beyond_the_annealing_is_refused_unless_it_changes_it(run, tmp_path):
+    with pytest.raises(UsageError, match=r"fall to zero at 384 steps.*--set anneal_env_steps=640"):
+        fork(run.path, 4, {"trace": 0.9}, range(1), tmp_path, env_steps=640, threads=1)
+    assert fork(run.path, 4, {"anneal_env_steps": 640}, range(1), tmp_path, env_steps=640, threads=1).changed
+
+
+def test_a_damaged_milestone_is_passed_over(run, tmp_path):
+    folder = shutil.copytree(run.path, tmp_path / "copy")
+    for place in (folder / "milestones" / "3", folder / "checkpoints" / "3"):
+        if place.exists():
+            (place / "state.safetensors").write_bytes(b"no state")
+    with opened(folder, 1) as history:
+        assert digest(history.at(4).learner) == int(digests(run)[4], 16)
+
+
+def test_runs_with_nothing_in_common_are_not_said_to_agree(run, tmp_path):
+    short, _ = train.start(
+        task="CartPole-v1", algorithm="ppo", settings=SETTINGS, env_steps=64, threads=1, schedule=QUICK, root=tmp_path
+    )
+    folder = fork(run.path, 4, {"trace": 0.9}, range(1), tmp_path, threads=1).changed[0]
+    train.resume(folder.path, threads=1)
+    with pytest.raises(UsageError, match="have no iteration in common"):
+        bisect(short.path, folder.path, 1)
 
 
 def test_the_commands(run, tmp_path, capsys):

@@ -13,7 +13,7 @@ from workhorse.cli.main import main
 from workhorse.core.spec import Box, EnvSpec
 from workhorse.runs import train
 from workhorse.runs.folder import RunFolder
-from workhorse.runs.warnings import RULES, Rows, Watch, preflight, read_warnings
+from workhorse.runs.warnings import OTHER_RULES, RULES, Rows, Watch, preflight, read_warnings
 
 pytestmark = pytest.mark.usefixtures("compiled_once")
 
@@ -241,7 +241,9 @@ def test_a_damaged_file_of_warnings_stops_nobody(tmp_path: Any) -> None:
 
 def test_the_command_explains_and_refuses(capsys: Any) -> None:
     assert main(["warnings"]) == 0
-    assert len(capsys.readouterr().out.splitlines()) == len(RULES)
+    assert len(capsys.readouterr().out.splitlines()) == len(RULES) + len(OTHER_RULES)
+    assert main(["warnings", "action-scale"]) == 0
+    assert "log_std" in capsys.readouterr().out
     assert main(["warnings", "no-gradient"]) == 0
     assert "misleads" in capsys.readouterr().out
     assert main(["warnings", "no-gradien"]) == 2
@@ -251,7 +253,7 @@ def test_the_command_explains_and_refuses(capsys: Any) -> None:
 
 def test_the_page_of_warnings_has_every_rule_as_it_is() -> None:
     page = (Path(__file__).parents[2] / "docs" / "reference" / "warnings.md").read_text()
-    for rule in RULES:
+    for rule in (*RULES, *OTHER_RULES):
         assert f"### {rule.name}\n\n{rule.meaning}\n" in page
         for head, text in rule.explained.items():
             assert f"- **{head.capitalize()}:** {text}\n" in page, f"run bench/tables.py: {rule.name}, {head}"

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import signal
+import threading
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -70,6 +72,8 @@ def run(arguments: Sequence[str]) -> int:
             for iteration in at or (0,):
                 history.kept(iteration)
             parts = _possible(history, parts, options)
+            if threading.current_thread() is threading.main_thread():
+                signal.signal(signal.SIGTERM, signal.default_int_handler)  # it stops as Ctrl-C does
             try:
                 for iteration in at:
                     for part in parts:
@@ -85,7 +89,7 @@ def _possible(history: Any, parts: list[Any], options: DiagnoseOptions) -> list[
     """The parts that can be measured of this run; one that was named and cannot be is an error before any work."""
     from workhorse.core.errors import UsageError
     from workhorse.diagnostics.baselines import check_baselines
-    from workhorse.diagnostics.gradients import check_gradients
+    from workhorse.diagnostics.gradients import check_estimates, check_gradients
     from workhorse.diagnostics.landscape import check_landscape
     from workhorse.diagnostics.values import check_values
 
@@ -95,6 +99,7 @@ def _possible(history: Any, parts: list[Any], options: DiagnoseOptions) -> list[
         "baselines": lambda: check_baselines(history, _budget(options), options.estimates),
         "landscape": lambda: check_landscape(history, options.grid, options.pairs, options.budget),
     }
+    check_estimates(options.estimates)
     possible, errors = [], []
     for part in parts:
         try:
@@ -229,7 +234,7 @@ def _print_gradients(record: dict[str, Any]) -> None:
         f"parameters, reference of {record['reference_samples']:,} steps"
     )
     scale = record["noise_scale"]
-    heads = ("steps", "cosine of two [95 %]", "by the noise scale", "to the reference", "")
+    heads = ("steps", "cosine of two [95 %]", "by B", "to the reference", "")
     table = Table(*heads, title=title, title_justify="left")
     for row in record["gradients"]:
         words = f"{row['cosine']:.3f} [{row['low']:.3f}, {row['high']:.3f}]"

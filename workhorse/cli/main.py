@@ -6,12 +6,14 @@ Exit codes: 0 done; 2 the input cannot be used (one sentence on standard error);
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import importlib
 import os
 import sys
 import traceback
 from collections.abc import Sequence
+from typing import NoReturn
 
 import workhorse
 from workhorse.core.errors import UsageError, unknown
@@ -41,6 +43,7 @@ COMMANDS = {
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code."""
+    is_program = arguments is None
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     if not arguments or arguments[0] in ("-h", "--help"):
         print(_usage())
@@ -60,6 +63,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"workhorse {command}: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
+        if is_program and "ray" not in sys.modules:
+            _end(130)  # compiled programs may still run in threads, and the interpreter's end would pull them down
         return 130
     except BrokenPipeError:
         _drop_output()
@@ -74,6 +79,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         place = f" The run folder is {where}; its last checkpoint is whole." if where else ""
         print(f"workhorse {command}: internal error, not yours to mend.{place}", file=sys.stderr)
         return 1
+
+
+def _end(code: int) -> NoReturn:
+    """End the process at once."""
+    with contextlib.suppress(OSError):
+        sys.stdout.flush()
+        sys.stderr.flush()
+    os._exit(code)
 
 
 def _drop_output() -> None:

@@ -32,9 +32,9 @@ def run(arguments: Sequence[str]) -> int:
         "What a run warns of while it trains. Name a rule to have it explained, or a run folder for what its metrics "
         "warn of, by the rules of today.",
     )
-    from workhorse.runs.warnings import RULES
+    from workhorse.runs.warnings import OTHER_RULES, RULES
 
-    rules = {rule.name: rule for rule in RULES}
+    rules = {rule.name: rule for rule in (*RULES, *OTHER_RULES)}
     if not options.what:
         width = max(map(len, rules))
         for name, rule in rules.items():

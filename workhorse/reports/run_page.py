@@ -191,7 +191,8 @@ def _video(place: Path, folder: Path) -> Markup:
 def _values(rows: list[tuple[str, ...]]) -> Markup:
     words = (
         "On states never trained on. The truth is the mean return of the frozen policy from a state, gone back to over "
-        "and over; what the error of that mean adds is taken off. Explained is 1 at best, and 0 for a constant."
+        "and over; what the error of that mean adds is taken off what is explained, which is 1 at best, and 0 for a "
+        "constant."
     )
     return Markup(paragraph(words) + table(VALUE_HEAD, rows, numbers=range(len(VALUE_HEAD))))
 

@@ -10,6 +10,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -293,15 +294,33 @@ def fork(
     for seed in seeds:
         for word, options in (("unchanged", manifest.configuration), ("changed", configuration)):
             id = f"{history.folder.id}-i{iteration}-{word}-s{seed}"
+            wanted = replace(manifest, id=id, seed=seed, configuration=options, env_steps=budget, command=command)
+            if (there := _begun(root, id, wanted)) is not None:
+                made[word][seed] = there
+                continue
             folder = RunFolder.create(root, id, task=manifest.task, algorithm=manifest.algorithm, seed=seed)
-            folder.write_manifest(
-                replace(manifest, id=id, seed=seed, configuration=options, env_steps=budget, command=command)
-            )
+            folder.write_manifest(wanted)
             meta = {"meters": {}, "schedule": asdict(Schedule(evaluate_every=max(budget // 10, 1)))}
             checkpoint.save(folder, iteration, progress, meta)
             checkpoint.save(folder, iteration, progress, meta, "milestones")  # checkpoints are not kept for long
             made[word][seed] = folder
     return Fork(made["unchanged"], made["changed"])
+
+
+def _begun(root: str | os.PathLike[str], id: str, wanted: Manifest) -> RunFolder | None:
+    """The run of a fork that was made before, to be gone on with; None where there is none.
+
+    Raises:
+        UsageError: a run of that name was made otherwise.
+    """
+    place = Path(root) / id
+    if not (place / "manifest.json").exists():
+        return None
+    there = RunFolder.open(place)
+    found = there.manifest()
+    if (found.configuration, found.env_steps, found.seed) != (wanted.configuration, wanted.env_steps, wanted.seed):
+        raise UsageError(f"{place} is there, of a fork with other settings: move it away, or choose another --runs.")
+    return there if kept_iterations(there) else None
 
 
 def _check_same_shape(plan: Any, spec: EnvSpec, given: Mapping[str, Any], settings: Any, threads: int) -> None:

@@ -24,7 +24,7 @@ from workhorse.core.spec import Box, EnvSpec
 from workhorse.runs.files import write_file, writing
 from workhorse.runs.folder import RunFolder
 
-__all__ = ["RULES", "Rows", "Rule", "Warned", "Watch", "preflight", "read_warnings", "write_warnings"]
+__all__ = ["OTHER_RULES", "RULES", "Rows", "Rule", "Warned", "Watch", "preflight", "read_warnings", "write_warnings"]
 
 Floats = NDArray[np.float64]
 
@@ -644,3 +644,29 @@ RULES: tuple[Rule, ...] = (
         _evaluation,
     ),
 )
+
+OTHER_RULES: tuple[Rule, ...] = (
+    Rule(
+        "action-scale",
+        "The task's actions are of another size than what the policy tries at first.",
+        "half the width of an action's bounds is above 20 times, or below a twentieth of, exp(log_std)",
+        1,
+        "nothing: bounds and a setting, looked at before the first iteration",
+        "bounds far wider than what the task takes; infinite bounds are not looked at",
+        "Set log_std to the logarithm of a third of the half-width, or scale the task's actions to [-1, 1].",
+        "Andrychowicz et al. 2021 (arXiv 2006.05990), who recommend an initial standard deviation of .5",
+        lambda rows: None,
+    ),
+    Rule(
+        "outlier-seed",
+        "One seed of a study stands apart from its siblings.",
+        "its score is further from the median of 5 or more seeds than 5 / .6745 median absolute deviations",
+        1,
+        "nothing: the scores of a study, on its page and when `workhorse study` ends",
+        "by chance, in 4 of a hundred studies of ten seeds, and of scores that come in two clusters",
+        "Look at the seed's page and its warnings first. It is a result, and is left out of nothing.",
+        "Iglewicz and Hoaglin 1993, with 3.5 where we have 5; Bjorck et al. 2021 (arXiv 2110.11222) on outlying runs",
+        lambda rows: None,
+    ),
+)
+"""What is looked at elsewhere than in a run's metrics: before its first iteration, and among the runs of a study."""
