@@ -29,13 +29,13 @@ ITERATIONS = (0, 150, 300, 450)
 BUDGETS = {
     "else": {
         "gradients": ["--budget", "1_000_000"],
-        "values": ["--budget", "300_000"],
+        "values": ["--budget", "600_000"],
         "baselines": ["--budget", "600_000"],
         "landscape": ["--grid", "5", "--pairs", "20_000"],
     },
     "Humanoid-v5": {
         "gradients": ["--budget", "400_000"],
-        "values": ["--budget", "200_000"],
+        "values": ["--budget", "500_000"],
         "baselines": ["--budget", "400_000"],
         "landscape": ["--grid", "5", "--pairs", "10_000"],
     },
@@ -85,7 +85,7 @@ def measured(task: str, algorithm: str, seed: int, root: Path) -> dict[str, Any]
     folder = trained(task, algorithm, seed, root)
     done = subprocess.run([sys.executable, __file__, "--run", str(folder)], capture_output=True, text=True, check=False)
     if done.returncode:
-        raise SystemExit(done.stdout[-2000:] + done.stderr[-4000:])
+        raise SystemExit(f"{folder}: {done.stdout[-2000:]}{done.stderr[-4000:]}")
     found: dict[str, Any] = {"task": task, "algorithm": algorithm, "seed": seed}
     for part in BUDGETS["else"]:
         files = [folder / "diagnostics" / f"{part}-{number}.json" for number in ITERATIONS]
@@ -114,7 +114,11 @@ def main() -> None:
             if seed < MOST_SEEDS.get(task, seed + 1)
         ]
         with ThreadPoolExecutor(2) as pool:
-            rows = list(pool.map(lambda job: measured(*job, arguments.runs), jobs))
+            try:
+                rows = list(pool.map(lambda job: measured(*job, arguments.runs), jobs))
+            except SystemExit:
+                pool.shutdown(cancel_futures=True)
+                raise
         order = [(task, algorithm) for task in TASKS for algorithm in ALGORITHMS]
         rows.sort(key=lambda row: order.index((row["task"], row["algorithm"])))
         found = {**head(f"python bench/gradients.py --seeds {arguments.seeds}"), "rows": rows}
