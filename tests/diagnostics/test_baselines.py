@@ -146,7 +146,7 @@ def test_a_run_is_measured_the_same_again(run):
 
 def test_what_cannot_be_measured_is_said(run):
     with opened(run.path, 1) as history:
-        with pytest.raises(UsageError, match=r"--budget must be at least 1,728 steps"):
+        with pytest.raises(UsageError, match=r"--budget must be at least 5,760 steps .* or 1,728 with"):
             study_baselines(history, 2, env_steps=1000)
         without = {**history.manifest.configuration, "learned_baseline": False}
         history.manifest = dataclasses.replace(history.manifest, configuration=without)

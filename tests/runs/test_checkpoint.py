@@ -120,7 +120,7 @@ def test_a_damaged_checkpoint_is_passed_over_with_a_note(tmp_path, name, damage)
     assert iteration == 1 and meta == {"i": 1} and digest(tree) == digest(state(1))
     assert len(notes) == 1
     assert re.search(
-        rf"The checkpoint of iteration 2 in .* is damaged \({name}.*so the run goes on from .*1\.", notes[0]
+        rf"The checkpoint of iteration 2 in .* is damaged \({name}.*so the one of iteration 1 is used\.", notes[0]
     )
 
 
