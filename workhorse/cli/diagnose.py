@@ -223,6 +223,7 @@ def _trust_region(folder: Any) -> None:
 
 
 def _print_gradients(record: dict[str, Any]) -> None:
+    from rich import box
     from rich.console import Console
     from rich.table import Table
 
@@ -234,8 +235,10 @@ def _print_gradients(record: dict[str, Any]) -> None:
         f"parameters, reference of {record['reference_samples']:,} steps"
     )
     scale = record["noise_scale"]
-    heads = ("steps", "cosine of two [95 %]", "by B", "to the reference", "")
-    table = Table(*heads, title=title, title_justify="left")
+    heads = ("steps", "cosine of two [95 %]", "by B", "to reference", "")
+    table = Table(*heads, title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    for column in table.columns[:-1]:
+        column.no_wrap = True
     for row in record["gradients"]:
         words = f"{row['cosine']:.3f} [{row['low']:.3f}, {row['high']:.3f}]"
         notes = [
