@@ -415,25 +415,11 @@ class _Run:
 
     def to_the_end(self, budget: int, resumed: bool) -> Summary:
         """Iterate until the budget is spent, then judge the policy."""
-        self._observer.started(
-            self._folder,
-            self._manifest,
-            {
-                "iteration": int(self._progress.iteration),
-                "env_steps": int(self._progress.env_steps),
-                "budget": budget,
-                "resumed": resumed,
-            },
-        )
-        if self._setup.algorithm.spec.resume == "episode":
-            self._observer.noted(
-                f"{self._manifest.task} is not deterministic: a run of it is not reproduced to the bit, and a resume "
-                "begins its episodes again."
-            )
         state = "failed"
         with _Interrupt() as interrupt:  # around all of it: a second Ctrl-C must not reach the last save
             try:
                 self._write_status("running")
+                self._begin(budget, resumed)
                 if not resumed:
                     with interrupt.allowed():
                         self._look_ahead()
@@ -497,6 +483,24 @@ class _Run:
             watch.see(row)
         watch.begin([warned for warned in read_warnings(self._folder) if warned.iteration == 0])
         return watch
+
+    def _begin(self, budget: int, resumed: bool) -> None:
+        """Say what begins."""
+        self._observer.started(
+            self._folder,
+            self._manifest,
+            {
+                "iteration": int(self._progress.iteration),
+                "env_steps": int(self._progress.env_steps),
+                "budget": budget,
+                "resumed": resumed,
+            },
+        )
+        if self._setup.algorithm.spec.resume == "episode":
+            self._observer.noted(
+                f"{self._manifest.task} is not deterministic: a run of it is not reproduced to the bit, and a resume "
+                "begins its episodes again."
+            )
 
     def _look_ahead(self) -> None:
         """Warn of what looks wrong before the first iteration."""
