@@ -158,19 +158,21 @@ def step_of(baseline: str, other: str) -> Callable[[dict[str, Any]], float]:
     """What a baseline gains on another at the most steps, with the run's own trace."""
 
     def gain(record: dict[str, Any]) -> float:
-        most = max(each["samples"] for each in record["rows"])
-        cosines = {
-            each["baseline"]: each["cosine"]
-            for each in record["rows"]
-            if (each["returns"], each["samples"]) == ("own", most)
-        }
-        return cosines[baseline] - cosines[other]
+        _, own = largest(record)
+        return own[baseline]["cosine"] - own[other]["cosine"]
 
     return gain
 
 
+def largest(record: dict[str, Any]) -> tuple[int, dict[str, dict[str, Any]]]:
+    """The most steps of an estimate, and the rows of that size with the run's own trace, by baseline."""
+    most = max(each["samples"] for each in record["rows"])
+    own = (each for each in record["rows"] if (each["returns"], each["samples"]) == ("own", most))
+    return most, {each["baseline"]: each for each in own}
+
+
 def most_steps(rows: list[dict[str, Any]]) -> int:
-    return max(each["samples"] for row in rows for record in row["baselines"] for each in record["rows"])
+    return max(largest(record)[0] for row in rows for record in row["baselines"])
 
 
 def words(interval: Interval, form: str = ".2f") -> str:
@@ -211,7 +213,7 @@ def landscape_table(rows: list[dict[str, Any]]) -> list[str]:
 
 
 def cell(record: dict[str, Any], samples: int) -> str:
-    row = min(record["gradients"], key=lambda row: abs(row["samples"] - samples))
+    row = at(record, samples)
     return f"{row['cosine']:.2f} [{row['low']:.2f}, {row['high']:.2f}]"
 
 
@@ -239,10 +241,7 @@ def baselines_table(rows: list[dict[str, Any]]) -> list[str]:
     ]
     for row in rows:
         for record in row["baselines"]:
-            most = max(each["samples"] for each in record["rows"])
-            own = {
-                each["baseline"]: each for each in record["rows"] if (each["returns"], each["samples"]) == ("own", most)
-            }
+            most, own = largest(record)
             cosines = " | ".join(f"{own[name]['cosine']:.2f}" for name in names)
             step = next(s for s in record["steps"] if _is(s, "own", most, "true", "agent"))
             less = next(s for s in record["steps"] if _is(s, "whole", most, "agent", "constant"))

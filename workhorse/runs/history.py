@@ -22,7 +22,7 @@ from workhorse.runs import checkpoint
 from workhorse.runs.folder import RunFolder
 from workhorse.runs.manifest import Manifest
 from workhorse.runs.metrics import read_metrics
-from workhorse.runs.train import Schedule, available_threads, plan_of
+from workhorse.runs.train import Schedule, annealed_steps, available_threads, plan_of
 from workhorse.training.evolve import Evolve
 from workhorse.training.on_policy import OnPolicy
 from workhorse.training.plan import local_workforce
@@ -282,7 +282,7 @@ def fork(
         raise UsageError(
             f"--env-steps must be above the {int(progress.env_steps):,} steps of iteration {iteration}: got {budget:,}."
         )
-    annealed = plan.settings.get("anneal_env_steps", 0) if plan.settings.get("anneal_learning_rate") else 0
+    annealed = annealed_steps(manifest.configuration)
     if budget > max(annealed, manifest.env_steps) and annealed and not settings.keys() & ANNEALING:
         raise UsageError(
             f"{history.folder.path} lets its learning rate fall to zero at {annealed:,} steps, so that nothing would "

@@ -726,10 +726,14 @@ def _check_budget(env_steps: int) -> None:
         raise UsageError(f"The budget must be at least 1 environment step, and less than 2**62: got {env_steps}.")
 
 
+def annealed_steps(configuration: Mapping[str, Any]) -> int:
+    """Training steps after which the learning rate is zero; 0 where it does not fall."""
+    return configuration.get("anneal_env_steps", 0) if configuration.get("anneal_learning_rate") else 0
+
+
 def _check_annealing(folder: RunFolder, manifest: Manifest, env_steps: int) -> None:
     """Raise a `UsageError` where steps would be taken with a learning rate that has fallen to zero."""
-    given = manifest.configuration
-    annealed = given.get("anneal_env_steps", 0) if given.get("anneal_learning_rate") else 0
+    annealed = annealed_steps(manifest.configuration)
     if annealed and env_steps > max(annealed, manifest.env_steps):
         raise UsageError(
             f"{folder.path} lets its learning rate fall to zero at {annealed:,} steps, so that it would learn nothing "
