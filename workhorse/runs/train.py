@@ -47,6 +47,7 @@ __all__ = [
     "Schedule",
     "Summary",
     "Traffic",
+    "annealed_steps",
     "available_threads",
     "evaluate_run",
     "plan_of",
