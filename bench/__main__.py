@@ -18,11 +18,21 @@ PROGRAMS = [
     ["learning.py", "hopper"],
     ["learning.py", "half-cheetah-ars"],
     ["learning.py", "walker2d"],
+    *(
+        ["learning.py", f"{preset}-{task}", "--seeds", "10"]
+        for preset in ("ppo", "trpo+", "ppo-m", "ppo-noclip", "trpo")
+        for task in ("hopper", "walker2d", "halfcheetah")
+    ),
+    ["frame_skip.py"],
+    ["batch_size.py"],
+    ["faults.py"],
+    ["gradients.py"],
     ["cluster.py"],
     ["wire.py"],
     ["coordination.py"],
     ["simulation.py"],
     ["seeds.py"],
+    ["studies.py"],
     ["figures.py"],
     ["tables.py"],
 ]
