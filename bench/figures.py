@@ -1,6 +1,5 @@
 """Figures of README and documentation from bench/results: `python bench/figures.py`."""
 
-import json
 from pathlib import Path
 
 import matplotlib
@@ -8,11 +7,11 @@ import matplotlib
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
+from tables import noise_scale, read
 
-from workhorse.statistics.intervals import mean_interval
+from workhorse.statistics.intervals import mean_interval, proportion_interval
 
-HERE = Path(__file__).parent
-IMAGES = HERE.parent / "docs" / "images"
+IMAGES = Path(__file__).parent.parent / "docs" / "images"
 COLUMNS = 3
 INK, LINE, BAND = "#1f2933", "#00796b", "#80cbc4"
 
@@ -48,13 +47,48 @@ PANELS = [
 ]
 
 
+def batch_sizes(found: dict) -> None:
+    """A panel a task: seeds that solve it, of runs with one learning rate and with a scaled one, and the cosine."""
+    width = len(found["tasks"])
+    figure, panels = plt.subplots(1, width, figsize=(4.2 * width, 3.6), sharey=True, layout="constrained")
+    for panel, (task, about) in zip(panels, found["tasks"].items(), strict=True):
+        for scaled, colour, label in (
+            (False, LINE, "solved, one learning rate"),
+            (True, "#ef6c00", "solved, rate times root of the size"),
+        ):
+            rows = [row for row in found["rows"] if (row["task"], row["scaled"]) == (task, scaled)]
+            counts = [sum(mean >= about["solved"] for mean in row["means"]) for row in rows]
+            shares = [proportion_interval(n, len(row["means"])) for n, row in zip(counts, rows, strict=True)]
+            sizes = [row["size"] * (1.05 if scaled else 1) for row in rows]
+            value = np.array([share.value for share in shares])
+            ends = [value - [share.low for share in shares], [share.high for share in shares] - value]
+            style = {"lw": 1.8, "elinewidth": 0.8, "capsize": 2, "marker": "o", "ms": 3.5}
+            panel.errorbar(sizes, value, ends, color=colour, label=label, **style)
+        rows = [row for row in found["rows"] if (row["task"], row["scaled"]) == (task, False)]
+        cosines = [1 / (1 + noise_scale(row) / row["size"]) for row in rows]
+        panel.plot([row["size"] for row in rows], cosines, color=INK, lw=1.2, ls=":", label="predicted cosine")
+        panel.set_xscale("log", base=2)
+        panel.set_xticks([row["size"] for row in rows], [f"{row['size']:,}" for row in rows], rotation=40)
+        panel.set_ylim(-0.03, 1.03)
+        panel.set_title(f"{task}, {about['env_steps']:,} steps", fontsize=11, color=INK, loc="left")
+        panel.set_xlabel("steps an iteration", fontsize=9)
+        panel.spines[["top", "right"]].set_visible(False)
+        panel.tick_params(labelsize=8)
+    panels[0].set_ylabel("share of seeds; cosine", fontsize=9)
+    figure.legend(
+        *panels[0].get_legend_handles_labels(), loc="outside upper center", ncols=3, fontsize=8, frameon=False
+    )
+    figure.savefig(IMAGES / "batch_size.png", dpi=150)
+    print(IMAGES / "batch_size.png")
+
+
 def main() -> None:
-    found = []
-    for suite, *rest in PANELS:
-        file = HERE / "results" / f"learning-{suite}.json"
-        if file.exists():
-            found.append((json.loads(file.read_text()), *rest))
     IMAGES.mkdir(exist_ok=True)
+    sizes = read("batch_size")
+    if sizes is not None:
+        batch_sizes(sizes)
+    suites = [(read(f"learning-{suite}"), *rest) for suite, *rest in PANELS]
+    found = [suite for suite in suites if suite[0] is not None]
     rows = -(-len(found) // COLUMNS)
     figure, axes = plt.subplots(rows, COLUMNS, figsize=(4.2 * COLUMNS, 3.2 * rows), squeeze=False, layout="constrained")
     for panel, (result, title, threshold, said) in zip(axes.flat, found, strict=False):

@@ -212,8 +212,7 @@ def batch_sizes() -> list[str]:
                 for flag in (False, True)
             )
             shares = [solved_share(row["means"], about["solved"]) for row in (same, scaled)]
-            signal, noise = np.mean(same["signals"]), np.mean(same["noises"])
-            scale = size * noise / signal if signal > 0 else float("inf")
+            scale = noise_scale(same)
             cells = (
                 f"{task}, {about['env_steps']:,}",
                 f"{size:,}",
@@ -222,7 +221,13 @@ def batch_sizes() -> list[str]:
                 f"{1 / (1 + scale / size):.2f}",
             )
             lines.append(f"| {' | '.join(cells)} |")
-    return lines
+    return [*lines, "", "![Share of seeds that solve a task against the steps of an iteration](images/batch_size.png)"]
+
+
+def noise_scale(row: dict) -> float:
+    """Steps by which two gradient estimates have a cosine of a half, over the iterations and seeds of a batch size."""
+    signal, noise = np.mean(row["signals"]), np.mean(row["noises"])
+    return row["size"] * noise / signal if signal > 0 else float("inf")
 
 
 def solved_share(means: list[float], threshold: float) -> str:
