@@ -27,6 +27,7 @@ PROGRAMS = [
     ["batch_size.py"],
     ["faults.py"],
     ["gradients.py"],
+    ["diagnosis.py"],
     ["cluster.py"],
     ["wire.py"],
     ["coordination.py"],

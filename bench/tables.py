@@ -412,6 +412,30 @@ def horizon() -> list[str]:
     return lines
 
 
+def diagnosis() -> list[str]:
+    found = read("diagnosis")
+    if found is None:
+        return ["Not measured yet."]
+    goals = {("Hopper-v5", "gradients"): 180, ("HalfCheetah-v5", "landscape"): 600, ("Hopper-v5", "landscape"): 600}
+    what = {"gradients": "ten estimates of up to 100,000 steps", "landscape": "31 x 31 points of 20,000 steps"}
+    lines = [
+        "Time of a `workhorse diagnose` command of one policy, start-up and compilation included, on all cores; raw "
+        f"stepping of the task by `mujoco.batch`, before and after it, beside it. {origin(found)}",
+        "",
+        "| task | `--only` | what | steps | seconds | to reach | steps/s | raw stepping, steps/s |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for row in found["rows"]:
+        goal = goals[row["task"], row["part"]]
+        raw = ", ".join(f"{one:,.0f}" for one in row["raw_per_s"])
+        lines.append(
+            f"| {row['task']} | {row['part']} | {what[row['part']]} | {row['steps']:,} | {row['seconds']:,.0f} | "
+            f"{goal}: {'reached' if row['seconds'] <= goal else '**missed**'} | "
+            f"{row['steps'] / row['seconds']:,.0f} | {raw} |"
+        )
+    return lines
+
+
 def minute() -> list[str]:
     found = read("minute")
     if not found:
@@ -723,6 +747,7 @@ def main() -> None:
         ("## Beside other libraries", libraries()),
         ("## Learning", learning()),
         ("## Policy gradients", policy_gradients()),
+        ("## Diagnoses", diagnosis()),
         ("## Resume and memory", other()),
         ("## On a cluster", cluster()),
         ("## What intervals and tests are worth", seeds()),
