@@ -135,7 +135,8 @@ def test_a_landscape_needs_a_step_and_a_budget(run, capsys):
 )
 def test_what_is_refused(run, words, sentence, capsys):
     assert main(["diagnose", str(run), *words]) == 2
-    assert sentence in capsys.readouterr().err
+    said = capsys.readouterr()
+    assert sentence in said.err and not said.out
 
 
 def test_what_was_not_named_and_cannot_be_measured_is_left_out(run, capsys):

@@ -150,6 +150,15 @@ def test_runs_with_nothing_in_common_are_not_said_to_agree(run, tmp_path):
         bisect(short.path, folder.path, 1)
 
 
+def test_runs_of_other_kinds_are_not_compared(run, tmp_path):
+    other, _ = train.start(
+        task="CartPole-v1", algorithm="openai-es", settings={}, env_steps=20_000, threads=1, schedule=QUICK,
+        root=tmp_path,
+    )  # fmt: skip
+    with pytest.raises(UsageError, match=r"is ppo on CartPole-v1 and .* openai-es on CartPole-v1"):
+        bisect(run.path, other.path, 1)
+
+
 def test_the_commands(run, tmp_path, capsys):
     assert main(["replay", str(run.path), "--iteration", "2", "--threads", "1"]) == 0
     said = capsys.readouterr().out
@@ -161,7 +170,9 @@ def test_the_commands(run, tmp_path, capsys):
     one, other = (str(tmp_path / f"original-i5-{word}-s0") for word in ("unchanged", "changed"))
     assert main(["bisect", one, other, "--threads", "1"]) == 0
     assert "differ first after iteration 6" in capsys.readouterr().out
-    assert main(["replay", str(run.path), "--iteration", "9"]) == 2
+    for beyond in ("-1", "7", "9"):
+        assert main(["replay", str(run.path), "--iteration", beyond]) == 2
+        assert f"must be in [0, 6], the iterations of {run.path}: got {beyond}." in capsys.readouterr().err
     assert main(["fork", str(run.path), "--iteration", "5"]) == 2
     assert main(["fork", str(run.path), "--iteration", "5", "--set", "discount"]) == 2
     assert "What --set changes must be written name=value, as in discount=.98" in capsys.readouterr().err

@@ -59,19 +59,22 @@ def run(arguments: Sequence[str]) -> int:
     from workhorse.runs.folder import RunFolder
 
     folder = RunFolder.open(options.run)
+    from workhorse.diagnostics.trust_region import trust_region
     from workhorse.reports.run_page import write_run_report
     from workhorse.runs.history import kept_iterations, opened
 
     wanted = options.only or USUAL
-    if "trust-region" in wanted:
-        _trust_region(folder)
+    promises = trust_region(folder) if "trust-region" in wanted else ()
     parts: list[Any] = [part for part in ("gradients", "values", "baselines", "landscape") if part in wanted]
-    if parts:
+    if not parts:
+        _print_promises(promises)
+    else:
         with opened(folder.path, options.threads) as history:
             at = options.at or _spread(kept_iterations(folder))
             for iteration in at or (0,):
                 history.kept(iteration)
             parts = _possible(history, parts, options)
+            _print_promises(promises)
             if threading.current_thread() is threading.main_thread():
                 signal.signal(signal.SIGTERM, signal.default_int_handler)  # it stops as Ctrl-C does
             try:
@@ -215,11 +218,9 @@ def _spread(kept: list[int]) -> list[int]:
     return sorted({kept[round(place * (len(kept) - 1) / 3)] for place in range(4)}) if kept else []
 
 
-def _trust_region(folder: Any) -> None:
-    from workhorse.diagnostics.trust_region import trust_region
-
-    for row in trust_region(folder):
-        print(row.sentence)
+def _print_promises(promises: Sequence[Any]) -> None:
+    for promise in promises:
+        print(promise.sentence)
 
 
 def _print_gradients(record: dict[str, Any]) -> None:

@@ -43,6 +43,7 @@ def run(arguments: Sequence[str]) -> int:
         measured["iteration"] = int(progress.iteration)
 
     with opened(options.run, options.threads) as history:
+        history.check(options.iteration)
         before = history.at(max(options.iteration - 1, 0))
         if options.iteration:
             history.once_more(before, keep)

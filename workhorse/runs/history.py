@@ -86,6 +86,18 @@ class History:
             f"{' and '.join(map(str, sorted(near)))} of {', '.join(map(str, there))}. Choose one of them."
         )
 
+    def check(self, iteration: int) -> None:
+        """Whether the run came that far.
+
+        Raises:
+            UsageError: it did not.
+        """
+        if not 0 <= iteration <= self.last_iteration:
+            raise UsageError(
+                f"--iteration must be in [0, {self.last_iteration}], the iterations of {self.folder.path}: got "
+                f"{iteration}."
+            )
+
     def at(self, iteration: int, observe: Observe = lambda progress, metrics: None) -> Any:
         """The state after an iteration, computed from the newest one kept before it; every digest is checked.
 
@@ -96,11 +108,7 @@ class History:
         Raises:
             UsageError: the run did not come that far, or it does not come out as it did.
         """
-        if not 0 <= iteration <= self.last_iteration:
-            raise UsageError(
-                f"--iteration must be in [0, {self.last_iteration}], the iterations of {self.folder.path}: got "
-                f"{iteration}."
-            )
+        self.check(iteration)
         progress = self._newest_before(iteration)
         while int(progress.iteration) < iteration:
             progress = self.once_more(progress, observe)
@@ -200,9 +208,17 @@ def bisect(
     """The first iteration at which two runs differ, and what differs in it; None where they agree as far as both went.
 
     Raises:
-        UsageError: a folder is no run, or a run does not come out again as it did.
+        UsageError: a folder is no run, the runs keep states of other kinds, or one does not come out again as it did.
     """
     with opened(one, threads) as left, opened(other, threads) as right:
+        kinds = [(history.manifest.algorithm, history.manifest.task) for history in (left, right)]
+        leaves = [flatten_arrays({"learner": history.loop.start().learner}).keys() for history in (left, right)]
+        if kinds[0][1] != kinds[1][1] or leaves[0] != leaves[1]:
+            words = [f"{algorithm} on {task}" for algorithm, task in kinds]
+            raise UsageError(
+                f"{one} is {words[0]} and {other} {words[1]}: expected two runs of one task whose learners keep the "
+                "same things, which other algorithms or layers do not. Name two such runs."
+            )
         common = sorted(left._digests.keys() & right._digests.keys())
         if not common:
             raise UsageError(f"{one} and {other} have no iteration in common, so that nothing can be compared.")
