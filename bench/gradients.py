@@ -29,7 +29,7 @@ ITERATIONS = (0, 150, 300, 450)
 BUDGETS = {
     "else": {
         "gradients": ["--budget", "1_000_000"],
-        "values": ["--budget", "600_000"],
+        "values": ["--budget", "1_000_000"],
         "baselines": ["--budget", "600_000"],
         "landscape": ["--grid", "5", "--pairs", "20_000"],
     },

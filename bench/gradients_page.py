@@ -269,12 +269,14 @@ def _is(step: dict[str, Any], returns: str, samples: int, baseline: str, other: 
 
 def values_table(rows: list[dict[str, Any]]) -> list[str]:
     lines = [
-        "| task | algorithm | seed | iteration | own targets | single returns | truth | explains of the truth |",
-        "|---|---|---|---|---|---|---|---|",
+        "| task | algorithm | seed | iteration | own targets | single returns | truth | explains of the truth | off "
+        "from the truth after the update, on steps learnt from | on fresh ones |",
+        "|---|---|---|---|---|---|---|---|---|---|",
     ]
     for row in rows:
         for record in row["values"]:
-            shares = (record[name] for name in ("own_error", "return_error", "truth_error", "truth_explained"))
+            shares = [record[name] for name in ("own_error", "return_error", "truth_error", "truth_explained")]
+            shares += [record[name]["truth_error"] for name in ("learnt", "unseen")]
             cells = " | ".join("-" if share is None else f"{share:.2f}" for share in shares)
             lines.append(f"| {row['task']} | {row['algorithm']} | {row['seed']} | {record['iteration']} | {cells} |")
     return lines

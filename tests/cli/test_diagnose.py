@@ -53,14 +53,18 @@ def test_a_diagnosis_is_printed_kept_drawn_and_not_made_twice(run, capsys, monke
 
 
 def test_a_value_function_is_measured_and_shown(run, capsys):
-    assert main(["diagnose", str(run), "--at", "4", "--budget", "60000", "--only", "values", "--threads", "1"]) == 0
+    assert main(["diagnose", str(run), "--at", "4", "--budget", "120000", "--only", "values", "--threads", "1"]) == 0
     said = capsys.readouterr().out
     assert "value function at iteration 4, 9 states never trained on" in said and "of the truth" in said
     record = json.loads((run / "diagnostics" / "values-4.json").read_text())
-    assert record["returns"] == (60_000 // 9 - 18 * 32) // 704 and record["horizon"] == 704
+    assert record["returns"] == (120_000 // 9 - 18 * 32) // 1408 and record["horizon"] == 704
     page = (run / "report.html").read_text()
     assert "explains of its own targets" in page and f"9 × {record['returns']}" in page
-    assert "one update later, off by" in said and f"{record['learnt']['return_error']:.2f}, " in page
+    for name in ("learnt", "unseen"):
+        one = record[name]
+        assert f"{one['return_error']:.2f} of single returns, {one['truth_error']:.2f} of the truth" in said
+    for name in ("return_error", "truth_error"):
+        assert f"{record['learnt'][name]:.2f}, {record['unseen'][name]:.2f}" in page
 
 
 @pytest.mark.slow
@@ -129,7 +133,7 @@ def test_a_landscape_needs_a_step_and_a_budget(run, capsys):
         (["--budget", "100"], f"--budget must be at least {10 * ROLLOUT:,} steps"),
         (["--budget", "0"], f"--budget must be at least {10 * ROLLOUT:,} steps"),
         (["--estimates", "0"], "--estimates must be at least 3"),
-        (["--only", "values", "--budget", "3000"], "steps for the values, 8 returns of 704 steps"),
+        (["--only", "values", "--budget", "3000"], "steps for the values, 4 returns of 704 steps"),
         (["--only", "everything"], "must be one of"),
     ],
 )

@@ -10,8 +10,9 @@ from workhorse.algorithms import registry
 from workhorse.core.errors import UsageError
 from workhorse.diagnostics.values import (
     PairErrors,
-    _after_learning,
+    _next_update,
     _of_all_ages,
+    _pairs,
     _returns,
     _with_a_whole_clock,
     study_values,
@@ -39,7 +40,7 @@ def test_the_truth_is_the_closed_form_whatever_the_value_function_says(probe):
     actor = algorithm.actor(learner)
     _, stand, _, _ = loop.rollouts.gather(actor, loop.rollouts.start(), 0)  # two steps into the episode
     assert (np.asarray(stand.environment.clock) == 2).all()
-    assert (np.asarray(_with_a_whole_clock(stand.environment).clock) == 0).all()
+    assert (np.asarray(_with_a_whole_clock(stand).environment.clock) == 0).all()
     found = _returns(loop, algorithm, learner, actor, stand, 1.0, 20, 1)
     if probe is TerminationProbe:
         np.testing.assert_allclose(found, env.value(discount, 2))
@@ -62,6 +63,20 @@ def test_noise_of_the_truth_is_taken_off():
     assert found.truth_explained == pytest.approx(1 - bias**2 - 0.25, abs=0.07)
     assert found.return_spread == pytest.approx(spread, rel=0.05)
     assert found.own_explained > 0.95 > found.truth_explained > found.return_explained, "own targets flatter"
+
+
+def test_a_value_function_that_has_learnt_its_rollout_by_heart_is_far_from_the_truth():
+    rng = np.random.default_rng(1)
+    truth = rng.normal(5.0, 1.0, (3, 4000))
+    single = truth + 2.0 * rng.normal(size=truth.shape)
+    returns = truth[0] + 2.0 * rng.normal(size=(64, 4000))
+    by_heart, wise = PairErrors.of(single, single, single, returns), PairErrors.of(truth, single, single, returns)
+    assert by_heart.return_error == 0.0 and by_heart.return_explained == 1.0
+    assert by_heart.truth_error > 0.25 > 0.1 > wise.truth_error
+    assert by_heart.truth_explained == pytest.approx(1 - 4, abs=0.5)
+    assert wise.truth_explained == pytest.approx(1.0, abs=0.05)
+    flat = PairErrors.of(np.full_like(truth, 5.0), single, single, returns)
+    assert flat.truth_explained == pytest.approx(0.0, abs=0.1)
 
 
 @pytest.mark.parametrize("task", ["Pendulum-v1", "HalfCheetah-v5"])
@@ -97,19 +112,18 @@ def test_a_run_is_measured_the_same_again_and_what_cannot_be_is_said(tmp_path):
         assert study_values(history, 2, env_steps=20_000, threads=1) == found
         assert sum(taken) == found.env_steps <= 20_000
         assert (found.states, found.horizon) == (9, 96)
-        assert found.returns == (20_000 // 9 - 18 * 32) // 96
+        assert found.returns == (20_000 // 9 - 18 * 32) // (2 * 96)
         assert found.to_json()["returns"] == found.returns
         assert found.learnt and found.to_json()["learnt"]["own_error"] == found.learnt.own_error
         state, algorithm = history.at(1), history.loop.algorithm
-        seen, _, _, _ = history.loop.rollouts.gather(algorithm.actor(state.learner), state.slots, 1)
-        learnt, unseen = _after_learning(history, state, seen)
-        assert learnt == unseen, "the rollout of the update itself, gathered again"
+        lesson, params = _next_update(history, state)
         after = history.at(2).learner.params
-        batch = jax.tree.map(lambda leaf: leaf[:, :8], algorithm.batch(state.learner, seen)[0])
-        value = np.asarray(algorithm.values(after, batch.obs), np.float64)
-        expected = PairErrors.of(value, np.asarray(batch.target, np.float64), np.asarray(batch.monte_carlo, np.float64))
-        assert learnt.return_error == pytest.approx(expected.return_error, rel=1e-4), "judged after the update"
-        with pytest.raises(UsageError, match=r"--budget must be at least 12,096 steps for the values, 8 returns of 96"):
+        jax.tree.map(lambda one, other: np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-7), params, after)
+        batch, _, _ = algorithm.batch(state.learner, lesson)
+        expected = np.asarray(algorithm.values(after, batch.obs)), batch.target, batch.monte_carlo
+        for one, other in zip(_pairs(algorithm, state.learner, params, lesson), expected, strict=True):
+            np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5)
+        with pytest.raises(UsageError, match=r"--budget must be at least 12,096 steps for the values, 4 returns of 96"):
             study_values(history, 2, env_steps=1000)
     run, _ = train.start(algorithm="openai-es", settings={}, env_steps=1, id="es", **common)
     with opened(run.path, 1) as history, pytest.raises(UsageError, match="learns no value function"):

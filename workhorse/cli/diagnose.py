@@ -150,7 +150,7 @@ def _asked(part: Any, options: DiagnoseOptions) -> dict[str, int]:
     if part == "landscape":
         return {"grid": options.grid, "pairs": options.pairs}
     budget = {"budget": _budget(options)}
-    return budget | ({"pairs": 3} if part == "values" else {"estimates": options.estimates})
+    return budget | ({"pairs": 4} if part == "values" else {"estimates": options.estimates})
 
 
 def _gradients(history: Any, iteration: int, options: DiagnoseOptions, asked: dict[str, int]) -> Any:
@@ -278,11 +278,10 @@ def _print_values(record: dict[str, Any]) -> None:
         f"{record['truth_spread']:.3g} over states, returns by {record['return_spread']:.3g} from one state"
     )
     learnt, unseen = record["learnt"], record["unseen"]
-    print(
-        f"  one update later, off by {_share(learnt, 'own_error')} of the targets it learnt from and "
-        f"{_share(unseen, 'own_error')} of fresh ones, {_share(learnt, 'return_error')} of the returns it learnt from "
-        f"and {_share(unseen, 'return_error')} of fresh ones"
-    )
+    for words, one in (("on steps it has just learnt from", learnt), ("on fresh ones", unseen)):
+        own, returns, truth = (_share(one, f"{name}_error") for name in ("own", "return", "truth"))
+        off = f"{own} of its targets, {returns} of single returns, {truth} of the truth"
+        print(f"  one update later, {words}, is off by {off}")
 
 
 def _share(record: dict[str, Any], name: str) -> str:

@@ -39,8 +39,8 @@ __all__ = [
     "summarise",
 ]
 
-LEAST_RETURNS = 8
-"""Returns from each state, at least: fewer say nothing of their own spread."""
+LEAST_RETURNS = 4
+"""Returns from each state, at least: their spread is averaged over states."""
 
 TAIL = 1e-3
 """Weight of the first reward that is no longer waited for; the rest is completed by the value function."""
@@ -59,22 +59,59 @@ class PairErrors:
     Attributes:
         own_error, return_error: mean of |V - target| / |target|, against the targets that training uses, and against
             single returns.
+        truth_error: the same against the truth, of the first step of every slot.
         own_explained, return_explained: 1 - Var(target - V) / Var(target).
+        truth_explained: as that of a `ValueStudy`, of the first step of every slot.
     """
 
     own_error: float
     return_error: float
+    truth_error: float
     own_explained: float
     return_explained: float
+    truth_explained: float
 
     @staticmethod
-    def of(value: np.ndarray, target: np.ndarray, single: np.ndarray) -> PairErrors:
-        """Of values, own targets and single returns of the same pairs."""
+    def of(value: np.ndarray, target: np.ndarray, single: np.ndarray, returns: np.ndarray) -> PairErrors:
+        """Of values, own targets and single returns of pairs (T, B), and many returns from the first (R, B)."""
+        truth = AgainstTruth.of(value[0], returns)
         return PairErrors(
             relative_error(value, target),
             relative_error(value, single),
+            truth.relative_error,
             explained(value, target),
             explained(value, single),
+            truth.explained,
+        )
+
+
+class AgainstTruth(NamedTuple):
+    """What values are worth beside the truth; names as in `ValueStudy`."""
+
+    relative_error: float
+    explained: float
+    bias: float
+    bias_error: float
+    squared_error: float
+    truth_spread: float
+    return_spread: float
+
+    @staticmethod
+    def of(value: np.ndarray, returns: np.ndarray) -> AgainstTruth:
+        """Of values (S,) of states from which many returns (R, S) are known."""
+        truth, variance = returns.mean(0), returns.var(0, ddof=1)
+        noise, error = variance / len(returns), value - truth
+        squared = float(np.square(error).mean() - noise.mean())
+        spread = float(truth.var(ddof=1) - noise.mean())
+        told_apart = spread > 2 * noise.mean() * np.sqrt(2 / (len(truth) - 1))
+        return AgainstTruth(
+            relative_error(value, truth),
+            1.0 - squared / spread if told_apart else float("nan"),
+            float(error.mean()),
+            float(error.std(ddof=1) / np.sqrt(len(error))),
+            squared,
+            float(np.sqrt(max(spread, 0.0))),
+            float(np.sqrt(variance).mean()),
         )
 
 
@@ -84,7 +121,8 @@ class ValueStudy:
 
     Attributes:
         iteration: whose policy and value function were frozen.
-        states: how many; `returns` from each, `horizon` steps long.
+        states: how many; `returns` from each, `horizon` steps long; and as many returns from as many states of the
+            rollout that is learnt from next.
         env_steps: steps taken for all of it.
         own_error: mean of |V - target| / |target|, the target the one that training would use.
         return_error: the same against single returns, completed by the value where the rollout ended.
@@ -98,7 +136,8 @@ class ValueStudy:
         return_spread: standard deviation of the returns from one state, a mean over states.
         learnt: errors of the value function *one update later* on the rollout of that very update.
         unseen: of the same value function on a fresh rollout of the same size and policy. Targets and returns of both
-            are those that the update would use, completed by the value function before it.
+            are those that the update would use, completed by the value function before it, and the truth is that of
+            the policy before it.
     """
 
     iteration: int
@@ -149,7 +188,7 @@ class _Plan(NamedTuple):
     Attributes:
         ages: rollouts at whose ends the states are taken.
         before: steps of a slot before the first return.
-        horizon, returns: steps of a return, and returns from each state.
+        horizon, returns: steps of a return, and returns from each state, those learnt from and fresh ones.
     """
 
     ages: int
@@ -174,12 +213,12 @@ def check_values(history: History, env_steps: int) -> _Plan:
     length, slots = algorithm.rollout_steps, algorithm.num_slots
     horizon, ages = horizon_of(algorithm.discount, length), _ages(history.spec.max_episode_steps, length)
     before = (ages + 2) * length
-    returns = (env_steps // slots - before) // horizon
+    returns = (env_steps // slots - before) // (2 * horizon)
     if returns < LEAST_RETURNS:
-        needed = (LEAST_RETURNS * horizon + before) * slots
+        needed = (2 * LEAST_RETURNS * horizon + before) * slots
         raise UsageError(
             f"--budget must be at least {needed:,} steps for the values, {LEAST_RETURNS} returns of {horizon:,} steps "
-            f"from each of {slots} states: got {env_steps:,}."
+            f"from each of {slots} states learnt from and {slots} fresh ones: got {env_steps:,}."
         )
     return _Plan(ages, before, horizon, returns)
 
@@ -210,19 +249,30 @@ def study_values(
     slots = algorithm.num_slots
     with history.afresh(OTHER_ROOT, threads) as (loop, _):
         actor = actor_of(algorithm, state.learner)
-        stand = _of_all_ages(loop, actor, state.slots, ages)  # away from what was trained on
-        stand = stand._replace(environment=_with_a_whole_clock(stand.environment))
-        rollout, *_ = loop.rollouts.gather(actor, stand, ages)
+        fresh = _of_all_ages(loop, actor, state.slots, ages)  # away from what was trained on
+        fresh, taught = (_with_a_whole_clock(stand) for stand in (fresh, state.slots))
+        rollout, *_ = loop.rollouts.gather(actor, fresh, ages)
+        lesson, params = _next_update(history, state)
         progress(before * slots)
-        learnt, unseen = _after_learning(history, state, rollout)
-        batch, scale = _first_steps(algorithm, state.learner, rollout)
-        found = np.zeros((returns, slots))
-        for number in range(returns):
-            found[number] = _returns(loop, algorithm, state.learner, actor, stand, scale, horizon, ages + 1 + number)
-            progress(horizon * slots)
-    taken = (returns * horizon + before) * slots
-    value, target, single = (np.asarray(leaf, np.float64) for leaf in batch)
-    return replace(summarise(iteration, value, target, single, found, horizon, taken), learnt=learnt, unseen=unseen)
+        found = np.zeros((2, returns, slots))
+        for group, (stand, steps) in enumerate(((fresh, rollout), (taught, lesson))):
+            scale = _scale(algorithm, state.learner, steps)
+            for number in range(returns):
+                address = ages + 1 + group * returns + number
+                found[group, number] = _returns(loop, algorithm, state.learner, actor, stand, scale, horizon, address)
+                progress(horizon * slots)
+    unseen, learnt = (
+        _errors(_pairs(algorithm, state.learner, params, steps), group, algorithm.num_envs)
+        for steps, group in zip((rollout, lesson), found, strict=True)
+    )
+    taken = (2 * returns * horizon + before) * slots
+    value, target, single = (leaf[0] for leaf in _pairs(algorithm, state.learner, state.learner.params, rollout))
+    return replace(summarise(iteration, value, target, single, found[0], horizon, taken), learnt=learnt, unseen=unseen)
+
+
+def _errors(pairs: _Pairs, returns: np.ndarray, count: int) -> PairErrors:
+    """Errors on the first slots, those that are trained on."""
+    return PairErrors.of(pairs.value[:, :count], pairs.target[:, :count], pairs.single[:, :count], returns[:, :count])
 
 
 def summarise(
@@ -235,28 +285,19 @@ def summarise(
     env_steps: int,
 ) -> ValueStudy:
     """What values (S,) are worth beside their targets (S,), single returns (S,) and many returns (R, S)."""
-    truth, count = returns.mean(0), len(returns)
-    noise = returns.var(0, ddof=1) / count
-    error = value - truth
-    squared = float(np.square(error).mean() - noise.mean())
-    spread = float(truth.var(ddof=1) - noise.mean())
+    truth = AgainstTruth.of(value, returns)
     return ValueStudy(
         iteration,
         len(value),
-        count,
+        len(returns),
         horizon,
         env_steps,
         relative_error(value, target),
         relative_error(value, single),
-        relative_error(value, truth),
+        truth.relative_error,
         explained(value, target),
         explained(value, single),
-        1.0 - squared / spread if spread > 2 * noise.mean() * np.sqrt(2 / (len(truth) - 1)) else float("nan"),
-        float(error.mean()),
-        float(error.std(ddof=1) / np.sqrt(len(error))),
-        squared,
-        float(np.sqrt(max(spread, 0.0))),
-        float(np.sqrt(returns.var(0, ddof=1)).mean()),
+        *truth[1:],
     )
 
 
@@ -300,22 +341,20 @@ def _of_all_ages(loop: Any, actor: Any, slots: Any, ages: int) -> Any:
     return jax.tree.map(mixed, *seen)
 
 
-def _with_a_whole_clock(environment: Any) -> Any:
-    """The same states at the beginning of their clock, so that no clock cuts what follows."""
-    if isinstance(environment, dict):
-        return {**environment, "elapsed": np.zeros_like(environment["elapsed"])}
-    return environment._replace(clock=jnp.zeros_like(environment.clock))
+def _with_a_whole_clock(slots: Any) -> Any:
+    """The same slots at the beginning of their clock, so that no clock cuts what follows."""
+    there = slots.environment
+    if isinstance(there, dict):
+        return slots._replace(environment={**there, "elapsed": np.zeros_like(there["elapsed"])})
+    return slots._replace(environment=there._replace(clock=jnp.zeros_like(there.clock)))
 
 
-def _after_learning(history: History, state: Any, fresh: Any) -> tuple[PairErrors, PairErrors]:
-    """Errors of the value function after the run's next update, on the rollout of that update and on a fresh one."""
+def _next_update(history: History, state: Any) -> tuple[Any, Any]:
+    """The rollout of the run's next update, and the parameters after it."""
     algorithm, iteration = history.loop.algorithm, int(state.iteration)
     rollout, *_ = history.loop.rollouts.gather(actor_of(algorithm, state.learner), state.slots, iteration)
     key = draw(root_key(history.loop.root), "update", iteration)
-    params = _updated(algorithm, state.learner, rollout, key)
-    pairs = (_pairs(algorithm, state.learner, params, seen) for seen in (rollout, fresh))
-    learnt, unseen = (PairErrors.of(*(np.asarray(leaf, np.float64) for leaf in leaves)) for leaves in pairs)
-    return learnt, unseen
+    return rollout, _updated(algorithm, state.learner, rollout, key)
 
 
 @jax.jit
@@ -323,20 +362,30 @@ def _updated(algorithm: Any, learner: Any, rollout: Any, key: Any) -> Any:
     return algorithm.update(learner, rollout, key)[0].params
 
 
+class _Pairs(NamedTuple):
+    """Values, own targets and single returns of a rollout's steps, (T, B)."""
+
+    value: np.ndarray
+    target: np.ndarray
+    single: np.ndarray
+
+
+def _pairs(algorithm: Any, learner: Any, params: Any, rollout: Any) -> _Pairs:
+    """Values by `params`, own targets and single returns by the learner, of all slots."""
+    return _Pairs(*(np.asarray(leaf, np.float64) for leaf in _computed_pairs(algorithm, learner, params, rollout)))
+
+
 @jax.jit
-def _pairs(algorithm: Any, learner: Any, params: Any, rollout: Any) -> Any:
-    """Values by `params`, own targets and single returns by the learner, of the slots trained on, (T, B)."""
+def _computed_pairs(algorithm: Any, learner: Any, params: Any, rollout: Any) -> tuple[Any, Any, Any]:
     batch, _, _ = algorithm.batch(learner, rollout)
-    found = (algorithm.values(params, batch.obs), batch.target, batch.monte_carlo)
-    return tuple(leaf[:, : algorithm.num_envs] for leaf in found)
+    return algorithm.values(params, batch.obs), batch.target, batch.monte_carlo
 
 
 @jax.jit
-def _first_steps(algorithm: Any, learner: Any, rollout: Any) -> Any:
-    """Value, own target and single return of the first step of every slot, (B,); what rewards are multiplied by."""
-    batch, sums, _ = algorithm.batch(learner, rollout)
-    scale = moments.inverse_scale(sums)[0] if algorithm.scale_rewards else jnp.ones(())
-    return (batch.value[0], batch.target[0], batch.monte_carlo[0]), scale
+def _scale(algorithm: Any, learner: Any, rollout: Any) -> Any:
+    """What rewards of a rollout are multiplied by."""
+    _, sums, _ = algorithm.batch(learner, rollout)
+    return moments.inverse_scale(sums)[0] if algorithm.scale_rewards else jnp.ones(())
 
 
 def _returns(

@@ -109,16 +109,19 @@ def value_rows(folder: Path) -> list[tuple[str, ...]]:
         try:
             record = json.loads(place.read_bytes())
             shares = [record[name] for name in ("own_explained", "return_explained", "truth_explained", "truth_error")]
-            words = ["-" if share is None else f"{float(share):.2f}" for share in shares]
+            words = [_or_dash(share) for share in shares]
             bias = f"{float(record['bias']):.3g} ± {float(record['bias_error']):.2g}"
             count = f"{int(record['states'])} × {int(record['returns'])}"
             later = [record.get(name) or {} for name in ("learnt", "unseen")]  # an older record has none
-            errors = [one.get("return_error") for one in later]
-            pair = ", ".join("-" if error is None else f"{float(error):.2f}" for error in errors)
-            found.append((int(record["iteration"]), *words, pair, bias, count))
+            pairs = (", ".join(_or_dash(one.get(name)) for one in later) for name in ("return_error", "truth_error"))
+            found.append((int(record["iteration"]), *words, *pairs, bias, count))
         except (OSError, ValueError, KeyError, TypeError):
             continue
     return [(str(first), *rest) for first, *rest in sorted(found)]
+
+
+def _or_dash(share: float | None) -> str:
+    return "-" if share is None else f"{float(share):.2f}"
 
 
 _BASELINE_FIELDS = {"returns": str, "baseline": str, "samples": int, "cosine": float, "low": float, "high": float}
@@ -208,6 +211,7 @@ VALUE_HEAD = (
     "of the truth",
     "off from the truth by",
     "an update later, off from returns: learnt from, fresh",
+    "from the truth: learnt from, fresh",
     "bias ± its error",
     "states × returns",
 )
