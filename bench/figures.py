@@ -9,11 +9,18 @@ import matplotlib.pyplot as plt
 import numpy as np
 from tables import noise_scale, read
 
-from workhorse.statistics.intervals import mean_interval, proportion_interval
+from workhorse.statistics.intervals import Interval, mean_interval, proportion_interval
 
 IMAGES = Path(__file__).parent.parent / "docs" / "images"
 COLUMNS = 3
 INK, LINE, BAND = "#1f2933", "#00796b", "#80cbc4"
+
+
+def over_seeds(curves: list[np.ndarray]) -> tuple[np.ndarray, list[Interval]]:
+    """Million steps of evaluations, and the mean return over seeds at each."""
+    count = min(len(points) for points in curves)
+    steps = np.mean([points[:count, 0] for points in curves], axis=0) / 1e6
+    return steps, [mean_interval([points[row, 1] for points in curves]) for row in range(count)]
 
 
 def curve(axes: plt.Axes, result: dict, title: str, threshold: float | None, said: str) -> None:
@@ -21,9 +28,7 @@ def curve(axes: plt.Axes, result: dict, title: str, threshold: float | None, sai
     curves = [np.array(run["curve"]) for run in result["runs"] if run["curve"]]
     for points in curves:
         axes.plot(points[:, 0] / 1e6, points[:, 1], color=LINE, linewidth=0.6, alpha=0.5)
-    count = min(len(points) for points in curves)
-    steps = np.mean([points[:count, 0] for points in curves], axis=0) / 1e6
-    intervals = [mean_interval([points[row, 1] for points in curves]) for row in range(count)]
+    steps, intervals = over_seeds(curves)
     axes.fill_between(steps, [i.low for i in intervals], [i.high for i in intervals], color=BAND, alpha=0.5, lw=0)
     axes.plot(steps, [i.value for i in intervals], color=LINE, linewidth=2)
     if threshold is not None:
@@ -45,6 +50,34 @@ PANELS = [
     ("swimmer", "Swimmer-v5", 241, "best public replication 241 (v3)"),
     ("walker2d", "Walker2d-v5", 3830, "published ES threshold 3,830"),
 ]
+
+
+GRADIENTS = {"ppo": LINE, "trpo+": "#ef6c00", "ppo-m": "#5e35b1", "ppo-noclip": "#c2185b", "trpo": "#6d4c41"}
+GRADIENT_TASKS = ("HalfCheetah-v5", "Hopper-v5", "Walker2d-v5")
+
+
+def policy_gradients() -> None:
+    """A panel a task: of every algorithm that was measured there, the mean over seeds and its 95 % interval."""
+    figure, panels = plt.subplots(1, len(GRADIENT_TASKS), figsize=(12.6, 3.8), layout="constrained")
+    handles = {}
+    for panel, task in zip(panels, GRADIENT_TASKS, strict=True):
+        for name, colour in GRADIENTS.items():
+            found = read(f"learning-{name}-{task.split('-')[0].lower()}")
+            if found is None:
+                continue
+            curves = [np.array(run["curve"]) for run in found["runs"] if run["curve"]]
+            steps, intervals = over_seeds(curves)
+            panel.fill_between(steps, [i.low for i in intervals], [i.high for i in intervals], color=colour, alpha=0.15)
+            (handles[name],) = panel.plot(steps, [i.value for i in intervals], color=colour, lw=1.8)
+        panel.set_title(task, fontsize=11, color=INK, loc="left")
+        panel.set_xlabel("million environment steps", fontsize=9)
+        panel.set_xlim(left=0)
+        panel.spines[["top", "right"]].set_visible(False)
+        panel.tick_params(labelsize=8)
+    panels[0].set_ylabel("return, likeliest action, raw reward", fontsize=9)
+    figure.legend(handles.values(), handles, loc="outside upper center", ncols=5, fontsize=9, frameon=False)
+    figure.savefig(IMAGES / "policy_gradients.png", dpi=150)
+    print(IMAGES / "policy_gradients.png")
 
 
 def batch_sizes(found: dict) -> None:
@@ -84,6 +117,7 @@ def batch_sizes(found: dict) -> None:
 
 def main() -> None:
     IMAGES.mkdir(exist_ok=True)
+    policy_gradients()
     sizes = read("batch_size")
     if sizes is not None:
         batch_sizes(sizes)

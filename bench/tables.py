@@ -134,6 +134,8 @@ def policy_gradients() -> list[str]:
     return [
         *lines,
         "",
+        "![Return against steps, the mean over seeds with its 95 % interval](images/policy_gradients.png)",
+        "",
         *classic(),
         "",
         *ppo_speed(),
