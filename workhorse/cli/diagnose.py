@@ -278,10 +278,10 @@ def _print_values(record: dict[str, Any]) -> None:
         f"{record['truth_spread']:.3g} over states, returns by {record['return_spread']:.3g} from one state"
     )
     learnt, unseen = record["learnt"], record["unseen"]
-    for words, one in (("on steps it has just learnt from", learnt), ("on fresh ones", unseen)):
+    for words, one in (("on steps learnt from", learnt), ("on fresh steps", unseen)):
         own, returns, truth = (_share(one, f"{name}_error") for name in ("own", "return", "truth"))
         off = f"{own} of its targets, {returns} of single returns, {truth} of the truth"
-        print(f"  one update later, {words}, is off by {off}")
+        print(f"  an update later, {words}, off by {off}")
 
 
 def _share(record: dict[str, Any], name: str) -> str:
