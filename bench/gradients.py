@@ -67,7 +67,7 @@ def keep(folder: Path) -> None:
     with opened(folder) as history:
         for iteration in ITERATIONS:
             if iteration not in kept_iterations(history.folder):
-                checkpoint.save(history.folder, iteration, history.at(iteration), {}, "milestones")
+                checkpoint.save(history.folder, iteration, history.at(iteration), {}, "milestones", later="kept")
 
 
 def diagnose(folder: Path) -> None:

@@ -17,9 +17,8 @@ from workhorse.diagnostics.baselines import (
     _trajectory,
     fit_value,
     study_baselines,
-    with_fixed_scale,
 )
-from workhorse.diagnostics.gradients import frozen_rollouts
+from workhorse.diagnostics.gradients import frozen_rollouts, with_fixed_scale
 from workhorse.environments.probes import ContextProbe, TerminationProbe, TimeLimitProbe
 from workhorse.runs import train
 from workhorse.runs.history import opened

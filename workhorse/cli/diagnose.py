@@ -150,7 +150,7 @@ def _asked(part: Any, options: DiagnoseOptions) -> dict[str, int]:
     if part == "landscape":
         return {"grid": options.grid, "pairs": options.pairs}
     budget = {"budget": _budget(options)}
-    return budget | ({"pairs": 4} if part == "values" else {"estimates": options.estimates})
+    return budget | ({"pairs": 5} if part == "values" else {"estimates": options.estimates})
 
 
 def _gradients(history: Any, iteration: int, options: DiagnoseOptions, asked: dict[str, int]) -> Any:

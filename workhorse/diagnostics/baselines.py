@@ -43,6 +43,7 @@ from workhorse.diagnostics.gradients import (
     frozen_rollouts,
     score_sums,
     sizes_up_to,
+    with_fixed_scale,
 )
 from workhorse.diagnostics.values import explained, horizon_of, relative_error, require_value_function
 from workhorse.math.returns import lambda_returns
@@ -59,7 +60,6 @@ __all__ = [
     "check_baselines",
     "fit_value",
     "study_baselines",
-    "with_fixed_scale",
 ]
 
 BASELINES = ("none", "constant", "agent", "true")
@@ -294,21 +294,6 @@ class _Trajectory(NamedTuple):
     next_value: Any
     cut: Any
     cut_obs: Any
-
-
-def with_fixed_scale(algorithm: Any, learner: Any, rollout: Rollout) -> Any:
-    """A learner whose scale of rewards is that after this rollout, and hardly moves with any later one.
-
-    Otherwise rewards of different rollouts would be in slightly different units: very different ones at the start.
-    """
-    sums = _sums_of_rewards(algorithm, learner, rollout)
-    heavy = sums._replace(count=sums.count * 1e9, deviation=sums.deviation * 1e9)
-    return learner._replace(sums=heavy)
-
-
-@jax.jit
-def _sums_of_rewards(algorithm: Any, learner: Any, rollout: Rollout) -> Any:
-    return algorithm.batch(learner, rollout)[1]
 
 
 @jax.jit

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from itertools import chain
 from typing import Any, NamedTuple
 
 import jax
@@ -44,6 +45,7 @@ __all__ = [
     "sizes_up_to",
     "study_gradients",
     "training_batch",
+    "with_fixed_scale",
 ]
 
 ESTIMATES = 10
@@ -265,8 +267,11 @@ def study_gradients(
     step_sizes = [size * own for size in STEP_SIZES if size <= rollouts]
     with history.afresh(OTHER_ROOT, threads) as (loop, root):
         stream = frozen_rollouts(algorithm, state.learner, loop.rollouts, state.slots, progress)
+        first = next(stream)
+        learner = with_fixed_scale(algorithm, state.learner, first)
+        stream = chain([first], stream)
         gradients, steps = independent_estimates(
-            algorithm, state.learner, stream, estimates, sizes=sizes, step_sizes=step_sizes, root=root
+            algorithm, learner, stream, estimates, sizes=sizes, step_sizes=step_sizes, root=root
         )
     largest = gradients[sizes[-1]]
     references = (largest.sum(0) - largest) / (estimates - 1)
@@ -309,6 +314,21 @@ def frozen_rollouts(
         number += 1
         progress(algorithm.rollout_steps * algorithm.num_slots)
         yield rollout
+
+
+def with_fixed_scale(algorithm: Any, learner: Any, rollout: Rollout) -> Any:
+    """A learner whose scale of rewards is that after this rollout, and hardly moves with any later one.
+
+    Otherwise rewards of different rollouts would be in slightly different units: very different ones at the start.
+    """
+    sums = _sums_of_rewards(algorithm, learner, rollout)
+    heavy = sums._replace(count=sums.count * 1e9, deviation=sums.deviation * 1e9)
+    return learner._replace(sums=heavy)
+
+
+@jax.jit
+def _sums_of_rewards(algorithm: Any, learner: Any, rollout: Rollout) -> Any:
+    return algorithm.batch(learner, rollout)[1]
 
 
 def independent_estimates(

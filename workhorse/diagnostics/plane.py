@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any, NamedTuple
 
 import jax
@@ -14,10 +15,13 @@ from workhorse.algorithms.policy_gradient.ppo import clipped_surrogate
 from workhorse.core.addresses import host_generator, host_keys
 from workhorse.core.errors import UsageError
 from workhorse.core.randomness import draw, root_key
-from workhorse.diagnostics.gradients import frozen_rollouts, policy_step, training_batch
+from workhorse.diagnostics.gradients import frozen_rollouts, policy_step, training_batch, with_fixed_scale
 from workhorse.training.learning import actor_of
 
 __all__ = ["Frozen", "NoStep", "Pairs", "surrogates"]
+
+ADDRESSES = 2**31
+"""Where those of the rollouts begin, away from the episodes at the points, which count from 0."""
 
 BLOCK = 2048
 """Pairs at which the surrogate of a point is computed at once."""
@@ -52,8 +56,10 @@ class Frozen:
     def of(loop: Any, state: Any, iteration: int, root: int, pairs: int, random_length: float) -> Frozen:
         algorithm, learner = loop.algorithm, state.learner
         own, taken = algorithm.rollout_steps * algorithm.num_envs, algorithm.rollout_steps * algorithm.num_slots
-        stream = frozen_rollouts(algorithm, learner, loop.rollouts, state.slots)
-        batches = (training_batch(algorithm, learner, rollout) for rollout in stream)
+        stream = frozen_rollouts(algorithm, learner, loop.rollouts, state.slots, first=ADDRESSES)
+        first = next(stream)
+        learner = with_fixed_scale(algorithm, learner, first)
+        batches = (training_batch(algorithm, learner, rollout) for rollout in chain([first], stream))
         key = draw(root_key(root), "update", iteration)
         step = np.asarray(policy_step(algorithm, learner, next(batches), key), np.float64)
         if not step.any():

@@ -16,14 +16,14 @@ from typing import Any
 
 from workhorse.core.randomness import draw, root_key
 from workhorse.core.spec import EnvSpec
-from workhorse.diagnostics.baselines import fit_value, with_fixed_scale
-from workhorse.diagnostics.gradients import frozen_rollouts
+from workhorse.diagnostics.baselines import fit_value
+from workhorse.diagnostics.gradients import frozen_rollouts, with_fixed_scale
 from workhorse.training.on_policy import OnPolicy, Progress
 from workhorse.training.plan import Plan
 
 __all__ = ["TrueValue", "with_true_value"]
 
-OTHER_ROOT = 3 * 2**30
+OTHER_ROOT = 2**30 + 2**29
 """What is added to the run's seed for the addresses of the rollouts that are fitted to."""
 
 

@@ -5,8 +5,8 @@ again and again, which the simulators can do to the bit. It has a standard error
 difference is taken off.
 
 Source: Ilyas et al. 2020, "A closer look at deep policy gradients" (arXiv 1811.02553), section 2.2, whose relative
-errors are against single returns, cut at the rollout's end: there a perfect value function has an error too. Here
-returns are completed by the value of what came next, and the truth is a mean over returns to the end of the horizon.
+errors are against single returns, cut at the rollout's end: there a perfect value function has an error too. Here a
+single return goes to the end of the horizon, far beyond the rollout's, and the truth is a mean over several of them.
 """
 
 from __future__ import annotations
@@ -57,11 +57,10 @@ class PairErrors:
     """What a value function that has just learnt is worth on the pairs of one rollout.
 
     Attributes:
-        own_error, return_error: mean of |V - target| / |target|, against the targets that training uses, and against
-            single returns.
-        truth_error: the same against the truth, of the first step of every slot.
-        own_explained, return_explained: 1 - Var(target - V) / Var(target).
-        truth_explained: as that of a `ValueStudy`, of the first step of every slot.
+        own_error: mean of |V - target| / |target|, against the targets that training uses, of every step.
+        return_error, truth_error: the same against single returns and the truth, of the first step of every slot.
+        own_explained: 1 - Var(target - V) / Var(target), of every step.
+        return_explained, truth_explained: as those of a `ValueStudy`, of the first step of every slot.
     """
 
     own_error: float
@@ -72,15 +71,15 @@ class PairErrors:
     truth_explained: float
 
     @staticmethod
-    def of(value: np.ndarray, target: np.ndarray, single: np.ndarray, returns: np.ndarray) -> PairErrors:
-        """Of values, own targets and single returns of pairs (T, B), and many returns from the first (R, B)."""
+    def of(value: np.ndarray, target: np.ndarray, returns: np.ndarray) -> PairErrors:
+        """Of values and own targets (T, B), and many returns from the first of the steps (R, B)."""
         truth = AgainstTruth.of(value[0], returns)
         return PairErrors(
             relative_error(value, target),
-            relative_error(value, single),
+            relative_error(value[0], returns),
             truth.relative_error,
             explained(value, target),
-            explained(value, single),
+            explained(value[0], returns),
             truth.explained,
         )
 
@@ -125,7 +124,7 @@ class ValueStudy:
             rollout that is learnt from next.
         env_steps: steps taken for all of it.
         own_error: mean of |V - target| / |target|, the target the one that training would use.
-        return_error: the same against single returns, completed by the value where the rollout ended.
+        return_error: the same against single returns to the end of the horizon, a mean over all of them.
         truth_error: the same against the truth.
         own_explained, return_explained: 1 - Var(target - V) / Var(target).
         truth_explained: 1 - E[(V - truth)^2] / Var(truth), free of what the error of the truth adds; a constant offset
@@ -135,9 +134,9 @@ class ValueStudy:
         truth_spread: standard deviation of the truth over states.
         return_spread: standard deviation of the returns from one state, a mean over states.
         learnt: errors of the value function *one update later* on the rollout of that very update.
-        unseen: of the same value function on a fresh rollout of the same size and policy. Targets and returns of both
-            are those that the update would use, completed by the value function before it, and the truth is that of
-            the policy before it.
+        unseen: of the same value function on a fresh rollout of the same size and policy, whose slots are of all ages,
+            as `states` are; those of `learnt` are where the run's slots stood. Targets are those of the update, returns
+            and truth those of the policy before it.
     """
 
     iteration: int
@@ -266,25 +265,19 @@ def study_values(
         for steps, group in zip((rollout, lesson), found, strict=True)
     )
     taken = (2 * returns * horizon + before) * slots
-    value, target, single = (leaf[0] for leaf in _pairs(algorithm, state.learner, state.learner.params, rollout))
-    return replace(summarise(iteration, value, target, single, found[0], horizon, taken), learnt=learnt, unseen=unseen)
+    value, target = (leaf[0] for leaf in _pairs(algorithm, state.learner, state.learner.params, rollout))
+    return replace(summarise(iteration, value, target, found[0], horizon, taken), learnt=learnt, unseen=unseen)
 
 
 def _errors(pairs: _Pairs, returns: np.ndarray, count: int) -> PairErrors:
     """Errors on the first slots, those that are trained on."""
-    return PairErrors.of(pairs.value[:, :count], pairs.target[:, :count], pairs.single[:, :count], returns[:, :count])
+    return PairErrors.of(pairs.value[:, :count], pairs.target[:, :count], returns[:, :count])
 
 
 def summarise(
-    iteration: int,
-    value: np.ndarray,
-    target: np.ndarray,
-    single: np.ndarray,
-    returns: np.ndarray,
-    horizon: int,
-    env_steps: int,
+    iteration: int, value: np.ndarray, target: np.ndarray, returns: np.ndarray, horizon: int, env_steps: int
 ) -> ValueStudy:
-    """What values (S,) are worth beside their targets (S,), single returns (S,) and many returns (R, S)."""
+    """What values (S,) are worth beside their targets (S,) and many returns from each state (R, S)."""
     truth = AgainstTruth.of(value, returns)
     return ValueStudy(
         iteration,
@@ -293,16 +286,16 @@ def summarise(
         horizon,
         env_steps,
         relative_error(value, target),
-        relative_error(value, single),
+        relative_error(value, returns),
         truth.relative_error,
         explained(value, target),
-        explained(value, single),
+        explained(value, returns),
         *truth[1:],
     )
 
 
 def relative_error(value: np.ndarray, target: np.ndarray) -> float:
-    """Mean of |V - target| / |target|, where the target is not zero; NaN where it always is."""
+    """Mean of |V - target| / |target|, where the target is not zero; NaN where it always is. Values are broadcast."""
     size = np.abs(target)
     return float((np.abs(value - target)[size > 0] / size[size > 0]).mean()) if (size > 0).any() else float("nan")
 
@@ -342,11 +335,14 @@ def _of_all_ages(loop: Any, actor: Any, slots: Any, ages: int) -> Any:
 
 
 def _with_a_whole_clock(slots: Any) -> Any:
-    """The same slots at the beginning of their clock, so that no clock cuts what follows."""
+    """The same slots near the beginning of their clock, so that no clock cuts what follows.
+
+    A slot that has moved is put at step 1, not at 0: a task may treat its first step in a way of its own.
+    """
     there = slots.environment
     if isinstance(there, dict):
-        return slots._replace(environment={**there, "elapsed": np.zeros_like(there["elapsed"])})
-    return slots._replace(environment=there._replace(clock=jnp.zeros_like(there.clock)))
+        return slots._replace(environment={**there, "elapsed": np.minimum(there["elapsed"], 1)})
+    return slots._replace(environment=there._replace(clock=jnp.minimum(there.clock, 1)))
 
 
 def _next_update(history: History, state: Any) -> tuple[Any, Any]:
@@ -363,29 +359,28 @@ def _updated(algorithm: Any, learner: Any, rollout: Any, key: Any) -> Any:
 
 
 class _Pairs(NamedTuple):
-    """Values, own targets and single returns of a rollout's steps, (T, B)."""
+    """Values and own targets of a rollout's steps, (T, B)."""
 
     value: np.ndarray
     target: np.ndarray
-    single: np.ndarray
 
 
 def _pairs(algorithm: Any, learner: Any, params: Any, rollout: Any) -> _Pairs:
-    """Values by `params`, own targets and single returns by the learner, of all slots."""
+    """Values by `params` and own targets by the learner, of all slots."""
     return _Pairs(*(np.asarray(leaf, np.float64) for leaf in _computed_pairs(algorithm, learner, params, rollout)))
 
 
 @jax.jit
-def _computed_pairs(algorithm: Any, learner: Any, params: Any, rollout: Any) -> tuple[Any, Any, Any]:
+def _computed_pairs(algorithm: Any, learner: Any, params: Any, rollout: Any) -> tuple[Any, Any]:
     batch, _, _ = algorithm.batch(learner, rollout)
-    return algorithm.values(params, batch.obs), batch.target, batch.monte_carlo
+    return algorithm.values(params, batch.obs), batch.target
 
 
 @jax.jit
 def _scale(algorithm: Any, learner: Any, rollout: Any) -> Any:
     """What rewards of a rollout are multiplied by."""
     _, sums, _ = algorithm.batch(learner, rollout)
-    return moments.inverse_scale(sums)[0] if algorithm.scale_rewards else jnp.ones(())
+    return moments.inverse_scale(sums, constant_below=0.0)[0] if algorithm.scale_rewards else jnp.ones(())
 
 
 def _returns(

@@ -32,7 +32,13 @@ Place = Literal["checkpoints", "milestones"]
 
 
 def save(
-    folder: str | os.PathLike[str], iteration: int, tree: Any, meta: dict[str, Any], place: Place = "checkpoints"
+    folder: str | os.PathLike[str],
+    iteration: int,
+    tree: Any,
+    meta: dict[str, Any],
+    place: Place = "checkpoints",
+    *,
+    later: Literal["removed", "kept"] = "removed",
 ) -> Path:
     """Save a state as the run's newest checkpoint, or as a milestone.
 
@@ -45,6 +51,7 @@ def save(
         tree: the state, a pytree of arrays and numbers.
         meta: plain JSON with string keys and finite numbers; comes back from `load_newest`.
         place: `milestones` are all kept, but for later ones.
+        later: what becomes of later ones; kept, where this state is of the same past.
 
     Returns:
         The checkpoint's folder.
@@ -74,7 +81,8 @@ def save(
         except BaseException:
             remove_folder(temporary)
             raise
-        _prune(checkpoints, iteration)
+        if later == "removed":
+            _prune(checkpoints, iteration)
     return target
 
 
