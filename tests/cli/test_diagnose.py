@@ -158,6 +158,16 @@ def test_a_run_without_states_says_so(run, tmp_path, capsys):
     assert "keeps no state at all" in capsys.readouterr().err
 
 
+def test_a_run_that_was_killed_before_its_first_metrics_is_measured_but_for_its_trust_region(run, tmp_path, capsys):
+    folder = shutil.copytree(run, tmp_path / "early")
+    (folder / "metrics.parquet").unlink()
+    words = ["diagnose", str(folder), "--at", "0", "--budget", str(10 * ROLLOUT), "--threads", "1"]
+    assert main(words) == 0
+    said = capsys.readouterr().out
+    assert "has no metrics yet" in said and "10 estimates of the gradient" in said
+    assert main([*words, "--only", "trust-region"]) == 2
+
+
 def test_an_algorithm_without_a_gradient_is_told_what_can_be_diagnosed(tmp_path, capsys):
     folder, _ = train.start(
         task="CartPole-v1", algorithm="openai-es", settings={}, env_steps=1, threads=1, root=tmp_path, id="es"

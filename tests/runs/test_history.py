@@ -3,6 +3,8 @@
 import dataclasses
 import shutil
 
+import jax
+import numpy as np
 import pytest
 
 from workhorse.cli.main import main
@@ -138,6 +140,33 @@ def test_a_damaged_milestone_is_passed_over(run, tmp_path):
             (place / "state.safetensors").write_bytes(b"no state")
     with opened(folder, 1) as history:
         assert digest(history.at(4).learner) == int(digests(run)[4], 16)
+
+
+def test_a_state_of_another_run_is_not_taken_for_this_ones(run, tmp_path):
+    folder = RunFolder.open(shutil.copytree(run.path, tmp_path / "mixed"))
+    with opened(run.path, 1) as history:
+        state = history.kept(3)
+    other = state._replace(learner=state.learner._replace(iteration=state.learner.iteration + 1))
+    checkpoint.save(folder, 3, other, {}, "milestones", later="kept")
+    assert kept_iterations(folder) == [0, 3, 6]
+    with opened(folder.path, 1) as history:
+        with pytest.raises(UsageError, match=r"The state of iteration 3 in .*mixed is \w+, but the metrics say \w+"):
+            history.kept(3)
+        assert digest(history.at(3)) == digest(state), "from an older one that is the run's"
+
+
+def test_a_run_that_had_diverged_is_not_measured(run, tmp_path):
+    folder = RunFolder.open(shutil.copytree(run.path, tmp_path / "diverged"))
+    folder.metrics.unlink()
+    with opened(folder.path, 1) as history:
+        state = history.kept(3)
+        assert digest(history.measurable(3)) == digest(state)
+        params = jax.tree.map(lambda leaf: leaf * np.nan, state.learner.params)
+        checkpoint.save(folder, 3, state._replace(learner=state.learner._replace(params=params)), {}, later="kept")
+        checkpoint.save(folder, 3, state._replace(learner=state.learner._replace(params=params)), {}, "milestones")
+        assert np.isnan(jax.tree.leaves(history.kept(3).learner.params)[0]).all()
+        with pytest.raises(UsageError, match=r"Parameters of iteration 3 of .* are not finite: the run had diverged"):
+            history.measurable(3)
 
 
 def test_runs_with_nothing_in_common_are_not_said_to_agree(run, tmp_path):

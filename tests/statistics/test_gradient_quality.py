@@ -40,6 +40,17 @@ def test_estimates_without_signal_are_no_finding_and_with_it_are():
     assert concentration(estimates, 1).is_a_finding
 
 
+def test_few_estimates_are_never_a_finding_however_they_agree():
+    rng = np.random.default_rng(7)
+    for count in (3, 4, 5, 6, 8):
+        alike = concentration(1.0 + 0.01 * rng.normal(size=(count, 50)), 1)
+        assert alike.cosine > 0.99 and alike.p_value == 2.0 ** (1 - count)
+        assert alike.is_a_finding == (count >= 6)
+    opposed = concentration(np.array([[1.0, 0.0], [-1.0, 0.1], [0.0, 1.0], [0.0, -1.0]]), 1)
+    assert opposed.p_value > 0.5
+    assert np.isnan(concentration(np.full((6, 4), np.nan), 1).p_value)
+
+
 def test_the_null_knows_of_few_effective_dimensions():
     rng = np.random.default_rng(2)
     wide = concentration(rng.normal(size=(10, 5000)), 1)

@@ -44,7 +44,8 @@ def run(arguments: Sequence[str]) -> int:
         return 0
     print(f"{options.first_run} and {options.second_run} differ first after iteration {found.iteration}.")
     for name, largest in list(zip(found.leaves, found.largest, strict=True))[:SHOWN]:
-        print(f"  {name}  {'not comparable' if math.isnan(largest) else f'largest difference {largest:.3g}'}")
+        words = "another shape" if math.isnan(largest) else f"largest difference {largest:.3g}"
+        print(f"  {name}  {'not finite' if math.isinf(largest) else words}")
     if len(found.leaves) > SHOWN:
         print(f"  and {len(found.leaves) - SHOWN} more leaves of the learner")
     if found.earlier:

@@ -18,6 +18,9 @@ Part = Literal["gradients", "values", "baselines", "trust-region", "landscape"]
 
 USUAL: tuple[Part, ...] = ("gradients", "values", "trust-region")
 
+ENOUGH_ESTIMATES = 6
+"""Fewer can agree by chance at the 5 % level, whatever they are."""
+
 DEFAULT_BUDGET = 1_000_000
 """Steps of an iteration for gradients, values and baselines, each, where none were named."""
 
@@ -59,12 +62,11 @@ def run(arguments: Sequence[str]) -> int:
     from workhorse.runs.folder import RunFolder
 
     folder = RunFolder.open(options.run)
-    from workhorse.diagnostics.trust_region import trust_region
     from workhorse.reports.run_page import write_run_report
     from workhorse.runs.history import kept_iterations, opened
 
     wanted = options.only or USUAL
-    promises = trust_region(folder) if "trust-region" in wanted else ()
+    promises = _promises(folder, options) if "trust-region" in wanted else ()
     parts: list[Any] = [part for part in ("gradients", "values", "baselines", "landscape") if part in wanted]
     if not parts:
         _print_promises(promises)
@@ -72,7 +74,7 @@ def run(arguments: Sequence[str]) -> int:
         with opened(folder.path, options.threads) as history:
             at = options.at or _spread(kept_iterations(folder))
             for iteration in at or (0,):
-                history.kept(iteration)
+                history.measurable(iteration)
             parts = _possible(history, parts, options)
             _print_promises(promises)
             if threading.current_thread() is threading.main_thread():
@@ -86,6 +88,16 @@ def run(arguments: Sequence[str]) -> int:
                 raise
     print(f"The page to look at: {write_run_report(folder.path)}")
     return 0
+
+
+def _promises(folder: Any, options: DiagnoseOptions) -> Sequence[Any]:
+    """What the trust region promises and what was seen; nothing, if it was not named, of a run without metrics yet."""
+    from workhorse.diagnostics.trust_region import trust_region
+
+    if not (options.only or folder.has_metrics):
+        print(f"Left out: {folder.path} has no metrics yet, which say how the trust region held.")
+        return ()
+    return trust_region(folder)
 
 
 def _possible(history: Any, parts: list[Any], options: DiagnoseOptions) -> list[Any]:
@@ -142,7 +154,8 @@ def _measured(history: Any, part: Any, iteration: int, options: DiagnoseOptions)
     if record is not None:
         return record
     found = _MEASURED[part](history, iteration, options, asked)
-    return store.write(history.folder, part, found.to_json(), asked)
+    digest = history.digest_of(iteration)
+    return store.write(history.folder, part, {**found.to_json(), "digest": digest}, asked)
 
 
 def _asked(part: Any, options: DiagnoseOptions) -> dict[str, int]:
@@ -233,7 +246,8 @@ def _print_gradients(record: dict[str, Any]) -> None:
     own = record["own_samples"]
     title = (
         f"iteration {record['iteration']}: {record['estimates']} estimates of the gradient of {record['parameters']:,} "
-        f"parameters, reference of {record['reference_samples']:,} steps"
+        f"parameters, reference of {record['reference_samples']:,} steps, "
+        f"{record['step_reference_samples']:,} for the step"
     )
     scale = record["noise_scale"]
     heads = ("steps", "cosine of two [95 %]", "by B", "to reference", "")
@@ -241,16 +255,16 @@ def _print_gradients(record: dict[str, Any]) -> None:
     for column in table.columns[:-1]:
         column.no_wrap = True
     for row in record["gradients"]:
-        words = f"{row['cosine']:.3f} [{row['low']:.3f}, {row['high']:.3f}]"
-        notes = [
-            *(["the run's own"] if row["samples"] == own else []),
-            *([] if row["p_value"] <= 0.05 else ["no agreement"]),
-        ]
+        words = _cosine(row)
+        notes = ["the run's own"] if row["samples"] == own else []
+        if record["estimates"] < ENOUGH_ESTIMATES:
+            notes.append("too few to tell")
+        elif row["p_value"] is None or row["p_value"] > 0.05:
+            notes.append("no agreement")
         predicted = "-" if scale is None else f"{expected_cosine(scale, row['samples']):.3f}"
-        table.add_row(f"{row['samples']:,}", words, predicted, f"{row['to_reference']:.3f}", ", ".join(notes))
+        table.add_row(f"{row['samples']:,}", words, predicted, _number(row["to_reference"]), ", ".join(notes))
     for row in record["steps"]:
-        words = f"{row['cosine']:.3f} [{row['low']:.3f}, {row['high']:.3f}]"
-        table.add_row(f"step of {row['samples']:,}", words, "", f"{row['to_reference']:.3f}", "")
+        table.add_row(f"step of {row['samples']:,}", _cosine(row), "", _number(row["to_reference"]), "")
     Console().print(table)
     if not record["steps"]:
         print("The algorithm takes no step here: its learning rate has come to zero.")
@@ -264,6 +278,15 @@ def _print_gradients(record: dict[str, Any]) -> None:
     )
 
 
+def _cosine(row: dict[str, Any]) -> str:
+    return f"{_number(row['cosine'])} [{_number(row['low'])}, {_number(row['high'])}]"
+
+
+def _number(value: float | None, form: str = ".3f") -> str:
+    """A number as text; a dash where there is none."""
+    return "-" if value is None else f"{value:{form}}"
+
+
 def _print_values(record: dict[str, Any]) -> None:
     print(
         f"value function at iteration {record['iteration']}, {record['states']} states never trained on, "
@@ -274,8 +297,9 @@ def _print_values(record: dict[str, Any]) -> None:
     own, returns, truth = (_share(record, f"{name}_error") for name in ("own", "return", "truth"))
     print(f"  is off by {own} of its targets, {returns} of single returns, {truth} of the truth, on average")
     print(
-        f"  bias {record['bias']:.3g} (standard error {record['bias_error']:.2g}); the truth spreads by "
-        f"{record['truth_spread']:.3g} over states, returns by {record['return_spread']:.3g} from one state"
+        f"  bias {_number(record['bias'], '.3g')} (standard error {_number(record['bias_error'], '.2g')}); the truth "
+        f"spreads by {_number(record['truth_spread'], '.3g')} over states, returns by "
+        f"{_number(record['return_spread'], '.3g')} from one state"
     )
     learnt, unseen = record["learnt"], record["unseen"]
     for words, one in (("on steps learnt from", learnt), ("on fresh steps", unseen)):
@@ -285,7 +309,7 @@ def _print_values(record: dict[str, Any]) -> None:
 
 
 def _share(record: dict[str, Any], name: str) -> str:
-    return "-" if record[name] is None else f"{record[name]:.2f}"
+    return _number(record[name], ".2f")
 
 
 def _print_baselines(record: dict[str, Any]) -> None:
@@ -357,17 +381,13 @@ def _print_landscape(record: dict[str, Any]) -> None:
     Console().print(table)
     table = Table("along the step", "reward", "change [95 %]", "the reward", "surrogate")
     for row in line:
-        surrogate = "" if row["verdict"] == "-" else _number(row["surrogate"])
+        surrogate = "" if row["verdict"] == "-" else _number(row["surrogate"], "+.3g")
         change = "" if row["verdict"] == "-" else f"{row['change']:+.3g} [{row['low']:+.3g}, {row['high']:+.3g}]"
         table.add_row(f"{row['x']:g}", f"{row['reward']:,.4g}", change, _LINE_WORDS[row["verdict"]], surrogate)
     Console().print(table)
 
 
 _LINE_WORDS = {"-": "", "raises": "rises", "lowers": "falls", "cannot be told": "cannot be told"}
-
-
-def _number(value: float | None) -> str:
-    return "-" if value is None else f"{value:+.3g}"
 
 
 _MEASURED = {"gradients": _gradients, "values": _values, "baselines": _baselines, "landscape": _landscape}

@@ -48,7 +48,8 @@ def run(arguments: Sequence[str]) -> int:
         if options.iteration:
             history.once_more(before, keep)
         expected = history.digest_of(options.iteration)
-    print(f"iteration {options.iteration} of {options.run}: digest {expected}, the same again")
+    proof = "the same again" if options.iteration else "the state that the first iteration begins with"
+    print(f"iteration {options.iteration} of {options.run}: digest {expected}, {proof}")
     width = max(map(len, measured), default=0)
     for name, value in measured.items():
         print(f"  {name:<{width}}  {value:.6g}" if isinstance(value, float) else f"  {name:<{width}}  {value}")

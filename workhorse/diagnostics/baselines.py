@@ -223,7 +223,7 @@ def study_baselines(
         UsageError: the algorithm has no value function, the state was not kept, or the steps do not suffice.
     """
     plan = check_baselines(history, env_steps, estimates)
-    state, algorithm = history.kept(iteration), history.loop.algorithm
+    state, algorithm = history.measurable(iteration), history.loop.algorithm
     own = algorithm.rollout_steps * algorithm.num_envs
     sizes = sizes_up_to(own, algorithm.num_envs, plan.used * own)
     with history.afresh(OTHER_ROOT, threads) as (loop, root):

@@ -81,7 +81,8 @@ class GradientStudy:
         iteration: whose policy was frozen.
         estimates: K.
         own_samples: steps of the run's own rollout, the relevant size.
-        reference_samples: steps that the reference of each estimate was made of.
+        reference_samples, step_reference_samples: steps that the references of each estimate were made of, that of the
+            gradient and that of the step.
         env_steps: steps taken for all of it, held-out ones included.
         parameters: of the policy.
         gradients: a row for every size, the gradient.
@@ -93,6 +94,7 @@ class GradientStudy:
     estimates: int
     own_samples: int
     reference_samples: int
+    step_reference_samples: int
     env_steps: int
     parameters: int
     gradients: tuple[SizeRow, ...]
@@ -107,7 +109,7 @@ class GradientStudy:
             record[name] = [
                 {
                     "samples": row.samples,
-                    "to_reference": row.to_reference,
+                    "to_reference": _finite(row.to_reference),
                     **{key: _finite(value) for key, value in row.concentration._asdict().items()},
                 }
                 for row in getattr(self, name)
@@ -261,7 +263,7 @@ def study_gradients(
         UsageError: the run's algorithm has no gradient, the state was not kept, or the steps do not suffice.
     """
     rollouts = check_gradients(history, env_steps, estimates)
-    state, algorithm = history.kept(iteration), history.loop.algorithm
+    state, algorithm = history.measurable(iteration), history.loop.algorithm
     own, taken = algorithm.rollout_steps * algorithm.num_envs, algorithm.rollout_steps * algorithm.num_slots
     sizes = sizes_up_to(own, algorithm.num_envs, rollouts * own)
     step_sizes = [size * own for size in STEP_SIZES if size <= rollouts]
@@ -285,6 +287,7 @@ def study_gradients(
         estimates,
         own,
         sizes[-1] * (estimates - 1),
+        step_sizes[-1] * (estimates - 1),
         estimates * rollouts * taken,
         largest.shape[1],
         rows,

@@ -263,7 +263,7 @@ def study_landscape(
     """
     check_landscape(history, grid, pairs, env_steps, random_length)
     plan, limit = plan_of(history.manifest), history.spec.max_episode_steps or 1
-    state = history.kept(iteration)
+    state = history.measurable(iteration)
     with history.afresh(OTHER_ROOT, threads) as (loop, root):
         frozen = Frozen.of(loop, state, iteration, root, pairs, random_length)
     found = _Found(unfinished, f"{digest((frozen.step, frozen.random)):016x}")

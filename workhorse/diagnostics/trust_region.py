@@ -24,6 +24,7 @@ class Promise(NamedTuple):
         median, greatest: over the iterations.
         violations: share of iterations above the limit; NaN without one.
         low, high: its exact 95 % interval, as if iterations were independent.
+        missing: iterations whose number is none, which count nowhere else.
     """
 
     quantity: str
@@ -34,10 +35,13 @@ class Promise(NamedTuple):
     violations: float
     low: float
     high: float
+    missing: int = 0
 
     @property
     def sentence(self) -> str:
         seen = f"{self.quantity} on {self.batch} steps: median {self.median:.3g}, greatest {self.greatest:.3g}"
+        if self.missing:
+            seen += f", not a number in {self.missing} more iterations"
         if self.limit is None:
             return f"{seen}; nothing is promised"
         return (
@@ -69,7 +73,7 @@ def trust_region(folder: RunFolder) -> list[Promise]:
             if prefix + name not in metrics.columns:
                 continue
             values = metrics[prefix + name].drop_nulls().to_numpy()
-            values = values[np.isfinite(values)]
+            missing, values = int(np.isnan(values).sum()), values[~np.isnan(values)]
             if not len(values):
                 continue
             share = low = high = float("nan")
@@ -78,6 +82,8 @@ def trust_region(folder: RunFolder) -> list[Promise]:
                 interval = proportion_interval(above, len(values))
                 share, low, high = above / len(values), interval.low, interval.high
             found.append(
-                Promise(words[name], batch, limit, float(np.median(values)), float(values.max()), share, low, high)
+                Promise(
+                    words[name], batch, limit, float(np.median(values)), float(values.max()), share, low, high, missing
+                )
             )
     return found

@@ -244,7 +244,7 @@ def study_values(
             steps do not suffice.
     """
     ages, before, horizon, returns = check_values(history, env_steps)
-    state, algorithm = history.kept(iteration), history.loop.algorithm
+    state, algorithm = history.measurable(iteration), history.loop.algorithm
     slots = algorithm.num_slots
     with history.afresh(OTHER_ROOT, threads) as (loop, _):
         actor = actor_of(algorithm, state.learner)

@@ -176,6 +176,11 @@ class RunFolder:
         return self.path / "metrics.parquet"
 
     @property
+    def has_metrics(self) -> bool:
+        """Whether the first were written; a run that was killed within seconds may have states and none."""
+        return self.metrics.exists()
+
+    @property
     def log(self) -> Path:
         return self.path / "run.log"
 

@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 
 from workhorse.core.digest import digest, flatten_arrays
@@ -73,7 +74,9 @@ class History:
         places = ("milestones", "checkpoints")
         for place in places:
             if iteration in checkpoint.saved_iterations(self.folder, place):
-                return checkpoint.load(self.folder, iteration, self.loop.start(), place)[0]
+                state = checkpoint.load(self.folder, iteration, self.loop.start(), place)[0]
+                self._prove(state)
+                return state
         there = kept_iterations(self.folder)
         if not there:
             raise UsageError(
@@ -85,6 +88,30 @@ class History:
             f"{self.folder.path} keeps no state of iteration {iteration}: the nearest are "
             f"{' and '.join(map(str, sorted(near)))} of {', '.join(map(str, there))}. Choose one of them."
         )
+
+    def measurable(self, iteration: int) -> Any:
+        """A state of the folder whose parameters are finite.
+
+        Raises:
+            UsageError: it was not kept, or the run had diverged.
+        """
+        state = self.kept(iteration)
+        if not all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(state.learner.params)):
+            raise UsageError(
+                f"Parameters of iteration {iteration} of {self.folder.path} are not finite: the run had diverged, and "
+                "nothing can be measured of it. Choose an earlier iteration."
+            )
+        return state
+
+    def _prove(self, state: Any) -> None:
+        """Raise a `UsageError` where a state is not the one that the metrics tell of."""
+        number, found = int(state.iteration), f"{digest(state.learner):016x}"
+        expected = self._digests.get(number)
+        if expected is not None and expected != found:
+            raise UsageError(
+                f"The state of iteration {number} in {self.folder.path} is {found}, but the metrics say {expected}: it "
+                "is another run's, or one of them was changed. Restore both from a copy, or choose another iteration."
+            )
 
     def check(self, iteration: int) -> None:
         """Whether the run came that far.
@@ -192,7 +219,8 @@ class Difference(NamedTuple):
     Attributes:
         iteration: the first after which the digests of their learners differ.
         leaves: the leaves of the learner that differ then, in the order of the state.
-        largest: of each, the largest absolute difference; NaN where shapes differ.
+        largest: of each, the largest absolute difference; infinite where a number is not finite, NaN where shapes
+            differ.
         earlier: leaves of the whole state that differed an iteration before: where slots stand, or where a run began.
     """
 
@@ -243,7 +271,8 @@ def _different(
             largest.append(float("nan"))
         elif a.tobytes() != b.tobytes():
             names.append(name)
-            largest.append(float(np.abs(a.astype(np.float64) - b.astype(np.float64)).max()))
+            apart = np.abs(a.astype(np.float64) - b.astype(np.float64)).max()
+            largest.append(float("inf") if np.isnan(apart) else float(apart))
     return tuple(names), tuple(largest)
 
 
@@ -365,6 +394,8 @@ def _plain(value: Any) -> Any:
 
 
 def _digests(folder: RunFolder) -> dict[int, str]:
+    if not folder.has_metrics:  # stopped before the first were written
+        return {}
     metrics = read_metrics(folder)
     if "digest" not in metrics.columns:
         return {}

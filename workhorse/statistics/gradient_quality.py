@@ -31,6 +31,9 @@ __all__ = [
 
 Floats = NDArray[np.float64]
 
+MOST_ENUMERATED = 12
+"""Up to so many estimates all sign flips are tried; of more, a random sample."""
+
 
 class Concentration(NamedTuple):
     """What K estimates of one gradient say.
@@ -42,7 +45,8 @@ class Concentration(NamedTuple):
             |mu|^2 is not above zero.
         null_deviation: standard deviation of the mean cosine if the estimates had nothing in common, by flipping their
             signs at random.
-        p_value: share of sign flips that give at least this mean cosine; small where it is a finding.
+        p_value: share of sign flips that give at least this mean cosine; small where it is a finding. At the least
+            2^(1 - K), so that fewer than six estimates are never one. NaN where an estimate is not finite.
     """
 
     cosine: float
@@ -64,7 +68,7 @@ def concentration(estimates: np.ndarray, samples: int, resamples: int = 2000, se
     Args:
         estimates: (K, d), K at least 3.
         samples: of each estimate, N.
-        resamples: of the bootstrap, and sign flips.
+        resamples: of the bootstrap, and sign flips where there are too many to try all.
         seed: of both.
 
     Example:
@@ -84,10 +88,17 @@ def concentration(estimates: np.ndarray, samples: int, resamples: int = 2000, se
     noise_scale = samples * trace / squared_mean if squared_mean > 0 else float("inf")
     rng = np.random.default_rng(seed)
     low, high = np.percentile(_resampled(cosines, _times(count, rng, resamples)), [2.5, 97.5])
-    signs = rng.choice([-1.0, 1.0], size=(resamples, count))
+    signs = _all_signs(count) if count <= MOST_ENUMERATED else rng.choice([-1.0, 1.0], size=(resamples, count))
+    signs[0] = 1.0  # as they were
     flipped = np.einsum("ri,ij,rj->r", signs, np.triu(cosines, 1), signs) / len(pairs[0])
-    p_value = float((1 + (flipped >= cosine).sum()) / (1 + resamples))
+    p_value = float((flipped >= cosine - 1e-12).mean()) if np.isfinite(cosine) else float("nan")
     return Concentration(cosine, float(low), float(high), float(noise_scale), float(flipped.std()), p_value)
+
+
+def _all_signs(count: int) -> Floats:
+    """All ways to flip signs that differ by more than flipping all of them, (2^(K - 1), K); the first flips none."""
+    bits = np.arange(2 ** (count - 1))[:, None] >> np.arange(count) & 1
+    return 1.0 - 2.0 * bits
 
 
 class Pairing(NamedTuple):
