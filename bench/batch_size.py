@@ -1,9 +1,10 @@
 """Success over seeds against the steps of an iteration, at equal total steps: `python bench/batch_size.py`.
 
-PPO with minibatches of a quarter of the rollout and four epochs, so that a run of N steps an iteration makes total / N
-sets of 16 updates, and nothing else is changed. Beside each size is what the gradient meter measured in those runs: the
-noise scale B, added up over iterations and seeds, and the mean cosine 1 / (1 + B / N) that it predicts. One step size
-for all, and one that grows with the square root of the batch.
+PPO in rollouts of 64 steps of N / 64 slots, with minibatches of a quarter of them and four epochs: a run of N steps an
+iteration makes total / N sets of 16 updates. Totals differ by less than one iteration of the largest size. Beside each
+size is what the gradient meter measured in those runs: the noise scale B, added up over iterations and seeds, and the
+mean cosine 1 / (1 + B / N) it means; and what the B of one size, 2,048, predicts for all. One step size for all, and one
+that grows with the square root of the batch.
 """
 
 import argparse
@@ -17,6 +18,7 @@ from record import head
 
 HERE = Path(__file__).parent
 SIZES = (256, 512, 1024, 2048, 4096, 8192, 16384)
+ROLLOUT_STEPS = 64
 TASKS = {
     "CartPole-v1": (475.0, 100_000, {"hidden": (32, 32), "learning_rate": 2e-3}),
     "Pendulum-v1": (-200.0, 200_000, {"learning_rate": 1e-3, "discount": 0.95, "log_std": 0.5}),
@@ -56,7 +58,14 @@ print(json.dumps([found[seed] for seed in range(count)]))
 def measured(task: str, size: int, scaled: bool, seeds: int) -> dict:
     """The seeds of one task and size."""
     _, env_steps, usual = TASKS[task]
-    settings = {**usual, "num_envs": 16, "rollout_steps": size // 16, "minibatch_size": size // 4, "num_epochs": 4}
+    env_steps -= env_steps % size  # whole iterations
+    settings = {
+        **usual,
+        "num_envs": size // ROLLOUT_STEPS,
+        "rollout_steps": ROLLOUT_STEPS,
+        "minibatch_size": size // 4,
+        "num_epochs": 4,
+    }
     if scaled:
         settings["learning_rate"] *= (size / 1024) ** 0.5
     with tempfile.TemporaryDirectory() as root:

@@ -1,7 +1,6 @@
 """PPO on the classic tasks, ten seeds of each in one process: `python bench/classic.py [--seeds 10]`.
 
 The seeds are ordinary runs, in a thread each, that share one compiled program. The time is that of the whole process,
-from record import head
 from its start to the last evaluation: imports, compilation, training, checkpoints, and 100 episodes of each policy.
 """
 
@@ -12,6 +11,8 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+
+from record import head
 
 SOLVED = {
     "CartPole-v1": 475.0,

@@ -7,7 +7,7 @@ import matplotlib
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
-from tables import noise_scale, read
+from tables import noise_scale, read, reference_scale
 
 from workhorse.statistics.intervals import Interval, mean_interval, proportion_interval
 
@@ -98,8 +98,12 @@ def batch_sizes(found: dict) -> None:
             style = {"lw": 1.8, "elinewidth": 0.8, "capsize": 2, "marker": "o", "ms": 3.5}
             panel.errorbar(sizes, value, ends, color=colour, label=label, **style)
         rows = [row for row in found["rows"] if (row["task"], row["scaled"]) == (task, False)]
-        cosines = [1 / (1 + noise_scale(row) / row["size"]) for row in rows]
-        panel.plot([row["size"] for row in rows], cosines, color=INK, lw=1.2, ls=":", label="predicted cosine")
+        measured = [noise_scale(row) for row in rows]
+        predicted = [reference_scale(found["rows"], task)] * len(rows)
+        for scales, marker, label in ((measured, "x", "cosine, measured"), (predicted, "", "predicted by one size")):
+            cosines = [1 / (1 + scale / row["size"]) for scale, row in zip(scales, rows, strict=True)]
+            style = {"ls": "", "marker": marker, "ms": 5} if marker else {"ls": ":", "lw": 1.2}
+            panel.plot([row["size"] for row in rows], cosines, color=INK, label=label, **style)
         panel.set_xscale("log", base=2)
         panel.set_xticks([row["size"] for row in rows], [f"{row['size']:,}" for row in rows], rotation=40)
         panel.set_ylim(-0.03, 1.03)
@@ -109,7 +113,7 @@ def batch_sizes(found: dict) -> None:
         panel.tick_params(labelsize=8)
     panels[0].set_ylabel("share of seeds; cosine", fontsize=9)
     figure.legend(
-        *panels[0].get_legend_handles_labels(), loc="outside upper center", ncols=3, fontsize=8, frameon=False
+        *panels[0].get_legend_handles_labels(), loc="outside upper center", ncols=4, fontsize=8, frameon=False
     )
     figure.savefig(IMAGES / "batch_size.png", dpi=150)
     print(IMAGES / "batch_size.png")
