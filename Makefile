@@ -56,6 +56,7 @@ test-all: $(READY)  ## every test
 
 lint: $(READY)  ## ruff: rules and format
 	$(BIN)/ruff check .
+	$(BIN)/ruff check --select F821 bench
 	$(BIN)/ruff format --check .
 
 format: $(READY)  ## let ruff mend what it can

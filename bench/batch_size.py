@@ -3,8 +3,8 @@
 PPO in rollouts of 64 steps of N / 64 slots, with minibatches of a quarter of them and four epochs: a run of N steps an
 iteration makes total / N sets of 16 updates. Totals differ by less than one iteration of the largest size. Beside each
 size is what the gradient meter measured in those runs: the noise scale B, added up over iterations and seeds, and the
-mean cosine 1 / (1 + B / N) it means; and what the B of one size, 2,048, predicts for all. One step size for all, and one
-that grows with the square root of the batch.
+mean cosine 1 / (1 + B / N) it means; and what the B of one size, 2,048, predicts for all. One step size for all, and
+one that grows with the square root of the batch.
 """
 
 import argparse
@@ -59,13 +59,8 @@ def measured(task: str, size: int, scaled: bool, seeds: int) -> dict:
     """The seeds of one task and size."""
     _, env_steps, usual = TASKS[task]
     env_steps -= env_steps % size  # whole iterations
-    settings = {
-        **usual,
-        "num_envs": size // ROLLOUT_STEPS,
-        "rollout_steps": ROLLOUT_STEPS,
-        "minibatch_size": size // 4,
-        "num_epochs": 4,
-    }
+    rollout = {"num_envs": size // ROLLOUT_STEPS, "rollout_steps": ROLLOUT_STEPS}
+    settings = {**usual, **rollout, "minibatch_size": size // 4, "num_epochs": 4}
     if scaled:
         settings["learning_rate"] *= (size / 1024) ** 0.5
     with tempfile.TemporaryDirectory() as root:
