@@ -22,7 +22,7 @@ WORDS = {
     "gradients": ["--only", "gradients", "--estimates", "10", "--budget", "1_088_000"],
     "landscape": ["--only", "landscape", "--grid", "31", "--pairs", "20_000"],
 }
-JOBS = (("Hopper-v5", "gradients"), ("HalfCheetah-v5", "landscape"), ("Hopper-v5", "landscape"))
+JOBS = (("Hopper-v5", "gradients"), ("HalfCheetah-v5", "landscape"))
 STEPS = {"gradients": 1_088_000, "landscape": 31 * 31 * 20_000}
 RESULT = Path(__file__).parent / "results" / "diagnosis.json"
 

@@ -428,7 +428,7 @@ def diagnosis() -> list[str]:
     found = read("diagnosis")
     if found is None:
         return ["Not measured yet."]
-    goals = {("Hopper-v5", "gradients"): 180, ("HalfCheetah-v5", "landscape"): 600, ("Hopper-v5", "landscape"): 600}
+    goals = {("Hopper-v5", "gradients"): 180, ("HalfCheetah-v5", "landscape"): 600}
     what = {"gradients": "ten estimates of up to 102,400 steps", "landscape": "31 x 31 points of 20,000 steps"}
     lines = [
         "Time of a `workhorse diagnose` command of one policy, start-up and compilation included, on all cores; raw "
