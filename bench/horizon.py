@@ -85,12 +85,12 @@ def variance(episodes: int, bootstrap: int = 1000) -> list[dict[str, Any]]:
             env = make(horizon)
             found["reinforce"].append(score_estimates(env, episodes))
             found["perturbation"].append(perturbation_estimates(env, episodes))
-        for name, squares in found.items():
+        for name, estimates in found.items():
             drawn = [
-                [part[rng.integers(len(part), size=len(part))].mean() for part in squares] for _ in range(bootstrap)
+                [trace(part[rng.integers(len(part), size=len(part))]) for part in estimates] for _ in range(bootstrap)
             ]
             slopes = np.polyfit(np.log(horizons), np.log(np.array(drawn)).T, 1)[0]
-            slope = float(np.polyfit(np.log(horizons), np.log([part.mean() for part in squares]), 1)[0])
+            slope = float(np.polyfit(np.log(horizons), np.log([trace(part) for part in estimates]), 1)[0])
             interval = np.percentile(slopes, [2.5, 97.5]).tolist()
             rows.append(
                 {
@@ -98,7 +98,7 @@ def variance(episodes: int, bootstrap: int = 1000) -> list[dict[str, Any]]:
                     "estimator": name,
                     "episodes": episodes,
                     "horizons": list(horizons),
-                    "variance": [float(part.mean()) for part in squares],
+                    "variance": [trace(part) for part in estimates],
                     "slope": slope,
                     "interval": interval,
                 }
@@ -107,8 +107,13 @@ def variance(episodes: int, bootstrap: int = 1000) -> list[dict[str, Any]]:
     return rows
 
 
+def trace(estimates: np.ndarray) -> float:
+    """Of the covariance of estimates (episodes, parameters)."""
+    return float(estimates.var(0, ddof=1).sum())
+
+
 def score_estimates(env: Any, episodes: int) -> np.ndarray:
-    """Squared length of each episode's REINFORCE estimate, its return standardised over the episodes, (episodes,)."""
+    """Each episode's REINFORCE estimate, its return standardised over the episodes, (episodes, parameters)."""
     import jax
     import jax.numpy as jnp
 
@@ -137,7 +142,7 @@ def score_estimates(env: Any, episodes: int) -> np.ndarray:
             steps = part.advantage.shape[0]
             part = part._replace(advantage=jnp.full(steps, weight))
             gradient = jax.grad(lambda params: -steps * algorithm.loss(params, part)[1]["surrogate"])(state.params)
-            return sum(jnp.square(leaf).sum() for leaf in jax.tree.leaves(gradient.policy))
+            return jnp.concatenate([leaf.ravel() for leaf in jax.tree.leaves(gradient.policy)])
 
         return jax.lax.map(lambda row: of_episode(*row), (jax.tree.map(lambda x: x.swapaxes(0, 1), batch), whole))
 
@@ -160,21 +165,24 @@ def perturbation_estimates(env: Any, episodes: int, sigma: float = 0.1) -> np.nd
     displaced = jax.jit(jax.vmap(lambda member: algorithm.displace(actor, member)))(2 * np.arange(episodes))
     noise = (np.asarray(displaced, np.float64) - np.asarray(actor.params, np.float64)) / sigma
     weight = (total - total.mean()) / total.std()
-    return np.square(weight[:, None] * noise / sigma).sum(1)
+    return weight[:, None] * noise / sigma
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--episodes", type=int, default=4000)
+    parser.add_argument("--only", choices=("cost", "variance"), help="measure this part and keep the other as it was")
     arguments = parser.parse_args()
 
+    file = RESULTS / "horizon.json"
+    before = json.loads(file.read_text()) if arguments.only else {}
     found = {
         **head(f"python bench/horizon.py --episodes {arguments.episodes}"),
-        "cost": cost(),
-        "variance": variance(arguments.episodes),
+        "cost": before["cost"] if arguments.only == "variance" else cost(),
+        "variance": before["variance"] if arguments.only == "cost" else variance(arguments.episodes),
     }
     RESULTS.mkdir(exist_ok=True)
-    (RESULTS / "horizon.json").write_text(json.dumps(found, indent=1))
+    file.write_text(json.dumps(found, indent=1))
 
 
 if __name__ == "__main__":

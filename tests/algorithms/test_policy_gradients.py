@@ -17,7 +17,7 @@ from workhorse.algorithms.policy_gradient.ppo import clipped_surrogate, clipped_
 from workhorse.core.errors import UsageError
 from workhorse.core.spec import Box, Discrete, EnvSpec
 from workhorse.core.types import Rollout
-from workhorse.environments.probes import ResetLeakProbe, TerminationProbe, TimeLimitProbe
+from workhorse.environments.probes import ResetLeakProbe, SlotIdentityProbe, TerminationProbe, TimeLimitProbe
 from workhorse.math.distributions import DiagonalGaussian
 from workhorse.training.on_policy import JaxRollouts
 
@@ -193,6 +193,20 @@ def test_reinforce_without_a_baseline_takes_the_clock_for_an_end_and_leaves_out_
                 assert float(batch.advantage[start, slot]) == pytest.approx(expected, abs=1e-5)
 
 
+def test_reinforce_without_a_baseline_moves_nothing_where_no_episode_ended():
+    algorithm = made("reinforce", learned_baseline=False)
+    state = algorithm.init(jax.random.key(0))
+    rollout = rollout_for(algorithm, state)
+    state, metrics = updated(algorithm, rollout, state)
+    assert metrics["learnt_share"] > 0 and not any(name.startswith("explained_variance") for name in metrics)
+    never = np.zeros_like(rollout.terminated)
+    after, metrics = updated(algorithm, rollout._replace(terminated=never, truncated=never), state)
+    assert metrics["learnt_share"] == 0
+    jax.tree.map(np.testing.assert_array_equal, (after.params, after.optimiser), (state.params, state.optimiser))
+    further, _ = updated(algorithm, rollout, after)
+    assert any((a != b).any() for a, b in zip(*map(jax.tree.leaves, (after.params, further.params)), strict=True))
+
+
 def test_the_batch_is_what_a_loop_over_steps_makes_of_a_rollout():
     """Advantages, targets and Monte-Carlo returns by plain sums, every seam between episodes looked at by itself."""
     algorithm = made("ppo", rollout_steps=16, scale_rewards=False, reward_clip=None, discount=0.9, trace=0.7)
@@ -226,6 +240,24 @@ def test_the_value_of_a_reset_does_not_leak_into_the_episode_before():
     assert value([0.0, 1.0]) == pytest.approx(later, abs=4.0)
     assert value([1.0, 0.0]) == pytest.approx(first, abs=8.0)
     assert abs(env.leaked_value(discount) - later) > 20
+
+
+@pytest.mark.parametrize("name", ["ppo", "reinforce"])
+def test_every_slot_of_a_batch_keeps_its_own_numbers(name):
+    env = SlotIdentityProbe(5)
+    plain = {"normalise_observations": False, "observation_clip": None, "scale_rewards": False, "reward_clip": None}
+    algorithm = registry.make(name, env.spec, {**SMALL, **OWN[name], **plain})
+    loop, state = JaxRollouts(algorithm, env, 0), algorithm.init(jax.random.key(0))
+    slots = loop.start()
+    for iteration in range(2):
+        rollout, slots, _, _ = loop.gather(algorithm.actor(state), slots, iteration)
+        np.testing.assert_array_equal(rollout.reward, rollout.obs[..., 0])
+        np.testing.assert_array_equal(rollout.next_obs, rollout.obs)
+        assert len(np.unique(rollout.obs[0])) == algorithm.num_slots, "every slot has a number of its own"
+        batch, _, _ = algorithm.batch(state, rollout)
+        np.testing.assert_array_equal(batch.obs, rollout.obs)
+        np.testing.assert_array_equal(batch.transition.reward, batch.obs[..., 0])
+        np.testing.assert_allclose(batch.value, algorithm.values(state.params, batch.obs), rtol=1e-6)
 
 
 # --- numbers ---
@@ -263,6 +295,98 @@ def test_ppos_losses_are_what_they_say():
     arrays = [jnp.asarray(array) for array in (value, before, target)]
     np.testing.assert_allclose(clipped_value_loss(*arrays, 0.3), expected)
     np.testing.assert_allclose(clipped_value_loss(*arrays, None), 0.5 * (value - target) ** 2)
+
+
+def linear_gaussian(policy, obs, drawn):
+    """Log probabilities and entropies of a linear Gaussian policy, by NumPy."""
+    (weights,), (bias,) = policy.network.weights, policy.network.biases
+    mean, log_std = np.asarray(obs) @ np.asarray(weights).T + np.asarray(bias), np.asarray(policy.log_std)
+    logs = norm.logpdf(np.asarray(drawn), mean, np.exp(log_std)).sum(-1)
+    return logs, (log_std + 0.5 * np.log(2 * np.pi * np.e)).sum()
+
+
+@pytest.mark.parametrize("name", ["ppo", "a2c", "reinforce"])
+def test_losses_are_what_numpy_makes_of_a_batch_and_their_gradients_its_differences(name):
+    weights = {"value_weight": 0.7, "entropy_weight": 0.3} if name != "reinforce" else {}
+    algorithm = made(name, policy="linear", normalise_advantages="batch", **weights)
+    params = algorithm.init(jax.random.key(3)).params
+    rng = np.random.default_rng(4)
+    obs, drawn = rng.normal(size=(30, 5)).astype(np.float32), rng.normal(size=(30, 2)).astype(np.float32)
+    advantage, target, before = rng.normal(size=(3, 30)).astype(np.float32)
+    weight = np.ones(30, np.float32) if name != "reinforce" else (rng.random(30) < 0.7).astype(np.float32)
+    logs, entropy = linear_gaussian(params.policy, obs, drawn)
+    old = (logs + 0.3 * rng.normal(size=30)).astype(np.float32)
+    state = algorithm.init(jax.random.key(0))
+    batch = algorithm.batch(state, rollout_for(algorithm, state))[0]._replace(
+        obs=jnp.asarray(obs), drawn=jnp.asarray(drawn), log_prob=jnp.asarray(old), advantage=jnp.asarray(advantage),
+        target=jnp.asarray(target), value=jnp.asarray(before), weight=jnp.asarray(weight),
+    )  # fmt: skip
+
+    def centred(values):
+        mean = (weight * values).sum() / weight.sum()
+        deviation = np.sqrt((weight * (values - mean) ** 2).sum() / weight.sum())
+        return (values - mean) / (deviation + 1e-8)
+
+    (layer,), (bias,) = params.value.weights, params.value.biases
+    value = obs @ np.asarray(layer).T[:, 0] + float(bias[0])
+    value_loss = 0.5 * (weight * (value - target) ** 2).sum() / weight.sum()
+    if name == "ppo":  # normalised in the batch before, so as they are here
+        ratio = np.exp(logs - old)
+        surrogate = np.minimum(ratio * advantage, np.clip(ratio, 0.8, 1.2) * advantage).mean()
+        expected = -surrogate + 0.7 * value_loss - 0.3 * entropy
+    elif name == "a2c":
+        expected = -(logs * centred(advantage)).mean() + 0.7 * value_loss - 0.3 * entropy
+    else:
+        expected = -(weight * logs * centred(advantage)).sum() / weight.sum() + value_loss
+    found, parts = algorithm.loss(params, batch)
+    assert float(found) == pytest.approx(expected, rel=2e-5)
+    assert float(parts["value_loss"]) == pytest.approx(value_loss, rel=1e-5)
+
+    flat, back = ravel_pytree(params)
+    gradient = np.asarray(jax.grad(lambda p: algorithm.loss(back(p), batch)[0])(flat), np.float64)
+    loss = jax.jit(lambda p: algorithm.loss(back(p), batch)[0])
+    direction = rng.normal(size=len(flat))
+    there, here = (float(loss(flat + sign * 1e-3 * direction)) for sign in (1, -1))
+    assert gradient @ direction == pytest.approx((there - here) / 2e-3, rel=0.02, abs=0.01)
+
+
+@pytest.mark.parametrize("times", [1.0, 1e-6])
+def test_trpos_step_is_the_natural_gradient_of_the_length_that_the_limit_allows(times):
+    """For a linear Gaussian policy the Fisher matrix is known, and the step is solved for by NumPy."""
+    algorithm = made("trpo", policy="linear", cg_iterations=60, damping=0.05, max_kl=1e-4, normalise_advantages="none")
+    policy = algorithm.init(jax.random.key(1)).params.policy
+    rng = np.random.default_rng(5)
+    obs, drawn = rng.normal(size=(50, 5)).astype(np.float32), rng.normal(size=(50, 2)).astype(np.float32)
+    logs, _ = linear_gaussian(policy, obs, drawn)
+    advantage = (times * rng.normal(size=50)).astype(np.float32)
+    state = algorithm.init(jax.random.key(0))
+    batch = algorithm.batch(state, rollout_for(algorithm, state))[0]._replace(
+        obs=jnp.asarray(obs), drawn=jnp.asarray(drawn), log_prob=jnp.asarray(logs, jnp.float32),
+        advantage=jnp.asarray(advantage),
+    )  # fmt: skip
+    (weights,), (bias,) = policy.network.weights, policy.network.biases
+    mean, deviation = obs @ np.asarray(weights).T + np.asarray(bias), np.exp(np.asarray(policy.log_std))
+    inputs = np.concatenate([obs, np.ones((50, 1))], 1)
+    gradient, steps = {}, {}
+    for output in range(2):
+        residual = (drawn[:, output] - mean[:, output]) / deviation[output]
+        score = inputs * (residual / deviation[output])[:, None]
+        fisher = inputs.T @ inputs / 50 / deviation[output] ** 2 + 0.05 * np.eye(6)
+        gradient[output] = (advantage[:, None] * score).mean(0)
+        steps[output] = np.linalg.solve(fisher, gradient[output])
+    of_deviation = np.stack([((drawn[:, o] - mean[:, o]) / deviation[o]) ** 2 - 1 for o in range(2)], 1)
+    gradient["log_std"] = (advantage[:, None] * of_deviation).mean(0)
+    steps["log_std"] = gradient["log_std"] / (2 + 0.05)
+    curvature = sum((gradient[name] * steps[name]).sum() for name in steps)
+    moved, metrics = algorithm.policy_step(policy, batch, jax.random.key(0))
+    assert metrics["accepted"]
+    length = np.sqrt(2 * 1e-4 / curvature) * 0.5 ** float(metrics["halvings"])
+    np.testing.assert_allclose(moved.log_std - policy.log_std, length * steps["log_std"], rtol=1e-2, atol=1e-6)
+    for output in range(2):
+        taken = np.append(
+            (moved.network.weights[0] - weights)[output], (moved.network.biases[0] - bias)[output]
+        )  # fmt: skip
+        np.testing.assert_allclose(taken, length * steps[output], rtol=1e-2, atol=1e-5)
 
 
 def test_what_is_said_of_a_changed_policy():
@@ -375,6 +499,58 @@ def test_every_switch_does_something(switch, value):
     assert any((a != b).any() for a, b in zip(*map(jax.tree.leaves, (one, other)), strict=True))
 
 
+ACTS_ON = {
+    "activation": set(),
+    "orthogonal_initialisation": {"init"},
+    "scale_rewards": {"reward"},
+    "reward_clip": {"reward"},
+    "normalise_observations": {"obs"},
+    "observation_clip": {"obs"},
+    "gradient_clip": set(),
+    "normalise_advantages": set(),
+    "value_clip": set(),
+    "anneal_learning_rate": set(),
+}
+
+
+@pytest.mark.parametrize("switch", ACTS_ON)
+def test_a_switch_changes_that_and_nothing_else(switch):
+    """First weights, observations as the networks see them, rewards as they are learnt from, and the step size."""
+    off = {
+        "activation": "relu", "value_clip": 0.1, "normalise_advantages": "none", "orthogonal_initialisation": False,
+        "scale_rewards": False, "normalise_observations": False, "anneal_learning_rate": False,
+        "reward_clip": 0.05, "observation_clip": 0.05, "gradient_clip": None,
+    }  # fmt: skip
+    plain = made("ppo", anneal_env_steps=96)
+    switched = dataclasses.replace(plain, **{switch: off[switch]})
+    start = plain.init(jax.random.key(0))
+    rollout = rollout_for(plain, start)
+    seen, _ = updated(plain, rollout, start)  # so that there are moments to scale by
+    batches = [algorithm.batch(seen, rollout)[0] for algorithm in (plain, switched)]
+    pairs = {
+        "init": [algorithm.init(jax.random.key(0)).params for algorithm in (plain, switched)],
+        "obs": [batch.obs for batch in batches],
+        "reward": [batch.transition.reward for batch in batches],
+    }
+    changed = {
+        name
+        for name, (one, other) in pairs.items()
+        if any((a != b).any() for a, b in zip(*map(jax.tree.leaves, (one, other)), strict=True))
+    }
+    assert changed == ACTS_ON[switch]
+    for field in ("drawn", "log_prob", "weight"):
+        np.testing.assert_array_equal(*(getattr(batch, field) for batch in batches))
+    rates = [float(algorithm.annealed(seen)) for algorithm in (plain, switched)]
+    assert (rates[0] != rates[1]) == (switch == "anneal_learning_rate")
+    gradient = jax.tree.map(lambda leaf: 100 * jnp.ones_like(leaf), seen.params)
+    optimisers = [algorithm.optimiser() for algorithm in (plain, switched)]
+    directions = [optimiser.update(gradient, optimiser.init(gradient))[1] for optimiser in optimisers]
+    clipped_alike = all(
+        (a == b).all() for a, b in zip(*map(jax.tree.leaves, directions), strict=True)
+    )  # fmt: skip
+    assert clipped_alike == (switch != "gradient_clip")
+
+
 @functools.cache
 def _learnt_with(**switches):
     """The networks after two updates; large steps, so that ratios and values are clipped, and nothing is measured."""
@@ -465,6 +641,7 @@ def test_the_presets_are_switches_and_nothing_else():
         ("trpo", {"fisher_stride": 0}, r"fisher_stride must be in \[1, "),
         ("a2c", {"held_out_envs": -1}, "held_out_envs must be"),
         ("reinforce", {"learnt_baseline": False}, "Did you mean learned_baseline"),
+        ("reinforce", {"trace": 0.5}, "Reinforce.trace must be 1, for its returns are whole: got 0.5"),
     ],
 )
 def test_settings_that_cannot_be(name, settings, message):

@@ -132,6 +132,8 @@ def test_conjugate_gradient_solves_what_it_is_given(compiled):
     error = [np.linalg.norm(matrix @ x - target) for x in (found, rough)]
     assert error[0] < 1e-4 < error[1]
     assert not run(lambda b: conjugate_gradient(lambda v: v, b, 5), compiled, np.zeros(3)).any(), "nothing to solve"
+    tiny = run(lambda b: conjugate_gradient(lambda v: jnp.asarray(matrix) @ v, b, 60), compiled, 1e-9 * target)
+    np.testing.assert_allclose(tiny, 1e-9 * found, rtol=1e-5)
 
 
 @EITHER_WAY

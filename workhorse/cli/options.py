@@ -103,8 +103,13 @@ def _name(argument: Any) -> str:
 
 def _wanted(argument: Any) -> str:
     """A value's kind in words, from the name that `--help` shows for it."""
-    shown = str(argument.lowered.metavar).removeprefix("{None}|")
+    shown = str(argument.lowered.metavar)
     kinds = {"INT": "a whole number", "FLOAT": "a number", "STR": "a word", "PATH": "a path"}
+    if (
+        shown == "{None}|FLOAT"
+    ):  # None turns something off; of other options it is only what is there when none is given
+        return "a number or None"
+    shown = shown.removeprefix("{None}|")
     return kinds.get(shown, f"of the form {shown}")
 
 

@@ -77,7 +77,7 @@ def run(arguments: Sequence[str]) -> int:
         for name, option in registry.options(algorithm).items()
         if getattr(options, name) != option.default
     }
-    _check_policy_size(settings, options)
+    _check_policy_size(settings, options, arguments)
     env_steps = options.env_steps if options.env_steps is not None else known.env_steps if known else DEFAULT_ENV_STEPS
     evaluate_every = options.evaluate_every if options.evaluate_every is not None else max(env_steps // 10, 1)
 
@@ -208,6 +208,11 @@ def _registered(task: str) -> bool:
     return task in gymnasium.registry
 
 
-def _check_policy_size(settings: dict[str, Any], options: Any) -> None:
+def _check_policy_size(settings: dict[str, Any], options: Any, arguments: Sequence[str]) -> None:
+    """Raise a `UsageError` where layers were asked for without any; leave those of a recipe out."""
     if "hidden" in settings and getattr(options, "policy", None) == "linear":
-        raise UsageError("--hidden is for --policy mlp, but the policy is linear. Add --policy mlp, or leave it out.")
+        if any(word.partition("=")[0] == "--hidden" for word in arguments):
+            raise UsageError(
+                "--hidden is for --policy mlp, but the policy is linear. Add --policy mlp, or leave it out."
+            )
+        del settings["hidden"]

@@ -18,13 +18,13 @@ def conjugate_gradient(
     """An approximate solution of M x = target for a symmetric positive definite M, from x = 0.
 
     Each iteration multiplies by M once; n of them are exact but for rounding. It stops moving once the squared residual
-    is below `tolerance`.
+    is below `tolerance` of the target's, so that x is proportional to the target, however small that is.
 
     Args:
         multiply: v to M v.
         target: the right-hand side.
         iterations: how many at most.
-        tolerance: on |target - M x|^2.
+        tolerance: on |target - M x|^2 / |target|^2.
 
     Example:
         >>> matrix = jnp.array([[4.0, 1.0], [1.0, 3.0]])
@@ -39,14 +39,16 @@ def conjugate_gradient(
         x, residual, direction, squared = state
         product = multiply(direction)
         curvature = direction @ product
-        moving = (squared > tolerance) & (curvature > 0)
+        moving = (squared > enough) & (curvature > 0)
         length = jnp.where(moving, squared / jnp.where(curvature > 0, curvature, 1.0), 0.0)
         x, residual = x + length * direction, residual - length * product
         after = residual @ residual
         direction = jnp.where(moving, residual + (after / jnp.where(squared > 0, squared, 1.0)) * direction, direction)
         return x, residual, direction, jnp.where(moving, after, squared)
 
-    start = (jnp.zeros_like(target), target, target, target @ target)
+    whole = target @ target
+    enough = tolerance * whole
+    start = (jnp.zeros_like(target), target, target, whole)
     return jax.lax.fori_loop(0, iterations, step, start)[0]
 
 

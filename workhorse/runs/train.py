@@ -739,7 +739,7 @@ def _check_annealing(folder: RunFolder, manifest: Manifest, env_steps: int) -> N
         raise UsageError(
             f"{folder.path} lets its learning rate fall to zero at {annealed:,} steps, so that it would learn nothing "
             f"from there to {env_steps:,}: start a run with --anneal-env-steps {env_steps} or "
-            f"--anneal-learning-rate False, or go on with another rate by `workhorse fork {folder.path} --iteration "
+            f"--no-anneal-learning-rate, or go on with another rate by `workhorse fork {folder.path} --iteration "
             f"N --set anneal_env_steps={env_steps} --env-steps {env_steps}`."
         )
 

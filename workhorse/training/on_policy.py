@@ -262,7 +262,7 @@ class HostRollouts:
             over.append((ended, step.terminated, total, length))
             obs = step.next_obs
             if ended.any():
-                for slot in np.flatnonzero(step.measures["failed"]):
+                for slot in np.flatnonzero(step.measures["failed"][: self._algorithm.num_envs]):  # not held-out ones
                     failures.append(f"slot {slot}, step {time} of iteration {iteration}: {self._reason(int(slot))}")
                 which = np.flatnonzero(ended)
                 obs = np.array(obs)

@@ -455,7 +455,11 @@ class PolicyGradient:
         return found | {"parameter_norm": optax.tree.norm(jax.tree.leaves(params))}
 
     def measured(self, before: ActorCritic, after: ActorCritic, batch: Batch) -> dict[str, Array]:
-        """What the update did to the policy on these steps, and how well the value explained them beforehand."""
+        """What the update did to the policy on these steps, and how well the value explained them beforehand.
+
+        `explained_variance_monte_carlo` is of discounted rewards to the end of the episode or, completed by the value,
+        of the rollout: where a rollout is short beside 1 / (1 - discount), that return is mostly the value itself.
+        """
         flat = flattened(batch)
         moved = self.distributions(after, flat.obs)
         found = policy_change(self.distributions(before, flat.obs), moved, flat.drawn, flat.log_prob)

@@ -1,5 +1,6 @@
 """REINFORCE: the score of every action times the return that followed it, less a baseline or not."""
 
+from functools import partial
 from typing import Any, Literal
 
 import jax
@@ -9,6 +10,7 @@ from jaxtyping import Array, Float
 from workhorse.algorithms.policy_gradient.policy_gradient import Batch, GradientState, PolicyGradient, flattened
 from workhorse.core.algorithm import Key
 from workhorse.core.configuration import configuration
+from workhorse.core.errors import UsageError
 from workhorse.core.types import Moments, Rollout
 from workhorse.networks.actor_critic import ActorCritic
 
@@ -25,7 +27,7 @@ class Reinforce(PolicyGradient):
     With the baseline, an episode that the clock or the end of the rollout cut is completed by the value of what came
     next. Without one nothing is known of what came next: *steps of an episode that did not end within the rollout are
     not learnt from*, and the clock counts as an end, so that returns are those of the episode as it was. Make
-    `rollout_steps` several episodes long.
+    `rollout_steps` several episodes long; a rollout in which no episode ended moves nothing.
 
     Source: Williams 1992, "Simple statistical gradient-following algorithms for connectionist reinforcement learning".
     """
@@ -38,10 +40,20 @@ class Reinforce(PolicyGradient):
     """Step size of the optimiser, before annealing."""
     measure_gradients: bool = False
     """Measure how far parts of the rollout agree on the gradient: *half as much again as the one step there is*."""
+    trace: float = 1.0
+    """Weight of later errors in an advantage, lambda: 1, for returns are whole here; nothing else is allowed."""
     learned_baseline: bool = True
     """Take a learned value off the return, which leaves the gradient's mean and lowers its variance."""
     normalise_advantages: Literal["minibatch", "batch", "none"] = "batch"
-    """Centre what weighs the scores and divide by its standard deviation: in the rollout (either word), or not."""
+    """Centre what weighs the scores, which is a constant baseline, and divide by its standard deviation: in the rollout
+    (either word), or not."""
+
+    def validate(self) -> None:
+        super().validate()
+        if self.trace != 1:
+            raise UsageError(
+                f"Reinforce.trace must be 1, for its returns are whole: got {self.trace}. Leave it out, or take a2c."
+            )
 
     def batch(self, state: GradientState, rollout: Rollout) -> tuple[Batch, Moments, Float[Array, "B"]]:
         if self.learned_baseline:
@@ -59,7 +71,20 @@ class Reinforce(PolicyGradient):
     def improve(
         self, state: GradientState, batch: Batch, rate: Float[Array, ""], key: Key
     ) -> tuple[ActorCritic, Any, dict[str, Array]]:
-        return self.descend(self.loss, state.params, state.optimiser, flattened(batch), rate)
+        params, optimiser, metrics = self.descend(self.loss, state.params, state.optimiser, flattened(batch), rate)
+        if self.learned_baseline:
+            return params, optimiser, metrics
+        anything = batch.weight.sum() > 0  # else Adam's memory alone would move the policy
+        before = (state.params, state.optimiser)
+        params, optimiser = jax.tree.map(partial(jnp.where, anything), (params, optimiser), before)
+        return params, optimiser, metrics
+
+    def measured(self, before: ActorCritic, after: ActorCritic, batch: Batch) -> dict[str, Array]:
+        """What the others measure; nothing of a value function where there is none."""
+        found = super().measured(before, after, batch)
+        if self.learned_baseline:
+            return found
+        return {name: value for name, value in found.items() if not name.startswith("explained_variance")}
 
     def loss(self, params: ActorCritic, batch: Batch) -> tuple[Float[Array, ""], dict[str, Array]]:
         """The loss of a rollout (N,) and its parts, over the steps that are learnt from."""
