@@ -27,8 +27,9 @@ iterations 0, 150, 300 and 450. What is measured, and how it differs from the pa
 """
 
 CLAIMS = """A run counts once, by its mean over iterations 150, 300 and 450 where nothing else is said; intervals are
-Student's t over the {count} runs, so they speak of these tasks and algorithms together. A verdict is given only where
-the interval lies on one side of the bound in brackets, else the question is open.
+Student's t over the {count} runs, of Humanoid, whose gradients alone were measured, only where it is about gradients. So
+they speak of these tasks and algorithms together. A verdict is given only where the interval lies on one side of the
+bound in brackets, else the question is open.
 """
 
 
@@ -99,7 +100,7 @@ def value_claims(rows: list[dict[str, Any]]) -> list[tuple[str, str, str]]:
     }
     learnt = over_runs(rows, "values", later(lambda record: number(record["learnt"]["return_error"])))
     returns, targets = errors["return_error"], errors["own_error"]
-    sizes = sorted({largest(record)[0] for row in rows for record in row["baselines"]})
+    sizes = sorted({largest(record)[0] for row in rows for record in row.get("baselines", [])})
     size = f"{sizes[0]:,} to {sizes[-1]:,}" if len(sizes) > 1 else f"{sizes[0]:,}"
     return [
         (
@@ -142,7 +143,7 @@ def landscape_claims(rows: list[dict[str, Any]]) -> list[tuple[str, str, str]]:
             next(point for point in record["line"] if point["x"] == 1.0)["verdict"]
             for row in rows
             if row["algorithm"] == algorithm
-            for record in row["landscape"][1:]
+            for record in row.get("landscape", [])[1:]
         ]
         counts = {verdict: whole.count(verdict) for verdict in ("raises", "lowers", "cannot be told")}
         other = "raises" if said[algorithm] == "lowers" else "lowers"
@@ -192,7 +193,7 @@ def by_signs(for_it: int, against: int) -> str:
 
 def over_runs(rows: list[dict[str, Any]], part: str, of: Callable[[list[dict[str, Any]]], float]) -> Interval:
     """Mean over runs of a number of each run's records; runs that have none are left out."""
-    found = np.array([of(row[part]) for row in rows])
+    found = np.array([of(row[part]) for row in rows if part in row])
     return mean_interval(found[np.isfinite(found)])
 
 
@@ -244,7 +245,7 @@ def landscape_table(rows: list[dict[str, Any]]) -> list[str]:
         "|---|---|---|---|---|---|---|---|---|---|",
     ]
     for row in rows:
-        for record in row["landscape"]:
+        for record in row.get("landscape", []):
             first, *others = record["line"]
             changes = " | ".join(f"{one['change']:+.0f} [{one['low']:+.0f}, {one['high']:+.0f}]" for one in others)
             few, many = (number(record["surfaces"][place]["smoothness"]) for place in (0, -1))
@@ -283,7 +284,7 @@ def baselines_table(rows: list[dict[str, Any]]) -> list[str]:
         "|---|---|---|---|---|---|---|---|---|---|",
     ]
     for row in rows:
-        for record in row["baselines"]:
+        for record in row.get("baselines", []):
             most, own = largest(record)
             cosines = " | ".join(f"{own[name]['cosine']:.2f}" for name in names)
             step = next(s for s in record["steps"] if _is(s, "own", most, "true", "agent"))
@@ -307,7 +308,7 @@ def values_table(rows: list[dict[str, Any]]) -> list[str]:
         "|---|---|---|---|---|---|---|---|---|---|",
     ]
     for row in rows:
-        for record in row["values"]:
+        for record in row.get("values", []):
             shares = [record[name] for name in ("own_error", "return_error", "truth_error", "truth_explained")]
             shares += [record[name]["truth_error"] for name in ("learnt", "unseen")]
             cells = " | ".join("-" if share is None else f"{share:.2f}" for share in shares)
