@@ -26,10 +26,10 @@ iterations 0, 150, 300 and 450. What is measured, and how it differs from the pa
 [Diagnose a run](tutorial/diagnose.md).
 """
 
-CLAIMS = """A run counts once, by its mean over iterations 150, 300 and 450 where nothing else is said; intervals are
-Student's t over the {count} runs, of Humanoid, whose gradients alone were measured, only where it is about gradients. So
-they speak of these tasks and algorithms together. A verdict is given only where the interval lies on one side of the
-bound in brackets, else the question is open.
+CLAIMS = """A run counts once, by its mean over iterations 150, 300 and 450 where nothing else is said. Intervals are
+Student's t over the {count} runs, those of Humanoid, whose gradients alone were measured, only where it is about
+gradients; so they speak of these tasks and algorithms together. A verdict is given only where the interval lies on one
+side of the bound in brackets, else the question is open.
 """
 
 
