@@ -246,9 +246,10 @@ def _print_gradients(record: dict[str, Any]) -> None:
     own = record["own_samples"]
     title = (
         f"iteration {record['iteration']}: {record['estimates']} estimates of the gradient of {record['parameters']:,} "
-        f"parameters, reference of {record['reference_samples']:,} steps, "
-        f"{record['step_reference_samples']:,} for the step"
+        f"parameters, reference of {record['reference_samples']:,} steps"
     )
+    if record.get("step_reference_samples"):  # records of before have none
+        title += f", {record['step_reference_samples']:,} for the step"
     scale = record["noise_scale"]
     heads = ("steps", "cosine of two [95 %]", "by B", "to reference", "")
     table = Table(*heads, title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
