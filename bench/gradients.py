@@ -117,7 +117,7 @@ def main() -> None:
         order = [(task, algorithm) for task in TASKS for algorithm in ALGORITHMS]
         rows.sort(key=lambda row: order.index((row["task"], row["algorithm"])))
         found = {**head(f"python bench/gradients.py --seeds {arguments.seeds}"), "rows": rows}
-        RESULT.write_text(json.dumps(found, indent=1))
+        RESULT.write_text(json.dumps(found, separators=(",", ":")))
     write_page(json.loads(RESULT.read_text()))
 
 
