@@ -1,7 +1,7 @@
 """How long `workhorse diagnose` takes, beside the simulator alone: `python bench/diagnosis.py`.
 
 PPO is trained for 300,000 steps; then a policy from the middle is diagnosed by the command a user would type, on all
-cores, start-up and compilation included. Raw stepping of the task is measured before and after, as `throughput.py` does.
+cores, start-up and compilation included. Raw stepping is measured before and after, as `throughput.py` does.
 """
 
 import argparse
