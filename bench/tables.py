@@ -253,15 +253,16 @@ def batch_sizes() -> list[str]:
         for size in (sizes[0], sizes[-1])
     ]
     runs = sum(len(row["means"]) for row in found["rows"] if row["size"] == sizes[0])
-    word = "but" if ends[1] < ends[0] else "and"
+    word, lesson = "and", "."
+    if ends[1] < ends[0]:
+        word, lesson = "but", ": at equal steps a larger batch pays for its agreement with fewer updates."
     return [
         *lines,
         "",
         "![Share of seeds that solve a task against the steps of an iteration](images/batch_size.png)",
         "",
         f"From {sizes[0]:,} steps an iteration to {sizes[-1]:,} estimates agree far more, {word} of {runs} runs "
-        f"{ends[0]} and {ends[1]} solve their task: at equal steps a larger batch pays for its agreement with fewer "
-        "updates.",
+        f"{ends[0]} and {ends[1]} solve their task{lesson}",
     ]
 
 
