@@ -191,22 +191,25 @@ def skip_verdict(rows: list[dict]) -> str:
     said = []
     for task in dict.fromkeys(row["task"] for row in rows):
         own = [row for row in rows if (row["task"], row["algorithm"]) == (task, "openai-es")]
-        points = [(np.log(row["skip"]), np.log(value)) for row in own for value in row["simulated_s"] if value]
         missing = sum(value is None for row in own for value in row["simulated_s"])
-        found = linregress(*zip(*points, strict=True))
-        half = t.ppf(0.975, len(points) - 2) * found.stderr
-        word = "is refuted" if abs(found.slope) > half else "cannot be told" if missing or half > 0.5 else "holds"
+        slope, half = skip_fit(own)
+        word = "is refuted" if abs(slope) > half else "cannot be told" if missing or not half <= 0.5 else "holds"
         said.append(f"on {task} {word}")
     return f"It {', '.join(said)}."
 
 
 def skip_slope(rows: list[dict]) -> str:
+    slope, half = skip_fit(rows)
+    return "-" if np.isnan(slope) else f"{slope:.2f} [{slope - half:.2f}, {slope + half:.2f}]"
+
+
+def skip_fit(rows: list[dict]) -> tuple[float, float]:
+    """Slope of log time on log skip, and half of its 95 % interval; NaN by fewer than six runs."""
     points = [(np.log(row["skip"]), np.log(value)) for row in rows for value in row["simulated_s"] if value]
     if len(points) < 6:
-        return "-"
+        return float("nan"), float("nan")
     found = linregress(*zip(*points, strict=True))
-    half = t.ppf(0.975, len(points) - 2) * found.stderr
-    return f"{found.slope:.2f} [{found.slope - half:.2f}, {found.slope + half:.2f}]"
+    return found.slope, t.ppf(0.975, len(points) - 2) * found.stderr
 
 
 def batch_sizes() -> list[str]:

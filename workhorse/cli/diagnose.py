@@ -147,15 +147,16 @@ def _show(history: Any, part: Any, iteration: int, options: DiagnoseOptions) -> 
 
 def _measured(history: Any, part: Any, iteration: int, options: DiagnoseOptions) -> dict[str, Any]:
     """What a part found at an iteration, now or before."""
+    from workhorse.core.digest import digest
     from workhorse.diagnostics import store
 
     asked = _asked(part, options)
     record = store.read(history.folder, part, iteration, asked)
     if record is not None:
         return record
+    seen = f"{digest(history.measurable(iteration).learner):016x}"
     found = _MEASURED[part](history, iteration, options, asked)
-    digest = history.digest_of(iteration)
-    return store.write(history.folder, part, {**found.to_json(), "digest": digest}, asked)
+    return store.write(history.folder, part, {**found.to_json(), "digest": seen}, asked)
 
 
 def _asked(part: Any, options: DiagnoseOptions) -> dict[str, int]:
