@@ -9,6 +9,7 @@ PROGRAMS = [
     ["throughput.py"],
     ["libraries.py", "evolution"],
     ["libraries.py", "ppo"],
+    ["libraries.py", "whole"],
     ["horizon.py"],
     ["classic.py"],
     ["kill.py"],

@@ -1,14 +1,18 @@
-"""Training steps per second against other libraries on HalfCheetah-v5: `python bench/libraries.py SUITE`.
+"""Speed, and returns, against other libraries on HalfCheetah-v5: `python bench/libraries.py SUITE`.
 
 Makes an environment of its own for the others (bench/requirements-libraries.txt), and then lets all train in turn,
-several rounds, so that a slow minute of the machine hits all of them. Steps are environment steps trained on, and the
-first iteration (start-up, compilation) is not counted.
+several rounds, so that a slow minute of the machine hits all of them. The first two suites measure environment steps
+trained on per second, where the first iteration (start-up, compilation) is not counted; the third measures whole runs.
 
 - `evolution`: sb3-contrib ARS and EvoTorch. Each uses two cores: Workhorse two threads, the others two workers. All
   train a linear policy with 32 mirrored pairs (EvoTorch: a population of 64).
 - `ppo`: Stable-Baselines3 and SBX with 8 environments and their defaults (2,048 steps each, 10 epochs of minibatches of
   64, on the processor), Workhorse with its recipe (64 slots of 32 steps, 10 epochs of minibatches of 64), and also with
   their sizes (8 slots of 2,048 steps). Two 64-unit layers everywhere.
+- `whole`: the programs of `ppo` train a million steps from the start of the process to the end of training, imports
+  and compilation included, each round with its own seed; then 100 episodes of the likeliest actions, on the raw reward
+  and not timed. Workhorse's is the ordinary command without evaluations, which nobody else makes. Half an hour a round
+  on a slow machine: what a round found is written at once.
 """
 
 import argparse
@@ -16,6 +20,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 import venv
 from pathlib import Path
 
@@ -23,7 +28,7 @@ import numpy as np
 from record import head
 
 HERE = Path(__file__).parent
-TARGETS = {"evolution": "libraries.json", "ppo": "libraries-ppo.json"}
+TARGETS = {"evolution": "libraries.json", "ppo": "libraries-ppo.json", "whole": "libraries-whole.json"}
 
 SB3 = """
 import json, sys, time
@@ -158,6 +163,49 @@ if __name__ == "__main__":
     main(float(sys.argv[1]))
 """
 
+PPO_WHOLE = """
+import json, sys, time
+from {module} import PPO
+from stable_baselines3.common.env_util import make_vec_env
+from stable_baselines3.common.evaluation import evaluate_policy
+
+def main(launched, seed):
+    model = PPO("MlpPolicy", make_vec_env("HalfCheetah-v5", n_envs=8, seed=seed), device="cpu", seed=seed)
+    model.learn(total_timesteps=10**6)
+    seconds = time.time() - launched
+    fresh = make_vec_env("HalfCheetah-v5", n_envs=8, seed=seed + 10**6)
+    mean, _ = evaluate_policy(model, fresh, n_eval_episodes=100, deterministic=True)
+    print(json.dumps({{"steps": model.num_timesteps, "seconds": seconds, "return": float(mean)}}))
+
+if __name__ == "__main__":
+    main(float(sys.argv[1]), int(sys.argv[2]))
+"""
+
+WORKHORSE_PPO_WHOLE = """
+import json, subprocess, sys, tempfile, time
+from pathlib import Path
+from workhorse.runs.folder import RunFolder
+from workhorse.runs.metrics import read_metrics
+
+def main(launched, seed):
+    program = [sys.executable, "-m", "workhorse.cli.main"]
+    with tempfile.TemporaryDirectory() as runs:
+        folder = Path(runs) / "whole"
+        words = ["train", "HalfCheetah-v5", "--algorithm", "ppo", "--env-steps", "1e6", "--seed", str(seed), "--quiet"]
+        words += ["--evaluate-every", "0", "--final-episodes", "1", "--runs", runs, "--id", folder.name]
+        subprocess.run([*program, *words], check=True, stdout=subprocess.DEVNULL)
+        seconds = time.time() - launched
+        subprocess.run([*program, "evaluate", str(folder)], check=True, stdout=subprocess.DEVNULL)
+        newest = max(RunFolder.open(folder).evaluations.glob("*.json"), key=lambda file: file.stat().st_mtime)
+        found = json.loads(newest.read_text())
+        assert len(found["returns"]) == 100
+        steps = int(read_metrics(folder)["env_steps"][-1])
+    print(json.dumps({"steps": steps, "seconds": seconds, "return": found["mean"]}))
+
+if __name__ == "__main__":
+    main(float(sys.argv[1]), int(sys.argv[2]))
+"""
+
 
 def prepared(folder: Path) -> Path:
     """A Python with the two libraries in it, made once."""
@@ -171,27 +219,66 @@ def prepared(folder: Path) -> Path:
     return python
 
 
-def speed(python: Path | str, program: str, script: Path, seconds: float, single_threaded: bool) -> float:
-    """Steps per second of a program that prints its steps and seconds as its last line."""
+def outcome(python: Path | str, program: str, script: Path, words: list[str], single_threaded: bool) -> dict:
+    """What a program prints as its last line, an object of JSON."""
     script.write_text(program)
     surroundings = dict(os.environ)
     if single_threaded:
         surroundings |= {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
-    done = subprocess.run([python, script, str(seconds)], env=surroundings, capture_output=True, text=True, check=False)
+    done = subprocess.run([python, script, *words], env=surroundings, capture_output=True, text=True, check=False)
     if done.returncode:
         raise SystemExit(f"{script.name} failed:\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}")
-    found = json.loads(done.stdout.strip().splitlines()[-1])
-    return found["steps"] / found["seconds"]
+    return json.loads(done.stdout.strip().splitlines()[-1])
+
+
+def versions_of(python: Path) -> dict[str, str]:
+    """Versions of ours here and of the other libraries in their environment."""
+    from workhorse.core.machine import installed_versions
+
+    others = ("sb3_contrib", "stable_baselines3", "sbx-rl", "evotorch", "torch", "ray")
+    frozen = subprocess.run([python, "-m", "pip", "freeze"], capture_output=True, text=True, check=True).stdout
+    pairs = [line.split("==") for line in frozen.splitlines() if "==" in line]
+    return installed_versions() | {name: version for name, version in pairs if name in others}
+
+
+def whole(python: Path, folder: Path, rounds: int) -> None:
+    """Whole runs in turn; the file is written after every round."""
+    programs = {
+        "workhorse": (sys.executable, WORKHORSE_PPO_WHOLE),
+        "stable-baselines3": (python, PPO_WHOLE.format(module="stable_baselines3")),
+        "sbx": (python, PPO_WHOLE.format(module="sbx")),
+    }
+    runs: dict[str, list[dict]] = {name: [] for name in programs}
+    for seed in range(rounds):
+        for name, (interpreter, program) in programs.items():
+            script = folder / f"train_whole_with_{name.replace('-', '_')}.py"
+            found = outcome(interpreter, program, script, [str(time.time()), str(seed)], False)
+            runs[name].append({"seed": seed} | found)
+            print(f"seed {seed}: {name:<18} {found['seconds']:>6.0f} s, return {found['return']:>6,.0f}", flush=True)
+        (HERE / "results" / TARGETS["whole"]).write_text(
+            json.dumps(
+                {
+                    **head(f"python bench/libraries.py whole --rounds {seed + 1}"),
+                    "versions": versions_of(python),
+                    "runs": runs,
+                },
+                indent=1,
+            )
+        )
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("suite", choices=("evolution", "ppo"))
+    parser.add_argument("suite", choices=tuple(TARGETS))
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=20.0)
     parser.add_argument("--environment", type=Path, default=Path(".bench-environment"))
     arguments = parser.parse_args()
     python = prepared(arguments.environment.resolve())
+    (HERE / "results").mkdir(exist_ok=True)
+    if arguments.suite == "whole":
+        whole(python, arguments.environment.resolve(), arguments.rounds)
+        return
     suites = {
         "evolution": {
             "workhorse": (sys.executable, WORKHORSE, False),
@@ -212,16 +299,11 @@ def main() -> None:
             script = arguments.environment.resolve() / f"train_with_{name}.py".replace(", ", "_").replace(
                 " ", "_"
             ).replace("-", "_")
-            speeds[name].append(speed(interpreter, program, script, arguments.seconds, single))
+            found = outcome(interpreter, program, script, [str(arguments.seconds)], single)
+            speeds[name].append(found["steps"] / found["seconds"])
             print(f"round {round_number + 1}: {name:<12} {speeds[name][-1]:>9,.0f} steps/s", flush=True)
-    versions = subprocess.run(
-        [python, "-m", "pip", "freeze"], capture_output=True, text=True, check=True
-    ).stdout.splitlines()
     ours = np.array(speeds["workhorse"])
     ratios = {name: (ours / np.array(rates)).tolist() for name, rates in speeds.items() if "workhorse" not in name}
-    from workhorse.core.machine import installed_versions
-
-    (HERE / "results").mkdir(exist_ok=True)
     (HERE / "results" / TARGETS[arguments.suite]).write_text(
         json.dumps(
             {
@@ -229,12 +311,7 @@ def main() -> None:
                     f"python bench/libraries.py {arguments.suite} --rounds {arguments.rounds} "
                     f"--seconds {arguments.seconds:g}"
                 ),
-                "versions": installed_versions()
-                | dict(
-                    line.split("==")
-                    for line in versions
-                    if line.split("==")[0] in ("sb3_contrib", "stable_baselines3", "sbx-rl", "evotorch", "torch", "ray")
-                ),
+                "versions": versions_of(python),
                 "steps_per_second": speeds,
                 "ratios": ratios,
             },
