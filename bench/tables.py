@@ -158,8 +158,9 @@ def frame_skips() -> list[str]:
     if found is None:
         return ["**Frame-skip.** Not measured yet."]
     lines = [
-        "**Frame-skip.** Simulated seconds of training, all slots together, until an evaluation of 16 episodes reaches "
-        "95 % of the most there is, acting on every 1st to 4th step of the physics; median over seeds [least, most], "
+        "**Frame-skip.** Simulated seconds of training, all slots together, until an evaluation of 16 episodes, one "
+        "after every iteration, reaches 95 % of the most there is, acting on every 1st to 4th step of the physics; "
+        "median over seeds [least, most], "
         f"and how many seeds reached it. {origin(found)}",
         "",
         "| task | algorithm | skip 1 | 2 | 3 | 4 | slope of log time on log skip [95 %] |",

@@ -97,6 +97,66 @@ def test_a_run_in_two_sittings_has_the_bits_of_one(tmp_path, task, algorithm):
     assert summary.env_steps == resumed.env_steps and summary.evaluation_steps == resumed.evaluation_steps
 
 
+def cart_pole(root, id, env_steps=1200, **schedule):
+    """Of a policy that learns too slowly to matter: its evaluations differ by chance."""
+    return train.start(
+        task="CartPole-v1", algorithm="openai-es", settings={"num_pairs": 4, "learning_rate": 1e-3}, root=root, id=id,
+        env_steps=env_steps, threads=1, seed=3,
+        schedule=train.Schedule(evaluate_every=100, evaluation_episodes=3, final_episodes=5, **schedule),
+    )  # fmt: skip
+
+
+def evaluations(folder):
+    metrics = read_metrics(folder)
+    return [(row["iteration"], row["evaluation_return"]) for row in metrics.to_dicts() if row["evaluation_return"]]
+
+
+class TestStoppingAtAReturn:
+    @pytest.fixture
+    def straight(self, tmp_path):
+        return cart_pole(tmp_path, "straight")[0]
+
+    @pytest.fixture
+    def first(self, straight):
+        """An evaluation that is higher than all before it, not the first nor the last, and those before it."""
+        found = evaluations(straight)
+        later = [i for i in range(1, len(found) - 1) if found[i][1] > max(value for _, value in found[:i])]
+        return found[later[-1]]
+
+    def test_it_ends_at_the_first_evaluation_that_is_there(self, tmp_path, straight, first):
+        iteration, threshold = first
+        folder, summary = cart_pole(tmp_path, "stopped", stop_at_return=threshold)
+        assert evaluations(folder)[-1] == (iteration, threshold) and folder.status().iteration == iteration
+        assert digests(folder) == digests(straight)[:iteration]
+        assert folder.status().state == "finished" and len(summary.episode_returns) == 5
+        assert summary.env_steps < 1200
+
+    def test_a_higher_one_is_never_reached(self, tmp_path, straight):
+        folder, summary = cart_pole(tmp_path, "never", stop_at_return=501.0)
+        assert digests(folder) == digests(straight) and summary.env_steps >= 1200
+
+    def test_a_finished_run_goes_on_to_its_budget_also_when_that_is_stopped_at_once(
+        self, tmp_path, straight, first, monkeypatch
+    ):
+        folder, _ = cart_pole(tmp_path, "stopped", stop_at_return=first[1])
+        with monkeypatch.context() as patch:  # as a kill: nothing is saved on the way out
+            patch.setattr(train._Run, "to_the_end", lambda run, *_, **__: run._write_status("running"))
+            train.resume(folder.path, threads=1)
+        assert folder.status().state == "running" and len(digests(folder)) == first[0]
+        train.resume(folder.path, threads=1)
+        assert digests(folder) == digests(straight)
+
+    def test_one_that_was_stopped_before_it_was_judged_is_judged_where_it_is(self, tmp_path, first, monkeypatch):
+        _, expected = cart_pole(tmp_path, "stopped", stop_at_return=first[1])
+        with monkeypatch.context() as patch:
+            patch.setattr(train._Run, "_judge", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+            with pytest.raises(KeyboardInterrupt):
+                cart_pole(tmp_path, "interrupted", stop_at_return=first[1])
+        folder, summary = train.resume(tmp_path / "interrupted", threads=1)
+        assert folder.status().iteration == first[0] and folder.status().state == "finished"
+        assert summary.episode_returns == expected.episode_returns
+
+
 CHILD = """
 import sys
 from workhorse.cli.main import main
@@ -277,6 +337,8 @@ BAD = [
     ({"schedule": train.Schedule(evaluate_every=-1)}, "evaluate_every must be at least 0"),
     ({"schedule": train.Schedule(final_episodes=0)}, "at least 1 episode"),
     ({"schedule": train.Schedule(checkpoint_every_s=float("nan"))}, "checkpoint_every_s must be at least 0"),
+    ({"schedule": train.Schedule(evaluate_every=9, stop_at_return=float("nan"))}, "stop_at_return must be a finite"),
+    ({"schedule": train.Schedule(stop_at_return=9.0)}, "stop_at_return=9 needs evaluations .* evaluate_every is 0"),
 ]
 
 

@@ -54,6 +54,8 @@ class RunOptions:
     """The run's name, or the study's; by default task, algorithm, seed and time."""
     stop_on_warning: bool = False
     """End the run at its first warning; without it, warnings are printed and kept, and the run goes on."""
+    stop_at_return: float | None = None
+    """End the run at the first evaluation whose mean return is at least this."""
     quiet: bool = False
     """Print nothing but the last line."""
 
@@ -110,6 +112,7 @@ def run(arguments: Sequence[str]) -> int:
                 options.final_episodes,
                 options.checkpoint_every_s,
                 stop_on_warning=options.stop_on_warning,
+                stop_at_return=options.stop_at_return,
             ),
             root=options.runs,
             id=options.id,
@@ -131,7 +134,7 @@ def _train_seeds(
     from workhorse.studies.folder import StudyFolder
     from workhorse.studies.study_file import plan_of
 
-    for name in ("slots", "checkpoint_every_s", "stop_on_warning"):
+    for name in ("slots", "checkpoint_every_s", "stop_on_warning", "stop_at_return"):
         if getattr(options, name) != getattr(RunOptions, name):
             raise UsageError(f"--{name.replace('_', '-')} is for one run: leave it out, or leave out --seeds.")
     if options.runs != RunOptions.runs:

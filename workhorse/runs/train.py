@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import signal
 import threading
@@ -67,6 +68,9 @@ class Schedule:
         checkpoint_every_s: seconds between checkpoints; 0 saves after every iteration.
         milestones: states kept for good, evenly over the budget, beside the first: what `diagnose` looks at.
         stop_on_warning: end the run at its first warning, and judge it as it is then; a resume goes on.
+        stop_at_return: end the run at the first evaluation whose mean return is at least this, and judge it as it is
+            then; a resume of the finished run goes on, to its budget. The last evaluation begins with the same
+            episodes, so where it has few more its mean is flattered by having been waited for.
     """
 
     evaluate_every: int = 0
@@ -75,6 +79,7 @@ class Schedule:
     checkpoint_every_s: float = 30.0
     milestones: int = 10
     stop_on_warning: bool = False
+    stop_at_return: float | None = None
 
 
 @dataclass(frozen=True)
@@ -278,6 +283,10 @@ def resume(
             for sentence in [*notes, *_version_notes(manifest)]:
                 observer.noted(sentence)
             meters, schedule = _Meters(**meta["meters"]), Schedule(**meta["schedule"])
+            status = folder.status()
+            if status is not None and status.state == "finished" and schedule.stop_at_return is not None:
+                schedule = replace(schedule, stop_at_return=None)  # it has had its effect, and is to have none again
+                checkpoint.save(folder, int(progress.iteration), progress, meta | {"schedule": asdict(schedule)})
             run = _Run(folder, manifest, setup, progress, meters, schedule, observer)
             return folder, run.to_the_end(env_steps or manifest.env_steps, resumed=True)
         finally:
@@ -405,7 +414,8 @@ class _Run:
         self._metrics = MetricsLog(folder, resume_from=int(progress.iteration))
         self._traffic = TrafficLog(folder.path, resume_from=int(progress.iteration))
         self._watch = self._watching()
-        self._stopped_by_warning = False
+        at = schedule.stop_at_return  # a run that reached it may have been stopped before it was judged
+        self._ended_early = at is not None and any(map(self._has_reached, self._metrics.rows()))
         self._told = _Told()
         fresh = int(progress.iteration) == 0 and not (folder.path / "ledger.json").exists()
         self._ledger = Ledger() if fresh else Ledger.of(folder)
@@ -424,7 +434,7 @@ class _Run:
                 if not resumed:
                     with interrupt.allowed():
                         self._look_ahead()
-                while int(self._progress.env_steps) < budget and not self._stopped_by_warning:
+                while int(self._progress.env_steps) < budget and not self._ended_early:
                     self._iterate(interrupt, budget)
                 summary = self._judge(interrupt)
                 state = "finished"
@@ -471,6 +481,13 @@ class _Run:
         self._metrics.append(row["iteration"], {name: value for name, value in row.items() if name != "iteration"})
         self._observer.iterated(row)
         self._warn(self._watch.see(row))
+        if self._has_reached(row):
+            self._ended_early = True
+            self._observer.noted(
+                f"The evaluation after {row['env_steps']:,} steps returned {row['evaluation_return']:.1f}, as "
+                f"--stop-at-return {self._schedule.stop_at_return:g} asks: the run ends here. `workhorse resume` would "
+                "go on with it."
+            )
         if self._is_milestone(before, int(after.env_steps)):
             checkpoint.save(self._folder, row["iteration"], after, self._meta(), "milestones")
         if time.monotonic() - self._saved_at >= self._schedule.checkpoint_every_s:
@@ -518,10 +535,15 @@ class _Run:
         for warned in new:
             self._observer.noted(str(warned))
         if self._schedule.stop_on_warning:
-            self._stopped_by_warning = True
+            self._ended_early = True
             self._observer.noted(
                 "The run ends here, as --stop-on-warning asks; `workhorse resume` would go on with it."
             )
+
+    def _has_reached(self, row: Mapping[str, Any]) -> bool:
+        """Whether an iteration's evaluation is one to stop at."""
+        threshold, found = self._schedule.stop_at_return, row.get("evaluation_return")
+        return threshold is not None and found is not None and found >= threshold
 
     def _is_milestone(self, before: int, env_steps: int) -> bool:
         """Whether a fraction of the run's own budget was passed: the same iterations in every sitting."""
@@ -702,6 +724,14 @@ def _check_schedule(schedule: Schedule) -> None:
         raise UsageError(f"evaluate_every must be at least 0 environment steps: got {schedule.evaluate_every}.")
     if schedule.evaluation_episodes < 1 or schedule.final_episodes < 1:
         raise UsageError("An evaluation needs at least 1 episode: raise evaluation_episodes and final_episodes.")
+    if schedule.stop_at_return is not None:
+        if not math.isfinite(schedule.stop_at_return):
+            raise UsageError(f"stop_at_return must be a finite number: got {schedule.stop_at_return}.")
+        if not schedule.evaluate_every:
+            raise UsageError(
+                f"stop_at_return={schedule.stop_at_return:g} needs evaluations to look at, and evaluate_every is 0: "
+                "give it, in environment steps."
+            )
     if not schedule.checkpoint_every_s >= 0:
         raise UsageError(f"checkpoint_every_s must be at least 0 seconds: got {schedule.checkpoint_every_s}.")
     if schedule.milestones < 0:
