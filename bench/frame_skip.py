@@ -1,10 +1,10 @@
 """Steps to a threshold against the frame-skip: `python bench/frame_skip.py [--seeds 5] [--processes 2]`.
 
 Salimans et al. 2017 say that evolution strategies do not care how often a policy acts, and policy gradients do, whose
-horizon is counted in steps. Here both balance a pole, and two, acting on every 1st to 4th step of the physics; an
-episode lasts the same simulated time whatever the skip. Settings are the same at every skip. The measure is the
-simulated time, the sum over all slots, until an evaluation of 16 episodes, one after every iteration, first reaches
-95 % of the most there is.
+horizon is counted in steps. Here both balance a pole, and two, with networks of two 64-unit layers that act on every
+1st to 4th step of the physics; an episode lasts the same simulated time whatever the skip. Settings are the same at
+every skip. The measure is the simulated time, the sum over all slots, until an evaluation of 16 episodes, one after
+every iteration, first reaches 95 % of the most there is.
 
 Every run is an ordinary one, `workhorse train ... --stop-at-return ... --threads 1`; finished ones are not run again.
 """
@@ -37,11 +37,11 @@ class Task(NamedTuple):
 
 
 TASKS = (
-    Task("InvertedPendulum-v5", 2_000, {"openai-es": 6_000_000, "ppo": 1_200_000}, 1.0, 0.02),
-    Task("InvertedDoublePendulum-v5", 4_000, {"openai-es": 9_600_000, "ppo": 2_400_000}, 9.3, 0.01),
+    Task("InvertedPendulum-v5", 2_000, {"openai-es": 1_200_000, "ppo": 1_200_000}, 1.0, 0.02),
+    Task("InvertedDoublePendulum-v5", 4_000, {"openai-es": 4_800_000, "ppo": 2_400_000}, 9.3, 0.01),
 )
 ALGORITHMS = {
-    "openai-es": ["--num-pairs", "16", "--noise-std", "0.1", "--learning-rate", "0.05"],
+    "openai-es": ["--policy", "mlp", "--num-pairs", "16", "--noise-std", "0.1", "--learning-rate", "0.05"],
     "ppo": [],
 }
 SKIPS = (1, 2, 3, 4)
