@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 from record import head
 
 from workhorse.runs.folder import RunFolder
@@ -32,6 +33,7 @@ SUITES |= {
     for task in ("HalfCheetah-v5", "Hopper-v5", "Walker2d-v5")
 }
 RESULTS = Path(__file__).parent / "results"
+LAST_STEPS = 50_000
 
 
 def command_of(suite: str, seed: int, threads: int) -> list[str]:
@@ -53,6 +55,14 @@ def run_seed(suite: str, seed: int, root: Path, threads: int) -> Path:
     return folder
 
 
+def training_return(metrics: pl.DataFrame) -> float | None:
+    """Mean raw return of a policy gradient's own episodes, noise and all, that ended in the last of its steps."""
+    if "episodes" not in metrics.columns:
+        return None
+    last = metrics.filter((pl.col("env_steps") > pl.col("env_steps").max() - LAST_STEPS) & (pl.col("episodes") > 0))
+    return float((last["population_return"] * last["episodes"]).sum() / last["episodes"].sum())
+
+
 def result_of(folder: Path) -> dict:
     """Final evaluation and learning curve of a finished run."""
     run = RunFolder.open(folder)
@@ -67,6 +77,7 @@ def result_of(folder: Path) -> dict:
         "mean": record["mean"],
         "worst": min(record["returns"]),
         "episodes": len(record["returns"]),
+        "training_return": training_return(metrics),
         "env_steps": int(metrics["env_steps"][-1]),
         "wall_s": float(metrics["wall_s"][-1]),
         "failed_episodes": int(metrics["failed_episodes"].sum()),
