@@ -24,6 +24,7 @@ PROGRAMS = [
         for preset in ("ppo", "trpo+", "ppo-m", "ppo-noclip", "trpo")
         for task in ("hopper", "walker2d", "halfcheetah")
     ),
+    *(["learning.py", f"ppo-m-released-{task}", "--seeds", "10"] for task in ("hopper", "walker2d")),
     ["frame_skip.py"],
     ["batch_size.py"],
     ["faults.py"],

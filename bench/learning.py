@@ -32,6 +32,17 @@ SUITES |= {
     for name in ("ppo", "trpo+", "ppo-m", "ppo-noclip", "trpo")
     for task in ("HalfCheetah-v5", "Hopper-v5", "Walker2d-v5")
 }
+AS_RELEASED = [
+    *("--normalise-observations", "--activation", "tanh", "--normalise-advantages", "minibatch"),
+    *("--no-recompute-advantages", "--log-std", "0"),
+]
+"""What the PPO-M that Engstrom et al. 2020 trained has, and the preset, which is what their paper says, has not."""
+SUITES |= {
+    f"ppo-m-released-{task.split('-')[0].lower()}": [
+        *(task, "--algorithm", "ppo-m", "--env-steps", "1e6", "--learning-rate", rate, *AS_RELEASED)
+    ]
+    for task, rate in (("Hopper-v5", "1.7e-4"), ("Walker2d-v5", "1e-4"))
+}
 RESULTS = Path(__file__).parent / "results"
 LAST_STEPS = 50_000
 
