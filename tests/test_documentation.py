@@ -56,7 +56,7 @@ def test_every_command_typed_in_the_documents_exists() -> None:
 
 def test_every_option_typed_in_the_documents_exists() -> None:
     known = {command: workhorse(command, "--help").stdout for command in COMMANDS}
-    for name in ("openai-es", "ars", "hill-climb", "finite-differences"):
+    for name in ("openai-es", "ars", "hill-climb", "finite-differences", "reinforce", "a2c", "ppo", "trpo"):
         known["train"] += workhorse("train", "--algorithm", name, "--help").stdout
     for document, line in command_lines():
         command = line.split()[1]
