@@ -11,8 +11,8 @@ trained on per second, where the first iteration (start-up, compilation) is not 
   their sizes (8 slots of 2,048 steps). Two 64-unit layers everywhere.
 - `whole`: the programs of `ppo` train a million steps from the start of the process to the end of training, imports
   and compilation included, each round with its own seed; then 100 episodes of the likeliest actions, on the raw reward
-  and not timed. Workhorse's is the ordinary command without evaluations, which nobody else makes. Half an hour a round
-  on a slow machine: what a round found is written at once.
+  and not timed. Workhorse's is the ordinary command without evaluations, which nobody else makes. What a round found is
+  written at once: one is expected to take a quarter of an hour or more.
 """
 
 import argparse
