@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from workhorse.core.addresses import STREAMS, host_generator, host_keys, stream_number
-from workhorse.core.randomness import draw, root_key
+from workhorse.core.randomness import draw, permutation, root_key
 
 
 def test_no_two_streams_share_a_number():
@@ -49,3 +49,16 @@ def test_keys_are_what_they_were_when_runs_were_made():
 def test_jax_and_numpy_fold_the_same_stream_number(stream):
     expected = jax.random.fold_in(root_key(5), stream_number(stream))
     assert (jax.random.key_data(draw(root_key(5), stream)) == jax.random.key_data(expected)).all()
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 5, 64, 1625, 1626, 2048])
+def test_a_permutation_is_that_of_jax(count):
+    for seed in range(3):
+        expected = jax.random.permutation(root_key(seed), count)
+        assert (jax.jit(permutation, static_argnums=1)(root_key(seed), count) == expected).all()
+
+
+def test_a_permutation_is_that_of_jax_where_sort_keys_collide():
+    count = 300_000  # 32-bit keys: ten pairs of equal ones are to be expected in each of three sorts
+    expected = jax.random.permutation(root_key(1), count)
+    assert (permutation(root_key(1), count) == expected).all()

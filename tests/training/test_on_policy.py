@@ -1,15 +1,23 @@
-"""Rollouts on a pure environment: what is drawn for each of their steps."""
+"""Rollouts: what is drawn for each of their steps, and what is compiled while a run begins."""
 
+import os
+import subprocess
+import sys
 from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from workhorse.algorithms import registry
+from workhorse.core.randomness import root_key
 from workhorse.core.spec import Box, Discrete, EnvSpec
 from workhorse.core.types import Step
-from workhorse.training.on_policy import JaxRollouts
+from workhorse.environments import registry as environments
+from workhorse.runs.metrics import read_metrics
+from workhorse.training import on_policy
+from workhorse.training.on_policy import HostRollouts, JaxRollouts
 
 
 @dataclass(frozen=True)
@@ -35,3 +43,58 @@ def test_where_an_episode_starts_has_nothing_to_do_with_what_ended_the_one_befor
     assert len(np.unique(np.concatenate([shown, paid]).astype(np.float32))) > 0.99 * 2 * shown.size
     together = np.corrcoef(paid[:-1].ravel(), shown[1:].ravel())[0, 1]
     assert abs(together) < 4 / np.sqrt(paid[:-1].size), "1 where a reset repeats the step's draws"
+
+
+@pytest.mark.parametrize("task", ["Hopper-v5", "gymnasium:CartPole-v1"])
+def test_the_update_that_is_compiled_beforehand_is_the_one_that_learns(task, caplog):
+    settings = {"num_envs": 2, "held_out_envs": 1, "rollout_steps": 8, "minibatch_size": 16, "hidden": (3,)}
+    env = environments.make(task, 3, 1)
+    algorithm = registry.make("ppo", env.spec, settings)
+    rollouts = HostRollouts(algorithm, env, 0)
+    slots = rollouts.start(learns=True)
+    with jax.log_compiles():  # what this thread compiles
+        rollouts.learn(on_policy._init(algorithm, root_key(0)), slots, 0)
+    said = [record.getMessage() for record in caplog.records]
+    compiled = [message for message in said if message.startswith("Finished XLA compilation")]
+    assert any("jit(_act)" in message for message in compiled)
+    assert not any("jit(_update)" in message for message in compiled)
+    env.close()
+
+
+ON_CORES = """
+import os, sys
+os.sched_setaffinity(0, {int(core) for core in sys.argv[1].split(",")})
+from workhorse.cli.main import main
+main(sys.argv[2:])
+"""
+
+
+@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="there is one core")
+def test_the_bits_of_a_run_do_not_depend_on_how_many_cores_there_are(tmp_path):
+    cores = sorted(os.sched_getaffinity(0))
+    words = [
+        "train",
+        "Hopper-v5",
+        "--algorithm",
+        "ppo",
+        "--env-steps",
+        "4096",
+        "--runs",
+        str(tmp_path),
+        "--threads",
+        "1",
+    ]
+    words += ["--quiet", "--evaluate-every", "0", "--final-episodes", "1"]
+    surroundings = {name: value for name, value in os.environ.items() if name not in ("XLA_FLAGS", "PJRT_NPROC")}
+    runs = [
+        subprocess.Popen(
+            [sys.executable, "-c", ON_CORES, ",".join(map(str, given)), *words, "--id", f"of-{len(given)}"],
+            env=surroundings,
+            stdout=subprocess.DEVNULL,
+        )
+        for given in (cores[:1], cores)
+    ]
+    assert [run.wait() for run in runs] == [0, 0]
+    one, all_of_them = (read_metrics(tmp_path / f"of-{count}")["digest"].to_list() for count in (1, len(cores)))
+    assert len(one) == 2
+    assert one == all_of_them

@@ -33,7 +33,7 @@ import numpy as np
 import optax
 
 from workhorse.core.errors import UsageError
-from workhorse.core.randomness import draw, root_key
+from workhorse.core.randomness import draw, permutation, root_key
 from workhorse.core.types import Rollout
 from workhorse.diagnostics.gradients import (
     ESTIMATES,
@@ -418,7 +418,7 @@ def _fitted(value: MLP, pairs: Any, judging: Any, key: Any, is_fresh: Any) -> tu
         return (optax.apply_updates(value, step), memory), None
 
     def epoch(state: _Epochs) -> _Epochs:
-        order = jax.random.permutation(jax.random.fold_in(key, state.epoch), len(target))
+        order = permutation(jax.random.fold_in(key, state.epoch), len(target))
         rows = order[: updates * size].reshape(updates, size)
         (value, memory), _ = jax.lax.scan(minibatch, (state.value, state.optimiser), rows)
         found, number = error(value, judged_obs, judged_target), state.epoch + 1

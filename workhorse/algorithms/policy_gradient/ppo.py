@@ -16,6 +16,7 @@ from workhorse.algorithms.policy_gradient.policy_gradient import (
 )
 from workhorse.core.algorithm import Key
 from workhorse.core.configuration import configuration
+from workhorse.core.randomness import permutation
 from workhorse.core.ranges import require_minibatches, require_non_negative, require_positive
 from workhorse.networks.actor_critic import ActorCritic
 
@@ -92,7 +93,7 @@ class PPO(PolicyGradient):
                 fresh = batch._replace(advantage=advantage, target=advantage + value)
             flat = flattened(fresh)
             flat = flat._replace(advantage=self.normalised(flat.advantage, "batch"))
-            rows = jax.random.permutation(key, count).reshape(-1, self.minibatch_size)
+            rows = permutation(key, count).reshape(-1, self.minibatch_size)
             return jax.lax.scan(partial(minibatch, flat), learning, rows)
 
         start = _Learning(state.params, state.optimiser)

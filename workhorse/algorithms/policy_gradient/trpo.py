@@ -16,6 +16,7 @@ from workhorse.algorithms.policy_gradient.policy_gradient import (
 from workhorse.core.algorithm import Key
 from workhorse.core.configuration import configuration
 from workhorse.core.errors import UsageError
+from workhorse.core.randomness import permutation
 from workhorse.core.ranges import require_minibatches, require_positive
 from workhorse.math.distributions import divergence
 from workhorse.math.trust_region import backtracking, conjugate_gradient
@@ -99,7 +100,7 @@ class TRPO(PolicyGradient):
         start, to_policy = ravel_pytree(policy)
         fisher_obs = batch.obs
         if self.fisher_stride > 1:
-            fisher_obs = jax.random.permutation(key, batch.obs)[:: self.fisher_stride]
+            fisher_obs = batch.obs[permutation(key, len(batch.obs))[:: self.fisher_stride]]
 
         def kl_slope(params: Array) -> Array:
             return jax.grad(lambda other: self.mean_kl(policy, to_policy(other), fisher_obs))(params)
@@ -150,9 +151,7 @@ class TRPO(PolicyGradient):
             return (jax.tree.map(lambda leaf, step: leaf - rate * step, value, moved.value), optimiser), loss
 
         def epoch(learning: tuple[MLP, Any], key: Key) -> tuple[tuple[MLP, Any], Array]:
-            return jax.lax.scan(
-                minibatch, learning, jax.random.permutation(key, count).reshape(-1, self.minibatch_size)
-            )
+            return jax.lax.scan(minibatch, learning, permutation(key, count).reshape(-1, self.minibatch_size))
 
         keys = jax.random.split(key, self.value_epochs)
         (value, optimiser), losses = jax.lax.scan(epoch, (state.params.value, state.optimiser), keys)
