@@ -236,7 +236,7 @@ def start(
         )
         folder.write_manifest(manifest)
         with folder.lock():
-            progress = setup.start()
+            progress = setup.loop.start()
             meta = {"meters": asdict(_Meters()), "schedule": asdict(schedule or Schedule())}
             checkpoint.save(folder, 0, progress, meta)
             if schedule is None or schedule.milestones:
@@ -278,7 +278,7 @@ def resume(
     with folder.lock():
         setup = _Setup.build(plan_of(manifest), threads or available_threads(), recruit, on_policy)
         try:
-            template = setup.start()
+            template = setup.loop.start()
             _, progress, meta, notes = checkpoint.load_newest(folder, template)
             for sentence in [*notes, *_version_notes(manifest)]:
                 observer.noted(sentence)
@@ -367,10 +367,6 @@ class _Setup:
         learning = plan.learning(spec)
         workforce = recruit(plan, learning) if recruit else local_workforce(plan, learning, threads)
         return _Setup(learning.algorithm, workforce, Evolve(learning, workforce), spec.step_seconds, threads)
-
-    def start(self) -> Progress | RolloutProgress:
-        """The state before the first iteration, of a run that goes on from there or from a later one."""
-        return self.loop.start(learns=True) if isinstance(self.loop, OnPolicy) else self.loop.start()
 
 
 def _check_memory(plan: Plan, spec: EnvSpec) -> None:

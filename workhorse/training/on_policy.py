@@ -7,7 +7,6 @@ stands is part of the run's state. Everything drawn is drawn from the address (r
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from typing import Any, NamedTuple, Protocol
 
@@ -36,7 +35,6 @@ __all__ = [
     "Slots",
     "iteration_program",
     "rollout_program",
-    "zeros_like",
 ]
 
 
@@ -94,8 +92,8 @@ class Learnt(NamedTuple):
 class Rollouts(Protocol):
     """Does an algorithm's iterations on a training environment."""
 
-    def start(self, learns: bool = False) -> Slots:
-        """Every slot at the beginning of an episode; if it `learns` from there, what that needs begins to compile."""
+    def start(self) -> Slots:
+        """Every slot at the beginning of an episode."""
         ...
 
     def learn(self, learner: Any, slots: Slots, iteration: int) -> Learnt:
@@ -118,10 +116,10 @@ class OnPolicy:
         self.rollouts = rollouts
         self.lanes = lanes
 
-    def start(self, learns: bool = False) -> Progress:
-        """The state before the first iteration; if it `learns` from there, what that needs begins to compile."""
+    def start(self) -> Progress:
+        """The state before the first iteration."""
         zero = np.zeros((), np.int64)
-        slots = self.rollouts.start(learns)
+        slots = self.rollouts.start()
         learner = _init(self.algorithm, draw(root_key(self.root), "init"))
         return Progress(learner, zero, zero, zero, slots)
 
@@ -220,21 +218,10 @@ class HostRollouts:
         self._env, self._root = env, root
         self._algorithm, self._size = algorithm, env.num_slots
         self._left: Any = None
-        self._rehearsal: Future[None] | None = None
 
-    def start(self, learns: bool = False) -> Slots:
+    def start(self) -> Slots:
         obs = self._env.reset(host_keys(self._root, "reset", 0, 0, np.arange(self._size)))
-        if learns:  # the update's program takes longest to compile, and the first rollout can do without it
-            compiler = ThreadPoolExecutor(1)
-            self._rehearsal = compiler.submit(_rehearse, self._algorithm, obs)
-            compiler.shutdown(wait=False)
         return self._leave(obs, np.zeros(self._size), np.zeros(self._size, np.int64))
-
-    def _rehearsed(self) -> None:
-        """Wait until the update is compiled, if that is under way."""
-        if self._rehearsal is not None:
-            self._rehearsal.result()
-            self._rehearsal = None
 
     def _leave(self, obs: np.ndarray, total: np.ndarray, length: np.ndarray) -> Slots:
         """Where the environment is now."""
@@ -257,7 +244,6 @@ class HostRollouts:
     def learn(self, learner: Any, slots: Slots, iteration: int) -> Learnt:
         actor = actor_of(self._algorithm, learner)
         rollout, slots, ended, failures = self.gather(actor, slots, iteration)
-        self._rehearsed()
         learner, measured = _update(self._algorithm, learner, rollout, draw(root_key(self._root), "update", iteration))
         return Learnt(learner, slots, ended, measured, failures)
 
@@ -301,7 +287,7 @@ class JaxRollouts:
         self._root = root_key(root)
         self._algorithm, self._env = algorithm, env
 
-    def start(self, learns: bool = False) -> Slots:
+    def start(self) -> Slots:
         return _start(self._env, self._algorithm.num_slots, draw(self._root, "reset"))
 
     def learn(self, learner: Any, slots: Slots, iteration: int) -> Learnt:
@@ -329,28 +315,6 @@ def _init(algorithm: Any, key: Key) -> Any:
 @jax.jit
 def _update(algorithm: Any, learner: Any, rollout: Rollout, key: Key) -> tuple[Any, dict[str, jax.Array]]:
     return algorithm.update(learner, rollout, key)
-
-
-def _rehearse(algorithm: Any, obs: np.ndarray) -> None:
-    """Compile the update of a host's rollouts, by an update of zeros from such observations of every slot."""
-    key = root_key(0)
-    learner = zeros_like(jax.eval_shape(_init, algorithm, key))
-    actor = zeros_like(jax.eval_shape(algorithm.actor, learner))
-    action, extras = jax.eval_shape(_act, algorithm, actor, obs, key, 0)
-    flags, reward = np.zeros(len(obs), bool), np.zeros(len(obs))
-    step = Rollout(obs, *zeros_like((action, reward, flags, flags, obs, extras)))
-    rollout = jax.tree.map(lambda leaf: np.zeros((algorithm.rollout_steps, *leaf.shape), leaf.dtype), step)
-    _update(algorithm, learner, rollout, key)
-
-
-def zeros_like(shapes: Any) -> Any:
-    """Zeros for leaves that have a shape and a type."""
-    return jax.tree.map(_zeros, shapes)
-
-
-def _zeros(leaf: Any) -> Any:
-    is_key = jnp.issubdtype(leaf.dtype, jax.dtypes.extended)
-    return jnp.zeros(leaf.shape, leaf.dtype) if is_key else np.zeros(leaf.shape, leaf.dtype)
 
 
 @jax.jit

@@ -28,7 +28,7 @@ from workhorse.core.randomness import root_key
 from workhorse.core.spec import EnvSpec
 from workhorse.environments.protocol import JaxEnv
 from workhorse.training.evolve import Evaluation
-from workhorse.training.on_policy import Learnt, OnPolicy, Progress, iteration_program, zeros_like
+from workhorse.training.on_policy import Learnt, OnPolicy, Progress, iteration_program
 from workhorse.training.plan import EVALUATION_SLOTS, Plan
 from workhorse.training.seeds import Rendezvous, Shares, pure_env
 
@@ -173,7 +173,7 @@ class RolloutSeeds:
 
     def _iterate_once(self, loop: OnPolicy) -> None:
         """An iteration of zeros, shaped as a run's: its program is the longest to compile and waits for no other."""
-        nothing = zeros_like(jax.eval_shape(loop.start))
+        nothing = jax.tree.map(_zeros, jax.eval_shape(loop.start))
         row = _row(loop.algorithm, loop.root, nothing)
         if self.vectorised:
             jax.block_until_ready(iterations(self._env, [row] * self._size))
@@ -224,6 +224,11 @@ class _Member(OnPolicy):
         # the run is over, though its thread may still write: the others need not wait for that
         self._group.leave(self._seed)
         super().close()
+
+
+def _zeros(leaf: jax.ShapeDtypeStruct) -> Any:
+    is_key = jnp.issubdtype(leaf.dtype, jax.dtypes.extended)
+    return jnp.zeros(leaf.shape, leaf.dtype) if is_key else np.zeros(leaf.shape, leaf.dtype)
 
 
 def _row(algorithm: Any, root: int, progress: Progress) -> tuple[Any, ...]:
