@@ -119,9 +119,8 @@ class OnPolicy:
     def start(self) -> Progress:
         """The state before the first iteration."""
         zero = np.zeros((), np.int64)
-        slots = self.rollouts.start()
         learner = _init(self.algorithm, draw(root_key(self.root), "init"))
-        return Progress(learner, zero, zero, zero, slots)
+        return Progress(learner, zero, zero, zero, self.rollouts.start())
 
     def iterate(
         self, progress: Progress, goes_on: Callable[[int], bool] = lambda env_steps: False
