@@ -241,30 +241,25 @@ def versions_of(python: Path) -> dict[str, str]:
     return installed_versions() | {name: version for name, version in pairs if name in others}
 
 
-def whole(python: Path, folder: Path, rounds: int) -> None:
-    """Whole runs in turn; the file is written after every round."""
+def whole(python: Path, folder: Path, rounds: int, goes_on: bool) -> None:
+    """Whole runs in turn; the file is written after every round, and one that `goes_on` begins after those in it."""
+    results = HERE / "results" / TARGETS["whole"]
     programs = {
         "workhorse": (sys.executable, WORKHORSE_PPO_WHOLE),
         "stable-baselines3": (python, PPO_WHOLE.format(module="stable_baselines3")),
         "sbx": (python, PPO_WHOLE.format(module="sbx")),
     }
     runs: dict[str, list[dict]] = {name: [] for name in programs}
-    for seed in range(rounds):
+    if goes_on:
+        runs = json.loads(results.read_text())["runs"]
+    for seed in range(len(runs["workhorse"]), rounds):
         for name, (interpreter, program) in programs.items():
             script = folder / f"train_whole_with_{name.replace('-', '_')}.py"
             found = outcome(interpreter, program, script, [str(time.time()), str(seed)], False)
             runs[name].append({"seed": seed} | found)
             print(f"seed {seed}: {name:<18} {found['seconds']:>6.0f} s, return {found['return']:>6,.0f}", flush=True)
-        (HERE / "results" / TARGETS["whole"]).write_text(
-            json.dumps(
-                {
-                    **head(f"python bench/libraries.py whole --rounds {seed + 1}"),
-                    "versions": versions_of(python),
-                    "runs": runs,
-                },
-                indent=1,
-            )
-        )
+        made_by = head(f"python bench/libraries.py whole --rounds {seed + 1}")
+        results.write_text(json.dumps({**made_by, "versions": versions_of(python), "runs": runs}, indent=1))
 
 
 def main() -> None:
@@ -273,11 +268,12 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=20.0)
     parser.add_argument("--environment", type=Path, default=Path(".bench-environment"))
+    parser.add_argument("--go-on", action="store_true", help="whole: keep the rounds that are in the file")
     arguments = parser.parse_args()
     python = prepared(arguments.environment.resolve())
     (HERE / "results").mkdir(exist_ok=True)
     if arguments.suite == "whole":
-        whole(python, arguments.environment.resolve(), arguments.rounds)
+        whole(python, arguments.environment.resolve(), arguments.rounds, arguments.go_on)
         return
     suites = {
         "evolution": {

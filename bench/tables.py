@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from scipy.stats import linregress, t
 
-from workhorse.statistics.intervals import mean_interval, proportion_interval
+from workhorse.statistics.intervals import difference_interval, mean_interval, proportion_interval
 
 HERE = Path(__file__).parent
 PAGE = HERE.parent / "docs" / "benchmarks.md"
@@ -458,6 +458,19 @@ def switches() -> list[str]:
             value, low, high = greatest_difference([np.array(group) for group in groups])
             cells += [f"{value:,.0f} [{low:,.0f}, {high:,.0f}]", "", ENGSTROM[index][task]]
         lines.append(f"| {index} | {' | '.join(cells)} |")
+    apart = []
+    for task in tasks:
+        found, released = scores["ppo", task], scores["ppo-m-released", task]
+        if found is not None and released is not None:
+            gap = difference_interval(np.array(found), np.array(released))
+            apart.append(f"{gap.value:,.0f} [{gap.low:,.0f}, {gap.high:,.0f}] on {task}")
+    if apart:
+        lines += [
+            "",
+            f"Where PPO-M keeps what its released agents kept, the code is worth far less: PPO less `ppo-m-released` is "
+            f"{' and '.join(apart)} (Welch's interval). Most of our ACLI is normalised observations and advantages, "
+            "tanh, and a step that fits.",
+        ]
     return lines
 
 
