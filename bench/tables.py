@@ -391,8 +391,8 @@ def whole_runs() -> list[str]:
         "**Whole runs of them.** A million steps of HalfCheetah-v5 from the start of the process to the end of "
         "training, imports and compilation included, in turn and each alone on the machine; the others with 8 "
         "environments and their defaults, which scale neither observations nor rewards. Returns are of 100 episodes "
-        "of the last policy's likeliest actions, one seed a run. Of ours 8 to 10 s are imports and compilation: that is "
-        f"what a run of one iteration takes. {origin(found)}",
+        "of the last policy's likeliest actions, one seed a run. Of ours 8 to 10 s are imports and compilation: "
+        f"that is what a run of one iteration takes. {origin(found)}",
         "",
         "| | seconds, each run | return, each run | Workhorse is faster by, median [range] | to reach |",
         "|---|---|---|---|---|",
