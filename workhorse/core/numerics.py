@@ -8,17 +8,14 @@ two-core machine; see docs/benchmarks.md).
 *A compiled program runs on one thread.* How XLA splits a sum over threads depends on their number, and so would the
 bits of a result. And it splits programs of small networks into parts too small to be worth it: one update of PPO took
 57 ms of two cores, and 41 ms on the clock, where one core alone needs 34. Cores are given to whole programs and to the
-physics instead. What is set in the environment by the user is left as it is.
+physics instead. A number of threads that the user has set is left as it is.
 """
 
 import os
 
-_FLAGS = (
-    "--xla_cpu_multi_thread_eigen=false",
-    "--xla_cpu_enable_concurrency_optimized_scheduler=false",
-)
-_given = os.environ.get("XLA_FLAGS", "")
-os.environ["XLA_FLAGS"] = " ".join([_given, *(flag for flag in _FLAGS if flag.partition("=")[0] not in _given)]).strip()
+_FLAG = "--xla_cpu_multi_thread_eigen=false"
+if _FLAG not in os.environ.get("XLA_FLAGS", ""):
+    os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {_FLAG}".strip()
 os.environ.setdefault("PJRT_NPROC", "1")
 
 import jax  # noqa: E402
