@@ -28,8 +28,7 @@ def test_what_a_worker_receives_does_not_grow_with_the_policy(tmp_path):
     received = [np.median([window["received"] for window in row["windows"]]) for row in rows]
     sent = [np.median([window["sent"] for window in row["windows"]]) for row in rows]
     ours = {tuple(round(window["ours_received"]) for window in row["windows"]) for row in rows}
-    # a thousand times the parameters: 4 million bytes more, were they sent; a call of Ray is some 1,000, and what the
-    # idle cluster says, which is taken off, some 1,000 more where iterations are long
-    assert max(received) < min(received) + 4_000 and max(received) < 8_000, (received, sent)
+    # a thousand times the parameters: 4 million bytes more, were they sent; a call of Ray is some 1,000
+    assert max(received) < 3 * min(received) and max(received) < 8_000, (received, sent)
     assert max(sent) < 8_000, (received, sent)
     assert len(ours) == 1, "our own messages grow with the policy"
