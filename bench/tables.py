@@ -349,10 +349,11 @@ def classic() -> list[str]:
         *lines,
         "",
         f"CartPole-v1, ten seeds at 500 within 20 s: {word}. Its rounds took {rounds} s, the mean {time.value:.1f} s "
-        f"[{time.low:.1f}, {time.high:.1f}]. What helped, in order: programs compiled side by side and larger "
-        "minibatches (23 to 30 s before, 21.3 s after), then one thread a program and permutations by sorts of one "
-        "array. What did not: one program over five seeds at a time (`vmap`; 30 s), longer rollouts, and fewer epochs "
-        "(18 to 21 s, some with a seed below 500).",
+        f"[{time.low:.1f}, {time.high:.1f}]. *It depends on the day*: on 2026-11-21 it took 21.3 s [18.8, 23.7], and in "
+        "three pairs of runs on 2026-11-22 the version before one thread a program and permutations by sorts of one "
+        "array took 20.4, 18.1 and 19.2 s, this one 18.9, 17.1 and 19.1. Compiling programs side by side and larger "
+        "minibatches had brought it down from 23 to 30 s. What did not help: one program over five seeds at a time "
+        "(`vmap`; 30 s), longer rollouts, and fewer epochs (18 to 21 s, some with a seed below 500).",
     ]
 
 
@@ -467,8 +468,8 @@ def switches() -> list[str]:
         lines += [
             "",
             f"PPO less `ppo-m-released`: {' and '.join(apart)} (Welch's interval). What `ppo-m` and `ppo-m-released` "
-            "differ in, which is mostly normalised observations and advantages, tanh and the step size, is most of our "
-            "ACLI.",
+            "differ in (normalised observations and advantages, tanh, the step size, advantages computed once, wider "
+            "actions at the start) is most of our ACLI; which of these it is was not measured.",
         ]
     return lines
 
