@@ -349,8 +349,8 @@ def classic() -> list[str]:
         *lines,
         "",
         f"CartPole-v1, ten seeds at 500 within 20 s: {word}. Its rounds took {rounds} s, the mean {time.value:.1f} s "
-        f"[{time.low:.1f}, {time.high:.1f}]. *It depends on the day*: on 2026-11-21 it took 21.3 s [18.8, 23.7], and in "
-        "three pairs of runs on 2026-11-22 the version before one thread a program and permutations by sorts of one "
+        f"[{time.low:.1f}, {time.high:.1f}]. *It depends on the day*: on 2026-11-21 it took 21.3 s [18.8, 23.7], and "
+        "in three pairs of runs on 2026-11-22 the version before one thread a program and permutations by sorts of one "
         "array took 20.4, 18.1 and 19.2 s, this one 18.9, 17.1 and 19.1. Compiling programs side by side and larger "
         "minibatches had brought it down from 23 to 30 s. What did not help: one program over five seeds at a time "
         "(`vmap`; 30 s), longer rollouts, and fewer epochs (18 to 21 s, some with a seed below 500).",
