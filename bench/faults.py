@@ -401,7 +401,7 @@ def one(kind: str, number: int, seeds: list[int], keep: str | None) -> None:
         if keep:
             place = Path(keep) / f"{kind}-{number}-{seed}.json"
             place.write_text(json.dumps({"rows": rows, "configuration": settings}))
-        returns = [row["population_return"] for row in rows if np.isfinite(row["population_return"])]
+        returns = [row["training_return"] for row in rows if np.isfinite(row["training_return"])]
         print(
             json.dumps(
                 {

@@ -71,7 +71,7 @@ def training_return(metrics: pl.DataFrame) -> float | None:
     if "episodes" not in metrics.columns:
         return None
     last = metrics.filter((pl.col("env_steps") > pl.col("env_steps").max() - LAST_STEPS) & (pl.col("episodes") > 0))
-    return float((last["population_return"] * last["episodes"]).sum() / last["episodes"].sum())
+    return float((last["training_return"] * last["episodes"]).sum() / last["episodes"].sum())
 
 
 def result_of(folder: Path) -> dict:
@@ -122,7 +122,7 @@ def main() -> None:
             {
                 "command": " ".join(command_of(arguments.suite, seeds[0], arguments.threads)),
                 **head(f"python bench/learning.py {arguments.suite} --seeds {arguments.seeds}"),
-                "configuration": manifest.configuration,
+                "configuration": manifest.settings,
                 "mean_over_seeds": interval.value,
                 "interval": [interval.low, interval.high],
                 "runs": rows,

@@ -15,7 +15,7 @@ class PrintReturns(train.Observer):
 
     def iterated(self, row: Mapping[str, Any]) -> None:
         if row["iteration"] % 10 == 0:
-            print(f"iteration {row['iteration']:>4}: mean return of the population {row['population_return']:.1f}")
+            print(f"iteration {row['iteration']:>4}: mean return of the population {row['training_return']:.1f}")
 
 
 def main() -> None:

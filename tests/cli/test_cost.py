@@ -54,10 +54,9 @@ def run_folder(
         task="CartPole-v1",
         task_options={},
         algorithm="ars",
-        configuration=configuration | {"hidden": list(hidden)},
+        settings=configuration | {"hidden": list(hidden)},
         seed=0,
         env_steps=100,
-        chunk=8,
         slots=8,
         threads=2,
     )

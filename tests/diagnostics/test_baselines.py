@@ -147,7 +147,7 @@ def test_what_cannot_be_measured_is_said(run):
     with opened(run.path, 1) as history:
         with pytest.raises(UsageError, match=r"--budget must be at least 5,760 steps .* or 1,728 with"):
             study_baselines(history, 2, env_steps=1000)
-        without = {**history.manifest.configuration, "learned_baseline": False}
-        history.manifest = dataclasses.replace(history.manifest, configuration=without)
+        without = {**history.manifest.settings, "learned_baseline": False}
+        history.manifest = dataclasses.replace(history.manifest, settings=without)
         with pytest.raises(UsageError, match="learns no value function: `diagnose --only baselines` reads"):
             study_baselines(history, 2)

@@ -12,7 +12,7 @@ from workhorse.diagnostics.trust_region import trust_region
 def seen(tmp_path, ratios):
     table = pl.DataFrame({"iteration": np.arange(len(ratios)), "mean_kl": np.full(len(ratios), 0.01)})
     table.with_columns(pl.Series("max_ratio", ratios, dtype=pl.Float64)).write_parquet(tmp_path / "metrics.parquet")
-    manifest = SimpleNamespace(configuration={"ratio_clip": 0.2}, algorithm="ppo")
+    manifest = SimpleNamespace(settings={"ratio_clip": 0.2}, algorithm="ppo")
     return SimpleNamespace(path=tmp_path, manifest=lambda: manifest)
 
 

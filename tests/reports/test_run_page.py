@@ -23,7 +23,7 @@ def make_run(root, id="invented", iterations=40, episodes=30, **changes):
     folder = RunFolder.create(root, id, task="Hopper-v5", algorithm="ars", seed=3)
     manifest = Manifest.describe(
         id=folder.id, command=("workhorse", "train", "Hopper-v5", "--seed", "3"), task="Hopper-v5", task_options={},
-        algorithm="ars", configuration={"learning_rate": 0.01, "hidden": [64, 64]}, seed=3, env_steps=400_000, chunk=8,
+        algorithm="ars", settings={"learning_rate": 0.01, "hidden": [64, 64]}, seed=3, env_steps=400_000,
         slots=8, threads=2, recipe="Hopper-v5/ars", recipe_source="measured here",
     )  # fmt: skip
     folder.write_manifest(replace(manifest, **changes))
@@ -49,9 +49,9 @@ def metrics(iterations):
             "env_steps": 10_000 * np.arange(1, iterations + 1),
             "failed_episodes": np.zeros(iterations, int),
             "episode_length": rng.uniform(300, 900, iterations),
-            "population_return": mean,
-            "population_return_min": mean - 200,
-            "population_return_max": mean + 200,
+            "training_return": mean,
+            "training_return_min": mean - 200,
+            "training_return_max": mean + 200,
             "steps_per_second": rng.uniform(9000, 11000, iterations),
             "update_s": rng.uniform(0.01, 0.02, iterations),
             "digest": ["0123456789abcdef"] * iterations,
@@ -79,7 +79,7 @@ def test_the_tables_are_the_metrics(tmp_path):
     folder = make_run(tmp_path)
     data = write_run_report(folder.path).parent / "report-data"
     table, rows = pl.read_csv(data / "returns.csv", infer_schema_length=None), metrics(40)
-    assert table["population_return"].drop_nulls().to_list() == rows["population_return"].to_list()
+    assert table["training_return"].drop_nulls().to_list() == rows["training_return"].to_list()
     assert table["env_steps"].max() == 400_000
     last = table.filter(pl.col("low").is_not_null()).row(0, named=True)
     returns = json.loads((folder.evaluations / "40-30.json").read_text())["returns"]

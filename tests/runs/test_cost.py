@@ -33,10 +33,9 @@ def run_folder(root, *, rows=(), cpu=EPYC, threads=4) -> RunFolder:
         task="CartPole-v1",
         task_options={},
         algorithm="ars",
-        configuration={},
+        settings={},
         seed=0,
         env_steps=100,
-        chunk=8,
         slots=8,
         threads=threads,
     )

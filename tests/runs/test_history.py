@@ -77,7 +77,7 @@ def test_a_fork_without_a_change_is_the_run_itself_and_a_change_is_found_where_i
     assert found.earlier == ()
     assert "learner/params/value/weights/0" in found.leaves
     assert "learner/observations/mean" not in found.leaves, "the steps of iteration 5 were taken before the change acts"
-    assert RunFolder.open(made.changed[3].path).manifest().configuration["discount"] == 0.5
+    assert RunFolder.open(made.changed[3].path).manifest().settings["discount"] == 0.5
 
 
 def test_a_planted_leaf_is_named(run, tmp_path):

@@ -19,10 +19,9 @@ def manifest(**changes) -> Manifest:
         task="HalfCheetah-v5",
         task_options={"forward_reward_weight": 2.0},
         algorithm="ars",
-        configuration={"step_size": 0.02, "population": 60, "layers": [32, 32]},
+        settings={"step_size": 0.02, "population": 60, "layers": [32, 32]},
         seed=3,
         env_steps=10**9,
-        chunk=16,
         slots=64,
         threads=2,
         recipe="ars-v2",
@@ -80,7 +79,7 @@ def test_strict_reading(text, message):
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), np.float32(1), object()])
 def test_only_plain_json_is_written(value):
     with pytest.raises((TypeError, ValueError)):
-        manifest(configuration={"a": value}).to_json()
+        manifest(settings={"a": value}).to_json()
 
 
 def test_the_commit_is_of_the_checkout_that_tracks_the_code(tmp_path):

@@ -34,10 +34,9 @@ def manifest(folder, task="HalfCheetah-v5", algorithm="ars", seed=3) -> Manifest
         task=task,
         task_options={},
         algorithm=algorithm,
-        configuration={},
+        settings={},
         seed=seed,
         env_steps=100,
-        chunk=1,
         slots=1,
         threads=1,
     )

@@ -288,7 +288,7 @@ class TestTheFolder:
         assert manifest["configuration"]["num_pairs"] == 4 and manifest["seed"] == 3
         assert manifest["versions"]["mujoco"] and manifest["hardware"]["cpu"]
         columns = set(read_metrics(folder).columns)
-        assert {"env_steps", "population_return", "digest", "wall_s", "steps_per_second", "failed_episodes"} <= columns
+        assert {"env_steps", "training_return", "digest", "wall_s", "steps_per_second", "failed_episodes"} <= columns
         assert {"evaluation_return", "evaluation_steps"} <= columns
         assert list(Path(folder.tensorboard).glob("events*"))
         assert summary.simulated_s == pytest.approx(summary.env_steps * 0.008)

@@ -31,7 +31,7 @@ def healthy(iterations: int = 150, seed: int = 0) -> Iterator[dict[str, Any]]:
             "episodes": 5,
             "truncated_early": 0,
             "terminated_at_clock": 0,
-            "population_return": 500 * learnt + rng.normal(0, 20),
+            "training_return": 500 * learnt + rng.normal(0, 20),
             "reward_mean": 1.0,
             "observation_scale": 1.5,
             "observations_clipped": 0.0,
@@ -94,8 +94,8 @@ FAULTS: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
     ("repeated-noise", {"noise_across_slots": 8.0}, {}),
     ("repeated-noise", {"noise_over_time": 0.9}, {}),
     ("repeated-noise", {"noise_level": 0.37}, {}),
-    ("saturated-actions", {"saturated_actions": 0.99, "population_return": flat}, {}),
-    ("dead-units", {"dead_units": 0.8, "population_return": flat}, {}),
+    ("saturated-actions", {"saturated_actions": 0.99, "training_return": flat}, {}),
+    ("dead-units", {"dead_units": 0.8, "training_return": flat}, {}),
     ("observation-scale", {"observation_scale": 300.0}, {}),
     ("observation-scale", {"observations_clipped": 0.6}, {}),
     ("observation-scale", {"observation_scale": 0.0}, {}),
@@ -104,14 +104,14 @@ FAULTS: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
     ("value-explains-little", {"held_out_explained_variance_monte_carlo": -0.1}, {}),
     ("trust-region", {"mean_kl": 0.02}, {"max_kl": 0.01}),
     ("trust-region", {"held_out_mean_kl": 0.5}, {}),
-    ("no-gradient", {"gradient_signal": lambda number, row: (-1.0) ** number, "population_return": flat}, {}),
+    ("no-gradient", {"gradient_signal": lambda number, row: (-1.0) ** number, "training_return": flat}, {}),
     ("surrogate", {"held_out_surrogate_gain": -0.02}, {}),
-    ("surrogate", {"population_return": lambda number, row: 500.0 - 3 * number}, {}),
-    ("entropy", {"entropy": lambda number, row: 1.4 * 0.97**number, "population_return": flat}, {}),
+    ("surrogate", {"training_return": lambda number, row: 500.0 - 3 * number}, {}),
+    ("entropy", {"entropy": lambda number, row: 1.4 * 0.97**number, "training_return": flat}, {}),
     ("entropy", {"entropy": lambda number, row: 1.4 * 0.8**number}, {}),  # too fast to be learning
-    ("entropy", {"entropy": 1.4, "population_return": flat}, {}),
-    ("entropy", {"mean_log_std": lambda number, row: -0.1 * number, "population_return": flat}, {}),
-    ("entropy", {"mean_log_std": lambda number, row: 0.02 * number, "population_return": flat}, {}),
+    ("entropy", {"entropy": 1.4, "training_return": flat}, {}),
+    ("entropy", {"mean_log_std": lambda number, row: -0.1 * number, "training_return": flat}, {}),
+    ("entropy", {"mean_log_std": lambda number, row: 0.02 * number, "training_return": flat}, {}),
     ("truncation", {"terminated_at_clock": 4}, {}),
     ("truncation", {"truncated_early": 4}, {}),
     ("evaluation", {"evaluation_return": lambda number, row: -5.0 * number if number % 15 == 0 else math.nan}, {}),
@@ -131,7 +131,7 @@ def test_every_rule_is_tried_above_and_every_rule_is_documented() -> None:
 
 def test_an_iteration_without_episodes_is_no_fault() -> None:
     assert (
-        warned_of({"population_return": lambda number, row: math.nan if number % 3 else row["population_return"]}) == []
+        warned_of({"training_return": lambda number, row: math.nan if number % 3 else row["training_return"]}) == []
     )
 
 

@@ -263,7 +263,7 @@ def test_population_metrics_are_those_of_all_episodes():
     _, metrics, _ = loop.iterate(start)
     expected = {"": returns.mean(), "_std": returns.std(), "_max": returns.max(), "_min": returns.min()}
     for name, value in expected.items():
-        np.testing.assert_allclose(metrics[f"population_return{name}"], value, rtol=1e-12)
+        np.testing.assert_allclose(metrics[f"training_return{name}"], value, rtol=1e-12)
     assert metrics["steps"] == sum(chunk.length.sum() for chunk in found)
 
 

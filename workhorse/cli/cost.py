@@ -181,10 +181,10 @@ def _measurements_of(
     seconds = _iteration_seconds(folder, rows)
     iteration_s = sum(seconds[1:]) / len(seconds[1:])
     plan = Plan(
-        manifest.task, manifest.task_options, manifest.algorithm, manifest.configuration, manifest.seed, manifest.chunk
+        manifest.task, manifest.task_options, manifest.algorithm, manifest.settings, manifest.seed, manifest.slots
     )
     algorithm = plan.learning(plan.spec()).algorithm
-    chunks = num_chunks(algorithm.num_members * algorithm.episodes_per_member, manifest.chunk)
+    chunks = num_chunks(algorithm.num_members * algorithm.episodes_per_member, manifest.slots)
     held = sum(ledger.core_seconds.values())
     cores = max(1, round(held / ledger.wall_s)) if ledger.wall_s and held else manifest.threads
     first = (
@@ -204,7 +204,7 @@ def _measurements_of(
     measured = Measurements(
         env_steps_per_iteration=steps,
         num_members=algorithm.num_members,
-        slots=manifest.chunk,
+        slots=manifest.slots,
         num_params=algorithm.num_params,
         observation_size=algorithm.spec.observation.size,
         iteration_seconds=iteration_s,

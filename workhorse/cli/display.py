@@ -94,8 +94,8 @@ class Display(Observer):
     def _note(self, row: Mapping[str, Any]) -> None:
         """Keep what is shown of iterations that say nothing of it, and add up the gradient's quality."""
         self._evaluated = row.get("evaluation_return", self._evaluated)
-        if math.isfinite(row["population_return"]):
-            self._return = row["population_return"]
+        if math.isfinite(row["training_return"]):
+            self._return = row["training_return"]
         if "gradient_signal" in row:
             self._meter = self._meter or GradientMeter(row["steps"])
             self._meter.add(row["gradient_signal"], row["gradient_noise"])
@@ -165,7 +165,7 @@ class LiveDisplay(Display):
             _Field("iteration", "iteration {:,}"),
             _Field("env_steps", "{:,} steps"),
             _Field("steps_per_second", "{:,.0f}/s"),
-            _Field("population_return", "return {:.1f}", "cyan"),
+            _Field("training_return", "return {:.1f}", "cyan"),
             _Field("evaluated", "evaluated {:.1f}", "bold green"),
             _Field("meter", "{}", "dim"),
             _Field("left", "{}"),
@@ -188,7 +188,7 @@ class LiveDisplay(Display):
     def iterated(self, row: Mapping[str, Any]) -> None:
         self._note(row)
         shown = {name: row[name] for name in ("iteration", "env_steps", "steps_per_second")}
-        shown |= {"population_return": self._return, "meter": self._meter and self._meter.sentence}
+        shown |= {"training_return": self._return, "meter": self._meter and self._meter.sentence}
         ahead = f"{self._left(row)} left" if row["env_steps"] < self._budget else "evaluating the policy"
         shown |= {"evaluated": self._evaluated, "left": ahead}
         self._progress.update(self._task, completed=min(row["env_steps"], self._budget), **shown)

@@ -57,7 +57,7 @@ def _of_run(path: str) -> int:
     from workhorse.runs.warnings import Watch, read_warnings
 
     folder = RunFolder.open(path)
-    watch = Watch(folder.manifest().configuration)
+    watch = Watch(folder.manifest().settings)
     watch.begin([warned for warned in read_warnings(folder) if warned.iteration == 0])
     rows = read_metrics(folder).to_dicts() if folder.metrics.exists() else []
     for row in rows:

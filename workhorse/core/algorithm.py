@@ -1,42 +1,192 @@
-"""The one interface: pure functions that turn experience into a better actor."""
+"""The one interface: pure functions that turn experience into a better actor.
 
-from typing import Any, ClassVar, Protocol, TypeVar
+`Algorithm` is all that a loop, a run, a study or a report may ask of an algorithm. What a kind of loop needs beyond it
+is a narrower class: `Population` (judged by whole episodes), `Rebuildable` (a population whose update any worker can
+rebuild from four bytes a member), `OnPolicy` (learns from rollouts of its newest policy). `Differentiable` is what
+`diagnose` asks for.
 
-from jaxtyping import Array, Int, PRNGKeyArray
+To add an algorithm, subclass one of them in a file below `workhorse/algorithms/`, or in a module of your own that is
+named on the command line: `workhorse train CartPole-v1 --algorithm mymodule:MyAlgorithm`.
+"""
 
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import Any, ClassVar, TypeAlias
+
+from jaxtyping import Array, Float, Int, PRNGKeyArray
+
+from workhorse.core.layers import PolicyNetwork
 from workhorse.core.spec import EnvSpec
+from workhorse.core.types import Returns, Rollout
 
-__all__ = ["Algorithm", "Key"]
+__all__ = [
+    "Action",
+    "Actor",
+    "Algorithm",
+    "Carry",
+    "Differentiable",
+    "Experience",
+    "Extras",
+    "Key",
+    "Metrics",
+    "OnPolicy",
+    "Params",
+    "Population",
+    "Rebuildable",
+    "State",
+]
 
 Key = PRNGKeyArray
 
-State = TypeVar("State")
-Actor = TypeVar("Actor")
-Carry = TypeVar("Carry")
-Experience = TypeVar("Experience", contravariant=True)
+# Pytrees whose layout is an algorithm's own affair: nobody else looks inside.
+State: TypeAlias = Any
+Actor: TypeAlias = Any
+Carry: TypeAlias = Any
+Action: TypeAlias = Any
+Extras: TypeAlias = Any
+Experience: TypeAlias = Any
+Params: TypeAlias = Any
+Metrics: TypeAlias = dict[str, Array]
 
 
-class Algorithm(Protocol[State, Actor, Carry, Experience]):
+class Algorithm(ABC):
     """Pure functions over one seed and one slot; the loop maps them.
 
     The object is its own configuration: float fields are pytree leaves (so they can be swept with `vmap`), all else is
-    static. No environment, file, clock, seed axis or cluster is ever seen here.
+    static. It sees no environment, file, clock, seed axis or cluster.
 
-    `init` makes the learner's whole state. `actor` is the part of it that acting needs, and all a worker is sent.
-    `begin` prepares one slot for an episode: the perturbed parameters of a member for ES (a negative member is the
-    unperturbed policy), zeros for a recurrent net, a warm start for a planner. `act` chooses one action. `update` folds
-    experience, of the type `consumes`, into the state, and reports metrics.
+    Attributes:
+        name: how it is called on the command line.
+        summary: one line for the list of algorithms.
+        consumes: the type of the experience that `update` reads; it decides the loop.
+        presets: other names under which it is known, with a summary and the defaults that each changes.
+        spec: the task.
     """
 
-    spec: EnvSpec
+    name: ClassVar[str]
+    summary: ClassVar[str]
     consumes: ClassVar[type]
+    presets: ClassVar[Mapping[str, tuple[str, Mapping[str, Any]]]] = {}
 
-    def init(self, key: Key) -> State: ...
+    spec: EnvSpec
 
-    def actor(self, state: State) -> Actor: ...
+    @abstractmethod
+    def init(self, key: Key) -> State:
+        """Return the state before the first iteration."""
 
-    def begin(self, actor: Actor, slot: Int[Array, ""]) -> Carry: ...
+    @abstractmethod
+    def actor(self, state: State) -> Actor:
+        """Return the part of the state that acting needs, which is all that a worker is sent."""
 
-    def act(self, actor: Actor, carry: Carry, obs: Array, key: Key, *, explore: bool) -> tuple[Array, Carry, Any]: ...
+    def begin(self, actor: Actor, slot: Int[Array, ""]) -> Carry:
+        """Return what a slot remembers at the start of an episode.
 
-    def update(self, state: State, experience: Experience, key: Key) -> tuple[State, dict[str, Array]]: ...
+        The perturbed parameters of a member for evolution strategies (a negative slot is the unperturbed policy), zeros
+        for a recurrent network, a warm start for a planner; by default nothing.
+        """
+        return ()
+
+    @abstractmethod
+    def act(
+        self, actor: Actor, carry: Carry, obs: Array, key: Key, *, explore: bool
+    ) -> tuple[Action, Carry, Extras]:
+        """Choose one action, within the bounds of the task.
+
+        Returns:
+            The action, what the slot remembers for the next step, and what `update` wants to know of the choice.
+        """
+
+    @abstractmethod
+    def update(self, state: State, experience: Experience, key: Key) -> tuple[State, Metrics]:
+        """Return the state after learning from experience of the type `consumes`, and scalars that describe it."""
+
+    @abstractmethod
+    def policy(self, actor: Actor) -> PolicyNetwork:
+        """Return the noiseless policy as the named layers that an artefact holds."""
+
+    @abstractmethod
+    def validate(self) -> None:
+        """Raise a `UsageError` where a field is out of range or the task's spaces cannot be taken."""
+
+
+class Population(Algorithm):
+    """An algorithm that judges members of a population by whole episodes."""
+
+    consumes: ClassVar[type] = Returns
+
+    episodes_per_member: int
+
+    @property
+    @abstractmethod
+    def num_members(self) -> int:
+        """Members evaluated in an iteration, numbered from 0."""
+
+    def episode_steps(self, state: State) -> int | None:
+        """Return the most steps of a training episode in this iteration; None leaves it to the task's clock."""
+        return None
+
+    @abstractmethod
+    def fitness(self, episode_return: Float[Array, "E"], length: Int[Array, "E"]) -> Float[Array, "E"]:
+        """Return what the search climbs, one number an episode, float32."""
+
+
+class Rebuildable(Population):
+    """A population whose update is a step along a weighted sum of perturbations that are known by their addresses.
+
+    Every process can rebuild such an update from the members' fitness alone. The sum is computed in blocks, which may
+    be shared out among processes: equal blocks, equal bits.
+    """
+
+    @abstractmethod
+    def noise_key(self, state: State) -> Key:
+        """Return the address of this iteration's perturbations."""
+
+    @abstractmethod
+    def weights(self, experience: Returns) -> Float[Array, "N"]:
+        """Return the weight of each perturbation in the direction, float32."""
+
+    @abstractmethod
+    def step(self, state: State, experience: Returns, direction: Float[Array, "n"]) -> tuple[State, Metrics]:
+        """Return the state after a step along the direction, and its metrics."""
+
+    @property
+    @abstractmethod
+    def num_params(self) -> int:
+        """Number of parameters n that are perturbed."""
+
+
+class OnPolicy(Algorithm):
+    """An algorithm that learns from rollouts of its newest policy.
+
+    Attributes:
+        num_envs: slots trained on.
+        held_out_envs: more slots, only measured on.
+        rollout_steps: steps of each slot in an iteration.
+    """
+
+    consumes: ClassVar[type] = Rollout
+
+    num_envs: int
+    held_out_envs: int
+    rollout_steps: int
+
+    @property
+    def num_slots(self) -> int:
+        """Slots of a rollout: those trained on, then those held out."""
+        return self.num_envs + self.held_out_envs
+
+
+class Differentiable(Algorithm):
+    """An algorithm with objectives that can be differentiated, which is what `diagnose` asks for."""
+
+    @abstractmethod
+    def params(self, state: State) -> dict[str, Params]:
+        """Return the parameters by part: "policy", and "value" where there is one."""
+
+    @abstractmethod
+    def loss(
+        self, objective: str, params: dict[str, Params], state: State, experience: Experience, key: Key
+    ) -> tuple[Float[Array, ""], Metrics]:
+        """Return an objective, to be minimised, of these parameters on experience, and its parts."""

@@ -1,50 +1,133 @@
 """What a task looks like from outside: its observation, its actions, its clock, what its snapshots promise."""
 
+import math
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
-__all__ = ["Box", "Discrete", "EnvSpec", "idle_actions"]
+__all__ = ["ActionSpace", "Box", "Discrete", "EnvSpec", "Goal", "MultiBinary", "MultiDiscrete", "idle_actions"]
 
 
 @dataclass(frozen=True)
 class Box:
-    """Real vectors with bounds, one entry of `low` and `high` a component (infinite where unbounded)."""
+    """Real arrays with bounds: a vector, a matrix or an image.
+
+    Attributes:
+        low, high: one bound a component, in row-major order; infinite where unbounded.
+        shape: of one observation or action; a vector of `len(low)` where left out.
+    """
 
     low: tuple[float, ...]
     high: tuple[float, ...]
+    shape: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not self.shape:
+            object.__setattr__(self, "shape", (len(self.low),))
+        if math.prod(self.shape) != len(self.low) or len(self.low) != len(self.high):
+            raise ValueError(
+                f"A Box of shape {self.shape} needs {math.prod(self.shape)} bounds of each kind: got {len(self.low)} "
+                f"and {len(self.high)}."
+            )
 
     @property
     def size(self) -> int:
+        """Number of components."""
         return len(self.low)
+
+    @property
+    def is_bounded(self) -> bool:
+        """Whether every component has two finite bounds."""
+        return bool(np.isfinite([self.low, self.high]).all())
 
     @staticmethod
     def unbounded(size: int) -> "Box":
+        """Vectors of `size` components without bounds."""
         return Box((-float("inf"),) * size, (float("inf"),) * size)
 
     @staticmethod
     def of(low: np.ndarray, high: np.ndarray) -> "Box":
-        return Box(tuple(map(float, np.ravel(low))), tuple(map(float, np.ravel(high))))
+        """The box whose bounds are two arrays of one shape."""
+        return Box(tuple(map(float, np.ravel(low))), tuple(map(float, np.ravel(high))), np.shape(low))
+
+
+@dataclass(frozen=True)
+class Goal(Box):
+    """Observations of a goal environment as one vector: observation, achieved goal, desired goal, in this order.
+
+    Attributes:
+        goal_size: components of a goal.
+
+    Example:
+        >>> space = Goal.of_parts(Box.unbounded(3), Box.unbounded(2))
+        >>> [part.tolist() for part in space.parts(np.arange(7.0))]
+        [[0.0, 1.0, 2.0], [3.0, 4.0], [5.0, 6.0]]
+    """
+
+    goal_size: int = 0
+
+    @staticmethod
+    def of_parts(observation: Box, goal: Box) -> "Goal":
+        """The space of an observation, an achieved and a desired goal."""
+        low, high = observation.low + 2 * goal.low, observation.high + 2 * goal.high
+        return Goal(low, high, goal_size=goal.size)
+
+    def parts(self, obs: Any) -> tuple[Any, Any, Any]:
+        """Split an array (..., D) into (observation, achieved, desired)."""
+        first, second = self.size - 2 * self.goal_size, self.size - self.goal_size
+        return obs[..., :first], obs[..., first:second], obs[..., second:]
 
 
 @dataclass(frozen=True)
 class Discrete:
-    """One of `count` choices, numbered from zero."""
+    """One of `count` choices, numbered from zero. The adapter adds an offset where a task numbers them otherwise."""
 
     count: int
 
 
-def idle_actions(space: Box | Discrete, count: int) -> np.ndarray:
-    """The action that does as good as nothing, `count` times: zero moved into the bounds, float32; or the first.
+@dataclass(frozen=True)
+class MultiDiscrete:
+    """Several choices at once, one of `counts[i]` in component i, each numbered from zero; int64 (A,)."""
+
+    counts: tuple[int, ...]
+
+    @property
+    def size(self) -> int:
+        """Number of components."""
+        return len(self.counts)
+
+
+@dataclass(frozen=True)
+class MultiBinary:
+    """`size` switches at once, each 0 or 1; int8 (A,)."""
+
+    size: int
+
+
+ActionSpace = Box | Discrete | MultiDiscrete | MultiBinary
+"""The kinds of actions a task may take."""
+
+
+def idle_actions(space: ActionSpace, count: int) -> np.ndarray:
+    """The action that does as good as nothing, `count` times.
+
+    Zero moved into the bounds for a `Box` (float32), the first choice of a `Discrete` or `MultiDiscrete` (int64), every
+    switch off of a `MultiBinary` (int8).
 
     Example:
         >>> idle_actions(Box((-1.0, 0.5), (1.0, 1.0)), 1).tolist()
         [[0.0, 0.5]]
     """
-    if isinstance(space, Discrete):
-        return np.zeros(count, np.int64)
-    return np.tile(np.clip(np.zeros(space.size), space.low, space.high).astype(np.float32), (count, 1))
+    match space:
+        case Discrete():
+            return np.zeros(count, np.int64)
+        case MultiDiscrete():
+            return np.zeros((count, space.size), np.int64)
+        case MultiBinary():
+            return np.zeros((count, space.size), np.int8)
+    idle = np.clip(np.zeros(space.size), space.low, space.high).astype(np.float32).reshape(space.shape)
+    return np.tile(idle, (count, *[1] * idle.ndim))
 
 
 @dataclass(frozen=True)
@@ -53,8 +136,8 @@ class EnvSpec:
 
     Attributes:
         task: the id it is made by, "HalfCheetah-v5".
-        observation: a flat vector of reals; adapters flatten what is not one.
-        action: `Box` or `Discrete`.
+        observation: a `Box`; a `Goal` where the task has goals.
+        action: what it may be told to do.
         max_episode_steps: after so many steps `truncated` is true; None where the task has no clock.
         step_seconds: simulated seconds a step; None where the task has no such time.
         alive_bonus: the reward a step that is paid for not having failed alone; 0 where there is none.
@@ -65,7 +148,7 @@ class EnvSpec:
 
     task: str
     observation: Box
-    action: Box | Discrete
+    action: ActionSpace
     max_episode_steps: int | None
     step_seconds: float | None = None
     alive_bonus: float = 0.0

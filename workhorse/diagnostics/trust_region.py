@@ -64,7 +64,7 @@ def trust_region(folder: RunFolder) -> list[Promise]:
             f"{manifest.algorithm} of {folder.path} has no policy updates to measure: `diagnose` reads runs of "
             "reinforce, a2c, ppo and trpo that have an iteration at least."
         )
-    max_kl, clip = manifest.configuration.get("max_kl"), manifest.configuration.get("ratio_clip")
+    max_kl, clip = manifest.settings.get("max_kl"), manifest.settings.get("ratio_clip")
     limits = {"mean_kl": max_kl, "max_kl": None, "max_ratio": None if clip is None else 1.0 + clip}
     words = {"mean_kl": "mean KL", "max_kl": "greatest KL", "max_ratio": "greatest ratio"}
     found = []

@@ -174,7 +174,7 @@ def _plain(record: dict[str, Any]) -> dict[str, Any]:
 
 def require_value_function(history: History, part: str) -> None:
     """Raise a `UsageError` where the run learns no value function."""
-    if not plan_of(history.manifest).is_on_policy or history.manifest.configuration.get("learned_baseline") is False:
+    if not plan_of(history.manifest).is_on_policy or history.manifest.settings.get("learned_baseline") is False:
         raise UsageError(
             f"{history.manifest.algorithm} of {history.folder.path} learns no value function: "
             f"`diagnose --only {part}` reads runs of a2c, ppo, trpo, and reinforce with its baseline."

@@ -15,7 +15,7 @@ from workhorse.statistics.intervals import Interval
 
 __all__ = ["last_episodes", "other_metrics", "returns_over_training", "speed_and_length"]
 
-_SHOWN = ("population_return", "population_return_min", "population_return_max", "evaluation_return")
+_SHOWN = ("training_return", "training_return_min", "training_return_max", "evaluation_return")
 _SPEED = {"steps_per_second": "training steps a second", "episode_length": "steps an episode"}
 _NO_CURVES = {"iteration", "env_steps", "steps", "wall_s", "digest", "evaluation_steps", *_SHOWN, *_SPEED}
 _MOST_POINTS = 2000
@@ -36,7 +36,7 @@ def returns_over_training(metrics: pl.DataFrame, last: Interval | None, last_ste
     rows = table.with_columns(low=pl.lit(None, pl.Float64), high=pl.lit(None, pl.Float64))
     panel, keys = blank(x="training steps", y="return", height=380), []
     x = table["env_steps"].cast(pl.Float64).to_numpy()
-    if "population_return" in names:
+    if "training_return" in names:
         keys += _draw_population(panel, table, x, names)
     if "evaluation_return" in names:
         known = table.filter(pl.col("evaluation_return").is_not_null())
@@ -125,12 +125,12 @@ def other_metrics(metrics: pl.DataFrame) -> Figure | None:
 
 def _draw_population(panel, table: pl.DataFrame, x: np.ndarray, names: Sequence[str]) -> list[Key]:
     colour = series(0)
-    if {"population_return_min", "population_return_max"} <= set(names):
-        low, high = (table[f"population_return_{end}"].cast(pl.Float64).to_numpy() for end in ("min", "max"))
+    if {"training_return_min", "training_return_max"} <= set(names):
+        low, high = (table[f"training_return_{end}"].cast(pl.Float64).to_numpy() for end in ("min", "max"))
         band(panel, x, low, high, colour, "population")
     panel.add_scatter(
         x=x,
-        y=table["population_return"].to_list(),
+        y=table["training_return"].to_list(),
         mode="lines",
         legendgroup="population",
         line={"color": colour, "width": 2},

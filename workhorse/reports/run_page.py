@@ -199,7 +199,7 @@ def _values(rows: list[tuple[str, ...]]) -> Markup:
 
 def _settings(manifest: Manifest) -> Markup:
     recipe = f"Recipe {manifest.recipe}: {manifest.recipe_source}." if manifest.recipe else "No recipe was used."
-    rows = [(name, _plain(value)) for name, value in manifest.configuration.items()]
+    rows = [(name, _plain(value)) for name, value in manifest.settings.items()]
     rows += [(f"task: {name}", _plain(value)) for name, value in manifest.task_options.items()]
     inside = table(("setting", "value"), rows, kind="fine")
     summary = f"{count_text(len(rows), 'setting')} of {escape(manifest.algorithm)} and the task"

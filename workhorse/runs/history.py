@@ -327,19 +327,19 @@ def fork(
         raise UsageError(
             f"--env-steps must be above the {int(progress.env_steps):,} steps of iteration {iteration}: got {budget:,}."
         )
-    annealed = annealed_steps(manifest.configuration)
+    annealed = annealed_steps(manifest.settings)
     if budget > max(annealed, manifest.env_steps) and annealed and not settings.keys() & ANNEALING:
         raise UsageError(
             f"{history.folder.path} lets its learning rate fall to zero at {annealed:,} steps, so that nothing would "
             f"be learnt from there to {budget:,}: --set anneal_env_steps={budget} as well, or leave --env-steps out."
         )
     _check_same_shape(changed_plan, history.spec, given, settings, threads)
-    configuration = {**manifest.configuration, **{name: _plain(getattr(algorithm, name)) for name in settings}}
+    with_change = {**manifest.settings, **{name: _plain(getattr(algorithm, name)) for name in settings}}
     made: dict[str, dict[int, RunFolder]] = {"unchanged": {}, "changed": {}}
     for seed in seeds:
-        for word, options in (("unchanged", manifest.configuration), ("changed", configuration)):
+        for word, options in (("unchanged", manifest.settings), ("changed", with_change)):
             id = f"{history.folder.id}-i{iteration}-{word}-s{seed}"
-            wanted = replace(manifest, id=id, seed=seed, configuration=options, env_steps=budget, command=command)
+            wanted = replace(manifest, id=id, seed=seed, settings=options, env_steps=budget, command=command)
             if (there := _begun(root, id, wanted)) is not None:
                 made[word][seed] = there
                 continue
@@ -363,7 +363,7 @@ def _begun(root: str | os.PathLike[str], id: str, wanted: Manifest) -> RunFolder
         return None
     there = RunFolder.open(place)
     found = there.manifest()
-    if (found.configuration, found.env_steps, found.seed) != (wanted.configuration, wanted.env_steps, wanted.seed):
+    if (found.settings, found.env_steps, found.seed) != (wanted.settings, wanted.env_steps, wanted.seed):
         raise UsageError(f"{place} is there, of a fork with other settings: move it away, or choose another --runs.")
     return there if kept_iterations(there) else None
 

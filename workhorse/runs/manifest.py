@@ -14,7 +14,7 @@ from workhorse.core.machine import Hardware, describe_hardware, installed_versio
 
 __all__ = ["FORMAT", "Manifest", "git_state", "utc_now"]
 
-FORMAT = 1
+FORMAT = 2
 """Version of the manifest's layout, and of the run folder around it."""
 
 
@@ -29,13 +29,12 @@ class Manifest:
         task: the task's id.
         task_options: its non-default options, plain JSON.
         algorithm: the algorithm's name.
-        configuration: every field of the algorithm, plain JSON.
-        recipe: the name of the recipe the configuration came from; None where there was none.
+        settings: every field of the algorithm, plain JSON.
+        recipe: the name of the recipe the settings came from; None where there was none.
         recipe_source: where that recipe was published or measured; None where there was none.
         seed: the run's seed.
         env_steps: the budget, in environment steps.
-        chunk: slots that act as one array; *part of the result's bits*.
-        slots: environments in all.
+        slots: environments side by side, which act as one array; *part of the result's bits*.
         threads: simulation threads, 0 for a run on a cluster; not part of the result.
         versions: versions of Python and of the packages that compute.
         git: {"commit", "dirty"} of the source checkout; None where the code is not in one.
@@ -49,12 +48,11 @@ class Manifest:
     task: str
     task_options: dict[str, Any]
     algorithm: str
-    configuration: dict[str, Any]
+    settings: dict[str, Any]
     recipe: str | None
     recipe_source: str | None
     seed: int
     env_steps: int
-    chunk: int
     slots: int
     threads: int
     versions: dict[str, str]
@@ -70,10 +68,9 @@ class Manifest:
         task: str,
         task_options: Mapping[str, Any],
         algorithm: str,
-        configuration: Mapping[str, Any],
+        settings: Mapping[str, Any],
         seed: int,
         env_steps: int,
-        chunk: int,
         slots: int,
         threads: int,
         recipe: str | None = None,
@@ -87,12 +84,11 @@ class Manifest:
             task=task,
             task_options=dict(task_options),
             algorithm=algorithm,
-            configuration=dict(configuration),
+            settings=dict(settings),
             recipe=recipe,
             recipe_source=recipe_source,
             seed=seed,
             env_steps=env_steps,
-            chunk=chunk,
             slots=slots,
             threads=threads,
             versions=installed_versions(),
@@ -104,7 +100,7 @@ class Manifest:
         """The manifest as strict JSON text (no NaN, no infinities).
 
         Raises:
-            TypeError, ValueError: the configuration or the options hold what JSON cannot.
+            TypeError, ValueError: the settings or the options hold what JSON cannot.
         """
         return json.dumps(asdict(self), indent=2, allow_nan=False)
 
@@ -132,6 +128,7 @@ class Manifest:
                 f"Expected a Workhorse manifest in {place}, got JSON without a `format`: it is another program's file. "
                 "Name a folder that `workhorse runs` lists."
             )
+        record = _renewed(record)
         if record["format"] != FORMAT:
             raise UsageError(
                 f"Expected manifest format {FORMAT} in {place}, got {record['format']!r}: another version of Workhorse "
@@ -140,6 +137,14 @@ class Manifest:
         record = _checked(Manifest, record, place)
         record["hardware"] = Hardware(**_checked(Hardware, record["hardware"], f"{place}, `hardware`"))
         return Manifest(**record)
+
+
+def _renewed(record: dict[str, Any]) -> dict[str, Any]:
+    """A record of format 1 in the names of format 2; any other as it is."""
+    if record["format"] != 1:
+        return record
+    names = {"configuration": "settings"}
+    return {names.get(name, name): value for name, value in record.items() if name != "chunk"} | {"format": FORMAT}
 
 
 def utc_now() -> str:

@@ -16,6 +16,9 @@ from workhorse.runs.files import write_file, writing
 
 __all__ = ["MetricsLog", "read_metrics"]
 
+OLD_PREFIX = ("population_return", "training_return")
+"""What columns of runs before version 0.4 began with, and what they are called now."""
+
 Scalar = int | float | str | None
 
 _IMPORTING = threading.Lock()
@@ -183,7 +186,7 @@ def read_metrics(path: str | os.PathLike[str]) -> pl.DataFrame:
         raise UsageError(_damaged(file)) from error
     if rows.schema.get("iteration") != pl.Int64:
         raise UsageError(_damaged(file))
-    return rows
+    return rows.rename({name: name.replace(*OLD_PREFIX) for name in rows.columns if name.startswith(OLD_PREFIX[0])})
 
 
 def _column(name: str, values: list[Scalar]) -> pl.Series:

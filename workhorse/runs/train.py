@@ -225,12 +225,11 @@ def start(
             task=task,
             task_options=options,
             algorithm=algorithm,
-            configuration=_configuration(setup.algorithm),
+            settings=_settings_of(setup.algorithm),
             recipe=recipe.name if recipe else None,
             recipe_source=recipe.source if recipe else None,
             seed=seed,
             env_steps=env_steps,
-            chunk=setup.workforce.num_slots,
             slots=setup.workforce.num_slots,
             threads=0 if recruit else threads,
         )
@@ -385,9 +384,9 @@ def plan_of(manifest: Manifest) -> Plan:
         manifest.task,
         manifest.task_options,
         manifest.algorithm,
-        manifest.configuration,
+        manifest.settings,
         manifest.seed,
-        manifest.chunk,
+        manifest.slots,
     )
 
 
@@ -496,7 +495,7 @@ class _Run:
 
     def _watching(self) -> Watch:
         """What looks for warnings, having read what the run has behind it."""
-        watch = Watch(self._manifest.configuration)
+        watch = Watch(self._manifest.settings)
         for row in self._metrics.rows():
             watch.see(row)
         watch.begin([warned for warned in read_warnings(self._folder) if warned.iteration == 0])
@@ -524,7 +523,7 @@ class _Run:
         """Warn of what looks wrong before the first iteration."""
         if isinstance(self._progress, RolloutProgress) and int(self._progress.iteration) == 0:
             obs = np.asarray(self._progress.slots.obs)
-            found = preflight(self._setup.algorithm.spec, self._manifest.configuration, obs)
+            found = preflight(self._setup.algorithm.spec, self._manifest.settings, obs)
             self._watch.begin(found)
             self._warn(found)
 
@@ -714,7 +713,7 @@ def policy_of(algorithm: Any, progress: Progress | RolloutProgress, manifest: Ma
     )
 
 
-def _configuration(algorithm: Any) -> dict[str, Any]:
+def _settings_of(algorithm: Any) -> dict[str, Any]:
     values = {field.name: getattr(algorithm, field.name) for field in fields(algorithm) if field.name != "spec"}
     return json.loads(json.dumps(values))
 
@@ -757,14 +756,14 @@ def _check_budget(env_steps: int) -> None:
         raise UsageError(f"The budget must be at least 1 environment step, and less than 2**62: got {env_steps}.")
 
 
-def annealed_steps(configuration: Mapping[str, Any]) -> int:
+def annealed_steps(settings: Mapping[str, Any]) -> int:
     """Training steps after which the learning rate is zero; 0 where it does not fall."""
-    return configuration.get("anneal_env_steps", 0) if configuration.get("anneal_learning_rate") else 0
+    return settings.get("anneal_env_steps", 0) if settings.get("anneal_learning_rate") else 0
 
 
 def _check_annealing(folder: RunFolder, manifest: Manifest, env_steps: int) -> None:
     """Raise a `UsageError` where steps would be taken with a learning rate that has fallen to zero."""
-    annealed = annealed_steps(manifest.configuration)
+    annealed = annealed_steps(manifest.settings)
     if annealed and env_steps > max(annealed, manifest.env_steps):
         raise UsageError(
             f"{folder.path} lets its learning rate fall to zero at {annealed:,} steps, so that it would learn nothing "

@@ -39,11 +39,11 @@ class Rows:
     """The metrics of a run so far, by column.
 
     Attributes:
-        configuration: of the algorithm.
+        settings: of the algorithm.
     """
 
-    def __init__(self, configuration: Mapping[str, Any]) -> None:
-        self.configuration = configuration
+    def __init__(self, settings: Mapping[str, Any]) -> None:
+        self.settings = settings
         self._columns: dict[str, Floats] = {}
         self._count = 0
 
@@ -154,9 +154,9 @@ class Watch:
         trust-region 3
     """
 
-    def __init__(self, configuration: Mapping[str, Any], rules: Sequence[Rule] | None = None) -> None:
+    def __init__(self, settings: Mapping[str, Any], rules: Sequence[Rule] | None = None) -> None:
         self.given: list[Warned] = []
-        self._rows = Rows(configuration)
+        self._rows = Rows(settings)
         self._rules = tuple(RULES if rules is None else rules)
         self._held = dict.fromkeys((rule.name for rule in self._rules), 0)
 
@@ -199,19 +199,19 @@ def read_warnings(folder: RunFolder) -> list[Warned]:
         return []
 
 
-def preflight(spec: EnvSpec, configuration: Mapping[str, Any], obs: np.ndarray) -> list[Warned]:
+def preflight(spec: EnvSpec, settings: Mapping[str, Any], obs: np.ndarray) -> list[Warned]:
     """What looks suspicious before training starts.
 
     Args:
         spec: the task's.
-        configuration: of the algorithm.
+        settings: of the algorithm.
         obs: of every slot after its reset, (B, D).
     """
     found = []
     action = spec.action
-    if isinstance(action, Box) and configuration.get("log_std") is not None:
+    if isinstance(action, Box) and settings.get("log_std") is not None:
         half = (np.asarray(action.high) - np.asarray(action.low)) / 2
-        std = math.exp(configuration["log_std"])
+        std = math.exp(settings["log_std"])
         finite = half[np.isfinite(half)]
         if len(finite) and (finite.max() > 20 * std or finite.min() < std / 20):
             widest = finite.max() if finite.max() > 20 * std else finite.min()
@@ -226,7 +226,7 @@ def preflight(spec: EnvSpec, configuration: Mapping[str, Any], obs: np.ndarray) 
                 )
             )
     scale = float(np.abs(obs).max(initial=0.0))
-    if not configuration.get("normalise_observations", True) and scale > 20:
+    if not settings.get("normalise_observations", True) and scale > 20:
         found.append(
             Warned(
                 "observation-scale",
@@ -254,7 +254,7 @@ def _gain(values: Floats, most: int = 10) -> tuple[float, float]:
 
 def _has_not_gained(rows: Rows) -> bool:
     """Whether the training return is no better than it was; no, where too few episodes ended to tell."""
-    returns = rows.all("population_return")
+    returns = rows.all("training_return")
     gain, error = _gain(returns)
     return len(returns) >= 9 and gain <= 2 * error
 
@@ -326,9 +326,9 @@ def _rewards(rows: Rows) -> str | None:
 
 def _value_biased(rows: Rows) -> str | None:
     mean, level, spread = (rows.last(name, 20) for name in ("td_error_mean", "value_mean", "value_spread"))
-    if min(map(len, (mean, level, spread))) < 20 or "discount" not in rows.configuration:
+    if min(map(len, (mean, level, spread))) < 20 or "discount" not in rows.settings:
         return None
-    horizon = 1.0 / max(1.0 - float(rows.configuration["discount"]), 1e-3)
+    horizon = 1.0 / max(1.0 - float(rows.settings["discount"]), 1e-3)
     size = math.sqrt(float((np.square(level) + np.square(spread)).mean()))
     bias, error = abs(mean.mean()), mean.std(ddof=1) / math.sqrt(len(mean))
     if bias > 5 * error and bias * horizon > 0.3 * size:
@@ -352,7 +352,7 @@ def _value_explains_little(rows: Rows) -> str | None:
 
 
 def _trust_region(rows: Rows) -> str | None:
-    promised = rows.configuration.get("max_kl")
+    promised = rows.settings.get("max_kl")
     if promised is not None:
         if rows.newest("mean_kl") > promised * (1 + 1e-3):
             return f"mean KL is {rows.newest('mean_kl'):.3g}, and at most {promised:.3g} was promised"
@@ -382,7 +382,7 @@ def _surrogate(rows: Rows) -> str | None:
         gain = rows.last(name, 20)
         if len(gain) == 20 and gain.mean() + 3 * gain.std(ddof=1) / math.sqrt(20) < 0:
             return f"updates lower the surrogate on {where} steps, by {-gain.mean():.2g} deviations of advantage each"
-    returns = rows.all("population_return")
+    returns = rows.all("training_return")
     if len(returns) < 30:
         return None
     lost, error = _gain(returns)
@@ -423,7 +423,7 @@ def _truncation(rows: Rows) -> str | None:
 
 
 def _evaluation(rows: Rows) -> str | None:
-    trained, judged = rows.all("population_return"), rows.all("evaluation_return")
+    trained, judged = rows.all("training_return"), rows.all("evaluation_return")
     if len(judged) < 4 or len(trained) < 12 or not math.isfinite(rows.newest("evaluation_return")):
         return None  # compared with the training of the same time
     spread = float(rows.all("evaluation_return_std").mean())
@@ -431,7 +431,7 @@ def _evaluation(rows: Rows) -> str | None:
 
 
 def _below_the_worst(rows: Rows, judged: Floats, spread: float, reach: float) -> str | None:
-    worst, best = rows.all("population_return_min")[-10:], judged[-3:].max()
+    worst, best = rows.all("training_return_min")[-10:], judged[-3:].max()
     if len(worst) == 10 and best < worst.mean() - max(2 * math.hypot(spread, worst.std(ddof=1)), 0.2 * reach):
         return f"three evaluations lie below the worst training episodes: {best:.3g} against {worst.mean():.3g}"
     return None

@@ -252,5 +252,5 @@ class _Reporter(runs.Observer):
         now = time.monotonic()
         if now - self._told >= PROGRESS_EVERY_S:
             self._told = now
-            value = float(row.get("evaluation_return", row.get("population_return", math.nan)))
+            value = float(row.get("evaluation_return", row.get("training_return", math.nan)))
             self._progress({"env_steps": int(row["env_steps"]), "return": value if math.isfinite(value) else None})

@@ -110,9 +110,9 @@ def _population(tallies: list[Tally]) -> dict[str, float]:
         mean += apart * size / count
         deviation += chunk.returns[1] + apart * apart * (count - size) * size / count
     return {
-        "population_return": mean,
-        "population_return_std": math.sqrt(deviation / count),
-        "population_return_max": max(chunk.returns[3] for chunk in tallies),
-        "population_return_min": min(chunk.returns[2] for chunk in tallies),
+        "training_return": mean,
+        "training_return_std": math.sqrt(deviation / count),
+        "training_return_max": max(chunk.returns[3] for chunk in tallies),
+        "training_return_min": min(chunk.returns[2] for chunk in tallies),
         "episode_length": sum(chunk.steps for chunk in tallies) / count,
     }

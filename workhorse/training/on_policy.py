@@ -192,7 +192,7 @@ def _episodes(ended: Ended, num_envs: int, clock: int | None) -> dict[str, float
     lengths = np.asarray(ended.episode_length)[:, :num_envs][flag]
     if not len(returns):
         nothing = float("nan")
-        names = ("population_return", "population_return_std", "population_return_max", "population_return_min")
+        names = ("training_return", "training_return_std", "training_return_max", "training_return_min")
         counts = ("episodes", "truncated_episodes", "truncated_early", "terminated_at_clock")
         return {**dict.fromkeys(counts, 0), **dict.fromkeys((*names, "episode_length"), nothing)}
     terminated = np.asarray(ended.terminated)[:, :num_envs][flag]
@@ -202,10 +202,10 @@ def _episodes(ended: Ended, num_envs: int, clock: int | None) -> dict[str, float
         "truncated_episodes": int((~terminated).sum()),
         "truncated_early": 0 if clock is None else int((~terminated & ~at_clock).sum()),
         "terminated_at_clock": int((terminated & at_clock).sum()),
-        "population_return": float(returns.mean()),
-        "population_return_std": float(returns.std()),
-        "population_return_max": float(returns.max()),
-        "population_return_min": float(returns.min()),
+        "training_return": float(returns.mean()),
+        "training_return_std": float(returns.std()),
+        "training_return_max": float(returns.max()),
+        "training_return_min": float(returns.min()),
         "episode_length": float(lengths.mean()),
     }
 
