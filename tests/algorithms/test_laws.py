@@ -12,7 +12,7 @@ from workhorse.math import moments
 
 CONTINUOUS = EnvSpec("test", Box.unbounded(5), Box((-1.0, -2.0), (1.0, 2.0)), 100)
 DISCRETE = EnvSpec("test", Box.unbounded(5), Discrete(3), 100)
-SEARCHES = [name for name, row in registry.ALGORITHMS.items() if ".evolution." in row.module]
+SEARCHES = [name for name, row in registry.entries().items() if ".evolution." in row.module]
 CASES = [(name, policy, spec) for name in SEARCHES for policy in ("linear", "mlp") for spec in (CONTINUOUS, DISCRETE)]
 every_case = pytest.mark.parametrize(
     ("name", "policy", "spec"), CASES, ids=[f"{n}-{p}-{type(s.action).__name__}" for n, p, s in CASES]
@@ -110,7 +110,7 @@ def test_a_vanishing_learning_rate_changes_nothing(name):
     np.testing.assert_allclose(after.params, state.params, atol=1e-30)
 
 
-@pytest.mark.parametrize("name", list(registry.ALGORITHMS))
+@pytest.mark.parametrize("name", list(registry.entries()))
 def test_options_read_from_the_source_are_the_dataclass_itself(name):
     import dataclasses
     import importlib

@@ -1,6 +1,6 @@
 """Every algorithm by name, with its options, without importing JAX.
 
-Options are read from the source of the algorithm's own dataclass (names, types, defaults and the sentence under each
+A class below this folder that has a `name` is an algorithm: nothing is registered by hand. Options are read from the source of the algorithm's own dataclass (names, types, defaults and the sentence under each
 field), so that `workhorse algorithms` and `--help` answer at once and say exactly what the code says.
 """
 
@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import functools
 import importlib
+import sys
 import types
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -18,77 +19,31 @@ from typing import TYPE_CHECKING, Any, Literal, Union, get_args, get_origin
 from workhorse.core.errors import UsageError, unknown
 
 if TYPE_CHECKING:
+    from workhorse.core.algorithm import Algorithm
     from workhorse.core.spec import EnvSpec
 
-__all__ = ["ALGORITHMS", "Entry", "Option", "entry", "is_on_policy", "make", "options"]
+__all__ = ["Entry", "Option", "entries", "entry", "make", "options"]
+
+INTERFACE = "workhorse.core.algorithm"
+"""Where the classes are that an algorithm's options are not looked for in."""
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One row of the table: an algorithm's class, a line about it, and the defaults that a preset changes."""
+    """A name under which an algorithm is known.
+
+    Attributes:
+        name: what a user types.
+        module, cls: where its class is.
+        summary: one line about it.
+        preset: the defaults of the class that this name changes.
+    """
 
     name: str
     module: str
     cls: str
     summary: str
     preset: Mapping[str, Any] = field(default_factory=dict)
-
-
-_GRADIENT = "workhorse.algorithms.policy_gradient"
-_PLAIN = {
-    "orthogonal_initialisation": False,
-    "scale_rewards": False,
-    "reward_clip": None,
-    "normalise_observations": False,
-    "observation_clip": None,
-    "gradient_clip": None,
-    "anneal_learning_rate": False,
-    "activation": "relu",
-}
-"""Every code-level optimisation of Engstrom et al. 2020 off: their PPO-M, and TRPO."""
-
-ALGORITHMS: dict[str, Entry] = {
-    row.name: row
-    for row in (
-        Entry(
-            "openai-es",
-            "workhorse.algorithms.evolution.openai_es",
-            "OpenAIES",
-            "evolution strategies: mirrored sampling, centred ranks, Adam",
-        ),
-        Entry(
-            "ars",
-            "workhorse.algorithms.evolution.ars",
-            "ARS",
-            "augmented random search: a step along the best random directions (V1, V1-t, V2, V2-t)",
-        ),
-        Entry(
-            "hill-climb",
-            "workhorse.algorithms.evolution.hill_climb",
-            "HillClimb",
-            "add noise; if the result improves, keep the change; repeat",
-        ),
-        Entry(
-            "finite-differences",
-            "workhorse.algorithms.evolution.finite_differences",
-            "FiniteDifferences",
-            "wiggle one parameter at a time",
-        ),
-        Entry("reinforce", f"{_GRADIENT}.reinforce", "Reinforce", "scores of actions times the return that followed"),
-        Entry("a2c", f"{_GRADIENT}.a2c", "A2C", "advantage actor-critic: one step on every rollout"),
-        Entry("ppo", f"{_GRADIENT}.ppo", "PPO", "proximal policy optimisation, with its code-level optimisations"),
-        Entry(
-            "ppo-m",
-            f"{_GRADIENT}.ppo",
-            "PPO",
-            "ppo without the code-level optimisations of Engstrom et al.",
-            _PLAIN,
-        ),
-        Entry("ppo-noclip", f"{_GRADIENT}.ppo", "PPO", "ppo without the clipped ratio", {"ratio_clip": None}),
-        Entry("trpo", f"{_GRADIENT}.trpo", "TRPO", "trust region policy optimisation, as published", _PLAIN),
-        Entry("trpo+", f"{_GRADIENT}.trpo", "TRPO", "trpo with the code-level optimisations of ppo"),
-    )
-}
 
 
 @dataclass(frozen=True)
@@ -101,20 +56,72 @@ class Option:
     help: str
 
 
+@functools.cache
+def entries() -> Mapping[str, Entry]:
+    """Every algorithm of the package by name: the classes below `workhorse/algorithms` that have one."""
+    root = Path(__file__).resolve().parent
+    found: list[Entry] = []
+    for path in sorted(root.rglob("*.py")):
+        module = ".".join(("workhorse", "algorithms", *path.relative_to(root).with_suffix("").parts))
+        tree = ast.parse(path.read_text())
+        for node in tree.body:
+            if isinstance(node, ast.ClassDef):
+                found += _entries_of(module, tree, node)
+    return types.MappingProxyType({row.name: row for row in found})
+
+
 def entry(name: str) -> Entry:
-    """The row of an algorithm.
+    """Return the row of an algorithm, of the package or, as `module:Class`, of the user's own.
 
     Raises:
-        UsageError: no algorithm has that name; the nearest ones are named.
+        UsageError: no algorithm has that name, and the nearest ones are named; or the module has no such class.
     """
-    if name not in ALGORITHMS:
-        raise unknown("algorithm", name, list(ALGORITHMS), "workhorse algorithms")
-    return ALGORITHMS[name]
+    if name in entries():
+        return entries()[name]
+    module, colon, cls = name.partition(":")
+    if not colon:
+        raise unknown("algorithm", name, list(entries()), "workhorse algorithms")
+    tree = ast.parse(_source(module))
+    node = _class_of(tree, cls)
+    if node is None:
+        raise UsageError(f"{module} defines no class {cls!r}: name an algorithm of it, as in module:Class.")
+    own = {row.cls: row for row in _entries_of(module, tree, node)}
+    summary = own[cls].summary if cls in own else ""
+    return Entry(name, module, cls, summary)
 
 
-def is_on_policy(name: str) -> bool:
-    """Whether an algorithm reads rollouts of its own newest policy."""
-    return entry(name).module.startswith(_GRADIENT)
+def _entries_of(module: str, tree: ast.Module, node: ast.ClassDef) -> list[Entry]:
+    """The rows of a class: its own name, then its presets; none where it has no name, as an abstract one."""
+    about = {
+        target.id: _literal(statement.value, tree)
+        for statement in node.body
+        if isinstance(statement, ast.Assign)
+        for target in statement.targets
+        if isinstance(target, ast.Name) and target.id in ("name", "summary", "presets")
+    }
+    if "name" not in about:
+        return []
+    rows = {about["name"]: (about["summary"], {})} | about.get("presets", {})
+    return [Entry(name, module, node.name, summary, preset) for name, (summary, preset) in rows.items()]
+
+
+def _literal(node: ast.expr, tree: ast.Module) -> Any:
+    """The value of a literal, in which names may stand for constants of this module or of one it imports from."""
+    if isinstance(node, ast.Name):
+        if node.id in _imported(tree):
+            tree = ast.parse(_source(_imported(tree)[node.id]))
+        values = (row.value for row in tree.body if isinstance(row, ast.Assign) and _targets(row) == [node.id])
+        return _literal(next(values), tree)
+    if isinstance(node, ast.Dict):
+        keys = [ast.literal_eval(key) for key in node.keys if key is not None]
+        return {key: _literal(value, tree) for key, value in zip(keys, node.values, strict=True)}
+    if isinstance(node, ast.Tuple):
+        return tuple(_literal(one, tree) for one in node.elts)
+    return ast.literal_eval(node)
+
+
+def _targets(node: ast.Assign) -> list[str]:
+    return [target.id for target in node.targets if isinstance(target, ast.Name)]
 
 
 @functools.cache
@@ -126,7 +133,7 @@ def options(name: str) -> Mapping[str, Option]:
     return types.MappingProxyType(found)
 
 
-def make(name: str, spec: EnvSpec, settings: Mapping[str, Any]) -> Any:
+def make(name: str, spec: EnvSpec, settings: Mapping[str, Any]) -> Algorithm:
     """The algorithm for a task, its settings checked.
 
     Raises:
@@ -140,9 +147,21 @@ def make(name: str, spec: EnvSpec, settings: Mapping[str, Any]) -> Any:
         kind, value = known[setting].annotation, settings[setting]
         if not _is_kind(value, kind):
             raise UsageError(f"{name}.{setting} must be {_kind_in_words(kind)}: got {value!r}.")
-    algorithm = getattr(importlib.import_module(row.module), row.cls)(spec=spec, **{**row.preset, **settings})
+    cls: type[Algorithm] = getattr(_imported_module(row.module), row.cls)
+    algorithm = cls(**{"spec": spec, **row.preset, **settings})
     algorithm.validate()
     return algorithm
+
+
+def _imported_module(name: str) -> types.ModuleType:
+    """Import a module; one of the current folder too, which is not on the path of an installed command."""
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name != name.split(".")[0]:
+            raise
+        sys.path.append(str(Path.cwd()))
+        return importlib.import_module(name)
 
 
 def _is_kind(value: Any, kind: Any) -> bool:
@@ -177,12 +196,15 @@ _NAMES = {"int": int, "float": float, "bool": bool, "str": str, "tuple": tuple, 
 
 
 def _fields(module: str, cls: str) -> dict[str, Option]:
+    """The fields of a class, those of the classes it builds on first."""
     tree = ast.parse(_source(module))
-    definition = next(node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == cls)
+    definition = _class_of(tree, cls)
+    assert definition is not None, f"{module} has no class {cls}"
     found: dict[str, Option] = {}
     for base in definition.bases:
-        assert isinstance(base, ast.Name)
-        found |= _fields(_module_of(tree, base.id), base.id) if base.id in _imported(tree) else {}
+        where = _imported(tree).get(base.id, module) if isinstance(base, ast.Name) else ""
+        if isinstance(base, ast.Name) and where not in (INTERFACE, "abc") and (where != module or base.id != cls):
+            found |= _fields(where, base.id)
     for node, following in zip(definition.body, [*definition.body[1:], None], strict=True):
         if not isinstance(node, ast.AnnAssign) or node.value is None or "ClassVar" in ast.unparse(node.annotation):
             continue
@@ -194,13 +216,19 @@ def _fields(module: str, cls: str) -> dict[str, Option]:
     return found
 
 
+def _class_of(tree: ast.Module, name: str) -> ast.ClassDef | None:
+    return next((node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == name), None)
+
+
+@functools.cache
 def _source(module: str) -> str:
-    # not find_spec: that would import the parent packages' JAX-importing code where they have any
+    """The source of a module, found without importing it."""
     root = Path(__file__).resolve().parents[2]
-    path = root.joinpath(*module.split(".")).with_suffix(".py")
-    if not path.exists():
-        raise UsageError(f"The source of {module} is missing at {path}: reinstall workhorse.")
-    return path.read_text()
+    for folder in (root, *map(Path, ["", *sys.path])):  # "" is the current folder, where a user's own file lies
+        path = folder.joinpath(*module.split(".")).with_suffix(".py")
+        if path.exists():
+            return path.read_text()
+    raise UsageError(f"Expected a module {module}, and found no {module.replace('.', '/')}.py here or on the path.")
 
 
 def _imported(tree: ast.Module) -> dict[str, str]:
@@ -210,7 +238,3 @@ def _imported(tree: ast.Module) -> dict[str, str]:
         if isinstance(node, ast.ImportFrom) and node.module
         for alias in node.names
     }
-
-
-def _module_of(tree: ast.Module, name: str) -> str:
-    return _imported(tree)[name]

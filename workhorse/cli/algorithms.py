@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import tyro
 
-from workhorse.algorithms.registry import ALGORITHMS, options
+from workhorse.algorithms.registry import entries, options
 from workhorse.cli.options import parse
 
 __all__ = ["run"]
@@ -25,8 +25,8 @@ def run(arguments: Sequence[str]) -> int:
     """List the algorithms, or the options of one; the exit code."""
     chosen = parse(AlgorithmsOptions, "algorithms", arguments, "List the algorithms, or the options of one.").name
     if chosen is None:
-        width = max(map(len, ALGORITHMS))
-        for row in ALGORITHMS.values():
+        width = max(map(len, entries()))
+        for row in entries().values():
             print(f"{row.name:<{width}}  {row.summary}")
         print("\n`workhorse algorithms NAME` lists an algorithm's options.")
         return 0
@@ -34,7 +34,7 @@ def run(arguments: Sequence[str]) -> int:
         (f"--{option.name.replace('_', '-')}", str(option.default), option.help) for option in options(chosen).values()
     ]
     first, second = (max(len(row[column]) for row in rows) for column in (0, 1))
-    print(f"{chosen}: {ALGORITHMS[chosen].summary}\n")
+    print(f"{chosen}: {entries()[chosen].summary}\n")
     for flag, default, text in rows:
         print(f"  {flag:<{first}}  {default:<{second}}  {text}")
     return 0

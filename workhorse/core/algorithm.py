@@ -15,6 +15,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any, ClassVar, TypeAlias
 
+import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from workhorse.core.layers import PolicyNetwork
@@ -89,9 +90,7 @@ class Algorithm(ABC):
         return ()
 
     @abstractmethod
-    def act(
-        self, actor: Actor, carry: Carry, obs: Array, key: Key, *, explore: bool
-    ) -> tuple[Action, Carry, Extras]:
+    def act(self, actor: Actor, carry: Carry, obs: Array, key: Key, *, explore: bool) -> tuple[Action, Carry, Extras]:
         """Choose one action, within the bounds of the task.
 
         Returns:
@@ -103,7 +102,7 @@ class Algorithm(ABC):
         """Return the state after learning from experience of the type `consumes`, and scalars that describe it."""
 
     @abstractmethod
-    def policy(self, actor: Actor) -> PolicyNetwork:
+    def policy_network(self, actor: Actor) -> PolicyNetwork:
         """Return the noiseless policy as the named layers that an artefact holds."""
 
     @abstractmethod
@@ -128,7 +127,7 @@ class Population(Algorithm):
         return None
 
     @abstractmethod
-    def fitness(self, episode_return: Float[Array, "E"], length: Int[Array, "E"]) -> Float[Array, "E"]:
+    def fitness(self, episode_return: Float[np.ndarray, "E"], length: Int[np.ndarray, "E"]) -> Float[Array, "E"]:
         """Return what the search climbs, one number an episode, float32."""
 
 

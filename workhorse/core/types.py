@@ -22,7 +22,10 @@ class Step(NamedTuple):
 
 
 class Rollout(NamedTuple):
-    """Consecutive steps, leading axes T, B. `extras` is what `act` returned beside the action."""
+    """Consecutive steps, leading axes T, B.
+
+    `extras` is what `act` returned beside the action, `carry` what each slot remembered before the first step (axis B).
+    """
 
     obs: Any
     action: Any
@@ -31,6 +34,7 @@ class Rollout(NamedTuple):
     truncated: Any
     next_obs: Any
     extras: Any
+    carry: Any = ()
 
 
 class Moments(NamedTuple):

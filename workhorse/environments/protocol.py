@@ -7,7 +7,7 @@ import numpy as np
 from workhorse.core.spec import EnvSpec
 from workhorse.core.types import Step
 
-__all__ = ["BeginsAgain", "HostEnv", "JaxEnv"]
+__all__ = ["BeginsAgain", "HostEnv", "JaxEnv", "failure_reason"]
 
 
 @runtime_checkable
@@ -75,3 +75,9 @@ class BeginsAgain(HostEnv, Protocol):
 
     @property
     def observations(self) -> np.ndarray: ...
+
+
+def failure_reason(env: HostEnv, slot: int) -> str:
+    """Return why the slot's simulation broke, where the environment can tell."""
+    tell = getattr(env, "failure_reason", None)  # only environments that run someone else's code keep a reason
+    return "the simulation failed" if tell is None else str(tell(slot))

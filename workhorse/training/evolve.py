@@ -1,37 +1,30 @@
 """The loop of evolution strategies: a population's episodes in chunks, then one update."""
 
+from __future__ import annotations
+
 import math
 import time
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from workhorse.core.algorithm import Algorithm, Population
 from workhorse.core.types import Returns
-from workhorse.training.learning import Learning
-from workhorse.training.workforce import Tally, Workforce
+from workhorse.environments import registry as environments
+from workhorse.training.episodes import EpisodePlayer, Lanes, evaluation_of, make_player, num_chunks, num_lanes
+from workhorse.training.loop import Evaluation, Failures, GoesOn, Loop, Message, Progress
+from workhorse.training.population import PopulationPrograms
+from workhorse.training.workforce import Local, Tally, Workforce
 
-__all__ = ["Evaluation", "Evolve", "Progress", "chunk_size"]
+if TYPE_CHECKING:
+    from workhorse.training.plan import Plan
 
-
-class Progress(NamedTuple):
-    """Where a run stands: the learner and the counters that go on from it."""
-
-    learner: Any
-    iteration: np.ndarray
-    env_steps: np.ndarray
-
-
-class Evaluation(NamedTuple):
-    """Noiseless episodes of the unperturbed policy on the raw reward."""
-
-    returns: np.ndarray
-    lengths: np.ndarray
-    failures: tuple[str, ...]
+__all__ = ["Evolve", "chunk_player", "chunk_size", "slots_of"]
 
 
 def chunk_size(num_episodes: int, at_most: int = 64) -> int:
-    """Slots of a chunk: an even number of chunks of equal size, as few as `at_most` slots allow.
+    """Return the slots of a chunk: an even number of chunks of equal size, as few as `at_most` slots allow.
 
     It depends on the population alone, never on the machine: a chunk's size is part of the result's bits.
 
@@ -43,66 +36,89 @@ def chunk_size(num_episodes: int, at_most: int = 64) -> int:
     return -(-num_episodes // (2 * pairs_of_chunks))
 
 
-class Evolve:
-    """Iterations of a population-based algorithm: evaluate every member, then update once.
+def slots_of(plan: Plan, algorithm: Population) -> int:
+    """Return the slots of a chunk of a plan."""
+    return plan.slots or chunk_size(algorithm.num_members * algorithm.episodes_per_member)
+
+
+def chunk_player(plan: Plan, algorithm: Population, threads: int) -> EpisodePlayer:
+    """Return a player of a plan's chunks with its own environment and simulation threads."""
+    num_slots = slots_of(plan, algorithm)
+    env = environments.make(plan.task, num_slots, threads, **plan.task_options)
+    return make_player(algorithm, env, num_slots, plan.seed)
+
+
+class Evolve(Loop):
+    """Iterations of a population algorithm: evaluate every member, then update once.
 
     The population is never held: each chunk's members are made from their addresses, judged and forgotten; what is
     kept is four bytes an episode.
     """
 
-    def __init__(self, learning: Learning, workforce: Workforce) -> None:
-        self.algorithm = learning.algorithm
-        self._learning = learning
+    def __init__(self, programs: PopulationPrograms, workforce: Workforce) -> None:
+        self.algorithm: Population = programs.algorithm
+        self.num_slots = workforce.num_slots
+        self._programs = programs
         self._workforce = workforce
 
+    @staticmethod
+    def on_this_machine(plan: Plan, algorithm: Algorithm, threads: int) -> Evolve:
+        """Return the loop with one or two lanes of this process, which share the simulation threads."""
+        assert isinstance(algorithm, Population)
+        programs = PopulationPrograms(algorithm, plan.seed)
+        chunks = num_chunks(algorithm.num_members * algorithm.episodes_per_member, slots_of(plan, algorithm))
+        count = num_lanes(threads, chunks)
+        shares = [threads // count + (number < threads % count) for number in range(count)]
+        lanes = Lanes([chunk_player(plan, algorithm, share) for share in shares])
+        return Evolve(programs, Local(programs, lanes, threads))
+
     def start(self) -> Progress:
-        """The state before the first iteration."""
-        return Progress(self._learning.init(), np.zeros((), np.int64), np.zeros((), np.int64))
+        return Progress(self._programs.init(), np.zeros((), np.int64), np.zeros((), np.int64))
 
     def iterate(
-        self, progress: Progress, goes_on: Callable[[int], bool] = lambda env_steps: False
-    ) -> tuple[Progress, dict[str, Any], tuple[str, ...]]:
-        """One iteration: (state after it, metrics, a sentence for each simulation that failed).
-
-        Args:
-            progress: where the run stands.
-            goes_on: whether, at so many environment steps, another iteration will follow at once; a workforce may
-                begin it early.
-        """
+        self, progress: Progress, goes_on: GoesOn = lambda env_steps: False
+    ) -> tuple[Progress, dict[str, float], Failures]:
         iteration = int(progress.iteration)
-        tallies = self._workforce.gather(progress.learner, iteration)
-        returns = self.total(tallies)
+        tallies = self._workforce.play(progress.state, iteration)
+        returns = self._returns(tallies)
         steps = sum(chunk.steps for chunk in tallies)
-        self._workforce.learnt(iteration, returns, goes_on(int(progress.env_steps) + steps))
+        self._workforce.announce(iteration, returns, goes_on(int(progress.env_steps) + steps))
         begun = time.perf_counter()
-        learner, update = self._learning.update(progress.learner, iteration, returns, self._workforce.blocks())
+        state, update = self._programs.update(progress.state, iteration, returns, self._workforce.blocks())
         update["update_s"] = time.perf_counter() - begun
         failures = tuple(failure for chunk in tallies for failure in chunk.failures)
-        after = Progress(learner, progress.iteration + 1, progress.env_steps + steps)
+        after = Progress(state, progress.iteration + 1, progress.env_steps + steps)
         return after, {"steps": steps, "failed_episodes": len(failures), **_population(tallies), **update}, failures
 
-    def total(self, tallies: list[Tally]) -> Returns:
-        """What the learner reads, from all chunks of an iteration in their order."""
+    def _returns(self, tallies: list[Tally]) -> Returns:
+        """Return what the algorithm reads, from all chunks of an iteration in their order."""
         shape = (self.algorithm.num_members, self.algorithm.episodes_per_member)
         fitness = np.concatenate([chunk.fitness for chunk in tallies]).reshape(shape)
         return Returns(
             fitness.astype(np.float64).mean(axis=1).astype(np.float32),
             np.float64(sum(chunk.steps for chunk in tallies) / fitness.size),
-            self._learning.merge([chunk.observations for chunk in tallies]),
+            self._programs.merge([chunk.observations for chunk in tallies]),
         )
 
     def evaluate(self, progress: Progress, num_episodes: int) -> Evaluation:
-        """Noiseless episodes of the unperturbed policy, on the raw reward, to the task's own clock."""
-        found = self._workforce.evaluate(progress.learner, int(progress.iteration), num_episodes)
-        return Evaluation(
-            np.concatenate([chunk.fitness for chunk in found])[:num_episodes],
-            np.concatenate([chunk.length for chunk in found])[:num_episodes],
-            tuple(failure for chunk in found for failure in chunk.failures),
-        )
+        chunks = self._workforce.evaluate(progress.state, int(progress.iteration), num_episodes)
+        return evaluation_of(chunks, num_episodes)
+
+    def metrics(self) -> dict[str, float]:
+        return self._workforce.metrics()
+
+    def messages(self) -> Sequence[Message]:
+        return self._workforce.messages()
+
+    def core_seconds(self) -> Mapping[str, float] | None:
+        return self._workforce.core_seconds()
+
+    def close(self) -> None:
+        self._workforce.close()
 
 
 def _population(tallies: list[Tally]) -> dict[str, float]:
-    """Mean, spread, best and worst raw return of the population's episodes, and their mean length."""
+    """Return mean, spread, best and worst raw return of the population's episodes, and their mean length."""
     count, mean, deviation = 0, 0.0, 0.0
     for chunk in tallies:
         size = len(chunk.fitness)

@@ -1,21 +1,24 @@
-"""Who runs an iteration's episodes: this process's lanes, or anything else that gives the same answers."""
+"""Processes that play an iteration's episodes: this one's lanes, or anything else that gives the same answers."""
 
 import math
-from collections.abc import Mapping
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple
 
 import numpy as np
 
+from workhorse.core.algorithm import Population, State
 from workhorse.core.types import Moments, Returns
-from workhorse.training.gather import Episodes, Lanes, Work
-from workhorse.training.learning import Blocks, Learning, one_after_the_other
+from workhorse.training.episodes import Episodes, Lanes, Work, num_chunks, numbered
+from workhorse.training.loop import Message
+from workhorse.training.population import Blocks, PopulationPrograms, one_after_the_other
 
-__all__ = ["Local", "Tally", "Workforce", "evaluation_work", "num_chunks", "tally", "training_work"]
+__all__ = ["Local", "Tally", "Workforce", "tally", "training_work"]
 
 
 class Tally(NamedTuple):
-    """What a training chunk's episodes come to: all that leaves the process that ran them.
+    """A training chunk in few numbers: all that leaves the process that played it.
 
     Attributes:
         fitness: what the search climbs, an episode, in the chunk's order, idle slots left out; float32.
@@ -32,63 +35,64 @@ class Tally(NamedTuple):
     failures: tuple[str, ...]
 
 
-class Workforce(Protocol):
-    """Runs all chunks of an iteration. Which of them ran where changes no bit of what comes back."""
+class Workforce(ABC):
+    """Plays all chunks of an iteration. Which of them ran where changes no bit of the result."""
 
     num_slots: int
 
-    def gather(self, learner: Any, iteration: int) -> list[Tally]:
-        """Every training chunk of an iteration, in order."""
-        ...
+    @abstractmethod
+    def play(self, state: State, iteration: int) -> list[Tally]:
+        """Return every training chunk of an iteration, in order."""
 
-    def learnt(self, iteration: int, returns: Returns, goes_on: bool) -> None:
-        """The iteration's episodes are complete and the learner is about to move by `returns`.
+    @abstractmethod
+    def evaluate(self, state: State, iteration: int, num_episodes: int) -> list[Episodes]:
+        """Return noiseless episodes of the unperturbed policy, by chunks, in order."""
+
+    def announce(self, iteration: int, returns: Returns, goes_on: bool) -> None:  # noqa: B027  most have nobody to tell
+        """Take note that the iteration's episodes are complete and the state is about to move by `returns`.
 
         `goes_on` says that the next iteration follows at once. It is a forecast: nothing goes wrong if it does not.
         """
-        ...
 
     def blocks(self) -> Blocks:
-        """How this process comes by the blocks of the update's sum."""
-        ...
-
-    def evaluate(self, learner: Any, iteration: int, num_episodes: int) -> list[Episodes]:
-        """Noiseless episodes of the unperturbed policy, by chunks, in order."""
-        ...
+        """Return the function that computes the blocks of the update's sum."""
+        return one_after_the_other
 
     def metrics(self) -> dict[str, float]:
-        """Numbers of this iteration that say what the work cost: not part of the result."""
-        ...
+        """Return numbers of this iteration that say what the work cost: no part of the result."""
+        return {}
 
-    def traffic(self) -> list[tuple[int, str, str, int, int]]:
-        """(iteration, worker, purpose, bytes sent to it, bytes received from it), of everything since the last call."""
-        ...
+    def messages(self) -> Sequence[Message]:
+        """Return the messages since the last call."""
+        return ()
 
     def core_seconds(self) -> Mapping[str, float] | None:
-        """Seconds that cores of each kind were held since the last call; None where the run's own threads are all."""
-        ...
+        """Return the seconds that cores of each kind were held since the last call; None for the run's own threads."""
+        return None
 
-    def close(self) -> None: ...
+    @abstractmethod
+    def close(self) -> None:
+        """Let the workers go."""
 
 
-class Local:
-    """The lanes of this process."""
+class Local(Workforce):
+    """The lanes of this process, and its threads for the blocks of an update."""
 
-    def __init__(self, learning: Learning, lanes: Lanes, threads: int = 1) -> None:
+    def __init__(self, programs: PopulationPrograms, lanes: Lanes, threads: int = 1) -> None:
         self.num_slots = lanes.num_slots
-        self._learning = learning
+        self._programs = programs
         self._lanes = lanes
         self._pool = ThreadPoolExecutor(threads) if threads > 1 else None
 
-    def gather(self, learner: Any, iteration: int) -> list[Tally]:
-        algorithm = self._learning.algorithm
+    def play(self, state: State, iteration: int) -> list[Tally]:
+        algorithm = self._programs.algorithm
         chunks = range(num_chunks(algorithm.num_members * algorithm.episodes_per_member, self.num_slots))
-        limit = algorithm.episode_steps(learner)
+        limit = algorithm.episode_steps(state)
         works = (training_work(algorithm, iteration, self.num_slots, chunk, limit) for chunk in chunks)
-        return [tally(algorithm, found) for found in self._lanes.run(self._learning.actor(learner), works)]
+        return [tally(algorithm, episodes) for episodes in self._lanes.run(self._programs.actor(state), works)]
 
-    def learnt(self, iteration: int, returns: Returns, goes_on: bool) -> None:
-        pass
+    def evaluate(self, state: State, iteration: int, num_episodes: int) -> list[Episodes]:
+        return self._lanes.evaluate(self._programs.actor(state), iteration, num_episodes)
 
     def blocks(self) -> Blocks:
         pool = self._pool
@@ -96,58 +100,24 @@ class Local:
             return one_after_the_other
         return lambda iteration, count, compute: [compute(0)] if count == 1 else list(pool.map(compute, range(count)))
 
-    def evaluate(self, learner: Any, iteration: int, num_episodes: int) -> list[Episodes]:
-        chunks = range(num_chunks(num_episodes, self.num_slots))
-        works = (evaluation_work(iteration, num_episodes, self.num_slots, chunk) for chunk in chunks)
-        return self._lanes.run(self._learning.actor(learner), works)
-
-    def metrics(self) -> dict[str, float]:
-        return {}
-
-    def traffic(self) -> list[tuple[int, str, str, int, int]]:
-        return []
-
-    def core_seconds(self) -> Mapping[str, float] | None:
-        return None
-
     def close(self) -> None:
         if self._pool is not None:
             self._pool.shutdown()
         self._lanes.close()
 
 
-def num_chunks(num_episodes: int, num_slots: int) -> int:
-    """Chunks that hold so many episodes.
-
-    Example:
-        >>> num_chunks(16, 8), num_chunks(17, 8)
-        (2, 3)
-    """
-    return -(-num_episodes // num_slots)
-
-
-def training_work(algorithm: Any, iteration: int, num_slots: int, chunk: int, limit: int | None) -> Work:
-    """One chunk of a training iteration, by address; `limit` is the algorithm's `episode_steps`."""
+def training_work(algorithm: Population, iteration: int, num_slots: int, chunk: int, limit: int | None) -> Work:
+    """Return one chunk of a training iteration; `limit` is the algorithm's `episode_steps`."""
     per_member = algorithm.episodes_per_member
-    episodes = _episodes(chunk, algorithm.num_members * per_member, num_slots)
+    episodes = numbered(chunk, algorithm.num_members * per_member, num_slots)
     members = np.where(episodes < 0, -1, episodes // per_member).astype(np.int32)
     return Work("reset", iteration, members, episodes, limit, True)
 
 
-def evaluation_work(iteration: int, num_episodes: int, num_slots: int, chunk: int) -> Work:
-    """One chunk of an evaluation, by address: the unperturbed policy to the task's own clock.
-
-    Initial states come from the address (root, "evaluate", iteration, episode), so an evaluation neither depends on
-    the training before it nor changes the training after it.
-    """
-    members = np.full(num_slots, -1, np.int32)
-    return Work("evaluate", iteration, members, _episodes(chunk, num_episodes, num_slots), None, False)
-
-
-def tally(algorithm: Any, episodes: Episodes) -> Tally:
-    """What a chunk's episodes come to."""
+def tally(algorithm: Population, episodes: Episodes) -> Tally:
+    """Return the few numbers that a chunk's episodes come to."""
     ran = episodes.length > 0
-    returns, length = episodes.fitness[ran], episodes.length[ran]
+    returns, length = episodes.returns[ran], episodes.length[ran]
     mean = math.fsum(returns) / len(returns)
     deviation = math.fsum((value - mean) ** 2 for value in returns)
     return Tally(
@@ -157,8 +127,3 @@ def tally(algorithm: Any, episodes: Episodes) -> Tally:
         episodes.observations,
         episodes.failures,
     )
-
-
-def _episodes(chunk: int, total: int, num_slots: int) -> np.ndarray:
-    episodes = chunk * num_slots + np.arange(num_slots, dtype=np.int32)
-    return np.where(episodes < total, episodes, -1).astype(np.int32)

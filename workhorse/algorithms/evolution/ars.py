@@ -28,6 +28,9 @@ class ARS(MirroredSearch):
     all returns used are equal.
     """
 
+    name = "ars"
+    summary = "augmented random search: a step along the best random directions (V1, V1-t, V2, V2-t)"
+
     variant: Literal["v1", "v1-t", "v2", "v2-t"] = "v2-t"
     """v1: observations as they are, v2: normalised, both clipped to `observation_clip`; -t: only the best directions
     count."""

@@ -24,6 +24,9 @@ class FiniteDifferences(ParameterSearch):
     parameters an iteration, in turn. The step's length is the learning rate: returns have no natural unit.
     """
 
+    name = "finite-differences"
+    summary = "wiggle one parameter at a time"
+
     difference: float = 0.05
     """How far a parameter is moved to either side."""
     learning_rate: float = 0.1

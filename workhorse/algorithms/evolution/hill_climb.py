@@ -22,6 +22,9 @@ class HillClimb(ParameterSearch):
     `num_candidates=1` this is "add noise; if the result improves, keep the change; repeat" to the letter.
     """
 
+    name = "hill-climb"
+    summary = "add noise; if the result improves, keep the change; repeat"
+
     num_candidates: int = 7
     """Changed policies tried an iteration, beside the policy as it stands."""
     noise_std: float = 0.1

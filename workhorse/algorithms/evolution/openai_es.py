@@ -48,6 +48,9 @@ class OpenAIES(MirroredSearch):
     so drops the long ones, which come in last).
     """
 
+    name = "openai-es"
+    summary = "evolution strategies: mirrored sampling, centred ranks, Adam"
+
     num_pairs: int = 32
     """Mirrored pairs of perturbations an iteration."""
     learning_rate: float = 0.02

@@ -1,7 +1,7 @@
 """What every search in parameter space shares: the policy, its members' parameters, how a member acts."""
 
 from abc import abstractmethod
-from typing import Any, ClassVar, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -9,7 +9,7 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, Int
 
-from workhorse.core.algorithm import Key
+from workhorse.core.algorithm import Key, Population, State
 from workhorse.core.configuration import configuration
 from workhorse.core.errors import UsageError
 from workhorse.core.ranges import require_non_negative, require_positive
@@ -42,14 +42,12 @@ class Actor(NamedTuple):
 
 
 @configuration
-class ParameterSearch:
+class ParameterSearch(Population):
     """A policy, and a population of members around it that are judged by their episodes' returns.
 
     A member's number names its perturbation; a *negative* number is the policy itself, unperturbed. Observations are
     centred and scaled with the moments of everything the population has seen in the iterations before.
     """
-
-    consumes: ClassVar[type] = Returns
 
     spec: EnvSpec
     policy: Literal["linear", "mlp"] = "linear"
@@ -92,18 +90,9 @@ class ParameterSearch:
             raise UsageError(f"{name}.action_bins must be at least 2: got {self.action_bins}.")
         require_non_negative(name, alive_bonus=self.alive_bonus, action_noise=self.action_noise or 0.0)
 
-    @property
-    @abstractmethod
-    def num_members(self) -> int:
-        """Members evaluated an iteration, numbered from 0."""
-
     @abstractmethod
     def displace(self, actor: Actor, member: Int[Array, ""]) -> Float[Array, "n"]:
         """Parameters of a member of the population, `member` >= 0."""
-
-    def episode_steps(self, state: Any) -> int | None:
-        """The most steps a training episode may take this iteration; None leaves it to the task's clock."""
-        return None
 
     # --- the policy ---
 
@@ -133,29 +122,32 @@ class ParameterSearch:
 
     # --- learning ---
 
-    def init(self, key: Key) -> Any:
+    def init(self, key: Key) -> State:
         """A learner that has seen nothing."""
         params_key, noise_key = jax.random.split(key)
         params = ravel_pytree(self.network(params_key))[0]
         unseen = moments.empty(self.spec.observation.size, jnp.float64)
         return SearchState(params, unseen, noise_key, jnp.zeros((), jnp.int32))
 
-    def advanced(self, state: Any, params: Float[Array, "n"], experience: Returns) -> SearchState:
+    def advanced(self, state: State, params: Float[Array, "n"], experience: Returns) -> SearchState:
         """The `SearchState` after an iteration: new parameters, its observations merged in, the clock moved."""
         observations = moments.merge(state.observations, experience.observations)
         return SearchState(params, observations, state.noise_key, state.iteration + 1)
 
-    def fitness(self, episode_return: Float[Array, "E"], length: Int[Array, "E"]) -> Float[Array, "E"]:
+    def fitness(self, episode_return: Float[np.ndarray, "E"], length: Int[np.ndarray, "E"]) -> Float[Array, "E"]:
         """What the search climbs, an episode: its return less the alive bonus of every step, rounded to float32."""
         return jnp.asarray(jnp.asarray(episode_return) - self.alive_bonus * jnp.asarray(length), jnp.float32)
 
     # --- acting ---
 
-    def actor(self, state: Any) -> Actor:
+    def actor(self, state: State) -> Actor:
         """What a worker is sent: parameters, scaling, and the key of this iteration's noise."""
         mean, inverse_scale = self.scaling(state.observations)
-        noise_key = jax.random.fold_in(state.noise_key, state.iteration)
-        return Actor(state.params, mean, inverse_scale, noise_key, state.iteration)
+        return Actor(state.params, mean, inverse_scale, self.noise_key(state), state.iteration)
+
+    def noise_key(self, state: State) -> Key:
+        """Return the address of this iteration's perturbations."""
+        return jax.random.fold_in(state.noise_key, state.iteration)
 
     def scaling(self, observations: Moments) -> tuple[Float[Array, "D"], Float[Array, "D"]]:
         """Mean and inverse scale that observations are normalised with, float32; 0 and 1 where they are not."""

@@ -30,6 +30,9 @@ class A2C(PolicyGradient):
     = 1 gives those), by two networks instead of a shared one, and by Adam instead of RMSProp.
     """
 
+    name = "a2c"
+    summary = "advantage actor-critic: one step on every rollout"
+
     num_envs: int = 8
     """Slots trained on, side by side."""
     rollout_steps: int = 16
@@ -52,9 +55,9 @@ class A2C(PolicyGradient):
     def improve(
         self, state: GradientState, batch: Batch, rate: Float[Array, ""], key: Key
     ) -> tuple[ActorCritic, Any, dict[str, Array]]:
-        return self.descend(self.loss, state.params, state.optimiser, flattened(batch), rate)
+        return self.descend(self.batch_loss, state.params, state.optimiser, flattened(batch), rate)
 
-    def loss(self, params: ActorCritic, batch: Batch) -> tuple[Float[Array, ""], dict[str, Array]]:
+    def batch_loss(self, params: ActorCritic, batch: Batch) -> tuple[Float[Array, ""], dict[str, Array]]:
         """The loss of a rollout (N,) and its parts."""
         distribution = self.distributions(params, batch.obs)
         log_prob = jax.vmap(lambda one, drawn: one.log_prob(drawn))(distribution, batch.drawn)

@@ -2,7 +2,7 @@
 
 from abc import abstractmethod
 from collections.abc import Callable
-from typing import Any, ClassVar, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +11,7 @@ import optax
 from jaxtyping import Array, Float, Int
 
 from workhorse.algorithms.policy_gradient import health
-from workhorse.core.algorithm import Key
+from workhorse.core.algorithm import Differentiable, Key, Metrics, OnPolicy, Params
 from workhorse.core.configuration import configuration
 from workhorse.core.errors import UsageError
 from workhorse.core.ranges import require_non_negative, require_positive
@@ -24,6 +24,7 @@ from workhorse.networks.actor_critic import ActorCritic, StochasticPolicy
 from workhorse.networks.mlp import MLP
 
 __all__ = [
+    "PLAIN",
     "Acted",
     "Actor",
     "Batch",
@@ -35,6 +36,18 @@ __all__ = [
     "surrogate_gain",
 ]
 
+
+PLAIN = {
+    "orthogonal_initialisation": False,
+    "scale_rewards": False,
+    "reward_clip": None,
+    "normalise_observations": False,
+    "observation_clip": None,
+    "gradient_clip": None,
+    "anneal_learning_rate": False,
+    "activation": "relu",
+}
+"""Every code-level optimisation of Engstrom et al. 2020 off: their PPO-M, and TRPO."""
 
 Loss = Callable[[ActorCritic, "Batch"], tuple[Float[Array, ""], dict[str, Array]]]
 """Networks and a batch (N,) to a loss and its parts."""
@@ -120,7 +133,7 @@ class Batch(NamedTuple):
 
 
 @configuration
-class PolicyGradient:
+class PolicyGradient(OnPolicy, Differentiable):
     """A stochastic policy and a value function, learnt from rollouts of `num_envs` slots and `rollout_steps` steps.
 
     With s a running standard deviation of the discounted sum of rewards, r the reward over s, clipped,
@@ -134,8 +147,6 @@ class PolicyGradient:
     matters in deep policy gradients" (arXiv 2005.12729); [A] Andrychowicz et al. 2021, "What matters in on-policy
     reinforcement learning?" (arXiv 2006.05990).
     """
-
-    consumes: ClassVar[type] = Rollout
 
     spec: EnvSpec
     num_envs: int = 8
@@ -210,11 +221,6 @@ class PolicyGradient:
         if not np.isfinite(self.log_std):
             raise UsageError(f"{name}.log_std must be finite: got {self.log_std}.")
 
-    @property
-    def num_slots(self) -> int:
-        """Slots of a rollout: those trained on, then those held out."""
-        return self.num_envs + self.held_out_envs
-
     # --- acting ---
 
     def init(self, key: Key) -> GradientState:
@@ -245,10 +251,6 @@ class PolicyGradient:
         """The policy and the scaling that acts in the next rollout."""
         mean, inverse_scale = self._scaling(state.observations)
         return Actor(state.params.policy, mean, inverse_scale)
-
-    def begin(self, actor: Actor, slot: Int[Array, ""]) -> tuple[()]:
-        """Nothing is remembered between steps."""
-        return ()
 
     def act(
         self, actor: Actor, carry: tuple[()], obs: Float[Array, "D"], key: Key, *, explore: bool
@@ -281,6 +283,32 @@ class PolicyGradient:
         return observations.mean.astype(jnp.float32), moments.inverse_scale(observations).astype(jnp.float32)
 
     # --- learning ---
+
+    def params(self, state: GradientState) -> dict[str, Params]:
+        """The networks that objectives are differentiated by."""
+        return state.params._asdict()
+
+    def loss(
+        self, objective: str, params: dict[str, Params], state: GradientState, experience: Rollout, key: Key
+    ) -> tuple[Float[Array, ""], Metrics]:
+        """An objective of the slots trained on, to be minimised.
+
+        policy: -E[rho A], A normalised over the rollout. value: E[(V - G)^2] / 2.
+
+        Raises:
+            ValueError: there is no objective of that name.
+        """
+        flat = flattened(jax.tree.map(lambda leaf: leaf[:, : self.num_envs], self.batch(state, experience)[0]))
+        networks = ActorCritic(**params)
+        match objective:
+            case "policy":
+                ratio = probability_ratio(self.distributions(networks, flat.obs), flat.drawn, flat.log_prob)
+                advantage = (flat.advantage - flat.advantage.mean()) / (flat.advantage.std() + 1e-8)
+                return -(flat.weight * ratio * advantage).mean(), {}
+            case "value":
+                error = jnp.square(self.values(networks, flat.obs) - flat.target)
+                return 0.5 * (flat.weight * error).mean(), {}
+        raise ValueError(f"{self.name} has the objectives 'policy' and 'value': got {objective!r}.")
 
     @abstractmethod
     def improve(

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from workhorse.algorithms.policy_gradient.policy_gradient import (
+    PLAIN,
     Batch,
     GradientState,
     PolicyGradient,
@@ -49,6 +50,13 @@ class PPO(PolicyGradient):
     Andrychowicz et al. 2021 found that it hurts at any threshold.
     """
 
+    name = "ppo"
+    summary = "proximal policy optimisation, with its code-level optimisations"
+    presets = {
+        "ppo-m": ("ppo without the code-level optimisations of Engstrom et al.", PLAIN),
+        "ppo-noclip": ("ppo without the clipped ratio", {"ratio_clip": None}),
+    }
+
     ratio_clip: float | None = 0.2
     """Half-width eps of the interval that the ratio is clipped to; None for no clipping."""
     num_epochs: int = 10
@@ -83,7 +91,7 @@ class PPO(PolicyGradient):
 
         def minibatch(flat: Batch, learning: _Learning, rows: Array) -> tuple[_Learning, dict[str, Array]]:
             part = jax.tree.map(lambda leaf: leaf[rows], flat)
-            params, optimiser, metrics = self.descend(self.loss, learning.params, learning.optimiser, part, rate)
+            params, optimiser, metrics = self.descend(self.batch_loss, learning.params, learning.optimiser, part, rate)
             return _Learning(params, optimiser), metrics
 
         def epoch(learning: _Learning, key: Key) -> tuple[_Learning, dict[str, Array]]:
@@ -109,7 +117,7 @@ class PPO(PolicyGradient):
             found["outside_clip"] = (jnp.abs(ratio - 1) > self.ratio_clip).mean()
         return found
 
-    def loss(self, params: ActorCritic, batch: Batch) -> tuple[Float[Array, ""], dict[str, Array]]:
+    def batch_loss(self, params: ActorCritic, batch: Batch) -> tuple[Float[Array, ""], dict[str, Array]]:
         """The loss of a minibatch (N,) and its parts."""
         distribution = self.distributions(params, batch.obs)
         log_prob = jax.vmap(lambda one, drawn: one.log_prob(drawn))(distribution, batch.drawn)

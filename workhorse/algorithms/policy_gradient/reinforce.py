@@ -32,6 +32,9 @@ class Reinforce(PolicyGradient):
     Source: Williams 1992, "Simple statistical gradient-following algorithms for connectionist reinforcement learning".
     """
 
+    name = "reinforce"
+    summary = "scores of actions times the return that followed"
+
     num_envs: int = 8
     """Slots trained on, side by side."""
     rollout_steps: int = 512
@@ -71,7 +74,9 @@ class Reinforce(PolicyGradient):
     def improve(
         self, state: GradientState, batch: Batch, rate: Float[Array, ""], key: Key
     ) -> tuple[ActorCritic, Any, dict[str, Array]]:
-        params, optimiser, metrics = self.descend(self.loss, state.params, state.optimiser, flattened(batch), rate)
+        params, optimiser, metrics = self.descend(
+            self.batch_loss, state.params, state.optimiser, flattened(batch), rate
+        )
         if self.learned_baseline:
             return params, optimiser, metrics
         anything = batch.weight.sum() > 0  # else Adam's memory alone would move the policy
@@ -86,7 +91,7 @@ class Reinforce(PolicyGradient):
             return found
         return {name: value for name, value in found.items() if not name.startswith("explained_variance")}
 
-    def loss(self, params: ActorCritic, batch: Batch) -> tuple[Float[Array, ""], dict[str, Array]]:
+    def batch_loss(self, params: ActorCritic, batch: Batch) -> tuple[Float[Array, ""], dict[str, Array]]:
         """The loss of a rollout (N,) and its parts, over the steps that are learnt from."""
         distribution = self.distributions(params, batch.obs)
         log_prob = jax.vmap(lambda one, drawn: one.log_prob(drawn))(distribution, batch.drawn)

@@ -8,6 +8,7 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float
 
 from workhorse.algorithms.policy_gradient.policy_gradient import (
+    PLAIN,
     Batch,
     GradientState,
     PolicyGradient,
@@ -44,6 +45,13 @@ class TRPO(PolicyGradient):
     Engstrom et al. 2020; most are off in TRPO as published, and on in the preset `trpo+`. `gradient_clip` is of the
     value's gradient alone.
     """
+
+    name = "trpo"
+    summary = "trust region policy optimisation, as published"
+    presets = {
+        "trpo": ("trust region policy optimisation, as published", PLAIN),
+        "trpo+": ("trpo with the code-level optimisations of ppo", {}),
+    }
 
     rollout_steps: int = 256
     """Steps of each slot an iteration."""

@@ -1,0 +1,199 @@
+"""The loop that a run is a fold of: start, iterate, evaluate, and what its checkpoints hold.
+
+`make_loop` chooses the loop by the type of experience that the algorithm consumes. A run asks a `Loop`, and nothing
+else, for everything it does.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, ClassVar, NamedTuple, Protocol
+
+import jax
+import numpy as np
+from jaxtyping import PyTree
+
+from workhorse.core.algorithm import Algorithm, State
+from workhorse.core.errors import UsageError
+from workhorse.core.machine import describe_hardware
+from workhorse.core.randomness import draw, root_key
+from workhorse.core.spec import EnvSpec
+from workhorse.core.types import Returns, Rollout
+
+if TYPE_CHECKING:
+    from workhorse.training.plan import Plan
+
+__all__ = ["Evaluation", "Failures", "Loop", "MakeLoop", "Message", "Progress", "Segments", "make_loop"]
+
+Failures = tuple[str, ...]
+"""One sentence for each simulation that broke."""
+
+GoesOn = Callable[[int], bool]
+"""From environment steps to a forecast: another iteration will follow at once."""
+
+
+class Progress(NamedTuple):
+    """Where a run stands; saving it is the whole of a checkpoint.
+
+    Attributes:
+        state: of the algorithm.
+        iteration: iterations done, int64.
+        env_steps: training steps taken, int64.
+        data: what the loop keeps between iterations: where its slots stand, cursors into its segments; or nothing.
+    """
+
+    state: State
+    iteration: np.ndarray
+    env_steps: np.ndarray
+    data: PyTree = ()
+
+
+class Evaluation(NamedTuple):
+    """Noiseless episodes on the raw reward.
+
+    Attributes:
+        returns: undiscounted, float64 (E,).
+        lengths: steps, int32 (E,).
+        failures: a sentence for each episode whose simulation broke.
+    """
+
+    returns: np.ndarray
+    lengths: np.ndarray
+    failures: Failures
+
+
+class Message(NamedTuple):
+    """Bytes of one kind between the coordinator of a cluster and a worker, in an iteration."""
+
+    iteration: int
+    worker: str
+    purpose: str
+    sent: int
+    received: int
+
+
+class Segments(Protocol):
+    """Rows that a loop only appends: a replay buffer, a log.
+
+    A checkpoint writes the rows that are new since the one before and never rewrites the others, so that its price is
+    that of an iteration and not that of the buffer. Milestones leave them out.
+    """
+
+    def cursor(self, progress: Progress) -> tuple[int, int]:
+        """Return the number of the first row that is still needed, and the number of rows ever appended."""
+        ...
+
+    def read(self, begin: int, end: int) -> dict[str, np.ndarray]:
+        """Return rows `begin` to `end`, as arrays with a leading axis of that length."""
+        ...
+
+    def restore(self, begin: int, parts: Iterable[Mapping[str, np.ndarray]]) -> None:
+        """Replace all rows by those of a checkpoint, part after part, the first of which has the number `begin`."""
+        ...
+
+
+class Loop(ABC):
+    """Iterations of one algorithm on one task. Made by `make_loop`; closed by whoever made it.
+
+    Attributes:
+        algorithm: what learns.
+        num_slots: environments side by side, part of the result's bits.
+        checkpoint_every_s: the least number of seconds between two checkpoints that the clock asks for.
+    """
+
+    algorithm: Algorithm
+    num_slots: int
+    checkpoint_every_s: ClassVar[float] = 0.0
+
+    @staticmethod
+    def bytes_needed(algorithm: Algorithm) -> int:
+        """Return the bytes that the loop's own data take at the least, beside the algorithm's state."""
+        return 0
+
+    @abstractmethod
+    def start(self) -> Progress:
+        """Return the progress before the first iteration."""
+
+    @abstractmethod
+    def iterate(
+        self, progress: Progress, goes_on: GoesOn = lambda env_steps: False
+    ) -> tuple[Progress, dict[str, float], Failures]:
+        """Do one iteration.
+
+        Args:
+            progress: where the run stands.
+            goes_on: tells, from environment steps, whether another iteration will follow at once, so that workers may
+                begin it early. A forecast: nothing goes wrong where it is not kept.
+
+        Returns:
+            The progress after it, the iteration's metrics, and a sentence for each simulation that failed.
+        """
+
+    @abstractmethod
+    def evaluate(self, progress: Progress, num_episodes: int) -> Evaluation:
+        """Play noiseless episodes on the raw reward, to the task's own clock, from the addresses of "evaluate"."""
+
+    def observations(self, progress: Progress) -> np.ndarray | None:
+        """Return what the slots are about to act on, (B, ...); None where the loop keeps no slots."""
+        return None
+
+    def segments(self) -> Mapping[str, Segments]:
+        """Return the append-only data by name."""
+        return {}
+
+    def metrics(self) -> dict[str, float]:
+        """Return what this iteration's work cost beyond the result: message bytes, waiting."""
+        return {}
+
+    def messages(self) -> Sequence[Message]:
+        """Return the messages since the last call; none on one machine."""
+        return ()
+
+    def core_seconds(self) -> Mapping[str, float] | None:
+        """Return the seconds that cores of each kind were held since the last call; None for the run's own threads."""
+        return None
+
+    def close(self) -> None:  # noqa: B027  a loop may hold nothing
+        """Free environments, threads and workers."""
+
+
+MakeLoop = Callable[["Plan", EnvSpec, int], Loop]
+"""From a plan, its task's spec and a number of threads to a loop: `make_loop`, or that of a group or a cluster."""
+
+
+def make_loop(plan: Plan, spec: EnvSpec, threads: int) -> Loop:
+    """Return the loop of a plan on this machine, its settings checked.
+
+    Args:
+        plan: what is to be run.
+        spec: of the plan's task.
+        threads: simulation threads.
+
+    Raises:
+        UsageError: an unknown option, a value out of range, spaces that the algorithm cannot take, or more memory than
+            the machine has.
+    """
+    from workhorse.training.evolve import Evolve  # the loops build on this module
+    from workhorse.training.on_policy import OnPolicyLoop
+
+    algorithm = plan.make_algorithm(spec)
+    if algorithm.consumes is Returns:
+        check_memory(algorithm, Evolve.bytes_needed(algorithm))
+        return Evolve.on_this_machine(plan, algorithm, threads)
+    if algorithm.consumes is Rollout:
+        check_memory(algorithm, OnPolicyLoop.bytes_needed(algorithm))
+        return OnPolicyLoop.on_this_machine(plan, algorithm, threads)
+    raise TypeError(f"{type(algorithm).__name__} consumes {algorithm.consumes}, for which there is no loop.")
+
+
+def check_memory(algorithm: Algorithm, data_bytes: int) -> None:
+    """Raise a `UsageError` where a machine of this memory could not even hold the state and the loop's data."""
+    leaves = jax.tree.leaves(jax.eval_shape(algorithm.init, draw(root_key(0), "init")))
+    needed = data_bytes + sum(leaf.size * leaf.dtype.itemsize for leaf in leaves if hasattr(leaf.dtype, "itemsize"))
+    there = describe_hardware().memory_bytes
+    if there and needed > there:
+        raise UsageError(
+            f"{algorithm.name} needs {needed / 2**30:,.0f} GiB at the least for its parameters and a rollout, but this "
+            f"machine has {there / 2**30:,.0f} GiB: lower hidden, num_envs or rollout_steps."
+        )

@@ -1,0 +1,75 @@
+"""The compiled programs of a population algorithm: where a run's bits are made, in a run as in every worker."""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from workhorse.core.algorithm import Population, Rebuildable, State
+from workhorse.core.randomness import draw, root_key
+from workhorse.core.types import Moments, Returns
+from workhorse.math import moments, noise
+
+__all__ = ["Blocks", "PopulationPrograms", "one_after_the_other"]
+
+Blocks = Callable[[int, int, Callable[[int], np.ndarray]], list[np.ndarray]]
+"""Function that computes the blocks of an update's sum, here or in other processes.
+
+It takes the iteration, the number of blocks, and a function that computes one of them.
+"""
+
+
+def one_after_the_other(iteration: int, count: int, compute: Callable[[int], np.ndarray]) -> list[np.ndarray]:
+    """Compute every block in this thread."""
+    return [compute(block) for block in range(count)]
+
+
+class PopulationPrograms:
+    """An algorithm's `init`, `actor` and `update`, each compiled once.
+
+    A `Rebuildable` update runs as the same small programs everywhere (weights, each block of the sum, the step), never
+    as one: a compiler may round a fused program differently, and the blocks may come from another process. So one
+    process and many agree to the last bit.
+    """
+
+    def __init__(self, algorithm: Population, root: int) -> None:
+        self.algorithm = algorithm
+        self.root = root
+        self.actor = jax.jit(algorithm.actor)
+        self._merge = jax.jit(_merge_all)
+        self._update = jax.jit(algorithm.update)
+        if isinstance(algorithm, Rebuildable):
+            self._noise_key, self._weights = jax.jit(algorithm.noise_key), jax.jit(algorithm.weights)
+            self._block = jax.jit(noise.weighted_block, static_argnums=3)
+            self._step = jax.jit(algorithm.step)
+
+    def init(self) -> State:
+        """Return the state before the first iteration."""
+        return self.algorithm.init(draw(root_key(self.root), "init"))
+
+    def merge(self, observations: list[Moments]) -> Moments:
+        """Merge the moments of an iteration's chunks in their order, float64."""
+        stacked = Moments(*(np.stack(leaves) for leaves in zip(*observations, strict=True)))
+        return Moments(*(np.asarray(leaf) for leaf in self._merge(stacked)))
+
+    def update(
+        self, state: State, iteration: int, returns: Returns, blocks: Blocks = one_after_the_other
+    ) -> tuple[State, dict[str, float]]:
+        """Return the state after an iteration, and the update's metrics."""
+        if isinstance(self.algorithm, Rebuildable):
+            size = self.algorithm.num_params
+            noise_key, weights = self._noise_key(state), self._weights(returns)
+            sums = blocks(
+                iteration,
+                noise.num_blocks(size),
+                lambda block: np.asarray(self._block(noise_key, weights, block, size)),
+            )
+            state, metrics = self._step(state, returns, np.concatenate(sums)[:size])
+        else:
+            state, metrics = self._update(state, returns, draw(root_key(self.root), "update", iteration))
+        return state, {name: value.item() for name, value in jax.device_get(metrics).items()}
+
+
+def _merge_all(observations: Moments) -> Moments:
+    return moments.merge_all(observations, moments.empty(observations.mean.shape[-1], jnp.float64))
