@@ -5,11 +5,16 @@ from __future__ import annotations
 import dataclasses
 import sys
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from workhorse.core.errors import UsageError
 
-__all__ = ["ClusterOptions", "Notes", "recruiter"]
+if TYPE_CHECKING:
+    from workhorse.core.spec import EnvSpec
+    from workhorse.training.loop import Loop, MakeLoop
+    from workhorse.training.plan import Plan
+
+__all__ = ["ClusterOptions", "Notes", "loop_maker"]
 
 
 @dataclasses.dataclass
@@ -39,8 +44,8 @@ class Notes:
             self.observer.noted(sentence)
 
 
-def recruiter(options: ClusterOptions, note: Callable[[str], None]) -> Any:
-    """What finds a run's workers, connected to the cluster already; None where no cluster was asked for.
+def loop_maker(options: ClusterOptions, note: Callable[[str], None]) -> MakeLoop | None:
+    """Return what makes a run's loop on the cluster, connected to it already; None where no cluster was asked for.
 
     Raises:
         UsageError: options that need --cluster without it, numbers out of range, or a cluster that cannot be reached.
@@ -60,19 +65,27 @@ def recruiter(options: ClusterOptions, note: Callable[[str], None]) -> Any:
 
     connect(options.cluster, note)  # before JAX starts its threads: Ray forks
 
-    def recruit(plan: Any, learning: Any) -> Any:
+    def make(plan: Plan, spec: EnvSpec, threads: int) -> Loop:
+        from workhorse.core.algorithm import Population
         from workhorse.distributed.cluster import Cluster
-        from workhorse.training.workforce import num_chunks
+        from workhorse.training.episodes import num_chunks
+        from workhorse.training.evolve import Evolve
+        from workhorse.training.population import PopulationPrograms
 
+        algorithm = plan.make_algorithm(spec)
+        if not isinstance(algorithm, Population):
+            raise UsageError(
+                f"{plan.algorithm} learns on one machine: --cluster is for evolution strategies. Leave it out."
+            )
+        programs = PopulationPrograms(algorithm, plan.seed)
         transport = RayTransport(options.workers, options.worker_threads, note)
-        cluster = Cluster(plan, learning, transport, options.exchange, note)
-        algorithm = learning.algorithm
+        cluster = Cluster(plan, programs, transport, options.exchange, note)
         chunks = num_chunks(algorithm.num_members * algorithm.episodes_per_member, cluster.num_slots)
         note(
             f"Exchange of {cluster.exchange}: a worker is sent {cluster.cost.scalars:,} bytes an iteration by scalars, "
             f"{cluster.cost.parameters:,} by parameters. {chunks} chunks of {cluster.num_slots} episodes, so at most "
             f"{chunks} workers have work; --slots makes smaller chunks."
         )
-        return cluster
+        return Evolve(programs, cluster)
 
-    return recruit
+    return make

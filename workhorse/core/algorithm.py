@@ -11,6 +11,8 @@ named on the command line: `workhorse train CartPole-v1 --algorithm mymodule:MyA
 
 from __future__ import annotations
 
+import dataclasses
+import json
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any, ClassVar, TypeAlias
@@ -108,6 +110,11 @@ class Algorithm(ABC):
     @abstractmethod
     def validate(self) -> None:
         """Raise a `UsageError` where a field is out of range or the task's spaces cannot be taken."""
+
+    def settings(self) -> dict[str, Any]:
+        """Return every field but the task, by name, as plain JSON."""
+        names = [field.name for field in dataclasses.fields(self) if field.name != "spec"]  # type: ignore[arg-type]
+        return json.loads(json.dumps({name: getattr(self, name) for name in names}))
 
 
 class Population(Algorithm):

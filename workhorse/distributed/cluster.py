@@ -1,7 +1,7 @@
 """A run's workforce made of workers elsewhere: what is sent to whom, what is believed, who is let go.
 
-The coordinator holds the learner like everybody else and is the only one who writes. A worker is believed only as far
-as it can be checked: it must answer what it was asked, in numbers of the right shape, from a learner whose digest is
+The coordinator holds the state like everybody else and is the only one who writes. A worker is believed only as far
+as it can be checked: it must answer what it was asked, in numbers of the right shape, from a state whose digest is
 the coordinator's.
 """
 
@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from workhorse.core.algorithm import State
 from workhorse.core.digest import digest
 from workhorse.core.errors import UsageError
 from workhorse.core.machine import describe_hardware, installed_versions
@@ -32,10 +33,12 @@ from workhorse.distributed.messages import (
 )
 from workhorse.distributed.traffic import Traffic
 from workhorse.distributed.transport import Arrived, Event, Gone, Received, Transport
-from workhorse.training.gather import Episodes
-from workhorse.training.learning import Blocks, Learning, one_after_the_other
+from workhorse.training.episodes import Episodes, num_chunks
+from workhorse.training.evolve import slots_of
+from workhorse.training.loop import Message
 from workhorse.training.plan import Plan
-from workhorse.training.workforce import Tally, num_chunks
+from workhorse.training.population import PopulationPrograms
+from workhorse.training.workforce import Tally, Workforce
 
 __all__ = ["Cluster"]
 
@@ -43,7 +46,7 @@ KEPT_BYTES = 2**28
 """Updates kept for workers that are behind; who is further behind than these is sent the state."""
 
 DISAGREEMENTS = 3
-"""Times a worker may disagree about the learner before it is let go for good."""
+"""Times a worker may disagree about the state before it is let go for good."""
 
 ATTEMPTS = 3
 """Workers on which a chunk may fail before the fault is taken to be the chunk's."""
@@ -62,7 +65,7 @@ WAIT_S = 1.0
 class _Member:
     """What is known of a worker.
 
-    `at` is the iteration its learner will have reached once everything sent to it is done; None: it has no learner.
+    `at` is the iteration its state will have reached once everything sent to it is done; None: it has no state.
     """
 
     where: str = ""
@@ -75,12 +78,12 @@ class _Member:
     outstanding: int = 0
 
 
-class Cluster:
+class Cluster(Workforce):
     """A `Workforce` of remote workers.
 
     Args:
         plan: what the workers build.
-        learning: the coordinator's own copy.
+        programs: the coordinator's own copy.
         transport: how messages travel.
         exchange: "scalars", "parameters", or "auto" for the cheaper in bytes.
         note: is told what a user should know.
@@ -88,10 +91,12 @@ class Cluster:
         clock: seconds, monotonic.
     """
 
+    is_distributed = True
+
     def __init__(
         self,
         plan: Plan,
-        learning: Learning,
+        programs: PopulationPrograms,
         transport: Transport,
         exchange: Exchange = "auto",
         note: Callable[[str], None] = lambda sentence: None,
@@ -99,12 +104,12 @@ class Cluster:
         patience_floor_s: float = 1.0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        algorithm = learning.algorithm
-        self.num_slots = plan.num_slots(algorithm)
+        algorithm = programs.algorithm
+        self.num_slots = slots_of(plan, algorithm)
         self.cost = ExchangeCost.of(algorithm)
         self.exchange = choose(exchange, self.cost)
         self._plan = plan
-        self._learning = learning
+        self._programs = programs
         self._transport = transport
         self._note = note
         self._clock = clock
@@ -135,14 +140,14 @@ class Cluster:
 
     # --- the workforce ---
 
-    def gather(self, learner: Any, iteration: int) -> list[Tally]:
-        limit = self._learning.algorithm.episode_steps(learner)
-        return self._run(Job("reset", iteration), self._num_episodes, limit, learner, iteration)
+    def play(self, state: State, iteration: int) -> list[Tally]:
+        limit = self._programs.algorithm.episode_steps(state)
+        return self._run(Job("reset", iteration), self._num_episodes, limit, state, iteration)
 
-    def learnt(self, iteration: int, returns: Returns, goes_on: bool) -> None:
+    def announce(self, iteration: int, returns: Returns, goes_on: bool) -> None:
         """Tell the workers, with orders for the next iteration where one follows at once.
 
-        They move their learners while the coordinator moves its own, and begin: one message an iteration.
+        They move their states while the coordinator moves its own, and begin: one message an iteration.
         """
         if self.exchange != "scalars":
             return
@@ -153,11 +158,8 @@ class Cluster:
             self._begin(Job("reset", iteration + 1), self._num_episodes)
             self._hand_out(None, None, iteration + 1)
 
-    def blocks(self) -> Blocks:
-        return one_after_the_other
-
-    def evaluate(self, learner: Any, iteration: int, num_episodes: int) -> list[Episodes]:
-        return self._run(Job("evaluate", iteration), num_episodes, None, learner, iteration)
+    def evaluate(self, state: State, iteration: int, num_episodes: int) -> list[Episodes]:
+        return self._run(Job("evaluate", iteration), num_episodes, None, state, iteration)
 
     def metrics(self) -> dict[str, float]:
         """Workers, bytes and seconds since the last call."""
@@ -174,9 +176,9 @@ class Cluster:
         self._reissued = self._crew.reissued + self._crew.returned
         return found
 
-    def traffic(self) -> list[tuple[int, str, str, int, int]]:
+    def messages(self) -> list[Message]:
         """Bytes by worker, iteration and purpose, counted since the last call."""
-        return list(self._traffic.rows())
+        return [Message(*row) for row in self._traffic.rows()]
 
     def core_seconds(self) -> Mapping[str, float]:
         for member in self._members.values():
@@ -189,14 +191,14 @@ class Cluster:
 
     # --- a job ---
 
-    def _run(self, job: Job, num_episodes: int, limit: int | None, learner: Any, at: int) -> list[Any]:
+    def _run(self, job: Job, num_episodes: int, limit: int | None, state: State, at: int) -> list[Any]:
         if at not in self._digests and self.exchange == "scalars":
-            self._digests[at] = digest(learner)
+            self._digests[at] = digest(state)
         self._iteration = at
         if self._crew.job != job:
             self._begin(job, num_episodes)
         while not self._crew.complete:
-            self._hand_out(limit, learner, at)
+            self._hand_out(limit, state, at)
             self._look_after()
             late_at = self._crew.late_at()
             wait = WAIT_S if late_at is None else min(max(late_at - self._clock(), 0.0), WAIT_S)
@@ -210,36 +212,36 @@ class Cluster:
         self._iteration = job.iteration
         self._crew.begin(job, num_chunks(num_episodes, self.num_slots))
 
-    def _hand_out(self, limit: int | None, learner: Any, at: int) -> None:
+    def _hand_out(self, limit: int | None, state: State, at: int) -> None:
         for order in self._crew.orders(self._clock()):
-            self._assign(order, limit, learner, at)
+            self._assign(order, limit, state, at)
 
     def _can_follow(self, name: str, at: int) -> bool:
-        """Whether updates alone bring a worker's learner to iteration `at`."""
+        """Whether updates alone bring a worker's state to iteration `at`."""
         reached = self._members[name].at
         return reached is not None and (reached == at or self._kept_from <= reached)
 
-    def _assign(self, order: Order, limit: int | None, learner: Any, at: int) -> None:
-        """Send a chunk, with whatever the worker lacks of the learner at iteration `at`."""
+    def _assign(self, order: Order, limit: int | None, state: State, at: int) -> None:
+        """Send a chunk, with whatever the worker lacks of the state at iteration `at`."""
         name, job = order.worker, order.job
         member = self._members[name]
-        state, state_at, updates = b"", 0, ()
+        attachment, state_at, updates = b"", 0, ()
         if self.exchange == "parameters":
             if member.at != at:
-                state, state_at = self._encoded(self._learning.actor(learner), at), at
+                attachment, state_at = self._encoded(self._programs.actor(state), at), at
         elif self._can_follow(name, at):
             assert member.at is not None
             updates = tuple(self._updates[iteration] for iteration in range(member.at, at))
         else:
-            state, state_at = self._encoded(learner, at), at
+            attachment, state_at = self._encoded(state, at), at
         member.at = at
         message = Assignment(job, order.chunk, self._job_episodes, limit, at, state_at, updates).encode()
         parts = {
-            "parameters" if self.exchange == "parameters" else "state": len(state),
+            "parameters" if self.exchange == "parameters" else "state": len(attachment),
             "updates": sum(map(len, updates)),
             "evaluation" if job.stream == "evaluate" else "orders": len(message) - sum(map(len, updates)),
         }
-        self._send(name, message, parts, state)
+        self._send(name, message, parts, attachment)
 
     def _encoded(self, tree: Any, at: int) -> bytes:
         if self._state[0] != at:
@@ -308,7 +310,7 @@ class Cluster:
         member.processor = str(control.get("processor", "unknown"))
         member.ready = True
         if self.exchange == "scalars" and self._digests.keys() <= {0}:
-            member.at = 0  # it makes the first learner itself
+            member.at = 0  # it makes the first state itself
         ours, theirs = set(self._hardware.instruction_sets), set(control.get("instruction_sets", ()))
         if ours != theirs:
             apart = ", ".join(sorted(ours ^ theirs))
@@ -355,7 +357,7 @@ class Cluster:
             return f"{count} episodes where {expected} were asked for {where}"
         observations = result.observations
         total = (
-            result.fitness.sum() + observations.mean.sum() + observations.deviation.sum()
+            (result.fitness if isinstance(result, Tally) else result.returns).sum() + observations.mean.sum() + observations.deviation.sum()
         )  # NaN or infinite if any is
         if not math.isfinite(total) and not result.failures:
             return f"numbers that are not finite {where}"
@@ -370,13 +372,13 @@ class Cluster:
         self._crew.refuse(name)
         ours = self._digests[report.at]
         sentence = (
-            f"{self._called(name)} disagrees about the learner after iteration {report.at}: digest "
+            f"{self._called(name)} disagrees about the state after iteration {report.at}: digest "
             f"{report.digest:016x}, the coordinator's is {ours:016x}."
         )
         if member.disagreements >= DISAGREEMENTS:
             self._dismiss(
                 name,
-                f"disagreed {DISAGREEMENTS} times about the learner; its processor or memory is not to be trusted",
+                f"disagreed {DISAGREEMENTS} times about the state; its processor or memory is not to be trusted",
                 replace=True,
             )
         else:

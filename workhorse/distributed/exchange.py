@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import jax
 import numpy as np
 
+from workhorse.core.algorithm import Population
 from workhorse.core.types import Moments, Returns
 from workhorse.distributed.messages import encode_state, encode_update
 
@@ -27,7 +28,7 @@ class ExchangeCost(NamedTuple):
     parameters: int
 
     @staticmethod
-    def of(algorithm: Any) -> ExchangeCost:
+    def of(algorithm: Population) -> ExchangeCost:
         """Both costs for an algorithm, from messages of its sizes."""
         size = algorithm.spec.observation.size
         fitness = np.zeros(algorithm.num_members, np.float32)

@@ -19,7 +19,7 @@ from safetensors.numpy import save as save_tensors
 from workhorse.core.digest import flatten_arrays, restore_arrays
 from workhorse.core.types import Moments, Returns
 from workhorse.distributed.crew import Job
-from workhorse.training.gather import Episodes
+from workhorse.training.episodes import Episodes
 from workhorse.training.workforce import Tally
 
 __all__ = [
@@ -123,7 +123,7 @@ class Report(NamedTuple):
             body += found.fitness.astype("<f4").tobytes() + _pack_moments(found.observations)
         elif isinstance(self.result, Episodes):
             found = self.result
-            body = struct.pack("<I", len(found.fitness)) + found.fitness.astype("<f8").tobytes()
+            body = struct.pack("<I", len(found.returns)) + found.returns.astype("<f8").tobytes()
             body += found.length.astype("<i4").tobytes() + _pack_moments(found.observations)
         return b"".join([_HEAD.pack(b"WH", 1, _ANSWER), fixed, failures, body])
 
@@ -192,8 +192,8 @@ def decode_report(message: bytes, observation_size: int) -> Report:
         result = Tally(fitness, steps, (mean, deviation, least, greatest), read.moments(observation_size), failures)
     elif chunk != NOTHING:
         (count,) = read.fields(struct.Struct("<I"))
-        fitness, length = read.array("<f8", count).astype(float), read.array("<i4", count).astype(np.int32)
-        result = Episodes(fitness, length, read.moments(observation_size), failures)
+        returns, length = read.array("<f8", count).astype(float), read.array("<i4", count).astype(np.int32)
+        result = Episodes(returns, length, read.moments(observation_size), failures)
     read.finished()
     return Report(job, chunk, at, digest, episodes_s, updates_s, result)
 

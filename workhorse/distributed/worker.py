@@ -1,4 +1,4 @@
-"""A worker: holds a learner (or is sent an actor), runs chunks, reports scalars. Messages in, messages out.
+"""A worker: holds the state (or is sent an actor), runs chunks, reports scalars. Messages in, messages out.
 
 It knows nothing of how messages travel. Whatever is sent to it, it answers; it never sends anything unasked.
 """
@@ -12,8 +12,8 @@ import traceback
 from typing import Any
 
 import jax
-import numpy as np
 
+from workhorse.core.algorithm import Actor, Population, State
 from workhorse.core.digest import digest
 from workhorse.core.errors import UsageError
 from workhorse.core.machine import describe_hardware, installed_versions
@@ -29,8 +29,11 @@ from workhorse.distributed.messages import (
 )
 from workhorse.distributed.shared_blocks import SharedBlocks
 from workhorse.distributed.versions import mismatch
+from workhorse.training.episodes import EpisodePlayer, Episodes, evaluation_work
+from workhorse.training.evolve import chunk_player
 from workhorse.training.plan import Plan
-from workhorse.training.workforce import evaluation_work, tally, training_work
+from workhorse.training.population import PopulationPrograms
+from workhorse.training.workforce import Tally, tally, training_work
 
 __all__ = ["Worker"]
 
@@ -38,7 +41,7 @@ __all__ = ["Worker"]
 class Worker:
     """Answers a coordinator's messages.
 
-    A control message "set up" builds the task and the algorithm; an assignment moves the learner on and runs a chunk.
+    A control message "set up" builds the task and the algorithm; an assignment moves the state on and runs a chunk.
     What goes wrong is an answer too: "refused" for input that cannot be used, "failed" with a traceback for the rest.
     """
 
@@ -46,9 +49,9 @@ class Worker:
         self.name = name
         self._node = node
         self._threads = threads
-        self._gather: Any = None
-        self._learner: Any = None
-        self._actor: Any = None
+        self._player: EpisodePlayer | None = None
+        self._state: State = None
+        self._actor: Actor = None
         self._at = 0
         self._digest, self._proven_at = 0, -1
 
@@ -66,8 +69,8 @@ class Worker:
 
     def close(self) -> None:
         """Let go of the environment and the shared memory."""
-        if self._gather is not None:
-            self._gather.close()
+        if self._player is not None:
+            self._player.close()
             self._blocks.close()
 
     # --- within ---
@@ -78,16 +81,18 @@ class Worker:
             raise UsageError(difference)
         plan = Plan(**control["plan"])
         spec = plan.spec()
-        self._learning = plan.learning(spec)
-        self._algorithm = self._learning.algorithm
+        algorithm = plan.make_algorithm(spec)
+        assert isinstance(algorithm, Population)
+        self._algorithm = algorithm
+        self._programs = PopulationPrograms(algorithm, plan.seed)
         self._size = spec.observation.size
-        self._gather = plan.gather(self._learning, self._threads)
+        self._player = chunk_player(plan, algorithm, self._threads)
         self._scalars = control["exchange"] == "scalars"
         self._blocks = SharedBlocks(control["token"], self.name, self._node)
-        start = self._learning.init()
+        start = self._programs.init()
         self._actor_template = jax.eval_shape(self._algorithm.actor, start)
         if self._scalars:
-            self._learner, self._at = start, 0
+            self._state, self._at = start, 0
         hardware = describe_hardware()
         return encode_control(
             {
@@ -104,7 +109,7 @@ class Worker:
         begun = time.perf_counter()
         if self._scalars:
             self._move_on(assignment, state)
-            actor = self._learning.actor(self._learner)
+            actor = self._programs.actor(self._state)
         else:
             if state:
                 self._actor, self._at = decode_state(state, self._actor_template), assignment.state_at
@@ -113,7 +118,7 @@ class Worker:
         result = None
         if assignment.chunk != NOTHING:
             if self._at != assignment.at:
-                raise RuntimeError(f"an assignment for iteration {assignment.at} met a learner at {self._at}")
+                raise RuntimeError(f"an assignment for iteration {assignment.at} met a state at {self._at}")
             result = self._run(assignment, actor)
         done = time.perf_counter()
         return Report(
@@ -124,25 +129,27 @@ class Worker:
         if not self._scalars:
             return 0
         if self._proven_at != self._at:
-            self._digest, self._proven_at = digest(self._learner), self._at
+            self._digest, self._proven_at = digest(self._state), self._at
         return self._digest
 
     def _move_on(self, assignment: Assignment, state: bytes) -> None:
         if state:
-            self._learner, self._at = decode_state(state, self._learner), assignment.state_at
+            self._state, self._at = decode_state(state, self._state), assignment.state_at
             self._proven_at = -1
         for update in assignment.updates:
             iteration, returns = decode_update(update, self._size)
             if iteration != self._at:
-                raise RuntimeError(f"an update of iteration {iteration} met a learner at {self._at}")
-            self._learner, _ = self._learning.update(self._learner, iteration, returns, self._blocks)
+                raise RuntimeError(f"an update of iteration {iteration} met a state at {self._at}")
+            self._state, _ = self._programs.update(self._state, iteration, returns, self._blocks)
             self._at += 1
 
-    def _run(self, assignment: Assignment, actor: Any) -> Any:
-        job, chunk, slots = assignment.job, assignment.chunk, self._gather.num_slots
+    def _run(self, assignment: Assignment, actor: Actor) -> Tally | Episodes:
+        assert self._player is not None
+        job, chunk, slots = assignment.job, assignment.chunk, self._player.num_slots
         if job.stream == "evaluate":
-            found = self._gather(actor, evaluation_work(job.iteration, assignment.num_episodes, slots, chunk))
-            return found._replace(fitness=np.asarray(found.fitness), length=np.asarray(found.length))
-        limit = self._algorithm.episode_steps(self._learner) if self._scalars else assignment.limit
-        work = training_work(self._algorithm, job.iteration, slots, chunk, limit)
-        return tally(self._algorithm, self._gather(actor, work))
+            work = evaluation_work(job.iteration, assignment.num_episodes, slots, chunk)
+        else:
+            limit = self._algorithm.episode_steps(self._state) if self._scalars else assignment.limit
+            work = training_work(self._algorithm, job.iteration, slots, chunk, limit)
+        ((_, found),) = self._player.play(actor, [(chunk, work)])
+        return found if job.stream == "evaluate" else tally(self._algorithm, found)

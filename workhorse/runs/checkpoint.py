@@ -11,17 +11,21 @@ import contextlib
 import hashlib
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
+
+import numpy as np
+from jaxtyping import PyTree
 
 from workhorse.core.digest import digest, flatten_arrays, restore_arrays
 from workhorse.core.errors import UsageError
 from workhorse.runs.files import remove_folder, replace_folder, settled_folder, sync_folder, write_file, writing
 from workhorse.runs.tensors import DamagedFile, read_tensors, write_tensors
 
-__all__ = ["FORMAT", "KEPT", "load", "load_newest", "save", "saved_iterations"]
+__all__ = ["FORMAT", "KEPT", "load", "load_newest", "save", "saved_iterations", "saved_meta"]
 
-FORMAT = 1
+FORMAT = 2
 """Version of the checkpoint's layout."""
 
 KEPT = 2
@@ -34,7 +38,7 @@ Place = Literal["checkpoints", "milestones"]
 def save(
     folder: str | os.PathLike[str],
     iteration: int,
-    tree: Any,
+    tree: PyTree,
     meta: dict[str, Any],
     place: Place = "checkpoints",
     *,
@@ -87,7 +91,7 @@ def save(
 
 
 def load(
-    folder: str | os.PathLike[str], iteration: int, template: Any, place: Place = "milestones"
+    folder: str | os.PathLike[str], iteration: int, template: PyTree, place: Place = "milestones"
 ) -> tuple[Any, dict[str, Any]]:
     """The state of one iteration, and what `save` was given with it.
 
@@ -97,15 +101,19 @@ def load(
     where = settled_folder(Path(folder) / place / str(iteration))
     try:
         record = _read_record(where, iteration)
-        arrays = read_tensors(where / "state.safetensors", record["sha256"])
+        arrays = _renewed(read_tensors(where / "state.safetensors", record["sha256"]), record)
     except (DamagedFile, OSError) as damage:
         raise UsageError(f"Expected a whole state in {where}, but {damage}: choose another iteration.") from damage
     return restore_arrays(template, arrays, where=str(where)), record["meta"]
 
 
 def load_newest(
-    folder: str | os.PathLike[str], template: Any, *, set_aside: bool = True
-) -> tuple[int, Any, dict[str, Any], list[str]]:
+    folder: str | os.PathLike[str],
+    template: PyTree,
+    *,
+    set_aside: bool = True,
+    also: Callable[[dict[str, Any]], None] = lambda meta: None,
+) -> tuple[int, PyTree, dict[str, Any], list[str]]:
     """Load the newest checkpoint that is whole.
 
     Args:
@@ -113,6 +121,8 @@ def load_newest(
         template: a tree of the structure, shapes and dtypes that were saved; its values are ignored.
         set_aside: whether to take damaged checkpoints out of the count, so that `save` does not keep them in the place
             of whole ones. *False for a reader that does not hold the run's lock.*
+        also: reads what else belongs to a checkpoint, given what was saved with it; its `DamagedFile` is the
+            checkpoint's.
 
     Returns:
         iteration: how many iterations made the state.
@@ -136,7 +146,8 @@ def load_newest(
         place = settled_folder(checkpoints / str(iteration))
         try:
             record = _read_record(place, iteration)
-            arrays = read_tensors(place / "state.safetensors", record["sha256"])
+            arrays = _renewed(read_tensors(place / "state.safetensors", record["sha256"]), record)
+            also(record["meta"])
         except PermissionError as error:
             raise UsageError(f"Could not read {error.filename}: permission denied. Change its permissions.") from error
         except (DamagedFile, OSError) as damage:
@@ -170,6 +181,27 @@ def saved_iterations(folder: str | os.PathLike[str], place: Place = "checkpoints
     return sorted(int(name) for name in found if name.isascii() and name.isdigit() and str(int(name)) == name)
 
 
+def saved_meta(folder: str | os.PathLike[str], iteration: int, place: Place = "checkpoints") -> dict[str, Any]:
+    """Return what `save` was given with a state, which itself is not read.
+
+    Raises:
+        DamagedFile: it is not what was written.
+    """
+    return _read_record(settled_folder(Path(folder) / place / str(iteration)), iteration)["meta"]
+
+
+def _renewed(arrays: dict[str, np.ndarray], record: dict[str, Any]) -> dict[str, np.ndarray]:
+    """The leaves of a state of format 1 under the names of format 2."""
+    if record["format"] == FORMAT:
+        return arrays
+    moved = {"learner": "state", "slots": "data/slots", "held_out_steps": "data/held_out_steps"}
+    found = {}
+    for name, array in arrays.items():
+        first, slash, rest = name.partition("/")
+        found[f"{moved.get(first, first)}{slash}{rest}"] = array
+    return found
+
+
 def _read_record(place: Path, iteration: int) -> dict[str, Any]:
     try:
         record = json.loads((place / "meta.json").read_bytes())
@@ -181,7 +213,7 @@ def _read_record(place: Path, iteration: int) -> dict[str, Any]:
         raise DamagedFile("meta.json is not what was written") from error
     if not whole or record.get("iteration") != iteration:
         raise DamagedFile("meta.json is not what was written")
-    if record["format"] != FORMAT:
+    if record["format"] not in (1, FORMAT):
         raise UsageError(
             f"Expected checkpoint format {FORMAT} in {place}, got {record['format']}: "
             "another version of Workhorse wrote it. Resume with that version."

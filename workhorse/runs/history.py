@@ -7,7 +7,7 @@ was, and the digest in the metrics proves that it is the same.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from workhorse.core.algorithm import Algorithm, Differentiable, State
 from workhorse.core.digest import digest, flatten_arrays
 from workhorse.core.errors import UsageError
 from workhorse.core.spec import EnvSpec
@@ -23,17 +24,18 @@ from workhorse.runs import checkpoint
 from workhorse.runs.folder import RunFolder
 from workhorse.runs.manifest import Manifest
 from workhorse.runs.metrics import read_metrics
-from workhorse.runs.train import Schedule, annealed_steps, available_threads, plan_of
-from workhorse.training.evolve import Evolve
-from workhorse.training.on_policy import OnPolicy
-from workhorse.training.plan import local_workforce
+from workhorse.runs.schedule import Schedule, annealed_steps
+from workhorse.runs.segments import require_whole_history
+from workhorse.runs.train import available_threads, plan_of
+from workhorse.training.loop import Loop, Progress, make_loop
+from workhorse.training.plan import Plan
 
 __all__ = ["Difference", "Fork", "History", "bisect", "fork", "kept_iterations", "opened"]
 
 ANNEALING = {"anneal_env_steps", "anneal_learning_rate"}
 
-Observe = Callable[[Any, Mapping[str, Any]], None]
-"""Is told the state after an iteration, and its metrics."""
+Observe = Callable[[Progress, Mapping[str, Any]], None]
+"""Function that is told the progress after an iteration, and its metrics."""
 
 
 def kept_iterations(folder: RunFolder) -> list[int]:
@@ -51,7 +53,7 @@ class History:
         spec: of the task.
     """
 
-    def __init__(self, folder: RunFolder, loop: Any, spec: EnvSpec) -> None:
+    def __init__(self, folder: RunFolder, loop: Loop, spec: EnvSpec) -> None:
         self.folder, self.manifest = folder, folder.manifest()
         self.loop, self.spec = loop, spec
         self._digests = _digests(folder)
@@ -62,10 +64,10 @@ class History:
         return max(self._digests, default=0)
 
     def digest_of(self, iteration: int) -> str:
-        """The learner's digest in the metrics; of the state before the first, computed."""
-        return self._digests.get(iteration) or f"{digest(self.at(iteration).learner):016x}"
+        """Return the digest of a state, from the metrics; of the state before the first, computed."""
+        return self._digests.get(iteration) or f"{digest(self.at(iteration).state):016x}"
 
-    def kept(self, iteration: int) -> Any:
+    def kept(self, iteration: int) -> Progress:
         """The state after an iteration, from the folder.
 
         Raises:
@@ -74,9 +76,9 @@ class History:
         places = ("milestones", "checkpoints")
         for place in places:
             if iteration in checkpoint.saved_iterations(self.folder, place):
-                state = checkpoint.load(self.folder, iteration, self.loop.start(), place)[0]
-                self._prove(state)
-                return state
+                progress = checkpoint.load(self.folder, iteration, self.loop.start(), place)[0]
+                self._prove(progress)
+                return progress
         there = kept_iterations(self.folder)
         if not there:
             raise UsageError(
@@ -89,23 +91,23 @@ class History:
             f"{' and '.join(map(str, sorted(near)))} of {', '.join(map(str, there))}. Choose one of them."
         )
 
-    def measurable(self, iteration: int) -> Any:
+    def measurable(self, iteration: int) -> Progress:
         """A state of the folder whose parameters are finite.
 
         Raises:
             UsageError: it was not kept, or the run had diverged.
         """
-        state = self.kept(iteration)
-        if not all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(state.learner.params)):
+        progress = self.kept(iteration)
+        if not _is_finite(self.loop.algorithm, progress.state):
             raise UsageError(
                 f"Parameters of iteration {iteration} of {self.folder.path} are not finite: the run had diverged, and "
                 "nothing can be measured of it. Choose an earlier iteration."
             )
-        return state
+        return progress
 
-    def _prove(self, state: Any) -> None:
+    def _prove(self, progress: Progress) -> None:
         """Raise a `UsageError` where a state is not the one that the metrics tell of."""
-        number, found = int(state.iteration), f"{digest(state.learner):016x}"
+        number, found = int(progress.iteration), f"{digest(progress.state):016x}"
         expected = self._digests.get(number)
         if expected is not None and expected != found:
             raise UsageError(
@@ -125,7 +127,7 @@ class History:
                 f"{iteration}."
             )
 
-    def at(self, iteration: int, observe: Observe = lambda progress, metrics: None) -> Any:
+    def at(self, iteration: int, observe: Observe = lambda progress, metrics: None) -> Progress:
         """The state after an iteration, computed from the newest one kept before it; every digest is checked.
 
         Args:
@@ -137,11 +139,13 @@ class History:
         """
         self.check(iteration)
         progress = self._newest_before(iteration)
+        if int(progress.iteration) < iteration:
+            require_whole_history(self.loop, self.folder)
         while int(progress.iteration) < iteration:
             progress = self.once_more(progress, observe)
         return progress
 
-    def _newest_before(self, iteration: int) -> Any:
+    def _newest_before(self, iteration: int) -> Progress:
         """The newest whole state at or before an iteration."""
         for kept in reversed([kept for kept in kept_iterations(self.folder) if kept <= iteration]):
             try:
@@ -155,14 +159,14 @@ class History:
             )
         return self.loop.start()
 
-    def once_more(self, progress: Any, observe: Observe = lambda progress, metrics: None) -> Any:
+    def once_more(self, progress: Progress, observe: Observe = lambda progress, metrics: None) -> Progress:
         """The state an iteration later, its digest checked.
 
         Raises:
             UsageError: it is not the run's.
         """
         after, metrics, _ = self.loop.iterate(progress)
-        number, found = int(after.iteration), f"{digest(after.learner):016x}"
+        number, found = int(after.iteration), f"{digest(after.state):016x}"
         expected = self._digests.get(number)
         if expected is not None and expected != found:
             raise UsageError(
@@ -173,8 +177,8 @@ class History:
         return after
 
     @contextmanager
-    def afresh(self, offset: int, threads: int = 0) -> Iterator[tuple[OnPolicy, int]]:
-        """The loop of an on-policy run under another seed, for experience that the run never had, and that seed.
+    def afresh(self, offset: int, threads: int = 0) -> Iterator[tuple[Loop, int]]:
+        """Context manager: the run's loop under another seed, for experience that the run never had, and that seed.
 
         Args:
             offset: added to the run's seed, one for each use, so that no two share a draw.
@@ -182,7 +186,7 @@ class History:
         """
         plan = plan_of(self.manifest)
         root = (plan.seed + offset) % 2**32
-        loop = replace(plan, seed=root).on_policy(self.spec, threads or available_threads())
+        loop = make_loop(replace(plan, seed=root), self.spec, threads or available_threads())
         try:
             yield loop, root
         finally:
@@ -199,26 +203,19 @@ def opened(path: str | os.PathLike[str], threads: int = 0) -> Iterator[History]:
     folder = RunFolder.open(path)
     plan = plan_of(folder.manifest())
     spec = plan.spec()
-    threads = threads or available_threads()
-    if plan.is_on_policy:
-        loop: Any = plan.on_policy(spec, threads)
-        workforce: Any = loop
-    else:
-        learning = plan.learning(spec)
-        workforce = local_workforce(plan, learning, threads)
-        loop = Evolve(learning, workforce)
+    loop = make_loop(plan, spec, threads or available_threads())
     try:
         yield History(folder, loop, spec)
     finally:
-        workforce.close()
+        loop.close()
 
 
 class Difference(NamedTuple):
     """Where two runs part.
 
     Attributes:
-        iteration: the first after which the digests of their learners differ.
-        leaves: the leaves of the learner that differ then, in the order of the state.
+        iteration: the first after which the digests of their states differ.
+        leaves: the leaves of the state that differ then, in the order of the state.
         largest: of each, the largest absolute difference; infinite where a number is not finite, NaN where shapes
             differ.
         earlier: leaves of the whole state that differed an iteration before: where slots stand, or where a run began.
@@ -240,11 +237,11 @@ def bisect(
     """
     with opened(one, threads) as left, opened(other, threads) as right:
         kinds = [(history.manifest.algorithm, history.manifest.task) for history in (left, right)]
-        leaves = [flatten_arrays({"learner": history.loop.start().learner}).keys() for history in (left, right)]
+        leaves = [flatten_arrays({"state": history.loop.start().state}).keys() for history in (left, right)]
         if kinds[0][1] != kinds[1][1] or leaves[0] != leaves[1]:
             words = [f"{algorithm} on {task}" for algorithm, task in kinds]
             raise UsageError(
-                f"{one} is {words[0]} and {other} {words[1]}: expected two runs of one task whose learners keep the "
+                f"{one} is {words[0]} and {other} {words[1]}: expected two runs of one task whose states keep the "
                 "same things, which other algorithms or layers do not. Name two such runs."
             )
         common = sorted(left._digests.keys() & right._digests.keys())
@@ -255,7 +252,7 @@ def bisect(
             return None
         before = [history.at(parted - 1, observe) for history in (left, right)]
         after = [history.once_more(state, observe) for history, state in zip((left, right), before, strict=True)]
-        leaves, largest = _different(*(flatten_arrays({"learner": state.learner}) for state in after))
+        leaves, largest = _different(*(flatten_arrays({"state": progress.state}) for progress in after))
         earlier, _ = _different(*(flatten_arrays(state) for state in before))
         return Difference(parted, leaves, largest, earlier)
 
@@ -321,7 +318,7 @@ def fork(
         given = flatten_arrays(progress)
         plan, manifest = plan_of(history.manifest), history.manifest
         changed_plan = replace(plan, settings={**plan.settings, **settings})
-        algorithm = changed_plan.learning(history.spec).algorithm
+        algorithm = changed_plan.make_algorithm(history.spec)
     budget = env_steps or manifest.env_steps
     if budget <= int(progress.env_steps):
         raise UsageError(
@@ -334,7 +331,7 @@ def fork(
             f"be learnt from there to {budget:,}: --set anneal_env_steps={budget} as well, or leave --env-steps out."
         )
     _check_same_shape(changed_plan, history.spec, given, settings, threads)
-    with_change = {**manifest.settings, **{name: _plain(getattr(algorithm, name)) for name in settings}}
+    with_change = {**manifest.settings, **{name: algorithm.settings()[name] for name in settings}}
     made: dict[str, dict[int, RunFolder]] = {"unchanged": {}, "changed": {}}
     for seed in seeds:
         for word, options in (("unchanged", manifest.settings), ("changed", with_change)):
@@ -368,17 +365,14 @@ def _begun(root: str | os.PathLike[str], id: str, wanted: Manifest) -> RunFolder
     return there if kept_iterations(there) else None
 
 
-def _check_same_shape(plan: Any, spec: EnvSpec, given: Mapping[str, Any], settings: Any, threads: int) -> None:
-    if plan.is_on_policy:
-        loop: OnPolicy = plan.on_policy(spec, threads or available_threads())
-        try:
-            wanted = flatten_arrays(loop.start())
-        finally:
-            loop.close()
-    else:
-        learning = plan.learning(spec)
-        wanted = flatten_arrays({"learner": learning.init()})
-        given = {name: leaf for name, leaf in given.items() if name.startswith("learner/")}
+def _check_same_shape(
+    plan: Plan, spec: EnvSpec, given: Mapping[str, np.ndarray], settings: Iterable[str], threads: int
+) -> None:
+    loop = make_loop(plan, spec, threads or available_threads())
+    try:
+        wanted = flatten_arrays(loop.start())
+    finally:
+        loop.close()
     for name in wanted.keys() | given.keys():
         if name not in wanted or name not in given or wanted[name].shape != given[name].shape:
             if "environment" in name and name in wanted and name in given:
@@ -389,8 +383,11 @@ def _check_same_shape(plan: Any, spec: EnvSpec, given: Mapping[str, Any], settin
             )
 
 
-def _plain(value: Any) -> Any:
-    return list(value) if isinstance(value, tuple) else value
+def _is_finite(algorithm: Algorithm, state: State) -> bool:
+    """Return False where a parameter is not finite: of what can be differentiated, else of what acts."""
+    tree = algorithm.params(state) if isinstance(algorithm, Differentiable) else algorithm.actor(state)
+    leaves = [leaf for leaf in jax.tree.leaves(tree) if not jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.extended)]
+    return all(np.isfinite(leaf).all() for leaf in leaves)
 
 
 def _digests(folder: RunFolder) -> dict[int, str]:

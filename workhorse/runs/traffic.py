@@ -5,13 +5,15 @@ from __future__ import annotations
 import io
 import os
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 
 import polars as pl
 
 from workhorse.runs.files import write_file, writing
+from workhorse.training.loop import Message
 
-__all__ = ["TrafficLog", "read_traffic"]
+__all__ = ["Traffic", "TrafficLog", "TrafficSums", "read_traffic"]
 
 _SCHEMA = {
     "iteration": pl.Int64,
@@ -31,7 +33,7 @@ class TrafficLog:
 
     def __init__(self, folder: str | os.PathLike[str], resume_from: int) -> None:
         self._folder = Path(folder) / "traffic"
-        self._rows: list[tuple[int, str, str, int, int]] = []
+        self._rows: list[Message] = []
         for file in sorted(self._folder.glob("*.parquet")):
             if int(file.stem) >= resume_from:
                 file.unlink()
@@ -40,7 +42,7 @@ class TrafficLog:
                 if (kept["iteration"] >= resume_from).any():
                     self._write(file, kept.filter(pl.col("iteration") < resume_from))
 
-    def append(self, rows: Iterable[tuple[int, str, str, int, int]]) -> None:
+    def append(self, rows: Iterable[Message]) -> None:
         """Add rows; iterations never go back."""
         self._rows.extend(rows)
 
@@ -70,3 +72,43 @@ def read_traffic(folder: str | os.PathLike[str]) -> pl.DataFrame:
     """All rows of a run, oldest first; empty for a run that was on one machine."""
     files = sorted((Path(folder) / "traffic").glob("*.parquet"))
     return pl.concat([pl.read_parquet(file) for file in files]) if files else pl.DataFrame(schema=_SCHEMA)
+
+
+@dataclass(frozen=True)
+class Traffic:
+    """What a cluster run's messages came to, a worker and training iteration: means over this sitting.
+
+    Attributes:
+        sent: bytes from the coordinator to a worker, after it was set up and had its state.
+        received: bytes from a worker to the coordinator.
+        workers: mean number of workers.
+    """
+
+    sent: float
+    received: float
+    workers: float
+
+
+class TrafficSums:
+    """Sums of the bytes that training iterations took."""
+
+    def __init__(self) -> None:
+        self._sent = self._received = 0
+        self._pairs: set[tuple[int, str]] = set()
+
+    def add(self, rows: Iterable[Message]) -> None:
+        """Add the messages of training; set-up and evaluation are left out."""
+        for iteration, worker, purpose, sent, received in rows:
+            if purpose in ("updates", "orders", "parameters", "reports"):
+                if purpose == "orders":
+                    self._pairs.add((iteration, worker))
+                self._sent += sent
+                self._received += received
+
+    def mean(self) -> Traffic | None:
+        """Return the means over this sitting; None where no message was sent."""
+        if not self._pairs:
+            return None
+        count = len(self._pairs)
+        iterations = len({iteration for iteration, _ in self._pairs})
+        return Traffic(self._sent / count, self._received / count, count / iterations)

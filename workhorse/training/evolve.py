@@ -58,6 +58,7 @@ class Evolve(Loop):
     def __init__(self, programs: PopulationPrograms, workforce: Workforce) -> None:
         self.algorithm: Population = programs.algorithm
         self.num_slots = workforce.num_slots
+        self.is_distributed = workforce.is_distributed
         self._programs = programs
         self._workforce = workforce
 

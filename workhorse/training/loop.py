@@ -99,11 +99,13 @@ class Loop(ABC):
     Attributes:
         algorithm: what learns.
         num_slots: environments side by side, part of the result's bits.
+        is_distributed: other processes do the work.
         checkpoint_every_s: the least number of seconds between two checkpoints that the clock asks for.
     """
 
     algorithm: Algorithm
     num_slots: int
+    is_distributed: bool = False
     checkpoint_every_s: ClassVar[float] = 0.0
 
     @staticmethod

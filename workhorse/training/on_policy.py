@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import PyTree
 
 from workhorse.core.algorithm import Algorithm, Key, Metrics, OnPolicy, State
+from workhorse.core.errors import UsageError
 from workhorse.core.randomness import draw, root_key
 from workhorse.core.spec import Box
 from workhorse.core.types import Rollout
@@ -61,6 +62,8 @@ class OnPolicyLoop(Loop):
     def on_this_machine(plan: Plan, algorithm: Algorithm, threads: int) -> OnPolicyLoop:
         """Return the loop with this many simulation threads, for the rollouts and then for evaluations."""
         assert isinstance(algorithm, OnPolicy)
+        if plan.slots not in (None, algorithm.num_slots):
+            raise UsageError(f"{plan.algorithm} acts in num_envs slots: set that, and leave slots={plan.slots} out.")
         env = environments.make(plan.task, algorithm.num_slots, threads, **plan.task_options)
         shares = [threads // 2, threads - threads // 2] if threads > 1 else [1]
         judges = [environments.make(plan.task, EVALUATION_SLOTS, share, **plan.task_options) for share in shares]

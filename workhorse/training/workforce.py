@@ -39,6 +39,7 @@ class Workforce(ABC):
     """Plays all chunks of an iteration. Which of them ran where changes no bit of the result."""
 
     num_slots: int
+    is_distributed: bool = False
 
     @abstractmethod
     def play(self, state: State, iteration: int) -> list[Tally]:

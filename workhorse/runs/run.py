@@ -1,0 +1,327 @@
+"""A run under way: iterate, evaluate, write down, until the budget is spent."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from workhorse.core.digest import digest
+from workhorse.runs import checkpoint
+from workhorse.runs.cost import Ledger
+from workhorse.runs.export import policy_of
+from workhorse.runs.files import write_file, writing
+from workhorse.runs.folder import RunFolder
+from workhorse.runs.interrupt import Interrupt
+from workhorse.runs.manifest import Manifest
+from workhorse.runs.metrics import MetricsLog
+from workhorse.runs.schedule import Schedule
+from workhorse.runs.segments import save_progress
+from workhorse.runs.traffic import Traffic, TrafficLog, TrafficSums
+from workhorse.runs.warnings import Warned, Watch, preflight, read_warnings, write_warnings
+from workhorse.statistics.intervals import Interval, mean_interval
+from workhorse.training.loop import Evaluation, Failures, Loop, Progress
+
+__all__ = ["Meters", "Observer", "Run", "Summary", "record_evaluation"]
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What a run came to, printed at its end and kept in `evaluations/`.
+
+    Attributes:
+        episode_return: mean raw return of the noiseless policy with its interval over episodes.
+        episode_returns: the returns themselves.
+        env_steps: training steps; evaluation_steps are counted apart.
+        simulated_s: training steps in simulated seconds; None where the task has no such time.
+        wall_s: seconds of training, over all the sittings of a resumed run.
+        core_hours: cores held times hours, evaluations included, over all sittings and machines.
+        failed_episodes: training episodes whose simulation broke.
+        ledger: the core-seconds by kind of core, for a price.
+        traffic: bytes a worker and iteration; None for a run on one machine.
+    """
+
+    episode_return: Interval
+    episode_returns: tuple[float, ...]
+    env_steps: int
+    evaluation_steps: int
+    simulated_s: float | None
+    wall_s: float
+    core_hours: float
+    failed_episodes: int
+    ledger: Ledger
+    traffic: Traffic | None
+
+
+class Observer:
+    """Is told what happens in a run; does nothing. The command line's progress display is one."""
+
+    def started(self, folder: RunFolder, manifest: Manifest, row: Mapping[str, Any]) -> None:
+        """The run begins, or goes on, at `row["iteration"]`."""
+
+    def iterated(self, row: Mapping[str, Any]) -> None:
+        """An iteration is complete; `row` is its line of metrics."""
+
+    def noted(self, sentence: str) -> None:
+        """Something a user should know, once."""
+
+
+@dataclass
+class Meters:
+    """Counters of a run that are no part of its state; saved with it."""
+
+    wall_s: float = 0.0
+    evaluation_steps: int = 0
+    failed_episodes: int = 0
+    last_return: float | None = None
+
+
+class Run:
+    """A run under way: the state, and what is written as it moves."""
+
+    def __init__(
+        self,
+        folder: RunFolder,
+        manifest: Manifest,
+        loop: Loop,
+        threads: int,
+        progress: Progress,
+        meters: Meters,
+        schedule: Schedule,
+        observer: Observer,
+    ) -> None:
+        self._folder = folder
+        self._manifest = manifest
+        self._loop, self._threads = loop, threads
+        self._progress = progress
+        self._meters = meters
+        self._schedule = schedule
+        self._observer = observer
+        self._metrics = MetricsLog(folder, resume_from=int(progress.iteration))
+        self._traffic = TrafficLog(folder.path, resume_from=int(progress.iteration))
+        self._watch = self._watching()
+        at = schedule.stop_at_return  # a run that reached it may have been stopped before it was judged
+        self._ended_early = at is not None and any(map(self._schedule.is_reached, self._metrics.rows()))
+        self._told = TrafficSums()
+        fresh = int(progress.iteration) == 0 and not (folder.path / "ledger.json").exists()
+        self._ledger = Ledger() if fresh else Ledger.of(folder)
+        self._charged_at = time.monotonic()
+        self._saved_at = time.monotonic()
+        self._warned_of_failures = False
+        self._warned_of_divergence = False
+
+    def to_the_end(self, budget: int, resumed: bool) -> Summary:
+        """Iterate until the budget is spent, then judge the policy."""
+        state = "failed"
+        with Interrupt() as interrupt:  # around all of it: a second Ctrl-C must not reach the last save
+            try:
+                self._write_status("running")
+                self._begin(budget, resumed)
+                if not resumed:
+                    with interrupt.allowed():
+                        self._look_ahead()
+                while int(self._progress.env_steps) < budget and not self._ended_early:
+                    self._iterate(interrupt, budget)
+                summary = self._judge(interrupt)
+                state = "finished"
+                return summary
+            except (KeyboardInterrupt, BrokenPipeError):  # or nobody reads what is printed any more
+                state = "stopped"
+                raise
+            finally:
+                self._save()
+                self._write_status(state)
+                self._metrics.close()
+
+    def _iterate(self, interrupt: Interrupt, budget: int) -> None:
+        begun = time.perf_counter()
+        before, schedule = int(self._progress.env_steps), self._schedule
+        with interrupt.allowed():
+            after, metrics, failures = self._loop.iterate(
+                self._progress,
+                lambda env_steps: env_steps < budget and not schedule.evaluation_due(before, env_steps),
+            )
+            row = {"iteration": int(after.iteration), "env_steps": int(after.env_steps), **metrics}
+            row["digest"] = digest(after.state)
+            seconds = time.perf_counter() - begun
+            found = None
+            if schedule.evaluation_due(before, int(after.env_steps)):
+                found = self._loop.evaluate(after, schedule.evaluation_episodes)
+        self._progress = after
+        self._meters.wall_s += seconds
+        self._meters.failed_episodes += len(failures)
+        row |= {"wall_s": self._meters.wall_s, "steps_per_second": metrics["steps"] / seconds}
+        row |= self._loop.metrics()
+        self._note_traffic()
+        if found is not None:
+            row |= self._evaluated(found)
+        self._metrics.append(row["iteration"], {name: value for name, value in row.items() if name != "iteration"})
+        self._observer.iterated(row)
+        self._tell(row, failures)
+        if schedule.milestone_due(before, int(after.env_steps), self._manifest.env_steps):
+            checkpoint.save(self._folder, row["iteration"], after, self._meta(), "milestones")
+        if time.monotonic() - self._saved_at >= max(schedule.checkpoint_every_s, self._loop.checkpoint_every_s):
+            self._save()
+            self._write_status("running")
+
+    def _evaluated(self, found: Evaluation) -> dict[str, float]:
+        """Count an evaluation's steps and return its metrics."""
+        self._meters.evaluation_steps += int(found.lengths.sum())
+        self._meters.last_return = float(found.returns.mean())
+        return {
+            "evaluation_return": float(found.returns.mean()),
+            "evaluation_return_std": float(found.returns.std()),
+            "evaluation_length": float(found.lengths.mean()),
+            "evaluation_steps": self._meters.evaluation_steps,
+        }
+
+    def _tell(self, row: Mapping[str, Any], failures: Failures) -> None:
+        """Tell the observer what an iteration's row means, and end the run where the schedule asks for it."""
+        if failures and not self._warned_of_failures:
+            self._warned_of_failures = True
+            self._observer.noted(f"A simulation broke and its episode was ended there: {failures[0]}.")
+        self._warn(self._watch.see(row))
+        if self._schedule.is_reached(row):
+            self._ended_early = True
+            self._observer.noted(
+                f"The evaluation after {row['env_steps']:,} steps returned {row['evaluation_return']:.1f}, as "
+                f"--stop-at-return {self._schedule.stop_at_return:g} asks: the run ends here. `workhorse resume` would "
+                "go on with it."
+            )
+
+    def _watching(self) -> Watch:
+        """Return what looks for warnings, having read the rows of earlier sittings."""
+        watch = Watch(self._manifest.settings)
+        for row in self._metrics.rows():
+            watch.see(row)
+        watch.begin([warned for warned in read_warnings(self._folder) if warned.iteration == 0])
+        return watch
+
+    def _begin(self, budget: int, resumed: bool) -> None:
+        """Say what begins."""
+        self._observer.started(
+            self._folder,
+            self._manifest,
+            {
+                "iteration": int(self._progress.iteration),
+                "env_steps": int(self._progress.env_steps),
+                "budget": budget,
+                "resumed": resumed,
+            },
+        )
+        if self._loop.algorithm.spec.resume == "episode":
+            self._observer.noted(
+                f"{self._manifest.task} is not deterministic: a run of it is not reproduced to the bit, and a resume "
+                "begins its episodes again."
+            )
+
+    def _look_ahead(self) -> None:
+        """Warn of what looks wrong before the first iteration."""
+        obs = self._loop.observations(self._progress)
+        if obs is not None and int(self._progress.iteration) == 0:
+            found = preflight(self._loop.algorithm.spec, self._manifest.settings, obs)
+            self._watch.begin(found)
+            self._warn(found)
+
+    def _warn(self, new: Sequence[Warned]) -> None:
+        if not new:
+            return
+        write_warnings(self._folder, self._watch.given)
+        for warned in new:
+            self._observer.noted(str(warned))
+        if self._schedule.stop_on_warning:
+            self._ended_early = True
+            self._observer.noted(
+                "The run ends here, as --stop-on-warning asks; `workhorse resume` would go on with it."
+            )
+
+    def _judge(self, interrupt: Interrupt) -> Summary:
+        iteration = int(self._progress.iteration)
+        with interrupt.allowed():
+            found = self._loop.evaluate(self._progress, self._schedule.final_episodes)
+        interval = mean_interval(found.returns)
+        self._meters.last_return = interval.value
+        place = self._folder.evaluations / f"{iteration}-{len(found.returns)}.json"
+        record_evaluation(place, iteration, found, interval)
+        self._charge()
+        self._note_traffic()
+        step_seconds, env_steps = self._loop.algorithm.spec.step_seconds, int(self._progress.env_steps)
+        return Summary(
+            interval,
+            tuple(map(float, found.returns)),
+            env_steps,
+            self._meters.evaluation_steps + int(found.lengths.sum()),
+            None if step_seconds is None else env_steps * step_seconds,
+            self._meters.wall_s,
+            self._ledger.core_hours,
+            self._meters.failed_episodes,
+            self._ledger,
+            self._told.mean(),
+        )
+
+    def _note_traffic(self) -> None:
+        rows = self._loop.messages()
+        self._traffic.append(rows)
+        self._told.add(rows)
+
+    def _charge(self) -> None:
+        """Write down the cores held since the last time."""
+        now = time.monotonic()
+        held = self._loop.core_seconds()
+        if held is None:
+            held = {self._manifest.hardware.cpu: self._threads * (now - self._charged_at)}
+        for kind, core_seconds in held.items():
+            self._ledger = self._ledger.charge(kind, 1, core_seconds)
+        self._ledger = self._ledger.passed(now - self._charged_at, int(self._progress.env_steps))
+        self._charged_at = now
+
+    def _save(self) -> None:
+        self._metrics.flush()
+        self._traffic.flush()
+        self._charge()
+        self._ledger.write(self._folder.path)
+        save_progress(self._folder, self._loop, self._progress, self._meta())
+        self._save_policy()
+        self._saved_at = time.monotonic()
+
+    def _meta(self) -> dict[str, Any]:
+        return {"meters": asdict(self._meters), "schedule": asdict(self._schedule)}
+
+    def _save_policy(self) -> None:
+        policy = policy_of(self._loop.algorithm, self._progress, self._manifest)
+        if policy is not None:
+            policy.save(self._folder.policy)
+        elif not self._warned_of_divergence:
+            self._warned_of_divergence = True
+            self._observer.noted(
+                f"The parameters are no longer finite at iteration {int(self._progress.iteration)}: the run diverged, "
+                "and the policy artefact stays that of the last finite save. Lower the learning rate."
+            )
+
+    def _write_status(self, state: str) -> None:
+        self._folder.write_status(
+            state,
+            iteration=int(self._progress.iteration),
+            env_steps=int(self._progress.env_steps),
+            last_return=self._meters.last_return,
+        )
+
+
+def record_evaluation(place: Path, iteration: int, found: Evaluation, interval: Interval) -> None:
+    """Write an evaluation into the run folder."""
+    record = {
+        "iteration": iteration,
+        "mean": interval.value,
+        "interval": [interval.low, interval.high] if np.isfinite(interval.low) else None,
+        "method": interval.method,
+        "returns": [float(value) for value in found.returns],
+        "lengths": [int(value) for value in found.lengths],
+        "failures": list(found.failures),
+    }
+    with writing("the evaluation", place):
+        write_file(place, json.dumps(record, indent=1).encode())

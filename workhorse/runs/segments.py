@@ -1,0 +1,130 @@
+"""Append-only data of a run on disk: a checkpoint writes the rows that are new, in a file that is never rewritten.
+
+    segments/<name>/<begin>-<end>.safetensors     rows begin to end of one log
+
+A checkpoint's meta.json names the files it needs, with their SHA-256; files that no kept checkpoint needs are removed.
+Milestones name none.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from workhorse.core.errors import UsageError
+from workhorse.runs import checkpoint
+from workhorse.runs.files import sync_folder, writing
+from workhorse.runs.folder import RunFolder
+from workhorse.runs.tensors import DamagedFile, read_tensors, write_tensors
+from workhorse.training.loop import Loop, Progress, Segments
+
+__all__ = ["load_progress", "require_whole_history", "save_progress"]
+
+Part = list[Any]
+"""[begin, end, sha256] of one file, as JSON."""
+
+
+def save_progress(folder: RunFolder, loop: Loop, progress: Progress, meta: dict[str, Any]) -> None:
+    """Save a run's progress as its newest checkpoint, with the rows that its segments have gained.
+
+    The rows come first: a crash between the two leaves files that no checkpoint names, which the next save removes.
+
+    Raises:
+        UsageError: the disk is full, read-only, or not there.
+    """
+    before = _newest_record(folder)
+    record = {
+        name: _append(folder.path / "segments" / name, segments, progress, before.get(name, []))
+        for name, segments in loop.segments().items()
+    }
+    checkpoint.save(folder, int(progress.iteration), progress, {**meta, "segments": record} if record else meta)
+    if record:
+        _remove_unnamed(folder)
+
+
+def load_progress(
+    folder: RunFolder, loop: Loop, *, set_aside: bool = True
+) -> tuple[int, Progress, dict[str, Any], list[str]]:
+    """Load the newest checkpoint that is whole, its segments included, into a loop.
+
+    Args:
+        folder: the run.
+        loop: made of the run's plan; its segments are restored.
+        set_aside: as in `checkpoint.load_newest`.
+
+    Returns:
+        The iteration, the progress, what was saved with it, and a sentence for every damaged checkpoint passed over.
+
+    Raises:
+        UsageError: no checkpoint is whole, or a file of its segments is missing or damaged.
+    """
+
+    def restore(meta: Mapping[str, Any]) -> None:
+        record = meta.get("segments", {})
+        for name, segments in loop.segments().items():
+            _restore(folder.path / "segments" / name, segments, record.get(name))
+
+    return checkpoint.load_newest(folder, loop.start(), set_aside=set_aside, also=restore)
+
+
+def _append(place: Path, segments: Segments, progress: Progress, before: list[Part]) -> list[Part]:
+    """Write the rows since the last file and return all files that are needed."""
+    first, end = segments.cursor(progress)
+    kept = [part for part in before if first < part[1] <= end]
+    begin = kept[-1][1] if kept else first
+    if begin == end:
+        return kept
+    file = place / f"{begin}-{end}.safetensors"
+    with writing("the segment", place):
+        place.mkdir(parents=True, exist_ok=True)
+        sha256 = write_tensors(file, segments.read(begin, end))
+        sync_folder(place)
+    return [*kept, [begin, end, sha256]]
+
+
+def _restore(place: Path, segments: Segments, record: list[Part] | None) -> None:
+    """Give a loop's segments the rows of a checkpoint.
+
+    Raises:
+        DamagedFile: a file is missing or not what was written, or the checkpoint has none of this name.
+    """
+    if record is None:
+        raise DamagedFile(f"it names no segments in {place.name}")
+    parts = [read_tensors(place / f"{begin}-{end}.safetensors", sha256) for begin, end, sha256 in record]
+    for (begin, end, _), arrays in zip(record, parts, strict=True):
+        if any(len(array) != end - begin for array in arrays.values()):
+            raise DamagedFile(f"{begin}-{end}.safetensors in {place.name} does not have {end - begin} rows")
+    segments.restore(record[0][0] if record else 0, parts)
+
+
+def _newest_record(folder: RunFolder) -> dict[str, list[Part]]:
+    """The files that the newest checkpoint names; none before the first, or where it is damaged."""
+    for iteration in reversed(checkpoint.saved_iterations(folder)):
+        with contextlib.suppress(DamagedFile, OSError):
+            return checkpoint.saved_meta(folder, iteration).get("segments", {})
+    return {}
+
+
+def _remove_unnamed(folder: RunFolder) -> None:
+    """Remove the files that no kept checkpoint names."""
+    named = set()
+    for iteration in checkpoint.saved_iterations(folder):
+        with contextlib.suppress(DamagedFile, OSError):
+            for name, parts in checkpoint.saved_meta(folder, iteration).get("segments", {}).items():
+                named |= {(name, f"{begin}-{end}.safetensors") for begin, end, _ in parts}
+    for place in (folder.path / "segments").iterdir():
+        for file in place.iterdir():
+            if (place.name, file.name) not in named:
+                os.unlink(file)
+
+
+def require_whole_history(loop: Loop, folder: RunFolder) -> None:
+    """Raise a `UsageError` where states between the kept ones cannot be computed again, for want of the segments."""
+    if loop.segments():
+        raise UsageError(
+            f"{folder.path} learns from data that its milestones leave out ({', '.join(loop.segments())}): iterations "
+            "between the kept ones cannot be computed again. Choose a kept one."
+        )
