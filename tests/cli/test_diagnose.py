@@ -62,7 +62,7 @@ def test_a_value_function_is_measured_and_shown(run, capsys):
     assert "explains of its own targets" in page and f"9 × {record['returns']}" in page
     for name in ("learnt", "unseen"):
         one = record[name]
-        assert f"{one['return_error']:.2f} of single returns, {one['truth_error']:.2f} of the truth" in said
+        assert f"{one['return_error']:.2f} from single returns, {one['truth_error']:.2f} from the truth" in said
     for name in ("return_error", "truth_error"):
         assert f"{record['learnt'][name]:.2f}, {record['unseen'][name]:.2f}" in page
 

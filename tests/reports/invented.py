@@ -4,7 +4,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from workhorse.studies.results import Artefact, Floor, RunResult, SearchResult, StudyResults, Sweep, Trial
+from workhorse.robustness.results import Artefact, Floor, Sweep
+from workhorse.studies.results import RunResult, SearchResult, StudyResults, Trial
 
 HOSTILE = "</script><script>document.title='taken'</script><img src=x onerror=\"document.title='taken'\">&'"
 STEPS = np.arange(1, 13) * 100_000.0

@@ -4,7 +4,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from workhorse.studies.results import Artefact, Floor, RunResult, StudyResults, Sweep
+from workhorse.robustness.results import Artefact, Floor, Sweep
+from workhorse.studies.results import RunResult, StudyResults
 
 STEPS = np.array([100.0, 200.0, 300.0])
 

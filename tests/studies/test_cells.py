@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from tests.studies.made_up import run, study, sweep, with_sweep
+from workhorse.robustness.results import Floor
 from workhorse.statistics.intervals import mean_interval, proportion_interval
 from workhorse.studies.cells import summarise
-from workhorse.studies.results import Floor
 
 
 def only(results):

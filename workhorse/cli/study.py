@@ -201,7 +201,7 @@ def check_by_building(plan: Any) -> None:
     Raises:
         UsageError: an option out of range, a task that cannot be made, actions that an algorithm cannot take.
     """
-    from workhorse.studies.artefacts import read_ranges
+    from workhorse.robustness.ranges import read_ranges
     from workhorse.training.plan import Plan
 
     if plan.perturbations:

@@ -11,9 +11,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from workhorse.core import numerics  # noqa: F401
-from workhorse.core.addresses import host_keys
 from workhorse.core.spec import Discrete, EnvSpec
 from workhorse.core.types import Step
+from workhorse.environments.batch import episode_keys
 from workhorse.environments.protocol import HostEnv, JaxEnv
 
 __all__ = ["PROMISES", "BrokenPromise", "check_env"]
@@ -135,7 +135,7 @@ class _HostCheck:
         return BrokenPromise(self.spec.task, promise, found)
 
     def keys(self, episode: int) -> np.ndarray:
-        return host_keys(0, "reset", episode, self.slots)
+        return episode_keys(self.env, 0, "reset", episode, self.slots)
 
     def check_spec(self) -> None:
         try:

@@ -12,8 +12,9 @@ import polars as pl
 from workhorse.reports.figure import DASHES, Figure, Key, band, blank, hover_name, level
 from workhorse.reports.palette import LIGHT, NUM_SERIES, series, shade, variant_colours
 from workhorse.reports.wording import number_text, rate_text, slug, steps_text
+from workhorse.statistics.intervals import LEAST_RUNS
 from workhorse.studies.cells import CellSummary, random_return
-from workhorse.studies.results import LEAST_RUNS, RunResult, StudyResults
+from workhorse.studies.results import RunResult, StudyResults
 
 __all__ = ["learning_curves", "steps_to_threshold"]
 

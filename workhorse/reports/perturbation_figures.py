@@ -12,9 +12,10 @@ import polars as pl
 from workhorse.reports.figure import DASHES, SYMBOLS, Figure, Key, band, blank, hover_name
 from workhorse.reports.palette import LIGHT, series, variant_colours
 from workhorse.reports.wording import number_text, slug
+from workhorse.robustness.retained import BREAKS_BELOW, Retained
+from workhorse.statistics.intervals import LEAST_RUNS
 from workhorse.studies.cells import CellSummary
-from workhorse.studies.results import LEAST_RUNS, StudyResults
-from workhorse.studies.robustness import BREAKS_BELOW, Retained
+from workhorse.studies.results import StudyResults
 
 __all__ = ["perturbations"]
 

@@ -40,8 +40,7 @@ from workhorse.runs.folder import RunFolder, Status
 from workhorse.runs.manifest import Manifest
 from workhorse.runs.metrics import read_metrics
 from workhorse.runs.warnings import read_warnings
-from workhorse.statistics.intervals import Interval, mean_interval
-from workhorse.studies.results import LEAST_RUNS
+from workhorse.statistics.intervals import LEAST_RUNS, Interval, mean_interval
 
 __all__ = ["write_run_report"]
 

@@ -11,9 +11,9 @@ import polars as pl
 from workhorse.reports.figure import Figure, Key, blank, hover_name, label_rows, whiskers
 from workhorse.reports.palette import LIGHT, series, shade
 from workhorse.reports.wording import number_text, slug
-from workhorse.statistics.intervals import mean_interval
+from workhorse.statistics.intervals import LEAST_RUNS, mean_interval
 from workhorse.studies.cells import cell_scores
-from workhorse.studies.results import LEAST_RUNS, SearchResult, StudyResults
+from workhorse.studies.results import SearchResult, StudyResults
 from workhorse.studies.tuning import Effect, tornado
 
 __all__ = ["search_trials", "setting_text", "tornadoes"]

@@ -8,6 +8,7 @@ from numpy.typing import ArrayLike
 from scipy.special import betaincinv, ndtr, ndtri, stdtrit
 
 __all__ = [
+    "LEAST_RUNS",
     "Interval",
     "bootstrap_interval",
     "difference_interval",
@@ -16,6 +17,9 @@ __all__ = [
     "proportion_interval",
     "rate_bound_without_events",
 ]
+
+LEAST_RUNS = 3
+"""Fewest runs for which an interval of their mean is drawn: the spread of two tells next to nothing."""
 
 
 class Interval(NamedTuple):

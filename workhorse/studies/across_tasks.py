@@ -8,9 +8,9 @@ from typing import NamedTuple
 import numpy as np
 
 from workhorse.statistics import aggregates
-from workhorse.statistics.intervals import Interval
+from workhorse.statistics.intervals import LEAST_RUNS, Interval
 from workhorse.studies.cells import cell_scores, random_return
-from workhorse.studies.results import LEAST_RUNS, RunResult, StudyResults
+from workhorse.studies.results import RunResult, StudyResults
 
 __all__ = ["Aggregate", "aggregate_scores"]
 

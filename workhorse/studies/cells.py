@@ -12,11 +12,11 @@ from typing import NamedTuple
 
 import numpy as np
 
+from workhorse.robustness.retained import Robustness, robustness_of
 from workhorse.statistics import reliability
-from workhorse.statistics.intervals import Interval, iqm_interval, mean_interval, proportion_interval
+from workhorse.statistics.intervals import LEAST_RUNS, Interval, iqm_interval, mean_interval, proportion_interval
 from workhorse.statistics.survival import Reached, first_reach, median_steps, share_reached
-from workhorse.studies.results import LEAST_RUNS, RunResult, StudyResults
-from workhorse.studies.robustness import Robustness, robustness_of
+from workhorse.studies.results import RunResult, StudyResults
 
 __all__ = [
     "CellSummary",
@@ -190,7 +190,7 @@ def _summary(results: StudyResults, task: str, variant: str) -> CellSummary:
     floor = random_return(results, task)
     enough = len(runs) >= LEAST_RUNS
     success = proportion_interval(int(successes.sum()), len(runs))
-    robustness = robustness_of(runs, floor)
+    robustness = robustness_of([run.sweep for run in runs if run.sweep is not None], floor)
     return CellSummary(
         task=task,
         variant=variant,

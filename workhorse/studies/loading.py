@@ -12,11 +12,11 @@ import numpy as np
 import polars as pl
 
 from workhorse.core.errors import UsageError
+from workhorse.robustness.results import Floor, Sweep, from_record
 from workhorse.runs.metrics import read_metrics
-from workhorse.studies.artefacts import from_record
 from workhorse.studies.folder import StudyFolder
 from workhorse.studies.plan import Job
-from workhorse.studies.results import Floor, RunResult, SearchResult, StudyResults, Sweep, Trial
+from workhorse.studies.results import RunResult, SearchResult, StudyResults, Trial
 from workhorse.studies.table import read_table
 
 __all__ = ["cell_key", "load_results", "read_study"]

@@ -13,60 +13,14 @@ from typing import Any, Literal
 
 import numpy as np
 
-LEAST_RUNS = 3
-"""Runs below which no interval of a mean is drawn: the spread of two says next to nothing about the spread."""
+from workhorse.robustness.results import Floor, Sweep
 
-__all__ = ["LEAST_RUNS", "Artefact", "Floor", "Outcome", "RunResult", "SearchResult", "StudyResults", "Sweep", "Trial"]
+__all__ = ["Outcome", "RunResult", "SearchResult", "StudyResults", "Trial"]
 
 Outcome = Literal["finished", "diverged", "crashed", "unfinished"]
 """`finished`: trained to the end with a finite score. `diverged`: to the end, but the score or the parameters are not
 finite. `crashed`: the process raised or died. `unfinished`: not begun, under way, or stopped by the user; such a run is
 not yet a result."""
-
-
-@dataclass(frozen=True)
-class Artefact:
-    """One kind of change to a task, over a range of values, both ends included.
-
-    Attributes:
-        name: "body mass", "friction", "gravity", "actuator strength", "observation noise", "action delay",
-            "action repeat", "time limit" or "initial state".
-        unit: what the values are in: "x" for a factor of the task's own value, else "steps" or "sd".
-        nominal: the value that changes nothing.
-        values: the values tried, ascending, `nominal` among them.
-        returns: mean return at each value, (values,), NaN where every episode's simulation broke.
-        episode_returns: the returns themselves, (values, episodes); the e-th column starts from the same initial state
-            at every value.
-        broken: episodes whose simulation broke, (values,).
-    """
-
-    name: str
-    unit: str
-    nominal: float
-    values: np.ndarray
-    returns: np.ndarray
-    episode_returns: np.ndarray
-    broken: np.ndarray
-
-
-@dataclass(frozen=True)
-class Sweep:
-    """One trained policy on changed versions of its task.
-
-    Attributes:
-        nominal_return: mean return on the unchanged task, the same initial states.
-        artefacts: one by one, everything else nominal.
-        corners: returns at the corners, where several artefacts are at an end of their range at once: name of the
-            corner, such as "gravity 1.3 x, friction 0.5 x", to its mean return.
-        episodes: episodes a value.
-        skipped: artefacts that this task cannot have, by name, with the reason.
-    """
-
-    nominal_return: float
-    artefacts: tuple[Artefact, ...]
-    corners: Mapping[str, float]
-    episodes: int
-    skipped: Mapping[str, str]
 
 
 @dataclass(frozen=True)
@@ -116,19 +70,6 @@ class RunResult:
     def ended(self) -> bool:
         """Whether the run is a result: it finished, diverged or crashed."""
         return self.outcome != "unfinished"
-
-
-@dataclass(frozen=True)
-class Floor:
-    """What a policy that learns nothing earns on a task.
-
-    Attributes:
-        random: returns of episodes under uniformly random actions.
-        nothing: returns of episodes under the action zero (the first action of a discrete task).
-    """
-
-    random: tuple[float, ...]
-    nothing: tuple[float, ...]
 
 
 @dataclass(frozen=True)

@@ -13,9 +13,9 @@ import numpy as np
 import polars as pl
 
 from workhorse.core.errors import UsageError
+from workhorse.robustness.results import Floor, from_record, to_record
 from workhorse.runs.files import writing
-from workhorse.studies.artefacts import from_record, to_record
-from workhorse.studies.results import Floor, RunResult, SearchResult, StudyResults, Trial
+from workhorse.studies.results import RunResult, SearchResult, StudyResults, Trial
 
 __all__ = ["FORMAT", "read_table", "write_table"]
 

@@ -10,9 +10,10 @@ from typing import NamedTuple
 import numpy as np
 
 from workhorse.statistics.comparison import Comparison, welch_test
+from workhorse.statistics.intervals import LEAST_RUNS
 from workhorse.statistics.power import more_runs_needed
 from workhorse.studies.cells import CellSummary
-from workhorse.studies.results import LEAST_RUNS, StudyResults
+from workhorse.studies.results import StudyResults
 
 __all__ = ["Verdict", "compare_cells", "verdicts"]
 

@@ -99,13 +99,14 @@ def _work(job: dict[str, Any], tell: Tell) -> dict[str, Any]:
 
             return {"choice": choose_way(job)}
         case "floor":
-            from workhorse.studies.floors import measure_floor
+            from workhorse.robustness.floors import measure_floor
 
             floor = measure_floor(job["task"], job["task_options"], job["episodes"])
             return {"floor": {"random": floor.random, "nothing": floor.nothing}}
         case "sweep":
+            from workhorse.robustness.results import to_record
+            from workhorse.robustness.sweeps import sweep
             from workhorse.runs.policy import Policy
-            from workhorse.studies.artefacts import sweep, to_record
 
             policy = Policy.load(Path(job["folder"]) / "policy")
             chosen = job["artefacts"] or None

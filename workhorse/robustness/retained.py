@@ -1,4 +1,4 @@
-"""How much of a policy's return survives a changed task: by artefact, at the worst corner, and what breaks it."""
+"""Share of a policy's return that is left on changed tasks: by artefact, and at the worst corner."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from workhorse.statistics.intervals import Interval, mean_interval
-from workhorse.studies.results import LEAST_RUNS, Artefact, RunResult, Sweep
+from workhorse.robustness.results import Artefact, Sweep
+from workhorse.statistics.intervals import LEAST_RUNS, Interval, mean_interval
 
 __all__ = ["Retained", "Robustness", "robustness_of"]
 
@@ -18,7 +18,7 @@ BREAKS_BELOW = 0.5
 
 
 class Retained(NamedTuple):
-    """How much of a policy's return above the random policy is left under an artefact, by value.
+    """Share of a policy's return above the random policy that is left under an artefact, by value.
 
     Attributes:
         artefact, unit, nominal: which, and the value that changes nothing.
@@ -39,18 +39,18 @@ class Retained(NamedTuple):
 
     @property
     def worst(self) -> int:
-        """Place of the value at which least is left."""
+        """Index of the value at which least is left."""
         return int(np.argmin(self.share))
 
 
 class Robustness(NamedTuple):
-    """A cell's policies on changed versions of the task.
+    """Robustness of the policies of a cell, the runs of one variant on one task.
 
     Attributes:
         retained: one an artefact.
         worst_artefact: the one that leaves least, by name.
         worst_share: what it leaves, with its interval over runs.
-        breaks: whether the interval lies below one half: "the one that breaks it".
+        breaks: whether the interval lies below one half.
         worst_corner: the combination of ends that leaves least, by name; empty where no corner was tried.
         worst_corner_share: what it leaves, mean over runs.
         num_runs: runs whose policies were looked at.
@@ -69,14 +69,16 @@ class Robustness(NamedTuple):
     skipped: dict[str, str]
 
 
-def robustness_of(runs: Sequence[RunResult], floor: float) -> Robustness | None:
-    """A cell's robustness from the sweeps of its runs; None where there is none, or no policy has anything to lose.
+def robustness_of(sweeps: Sequence[Sweep], floor: float) -> Robustness | None:
+    """Estimate a cell's robustness from the sweeps of its runs.
 
     Args:
-        runs: of a cell.
+        sweeps: one a run.
         floor: the random policy's mean return.
+
+    Returns:
+        None where there is no sweep, or no policy that is better than the random one.
     """
-    sweeps = [run.sweep for run in runs if run.sweep is not None]
     useful = [sweep for sweep in sweeps if sweep.nominal_return > floor]
     if not useful or not useful[0].artefacts:
         return None
@@ -113,10 +115,11 @@ def _retained(artefacts: Sequence[Artefact], floor: float) -> Retained:
 
 
 def _shares(artefact: Artefact, floor: float) -> np.ndarray:
-    """(R(v) - floor) / (R(nominal) - floor), the return under a changed clock taken a unit of time where it pays so.
+    """Return (R(v) - floor) / (R(nominal) - floor), (V,).
 
-    Where a policy earns with every step, half the time pays half: that is no loss. Whether it does is read from the
-    shortest clock: is the return there nearer to its share of the time than to the whole?
+    Where a policy earns with every step, half the time pays half, and that is no loss: returns under a changed clock
+    are then taken per unit of time. A policy counts as earning with every step if its return under the shortest clock
+    is nearer to its share of the time than to the whole.
     """
     returns = np.where(np.isnan(artefact.returns), floor, artefact.returns)
     base = float(returns[np.argmin(np.abs(artefact.values - artefact.nominal))])

@@ -7,7 +7,7 @@ import pytest
 
 from workhorse.core.spec import Box, Discrete, EnvSpec
 from workhorse.core.types import Step
-from workhorse.studies import floors
+from workhorse.robustness import floors
 
 
 class NoisyPay:

@@ -14,9 +14,11 @@ from workhorse.core.randomness import draw, root_key
 from workhorse.core.spec import Box, Discrete
 from workhorse.environments.mujoco.perturbations import Physics, set_physics
 from workhorse.environments.registry import make
+from workhorse.robustness import variations
+from workhorse.robustness.ranges import DEFAULT_RANGES
+from workhorse.robustness.results import from_record, to_record
+from workhorse.robustness.sweeps import sweep
 from workhorse.runs.policy import Policy
-from workhorse.studies import variations
-from workhorse.studies.artefacts import DEFAULT_RANGES, from_record, sweep, to_record
 
 EPISODES, STEPS, SEED = 3, 25, 7
 OPTIONS = {"max_episode_steps": STEPS, "terminate_when_unhealthy": False}
@@ -196,7 +198,7 @@ def test_observations_that_the_policy_cannot_act_on_break_their_episodes_alone()
     policy = Policy([np.full((3, 11), 3e38)], [None], action=Box((-1.0,) * 3, (1.0,) * 3), task="Hopper-v5")
     found = swept({"action delay": [1]}, policy)
     assert found.artefacts[0].broken.tolist() == [EPISODES] * 2 and math.isnan(found.nominal_return)
-    actions, refused = variations._choose(hopper(), np.array([[0.1] * 11, [1e300] * 11, [0.2] * 11]))
+    actions, refused = variations._predict(hopper(), np.array([[0.1] * 11, [1e300] * 11, [0.2] * 11]))
     assert refused.tolist() == [False, True, False]
     assert np.array_equal(actions[[0, 2]], hopper().predict(np.array([[0.1] * 11, [0] * 11, [0.2] * 11]))[0][[0, 2]])
 

@@ -1,0 +1,179 @@
+"""B slots of a pure environment behind the interface of a host environment, so that one loop serves both kinds."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import PRNGKeyArray
+
+from workhorse.core.addresses import host_keys
+from workhorse.core.digest import flatten_arrays, restore_arrays
+from workhorse.core.randomness import draw, root_key
+from workhorse.core.spec import EnvSpec, idle_actions
+from workhorse.core.types import Step
+from workhorse.environments.protocol import HostEnv, JaxEnv
+
+__all__ = ["JaxBatch", "as_batch", "episode_keys"]
+
+
+class JaxBatch:
+    """Host environment of B slots that are stepped by one compiled program of a pure environment.
+
+    All of `HostEnv`'s contract holds, except for the kind of keys: an episode's key is a JAX key, and the key of its
+    t-th step, t from 1, is `fold_in(key, t)`. `episode_keys` gives the right kind for either environment.
+
+    Args:
+        env: pure environment of one slot. Equal ones share their compiled programs.
+        num_slots: number of slots B.
+    """
+
+    def __init__(self, env: JaxEnv, num_slots: int) -> None:
+        self._env, self._num_slots = env, num_slots
+        self._keys = np.zeros((num_slots, 2), np.uint32)
+        self._times = np.zeros(num_slots, np.uint32)  # steps since the reset
+        self._states, self._obs = None, np.zeros(0)  # until the first reset
+
+    @property
+    def spec(self) -> EnvSpec:
+        """The task."""
+        return self._env.spec
+
+    @property
+    def num_slots(self) -> int:
+        """Number of slots B."""
+        return self._num_slots
+
+    def reset(self, keys: np.ndarray | PRNGKeyArray, slots: np.ndarray | None = None) -> np.ndarray:
+        """Start an episode in each of `slots` and return its first observation.
+
+        Args:
+            keys: typed JAX keys (n,), or their data, uint32 (n, 2), which NumPy can index.
+            slots: which slots; all where None.
+        """
+        mask = self._mask(slots)
+        self._keys[_every(slots)] = _key_data(keys)
+        states, fresh = _reset(self._env, self._keys)
+        obs = np.array(fresh)
+        self._states = states if self._states is None or mask.all() else _select(mask, states, self._states)
+        self._times[mask] = 0
+        if len(self._obs):
+            obs[~mask] = self._obs[~mask]
+        self._obs = obs
+        return obs[_every(slots)].copy()
+
+    def step(
+        self,
+        actions: np.ndarray,
+        slots: np.ndarray | None = None,
+        reset_keys: np.ndarray | PRNGKeyArray | None = None,
+    ) -> Step:
+        """Step `slots` alone; see `HostEnv`. A reward or an observation that is not finite marks a slot as failed."""
+        mask, chosen = self._mask(slots), _every(slots)
+        self._times[mask] += 1
+        every_action = idle_actions(self.spec.action, self._num_slots).astype(actions.dtype)
+        every_action[chosen] = actions
+        # One shape for any number of slots: a program compiled for each would cost more than the idle slots' steps.
+        states, stepped = _step(self._env, self._states, every_action, self._keys, self._times)
+        self._states = states if mask.all() else _select(mask, states, self._states)
+        reward, terminated, truncated, next_obs = (
+            np.array(part)[chosen] for part in (stepped.reward, stepped.terminated, stepped.truncated, stepped.next_obs)
+        )
+        rows = next_obs.reshape(len(next_obs), -1)
+        failed = ~(np.isfinite(reward) & np.isfinite(rows).all(axis=1))
+        reward[failed], next_obs[failed] = 0.0, self._obs[chosen][failed]
+        self._obs[chosen] = next_obs
+        terminated, truncated = terminated & ~failed, truncated | failed
+        measures = {name: np.array(value)[chosen] for name, value in stepped.measures.items()}
+        obs, ended = next_obs, np.flatnonzero(terminated | truncated)
+        if reset_keys is not None and len(ended):
+            obs = next_obs.copy()
+            obs[ended] = self.reset(_key_data(reset_keys)[ended], np.arange(self._num_slots)[chosen][ended])
+        return Step(obs, reward, terminated, truncated, next_obs, {**measures, "failed": failed})
+
+    def snapshot(self) -> dict[str, np.ndarray]:
+        """Return everything the next steps depend on, as named arrays."""
+        return {name: array.copy() for name, array in flatten_arrays(self._parts()).items()}
+
+    def restore(self, arrays: dict[str, np.ndarray]) -> None:
+        """Put a snapshot's arrays back; the same bits follow."""
+        states, obs = jax.eval_shape(partial(_reset, self._env), self._keys)
+        template = {**self._parts(), "states": states, "obs": np.zeros(obs.shape, obs.dtype)}
+        found = restore_arrays(template, arrays, f"the snapshot of {self.spec.task}")
+        self._states, self._obs, self._keys, self._times = (found[name] for name in ("states", "obs", "keys", "times"))
+
+    def close(self) -> None:
+        """Free the states."""
+        self._states, self._obs = None, np.zeros(0)
+
+    def _parts(self) -> dict[str, Any]:
+        return {"states": self._states, "obs": self._obs, "keys": self._keys, "times": self._times}
+
+    def _mask(self, slots: np.ndarray | None) -> np.ndarray:
+        mask = np.zeros(self._num_slots, bool)
+        mask[_every(slots)] = True
+        return mask
+
+
+def as_batch(env: HostEnv | JaxEnv, num_slots: int) -> HostEnv:
+    """Return a host environment as it is, and `num_slots` slots of a pure one."""
+    return env if isinstance(env, HostEnv) else JaxBatch(env, num_slots)
+
+
+def episode_keys(env: HostEnv, root: int, stream: str, *indices: int | np.ndarray) -> np.ndarray:
+    """Return the keys of the episodes at an address, of the kind that `env.reset` takes.
+
+    Args:
+        env: a `JaxBatch`, or a host environment.
+        root: the run's seed.
+        stream: one of `workhorse.core.addresses.STREAMS`.
+        indices: of the address, integers or integer arrays that broadcast.
+
+    Returns:
+        `host_keys` (*broadcast, 2), uint64, for a host environment; for a `JaxBatch` the data of the JAX keys that
+        `draw` gives, uint32 of the same shape.
+    """
+    if not isinstance(env, JaxBatch):
+        return host_keys(root, stream, *indices)
+    rows = np.broadcast_arrays(*(np.asarray(index, np.uint32) for index in indices))
+    flat = _folded(root_key(root), stream, [row.ravel() for row in rows])
+    return np.asarray(flat).reshape(*rows[0].shape, 2)
+
+
+def _every(slots: np.ndarray | None) -> np.ndarray | slice:
+    return slice(None) if slots is None else slots
+
+
+def _key_data(keys: np.ndarray | PRNGKeyArray) -> np.ndarray:
+    if isinstance(keys, jax.Array) and jnp.issubdtype(keys.dtype, jax.dtypes.prng_key):
+        return np.asarray(jax.random.key_data(keys))
+    if keys.dtype != np.uint32:
+        raise TypeError(f"JaxBatch takes JAX keys or their uint32 data, not {keys.dtype}: use episode_keys.")
+    return np.asarray(keys)
+
+
+@partial(jax.jit, static_argnums=0)
+def _reset(env: JaxEnv, keys: Any) -> tuple[Any, Any]:
+    return jax.vmap(lambda key: env.reset(jax.random.wrap_key_data(key)))(keys)
+
+
+@partial(jax.jit, static_argnums=0)
+def _step(env: JaxEnv, states: Any, actions: Any, keys: Any, times: Any) -> tuple[Any, Step]:
+    def one(state: Any, action: Any, key: Any, time: Any) -> tuple[Any, Step]:
+        return env.step(state, action, jax.random.fold_in(jax.random.wrap_key_data(key), time))
+
+    return jax.vmap(one)(states, actions, keys, times)
+
+
+@jax.jit
+def _select(mask: Any, new: Any, old: Any) -> Any:
+    """Take the leaves' rows from `new` where `mask`; apart from `_step`, so that its sums are fused as ever."""
+    return jax.tree.map(lambda a, b: jnp.where(mask.reshape(-1, *[1] * (a.ndim - 1)), a, b), new, old)
+
+
+@partial(jax.jit, static_argnums=1)
+def _folded(root: Any, stream: str, indices: list[Any]) -> Any:
+    return jax.vmap(lambda *index: jax.random.key_data(draw(root, stream, *index)))(*indices)
