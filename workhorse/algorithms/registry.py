@@ -1,6 +1,7 @@
 """Every algorithm by name, with its options, without importing JAX.
 
-A class below this folder that has a `name` is an algorithm: nothing is registered by hand. Options are read from the source of the algorithm's own dataclass (names, types, defaults and the sentence under each
+A class below this folder that has a `name` is an algorithm: nothing is registered by hand. Options are
+read from the source of the algorithm's own dataclass (names, types, defaults and the sentence under each
 field), so that `workhorse algorithms` and `--help` answer at once and say exactly what the code says.
 """
 
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from workhorse.core.algorithm import Algorithm
     from workhorse.core.spec import EnvSpec
 
-__all__ = ["Entry", "Option", "entries", "entry", "make", "options"]
+__all__ = ["Entry", "Option", "algorithm_class", "entries", "entry", "make", "options"]
 
 INTERFACE = "workhorse.core.algorithm"
 """Where the classes are that an algorithm's options are not looked for in."""
@@ -139,7 +140,6 @@ def make(name: str, spec: EnvSpec, settings: Mapping[str, Any]) -> Algorithm:
     Raises:
         UsageError: unknown algorithm or option, a value out of range, or actions that the algorithm cannot take.
     """
-    row = entry(name)
     known = options(name)
     for setting in settings:
         if setting not in known:
@@ -147,10 +147,15 @@ def make(name: str, spec: EnvSpec, settings: Mapping[str, Any]) -> Algorithm:
         kind, value = known[setting].annotation, settings[setting]
         if not _is_kind(value, kind):
             raise UsageError(f"{name}.{setting} must be {_kind_in_words(kind)}: got {value!r}.")
-    cls: type[Algorithm] = getattr(_imported_module(row.module), row.cls)
-    algorithm = cls(**{"spec": spec, **row.preset, **settings})
+    algorithm = algorithm_class(name)(**{"spec": spec, **entry(name).preset, **settings})
     algorithm.validate()
     return algorithm
+
+
+def algorithm_class(name: str) -> type[Algorithm]:
+    """Return the class of an algorithm, which imports JAX."""
+    row = entry(name)
+    return getattr(_imported_module(row.module), row.cls)
 
 
 def _imported_module(name: str) -> types.ModuleType:

@@ -173,7 +173,7 @@ def _measured(history: History, part: store.Part, iteration: int, options: Diagn
     record = store.read(history.folder, part, iteration, asked)
     if record is not None:
         return record
-    seen = f"{digest(history.measurable(iteration).learner):016x}"
+    seen = f"{digest(history.measurable(iteration).state):016x}"
     found = _MEASURED[part](history, iteration, options, asked)
     return store.write(history.folder, part, {**found.to_json(), "digest": seen}, asked)
 

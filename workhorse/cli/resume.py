@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import tyro
 
-from workhorse.cli.cluster import ClusterOptions, Notes, recruiter
+from workhorse.cli.cluster import ClusterOptions, Notes, loop_maker
 from workhorse.cli.options import Count, parse
 
 __all__ = ["run"]
@@ -44,7 +44,7 @@ def run(arguments: Sequence[str]) -> int:
         raise UsageError(f"{options.run} is a study, not a run: `workhorse study {options.run}` goes on with it.")
     RunFolder.open(options.run)
     notes = Notes()
-    recruit = recruiter(options, notes)
+    make = loop_maker(options, notes)
 
     from workhorse.cli.display import display_for
     from workhorse.runs import train
@@ -52,7 +52,7 @@ def run(arguments: Sequence[str]) -> int:
     observer = notes.observer = display_for(options.quiet, None)
     with observer:
         folder, summary = train.resume(
-            options.run, env_steps=options.env_steps, threads=options.threads, observer=observer, recruit=recruit
+            options.run, env_steps=options.env_steps, threads=options.threads, observer=observer, make=make
         )
     observer.finished(folder, summary)
     return 0

@@ -9,7 +9,7 @@ from typing import Any
 
 import tyro
 
-from workhorse.cli.cluster import ClusterOptions, recruiter
+from workhorse.cli.cluster import ClusterOptions, loop_maker
 from workhorse.cli.options import Count, parse, parse_task_options
 from workhorse.core.errors import UsageError
 
@@ -82,16 +82,16 @@ def run(arguments: Sequence[str]) -> int:
         check_by_building(plan)
         if options.cluster is not None:
             check_cluster(plan)
-        recruit = recruiter(options, print)
+        make = loop_maker(options, print)
         folder = StudyFolder.create(options.studies, options.id, plan, ("workhorse", "study", *arguments))
     else:
-        recruit = recruiter(options, print)
+        make = loop_maker(options, print)
 
-    conclude(folder, options.cores, options.quiet, recruit)
+    conclude(folder, options.cores, options.quiet, make)
     return 0
 
 
-def conclude(folder: Any, cores: int, quiet: bool, recruit: Any = None) -> None:
+def conclude(folder: Any, cores: int, quiet: bool, make: Any = None) -> None:
     """Conduct a study to its end, write its page, and print what came of it."""
     from rich.console import Console
 
@@ -106,7 +106,7 @@ def conclude(folder: Any, cores: int, quiet: bool, recruit: Any = None) -> None:
     from workhorse.studies.verdicts import verdicts
 
     with folder.lock(), study_display_for(quiet) as display:
-        results = conduct(folder, cores or available_threads(), display, recruit)
+        results = conduct(folder, cores or available_threads(), display, make)
         write_table(results, folder.path / "results.parquet")
         page = write_study_report(results, folder.path)
     cells = summarise(results)
@@ -210,4 +210,4 @@ def check_by_building(plan: Any) -> None:
     for task, algorithm, setting in settings:
         job = plan.job(task, algorithm, setting, plan.seeds[0])
         built = Plan(task, job.task_options, algorithm, job.settings, job.seed)
-        built.learning(built.spec())
+        built.make_algorithm(built.spec())

@@ -10,7 +10,7 @@ import tyro
 
 from workhorse.algorithms import registry
 from workhorse.algorithms.recipes import DEFAULT_ALGORITHM, DEFAULT_ENV_STEPS, Recipe, best_recipe, recipe
-from workhorse.cli.cluster import ClusterOptions, Notes, recruiter
+from workhorse.cli.cluster import ClusterOptions, Notes, loop_maker
 from workhorse.cli.options import Count, parse, parse_task_options
 from workhorse.core.errors import UsageError, nearest, unknown
 from workhorse.environments.registry import TASKS
@@ -90,7 +90,7 @@ def run(arguments: Sequence[str]) -> int:
     if options.studies != RunOptions.studies:
         raise UsageError("--studies is for --seeds: leave it out, or say how many seeds.")
     notes = Notes()
-    recruit = recruiter(options, notes)
+    make = loop_maker(options, notes)
 
     from workhorse.cli.display import display_for
     from workhorse.runs import train
@@ -119,7 +119,7 @@ def run(arguments: Sequence[str]) -> int:
             recipe=known,
             command=("workhorse", "train", *arguments),
             observer=observer,
-            recruit=recruit,
+            make=make,
         )
     observer.finished(folder, summary)
     return 0
@@ -163,9 +163,9 @@ def _train_seeds(
     check_by_building(plan)
     if options.cluster is not None:
         check_cluster(plan)
-    recruit = recruiter(options, print)
+    make = loop_maker(options, print)
     folder = StudyFolder.create(options.studies, options.id, plan, ("workhorse", "train", *arguments))
-    conclude(folder, options.threads, options.quiet, recruit)
+    conclude(folder, options.threads, options.quiet, make)
     return 0
 
 

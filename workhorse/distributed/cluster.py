@@ -357,7 +357,9 @@ class Cluster(Workforce):
             return f"{count} episodes where {expected} were asked for {where}"
         observations = result.observations
         total = (
-            (result.fitness if isinstance(result, Tally) else result.returns).sum() + observations.mean.sum() + observations.deviation.sum()
+            (result.fitness if isinstance(result, Tally) else result.returns).sum()
+            + observations.mean.sum()
+            + observations.deviation.sum()
         )  # NaN or infinite if any is
         if not math.isfinite(total) and not result.failures:
             return f"numbers that are not finite {where}"

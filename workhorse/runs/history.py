@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from workhorse.core.algorithm import Algorithm, Differentiable, State
@@ -386,7 +387,7 @@ def _check_same_shape(
 def _is_finite(algorithm: Algorithm, state: State) -> bool:
     """Return False where a parameter is not finite: of what can be differentiated, else of what acts."""
     tree = algorithm.params(state) if isinstance(algorithm, Differentiable) else algorithm.actor(state)
-    leaves = [leaf for leaf in jax.tree.leaves(tree) if not jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.extended)]
+    leaves = [leaf for leaf in jax.tree.leaves(tree) if not jnp.issubdtype(leaf.dtype, jax.dtypes.extended)]
     return all(np.isfinite(leaf).all() for leaf in leaves)
 
 

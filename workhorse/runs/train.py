@@ -49,7 +49,7 @@ def start(
     recipe: Recipe | None = None,
     command: tuple[str, ...] = (),
     observer: Observer | None = None,
-    make: MakeLoop = make_loop,
+    make: MakeLoop | None = None,
 ) -> tuple[RunFolder, Summary]:
     """Train a policy in a new run folder, to the end of the budget.
 
@@ -129,7 +129,7 @@ def resume(
     env_steps: int | None = None,
     threads: int = 0,
     observer: Observer | None = None,
-    make: MakeLoop = make_loop,
+    make: MakeLoop | None = None,
 ) -> tuple[RunFolder, Summary]:
     """Go on with a run from its newest whole checkpoint: the same bits as if it had never stopped.
 
@@ -194,7 +194,7 @@ def evaluate_run(
     root = manifest.seed if seed is None else seed
     if not 0 <= root < 2**32:
         raise UsageError(f"The seed must be in [0, 2**32): got {root}.")
-    loop = _opened_loop(replace(plan_of(manifest), seed=root), threads or available_threads(), make_loop)
+    loop = _opened_loop(replace(plan_of(manifest), seed=root), threads or available_threads(), None)
     try:
         iteration, progress, _, notes = load_progress(folder, loop, set_aside=False)
         for sentence in notes:
@@ -209,8 +209,8 @@ def evaluate_run(
     return folder, found, interval
 
 
-def _opened_loop(plan: Plan, threads: int, make: MakeLoop) -> Loop:
-    return make(plan, plan.spec(), threads)
+def _opened_loop(plan: Plan, threads: int, make: MakeLoop | None) -> Loop:
+    return (make or make_loop)(plan, plan.spec(), threads)
 
 
 def plan_of(manifest: Manifest) -> Plan:

@@ -14,6 +14,7 @@ import numpy as np
 from workhorse.algorithms import registry
 from workhorse.core.errors import UsageError
 from workhorse.core.machine import installed_versions
+from workhorse.core.types import Returns
 from workhorse.environments.registry import TASKS
 from workhorse.statistics.adaptive import Batch, Cell, next_batch
 from workhorse.studies.cells import cell_scores, succeeded
@@ -24,6 +25,7 @@ from workhorse.studies.pool import Answer, Pool
 from workhorse.studies.results import StudyResults
 from workhorse.studies.search import Searching
 from workhorse.studies.training_job import crash, is_fatal, request, spent_core_hours, train
+from workhorse.training.loop import MakeLoop
 
 __all__ = ["FLOOR_EPISODES", "SWEEP_EPISODES", "Observer", "check_cluster", "conduct"]
 
@@ -52,14 +54,14 @@ class Observer:
         """Something a user should know, once."""
 
 
-def conduct(folder: StudyFolder, cores: int, observer: Observer, recruit: Any = None) -> StudyResults:
+def conduct(folder: StudyFolder, cores: int, observer: Observer, make: MakeLoop | None = None) -> StudyResults:
     """Do everything of a study that is not done yet.
 
     Args:
         folder: the study; the caller holds its lock.
         cores: worker processes, each with one simulation thread.
         observer: is told what happens.
-        recruit: finds the workers of a cluster; then the runs go one after the other, each on all of it.
+        make: makes loops on a cluster; then the runs go one after the other, each on all of it.
 
     Returns:
         The study as it stands at the end.
@@ -68,11 +70,11 @@ def conduct(folder: StudyFolder, cores: int, observer: Observer, recruit: Any = 
         UsageError: something that would meet every seed, such as a full disk.
         KeyboardInterrupt: on Ctrl-C or SIGTERM, after every run was saved.
     """
-    if recruit is not None:
+    if make is not None:
         check_cluster(folder.plan)
     before = _on_termination()
     pool = Pool(cores, folder.path / "logs")
-    study = _Study(folder, pool, observer, recruit)
+    study = _Study(folder, pool, observer, make)
     try:
         study.to_the_end()
         return load_results(folder)
@@ -89,19 +91,23 @@ def check_cluster(plan: StudyPlan) -> None:
         UsageError: one of them learns from rollouts, on one machine.
     """
     for name in plan.algorithms:
-        if registry.is_on_policy(name):
+        if registry.algorithm_class(name).consumes is not Returns:
             raise UsageError(f"{name} learns on one machine: --cluster is for evolution strategies. Leave it out.")
+
+
+def _is_pure(task: str) -> bool:
+    return task in TASKS and TASKS[task].kind == "classic"
 
 
 class _Study:
     """A study under way."""
 
-    def __init__(self, folder: StudyFolder, pool: Pool, observer: Observer, recruit: Any) -> None:
+    def __init__(self, folder: StudyFolder, pool: Pool, observer: Observer, make: MakeLoop | None) -> None:
         self._folder = folder
         self._plan = folder.plan
         self._pool = pool
         self._observer = observer
-        self._recruit = recruit
+        self._make = make
         self._command = tuple(folder.about["command"])
 
     def to_the_end(self) -> None:
@@ -170,7 +176,7 @@ class _Study:
         by_id = {job.id: job for job in jobs}
         sweeps = [sweep for job in jobs for sweep in self._sweep(job)] if kind == "runs" else []
 
-        waiting = self._works(missing, root) if self._recruit is None else deque([[job] for job in missing])
+        waiting = self._works(missing, root) if self._make is None else deque([[job] for job in missing])
 
         def more() -> dict[str, Any] | None:
             if not waiting or self._is_spent():
@@ -185,7 +191,7 @@ class _Study:
             """The seeds of a process that died and cannot say which of them killed it: each gets one of its own."""
             waiting.extend([by_id[one["id"]]] for one in work["runs"] if not self._folder.record(kind, one["id"]))
 
-        if self._recruit is not None:
+        if self._make is not None:
             self._train_on_cluster(more, ended)
             more = lambda: None  # noqa: E731
         self._do(sweeps, more, ended, again)
@@ -199,7 +205,7 @@ class _Study:
     ) -> None:
         while (work := more()) is not None:
             try:
-                answer: Answer = {"event": "done", "run": train(work, lambda _: None, recruit=self._recruit)}
+                answer: Answer = {"event": "done", "run": train(work, lambda _: None, make=self._make)}
             except Exception as error:
                 if is_fatal(error):
                     raise
@@ -212,27 +218,10 @@ class _Study:
         cells: dict[tuple[str, str], list[Job]] = {}
         for job in missing:
             cells.setdefault((job.task, job.variant), []).append(job)
-        together = {cell for cell, jobs in cells.items() if len(jobs) > 1 and self._way(jobs) != "processes"}
+        # on a pure task one compilation does for all seeds, and the bits are those of runs alone
+        together = {cell for cell, jobs in cells.items() if len(jobs) > 1 and _is_pure(cell[0])}
         alone = [[job] for job in missing if (job.task, job.variant) not in together]
         return deque([*(cells[cell] for cell in cells if cell in together), *alone])
-
-    def _way(self, jobs: list[Job]) -> str:
-        """How the seeds of an algorithm on a task are run: measured once in a study, where there is a choice."""
-        job = jobs[0]
-        task = TASKS.get(job.task)
-        if task is None or task.kind != "classic":
-            return "processes"
-        if registry.is_on_policy(job.algorithm):
-            return "shared"  # the bits are those of a run alone, and one compilation does for all
-        policy = job.settings.get("policy", "linear")  # what holds for one kind of network need not for another
-        name = cell_key(job.task, job.algorithm, *([] if policy == "linear" else [policy]))
-        choice = self._folder.record("choices", name)
-        if choice is None:
-            work = request(self._plan, job, self._folder.path, self._command)
-            work |= {"kind": "measure", "id": name, "num_seeds": len(jobs), "cores": self._pool.size}
-            self._do([work])
-            choice = self._folder.record("choices", name) or {"way": "processes"}
-        return choice["way"]
 
     def _work(self, given: list[Job], jobs: list[Job], root: Path) -> dict[str, Any]:
         """What a worker is told. Seeds of the cell that have ended are named too: the program is that of all."""
@@ -243,10 +232,7 @@ class _Study:
         return {
             "kind": "seeds",
             "id": cell_key(task, variant),
-            "way": self._way(given),
             "cores": self._pool.size,
-            "env_steps": given[0].env_steps,
-            "seeds": [job.seed for job in jobs if (job.task, job.variant) == (task, variant)],
             "runs": requests,
         }
 
@@ -390,8 +376,8 @@ class _Study:
         )
 
 
-_RECORDS: dict[str, Kind] = {"floor": "floors", "sweep": "sweeps", "measure": "choices"}
-_ANSWERS = {"floor": "floor", "sweep": "sweep", "measure": "choice"}
+_RECORDS: dict[str, Kind] = {"floor": "floors", "sweep": "sweeps"}
+_ANSWERS = {"floor": "floor", "sweep": "sweep"}
 _WHAT: dict[Kind, str] = {
     "floors": "The floors",
     "sweeps": "The robustness of the policy",

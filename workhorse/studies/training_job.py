@@ -10,7 +10,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from workhorse.algorithms import registry
 from workhorse.algorithms.recipes import recipe
 from workhorse.core.errors import UsageError
 from workhorse.runs import train as runs
@@ -19,13 +18,12 @@ from workhorse.runs.files import remove_folder
 from workhorse.runs.folder import RunFolder
 from workhorse.runs.policy import Policy
 from workhorse.studies.plan import Job, StudyPlan
-from workhorse.training.on_policy_seeds import RolloutSeeds, on_accelerator
+from workhorse.training.groups import RunGroup, together
+from workhorse.training.loop import MakeLoop
 from workhorse.training.plan import Plan
-from workhorse.training.seeds import Group, SeedsGather, measure, predicted, together
 
 __all__ = [
     "Progress",
-    "choose_way",
     "crash",
     "ended_as",
     "is_fatal",
@@ -66,7 +64,7 @@ def request(plan: StudyPlan, job: Job, root: Path, command: tuple[str, ...]) -> 
 
 
 def train(
-    job: Mapping[str, Any], progress: Progress, *, threads: int = 1, recruit: Any = None, on_policy: Any = None
+    job: Mapping[str, Any], progress: Progress, *, threads: int = 1, make: MakeLoop | None = None
 ) -> dict[str, Any]:
     """Train a seed to its end, from the beginning or from where its folder stands; how it ended.
 
@@ -78,7 +76,7 @@ def train(
     path = Path(job["root"]) / job["id"]
     _wait_until_free(path)
     if _can_go_on(path):
-        folder, summary = runs.resume(path, threads=threads, observer=observer, recruit=recruit, on_policy=on_policy)
+        folder, summary = runs.resume(path, threads=threads, observer=observer, make=make)
     else:
         remove_folder(path)
         settings = {name: tuple(value) if isinstance(value, list) else value for name, value in job["settings"].items()}
@@ -96,8 +94,7 @@ def train(
             recipe=recipe(job["task"], job["algorithm"]),
             command=tuple(job["command"]),
             observer=observer,
-            recruit=recruit,
-            on_policy=on_policy,
+            make=make,
         )
     return ended_as(folder, summary)
 
@@ -110,17 +107,15 @@ def train_together(job: Mapping[str, Any], tell: Callable[[Mapping[str, Any]], N
         KeyboardInterrupt: all were stopped, their states saved.
     """
     requests = {request["seed"]: request for request in job["runs"]}
-    group, part = _group(job)
+    first = job["runs"][0]
+    plan = _plan_of(first).with_budget(first["env_steps"])
+    group = RunGroup({seed: replace(plan, seed=seed) for seed in requests}, threads=job["cores"])
 
-    def one(seed: int, found: Any) -> None:
-        if seed not in requests:  # it has ended before, and left the others a program of the same shape
-            return
+    def one(seed: int, make: MakeLoop) -> None:
         request = requests[seed]
         id = request["id"]
         try:
-            record = train(
-                request, lambda progress: tell({"event": "progress", "run": id, **progress}), **{part: found}
-            )
+            record = train(request, lambda progress: tell({"event": "progress", "run": id, **progress}), make=make)
         except Exception as error:
             if is_fatal(error):
                 raise
@@ -131,44 +126,6 @@ def train_together(job: Mapping[str, Any], tell: Callable[[Mapping[str, Any]], N
     for outcome in together(group, one).values():
         if isinstance(outcome, BaseException):
             raise outcome
-
-
-def _group(job: Mapping[str, Any]) -> tuple[Group, str]:
-    """The group of a cell's seeds, and what of `train` its members' parts are given as."""
-    first = job["runs"][0]
-    plan = _plan_of(first)
-    if not registry.is_on_policy(plan.algorithm):
-        return SeedsGather(plan, job["seeds"], vectorised=job["way"] == "vectorised"), "recruit"
-    plans = {seed: replace(plan, seed=seed).with_budget(first["env_steps"]) for seed in job["seeds"]}
-    return RolloutSeeds(plans, vectorised=on_accelerator(), threads=job["cores"]), "on_policy"
-
-
-def choose_way(job: Mapping[str, Any]) -> dict[str, Any]:
-    """How the seeds of a cell are best run, by measurement: the way, and a sentence with the numbers."""
-    plan, count = _plan_of(job), job["num_seeds"]
-    found = measure(plan, count)
-    algorithm = plan.learning(plan.spec()).algorithm
-    steps = algorithm.num_members * algorithm.episodes_per_member * (plan.spec().max_episode_steps or 1000)
-    seconds = predicted(found, job["cores"], max(job["env_steps"] // steps, 1), count)
-    if algorithm.policy != "linear":  # its vectorised runs may part from those alone: see `SeedsGather`
-        del seconds["vectorised"]
-    way = min(seconds, key=lambda name: seconds[name])
-    ways = ", ".join(f"{seconds[name]:.0f} s {_SHORT[name]}" for name in seconds)
-    sentence = (
-        f"{job['algorithm']} on {job['task']}: {_WAYS[way]}, chosen by measurement; predicted for all {count} seeds, "
-        f"compiling included: {ways}."
-    )
-    return {"way": way, "measured": found._asdict(), "sentence": sentence}
-
-
-_WAYS = {
-    "vectorised": "all seeds in one vectorised program",
-    "shared": "all seeds in one process that shares their programs",
-    "processes": "one process a seed",
-}
-
-
-_SHORT = {"vectorised": "vectorised", "shared": "sharing programs", "processes": "in processes of their own"}
 
 
 def is_fatal(error: BaseException) -> bool:

@@ -94,10 +94,6 @@ def _work(job: dict[str, Any], tell: Tell) -> dict[str, Any]:
 
             train_together(job, tell)
             return {}
-        case "measure":
-            from workhorse.studies.training_job import choose_way
-
-            return {"choice": choose_way(job)}
         case "floor":
             from workhorse.robustness.floors import measure_floor
 
