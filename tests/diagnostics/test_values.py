@@ -5,6 +5,7 @@ from types import SimpleNamespace
 import jax
 import numpy as np
 import pytest
+from workhorse.training.learning import actor_of
 
 from workhorse.algorithms import registry
 from workhorse.core.errors import UsageError
@@ -21,7 +22,6 @@ from workhorse.diagnostics.values import (
 from workhorse.environments.probes import TerminationProbe, TimeLimitProbe
 from workhorse.runs import train
 from workhorse.runs.history import opened
-from workhorse.training.learning import actor_of
 from workhorse.training.on_policy import JaxRollouts
 from workhorse.training.plan import Plan
 
