@@ -14,9 +14,9 @@ import pytest
 
 from workhorse.core.addresses import host_keys
 from workhorse.core.errors import UsageError
-from workhorse.core.spec import Box, Discrete
+from workhorse.core.spec import Box, Discrete, Goal, MultiBinary, MultiDiscrete, random_actions
 from workhorse.environments import registry
-from workhorse.environments.check import check_env, random_actions
+from workhorse.environments.check import check_env
 from workhorse.environments.gymnasium_adapter import GymnasiumAdapter, is_registered, registered_ids
 from workhorse.environments.gymnasium_worker import episode_seed
 
@@ -47,7 +47,7 @@ def test_equals_gymnasium_step_by_step(id: str) -> None:
     adapter, theirs = GymnasiumAdapter(id, 2, 2), gymnasium.make(id)
     space = theirs.observation_space
     flat = lambda obs: gymnasium.spaces.flatten(space, obs)  # noqa: E731
-    actions = random_actions(adapter.spec, (150, 2), np.random.default_rng(0))
+    actions = random_actions(adapter.spec.action, (150, 2), np.random.default_rng(0))
     got = adapter.reset(keys(0, np.arange(2)))
     expected = flat(theirs.reset(seed=episode_seed(keys(0, 1)))[0])
     for t in range(150):
@@ -215,7 +215,7 @@ def test_results_do_not_depend_on_the_number_of_workers() -> None:
     def rewards(num_threads: int) -> np.ndarray:
         adapter = GymnasiumAdapter("weird/Walk-v0", 5, num_threads)
         adapter.reset(keys(0, np.arange(5)))
-        actions = random_actions(adapter.spec, (30, 5), np.random.default_rng(1))
+        actions = random_actions(adapter.spec.action, (30, 5), np.random.default_rng(1))
         total = np.stack([adapter.step(actions[t], None, keys(t + 1, np.arange(5))).reward for t in range(30)])
         adapter.close()
         return total
@@ -294,13 +294,13 @@ def test_a_class_of_the_script_itself_is_found_by_the_workers(tmp_path: Path) ->
     script = MAIN.format(here=str(HERE)) + "if __name__ == '__main__':\n    main()\n"
     result = run_script(tmp_path / "train.py", script)
     assert result.returncode == 0, result.stderr
-    assert result.stdout.split() == ["_RemoteGroup", "False"]
+    assert result.stdout.split() == ["RemoteGroup", "False"]
 
 
 def test_a_script_without_a_main_guard_runs_in_its_own_process(tmp_path: Path) -> None:
     result = run_script(tmp_path / "train.py", MAIN.format(here=str(HERE)) + "main()\n")
     assert result.returncode == 0, result.stderr
-    assert result.stdout.split() == ["_LocalGroup", "False"]
+    assert result.stdout.split() == ["LocalGroup", "False"]
     assert "runs in this process" in result.stderr
 
 

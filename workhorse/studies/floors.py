@@ -1,4 +1,4 @@
-"""What a policy that learns nothing earns: uniformly random actions, and the action zero."""
+"""Returns of policies that learn nothing: uniformly random actions, and the action zero."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 
 from workhorse.core.addresses import host_generator, host_keys
 from workhorse.core.randomness import draw, root_key
-from workhorse.core.spec import Box, Discrete, idle_actions
+from workhorse.core.spec import ActionSpace, idle_actions, random_actions
 from workhorse.environments import registry
 from workhorse.environments.protocol import HostEnv, JaxEnv
 from workhorse.studies.results import Floor
@@ -18,21 +18,19 @@ from workhorse.studies.results import Floor
 __all__ = ["measure_floor"]
 
 Act = Callable[[int], np.ndarray]
-"""Time step to the actions of every slot."""
+"""Function from a time step to the actions of every slot."""
 
 
 def measure_floor(
     task: str, options: Mapping[str, Any], episodes: int = 100, seed: int = 0, longest: int = 10_000
 ) -> Floor:
-    """Returns of the random and of the do-nothing policy, from the same initial states.
+    """Measure the returns of the random and of the do-nothing policy, from the same initial states.
 
-    A random action is uniform between the bounds of a `Box`, standard normal where a component has none, and uniform
-    over the choices of a `Discrete`. Doing nothing is the action zero, moved into the bounds; the first choice of a
-    `Discrete`.
+    `random_actions` and `idle_actions` say what the two do on each kind of action.
 
     Args:
-        task, options: which task.
-        episodes: of each policy.
+        task, options: the task.
+        episodes: number of episodes of each policy.
         seed: root of initial states and actions.
         longest: steps after which an episode is cut on a task without a clock.
     """
@@ -46,20 +44,9 @@ def measure_floor(
     return Floor(tuple(map(float, random)), tuple(map(float, nothing)))
 
 
-def _random_actions(space: Box | Discrete, slots: int, seed: int) -> Act:
+def _random_actions(space: ActionSpace, slots: int, seed: int) -> Act:
     generators = [host_generator(key) for key in host_keys(seed, "act", 0, np.arange(slots))]
-    if isinstance(space, Discrete):
-        return lambda _: np.array([generator.integers(space.count) for generator in generators])
-    low, high = np.array(space.low), np.array(space.high)
-    bounded = np.isfinite(low) & np.isfinite(high)
-    low, span = np.where(bounded, low, 0.0), np.where(bounded, high - low, 0.0)
-
-    def act(_: int) -> np.ndarray:
-        drawn = np.stack([generator.random(space.size) for generator in generators])
-        normal = np.stack([generator.standard_normal(space.size) for generator in generators])
-        return np.where(bounded, low + span * drawn, normal)
-
-    return act
+    return lambda _: np.stack([random_actions(space, (), generator) for generator in generators])
 
 
 def _returns(env: HostEnv | JaxEnv, episodes: int, seed: int, longest: int, act: Act) -> np.ndarray:
