@@ -312,7 +312,7 @@ class GymnasiumAdapter:
         if actions.shape != shape:
             raise ValueError(f"{task}: actions must have the shape {shape}, one row a slot, not {actions.shape}.")
         if isinstance(space, Box):
-            finite = np.isfinite(actions).reshape(count, -1).all(1)
+            finite = np.isfinite(actions).all(axis=tuple(range(1, actions.ndim)))
             if not finite.all():
                 raise UsageError(
                     f"{task}: an action is NaN or infinite (rows {np.flatnonzero(~finite)}): where a policy gave it, "
