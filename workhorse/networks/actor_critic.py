@@ -10,8 +10,9 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from workhorse.core.algorithm import Key
-from workhorse.core.spec import Box, Discrete
-from workhorse.math.distributions import Categorical, DiagonalGaussian, Distribution
+from workhorse.core.spec import ActionSpace, Box, Discrete, MultiDiscrete
+from workhorse.math.distributions import Bernoullis, Categorical, Categoricals, DiagonalGaussian, Distribution, grouped
+from workhorse.networks.heads import num_outputs
 from workhorse.networks.initialisers import glorot_uniform, orthogonal
 from workhorse.networks.mlp import MLP
 
@@ -21,23 +22,32 @@ HIDDEN_GAIN = 2**0.5
 
 
 class StochasticPolicy(eqx.Module):
-    """From a scaled observation to the distribution of the action.
+    """Function from a scaled observation to the distribution of the action.
 
     Attributes:
-        network: outputs the mean of each component, or a score for each choice.
-        log_std: logarithm of each component's standard deviation, the same everywhere; None for discrete actions.
+        network: outputs the mean of each component of a `Box`, a score for each choice, the log odds of each switch.
+        log_std: logarithm of each component's standard deviation, the same everywhere; None for other actions.
+        action: the kind of actions.
     """
 
     network: MLP
     log_std: Float[Array, "A"] | None
+    action: ActionSpace = eqx.field(static=True)
 
     def __call__(self, observation: Float[Array, "D"]) -> Distribution:
         outputs = self.network(observation)
-        return Categorical(outputs) if self.log_std is None else DiagonalGaussian(outputs, self.log_std)
+        if self.log_std is not None:
+            return DiagonalGaussian(outputs, self.log_std)
+        match self.action:
+            case Discrete():
+                return Categorical(outputs)
+            case MultiDiscrete(counts):
+                return Categoricals(grouped(outputs, counts))
+        return Bernoullis(outputs)
 
 
 class ActorCritic(NamedTuple):
-    """The two networks: they share nothing, so that the value's loss cannot move the policy."""
+    """Two networks that share nothing, so that the value's loss cannot move the policy."""
 
     policy: StochasticPolicy
     value: MLP
@@ -46,28 +56,28 @@ class ActorCritic(NamedTuple):
     def create(
         key: Key,
         observation_size: int,
-        action: Box | Discrete,
+        action: ActionSpace,
         hidden: Sequence[int],
         *,
         activation: str,
         is_orthogonal: bool,
         log_std: float | Float[Array, ""],
     ) -> "ActorCritic":
-        """Networks that have learnt nothing.
+        """Make networks that have learnt nothing.
 
         Orthogonal: gain sqrt(2) in hidden layers, 0.01 in the policy's last one, 1 in the value's. Otherwise Glorot's
         uniform weights throughout. Biases are zero.
         """
         policy_key, value_key = jax.random.split(key)
-        outputs = action.count if isinstance(action, Discrete) else action.size
-        std = None if isinstance(action, Discrete) else jnp.full(action.size, log_std, jnp.float32)
-        policy = perceptron(policy_key, (observation_size, *hidden, outputs), activation, is_orthogonal, last_gain=0.01)
+        std = jnp.full(action.size, log_std, jnp.float32) if isinstance(action, Box) else None
+        sizes = (observation_size, *hidden, num_outputs(action))
+        policy = perceptron(policy_key, sizes, activation, is_orthogonal, last_gain=0.01)
         value = perceptron(value_key, (observation_size, *hidden, 1), activation, is_orthogonal, last_gain=1.0)
-        return ActorCritic(StochasticPolicy(policy, std), value)
+        return ActorCritic(StochasticPolicy(policy, std, action), value)
 
 
 def perceptron(key: Key, sizes: Sequence[int], activation: str, is_orthogonal: bool, last_gain: float) -> MLP:
-    """A perceptron with biases."""
+    """Make a perceptron with biases."""
     keys = jax.random.split(key, len(sizes) - 1)
     weights = []
     for layer, (fan_in, fan_out) in enumerate(pairwise(sizes)):

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from workhorse.core.errors import UsageError
-from workhorse.core.spec import Box, Discrete, EnvSpec
+from workhorse.core.spec import ActionSpace, Box, Discrete, EnvSpec
 from workhorse.runs.files import remove_folder, replace_folder, settled_folder, write_file, writing
 from workhorse.runs.tensors import DamagedFile, read_tensors, write_tensors
 
@@ -458,7 +458,7 @@ def _is_bounded(action: Box) -> bool:
     return bool(np.isfinite(action.low).all() and np.isfinite(action.high).all())
 
 
-def _choices(action: Box | Discrete) -> int:
+def _choices(action: ActionSpace) -> int:
     return action.count if isinstance(action, Discrete) else action.size
 
 

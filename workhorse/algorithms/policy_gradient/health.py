@@ -12,7 +12,7 @@ from jaxtyping import Array, Float
 
 from workhorse.core.spec import Box, EnvSpec
 from workhorse.core.types import Rollout
-from workhorse.math.distributions import Categorical, DiagonalGaussian, Distribution
+from workhorse.math.distributions import Bernoullis, DiagonalGaussian, Distribution
 from workhorse.networks.actor_critic import ActorCritic, StochasticPolicy
 from workhorse.networks.mlp import MLP
 
@@ -48,10 +48,13 @@ def acting(
 
 def _noise(distribution: Distribution, drawn: Array) -> Float[Array, "T B A"]:
     """What the draw added to its own expectation: of mean zero, and independent between steps and slots."""
-    if isinstance(distribution, Categorical):
-        choices = distribution.logits.shape[-1]
-        return jax.nn.one_hot(drawn, choices) - jax.nn.softmax(distribution.logits)
-    return (drawn - distribution.mean) * jnp.exp(-distribution.log_std)
+    if isinstance(distribution, DiagonalGaussian):
+        return (drawn - distribution.mean) * jnp.exp(-distribution.log_std)
+    if isinstance(distribution, Bernoullis):
+        return drawn - jax.nn.sigmoid(distribution.logits)
+    choices = distribution.logits.shape[-1]
+    noise = jax.nn.one_hot(drawn, choices) - jax.nn.softmax(distribution.logits)
+    return noise.reshape(*noise.shape[:2], -1)  # the choices of several groups side by side
 
 
 def noise_agreement(noise: Float[Array, "T B A"]) -> dict[str, Float[Array, ""]]:

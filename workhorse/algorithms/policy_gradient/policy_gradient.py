@@ -253,7 +253,7 @@ class PolicyGradient(OnPolicy, Differentiable):
         return Actor(state.params.policy, mean, inverse_scale)
 
     def act(
-        self, actor: Actor, carry: tuple[()], obs: Float[Array, "D"], key: Key, *, explore: bool
+        self, actor: Actor, carry: tuple[()], obs: Float[Array, "..."], key: Key, *, explore: bool
     ) -> tuple[Array, tuple[()], Acted]:
         """Draw an action where `explore`, else take the likeliest, clipped to the task's bounds."""
         distribution = actor.policy(self.scaled(actor, obs))
@@ -261,16 +261,16 @@ class PolicyGradient(OnPolicy, Differentiable):
         action = drawn
         if isinstance(self.spec.action, Box):
             low, high = (jnp.asarray(bound, jnp.float32) for bound in (self.spec.action.low, self.spec.action.high))
-            action = jnp.clip(drawn, low, high)
+            action = jnp.clip(drawn, low, high).reshape(self.spec.action.shape)
         return action, carry, Acted(drawn, distribution.log_prob(drawn))
 
     def policy_network(self, actor: Actor) -> MLP:
         """What the likeliest action is computed by."""
         return actor.policy.network
 
-    def scaled(self, actor: Actor, obs: Float[Array, "D"]) -> Float[Array, "D"]:
-        """Z = clip((obs - mean) * inverse_scale)."""
-        z = (obs.astype(jnp.float32) - actor.mean) * actor.inverse_scale
+    def scaled(self, actor: Actor, obs: Float[Array, "..."]) -> Float[Array, "D"]:
+        """Z = clip((obs - mean) * inverse_scale); matrices and images are flattened first."""
+        z = (obs.reshape(-1).astype(jnp.float32) - actor.mean) * actor.inverse_scale
         if self.observation_clip is None:
             return z
         bound = jnp.float32(self.observation_clip)
@@ -545,8 +545,8 @@ def explained_variance(prediction: Float[Array, "N"], target: Float[Array, "N"])
     return jnp.where(spread > 0, 1.0 - (target - prediction).var() / jnp.where(spread > 0, spread, 1.0), 0.0)
 
 
-def _moments_of(samples: Float[Array, "T B D"]) -> Moments:
-    """Moments of everything in (T, B, D), float64."""
-    flat = samples.reshape(-1, samples.shape[-1]).astype(jnp.float64)
+def _moments_of(samples: Float[Array, "T B ..."]) -> Moments:
+    """Moments of everything in (T, B, ...), flattened to (T B, D), float64."""
+    flat = samples.reshape(samples.shape[0] * samples.shape[1], -1).astype(jnp.float64)
     mean = flat.mean(0)
     return Moments(jnp.asarray(float(len(flat)), jnp.float64), mean, jnp.square(flat - mean).sum(0))
