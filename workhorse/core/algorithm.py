@@ -103,7 +103,7 @@ class Algorithm(ABC):
         """Return the state after learning from experience of the type `consumes`, and scalars that describe it."""
 
     @abstractmethod
-    def policy(self, actor: Actor) -> PolicyNetwork:
+    def policy_layers(self, actor: Actor) -> PolicyNetwork:
         """Return the noiseless policy as the named layers that an artefact holds."""
 
     @abstractmethod

@@ -28,11 +28,11 @@ from workhorse.core.machine import describe_hardware, installed_versions
 from workhorse.core.spec import EnvSpec
 from workhorse.runs import checkpoint
 from workhorse.runs.cost import Ledger
+from workhorse.runs.export import policy_of
 from workhorse.runs.files import check_writable, write_file, writing
 from workhorse.runs.folder import RunFolder
 from workhorse.runs.manifest import Manifest
 from workhorse.runs.metrics import MetricsLog
-from workhorse.runs.policy import Policy
 from workhorse.runs.traffic import TrafficLog
 from workhorse.runs.warnings import Warned, Watch, preflight, read_warnings, write_warnings
 from workhorse.statistics.intervals import Interval, mean_interval
@@ -607,9 +607,11 @@ class _Run:
 
     def _save_policy(self) -> None:
         actor = actor_of(self._setup.algorithm, self._progress.learner)
-        network = self._setup.algorithm.policy_network(actor)
-        if all(np.isfinite(leaf).all() for leaf in (*network.weights, *network.biases)):
-            policy_of(self._setup.algorithm, self._progress, self._manifest).save(self._folder.policy)
+        policy = policy_of(
+            self._setup.algorithm, actor, self._manifest, int(self._progress.iteration), int(self._progress.env_steps)
+        )
+        if policy is not None:
+            policy.save(self._folder.policy)
         elif not self._warned_of_divergence:
             self._warned_of_divergence = True
             self._observer.noted(
@@ -682,35 +684,6 @@ class _Interrupt:
         self._asked = True
         if self._open:
             raise KeyboardInterrupt
-
-
-def policy_of(algorithm: Any, progress: Progress | RolloutProgress, manifest: Manifest) -> Policy:
-    """The artefact of the unperturbed policy. What is constant in the observations has its weights set to zero."""
-    actor = actor_of(algorithm, progress.learner)
-    network = algorithm.policy_network(actor)
-    weights = [np.array(weight) for weight in network.weights]
-    inverse_scale = np.asarray(actor.inverse_scale)
-    constant = inverse_scale == 0
-    weights[0][:, constant] = 0.0
-    return Policy(
-        weights,
-        [np.asarray(bias) for bias in network.biases] or [None] * len(weights),
-        action=algorithm.spec.action,
-        task=algorithm.spec.task,
-        activation=network.activation,
-        mean=np.asarray(actor.mean),
-        scale=1.0 / np.where(constant, 1.0, inverse_scale),
-        observation_clip=algorithm.observation_clip,
-        action_bins=getattr(algorithm, "action_bins", None),
-        metadata={
-            "run": manifest.id,
-            "algorithm": manifest.algorithm,
-            "seed": manifest.seed,
-            "iteration": int(progress.iteration),
-            "env_steps": int(progress.env_steps),
-            "workhorse": manifest.versions.get("workhorse", ""),
-        },
-    )
 
 
 def _settings_of(algorithm: Any) -> dict[str, Any]:

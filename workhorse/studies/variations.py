@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from workhorse.core.addresses import host_generator, host_keys
 from workhorse.core.errors import UsageError
 from workhorse.core.randomness import draw, root_key
-from workhorse.core.spec import Discrete, EnvSpec, idle_actions
+from workhorse.core.spec import EnvSpec, idle_actions
 from workhorse.core.types import Step
 from workhorse.environments.mujoco.batch_task import BatchTask
 from workhorse.environments.mujoco.perturbations import Physics, reset_spread, set_physics
@@ -197,11 +197,11 @@ class Workbench:
         actions = idle_actions(self.env.spec.action, count)
         queue = _Queue(actions, np.minimum(block.each(lambda variation: variation.action_delay), limits))
         obs = np.array(slots.reset(), np.float64)
-        living, time = np.arange(count), 0
+        living, time, memory = np.arange(count), 0, [None] * len(block.units)
         while len(living):
             if seen is not None:
                 seen.append(obs[living])
-            refused = self._act(block, noise.on(obs, living), time, living, actions)[living]
+            refused = self._act(block, noise.on(obs, living), time, living, actions, memory)[living]
             step = slots.step(queue.push(actions)[living], living)
             time += 1
             found.returns[living] += np.where(refused, 0.0, step.reward)
@@ -214,13 +214,15 @@ class Workbench:
                 progress(int(ended.sum()))
         return found
 
-    def _act(self, block: _Block, obs: Floats, time: int, living: Rows, actions: np.ndarray) -> Flags:
-        """Write the policy's new actions over the held ones; the rows that it cannot act on, (n,)."""
+    def _act(
+        self, block: _Block, obs: Floats, time: int, living: Rows, actions: np.ndarray, memory: list[Any]
+    ) -> Flags:
+        """Write the policy's new actions over the held ones, and its state over each unit's; the rows it refuses."""
         alive, refused = np.zeros(len(obs), np.bool_), np.zeros(len(obs), np.bool_)
         alive[living] = True
-        for variation, rows in block.units:
+        for unit, (variation, rows) in enumerate(block.units):
             if time % variation.action_repeat == 0 and alive[rows].any():
-                actions[rows], refused[rows] = _choose(self._policy, obs[rows])
+                actions[rows], refused[rows], memory[unit] = _choose(self._policy, obs[rows], memory[unit])
         return refused
 
     def _slots(self, block: _Block, limit: int) -> _Slots:
@@ -329,18 +331,20 @@ def _nothing(count: int) -> Earned:
     return Earned(np.zeros(count), np.zeros(count, np.int64), np.zeros(count, np.bool_))
 
 
-def _choose(policy: Policy, obs: Floats) -> tuple[np.ndarray, Flags]:
-    """The policy's actions, and the rows that it refuses (beyond float32), which act as on zeros."""
+def _choose(policy: Policy, obs: Floats, state: Any) -> tuple[np.ndarray, Flags, Any]:
+    """Return the actions, the rows that the policy refuses (beyond float32), which act as on zeros, and its state."""
     try:
-        return policy.predict(obs)[0], np.zeros(len(obs), np.bool_)
+        actions, state = policy.predict(obs, state)
+        return actions, np.zeros(len(obs), np.bool_), state
     except UsageError:
-        refused = np.array([_refuses(policy, row) for row in obs])
-        return policy.predict(np.where(refused[:, None], 0.0, obs))[0], refused
+        refused = np.array([_refuses(policy, obs[row : row + 1], state, row) for row in range(len(obs))])
+        actions, state = policy.predict(np.where(refused[:, None], 0.0, obs), state)
+        return actions, refused, state
 
 
-def _refuses(policy: Policy, observation: Floats) -> bool:
+def _refuses(policy: Policy, observation: Floats, state: Any, row: int) -> bool:
     try:
-        policy.predict(observation)
+        policy.predict(observation, state and tuple(part[row : row + 1] for part in state))
     except UsageError:
         return True
     return False
@@ -368,13 +372,7 @@ def _most_slots(env: HostEnv | JaxEnv) -> int:
 
 def _checked(policy: Policy, spec: EnvSpec) -> int:
     """The task's time limit, once the policy is seen to fit the task."""
-    policy.check_observation_size(spec.observation.size, spec.task)
-    mine, its = policy.action, spec.action
-    sizes = [action.count if isinstance(action, Discrete) else action.size for action in (mine, its)]
-    if type(mine) is not type(its) or sizes[0] != sizes[1]:
-        raise UsageError(
-            f"Expected a policy for the actions of {spec.task}, {its}, got one for {mine}: use it on {policy.task}."
-        )
+    policy.check_task(spec)
     if spec.max_episode_steps is None:
         raise UsageError(
             f"Expected a task with a time limit, got {spec.task} without one, whose episodes may never end: "

@@ -1,0 +1,38 @@
+"""From the state of a run to its policy artefact."""
+
+import numpy as np
+
+from workhorse.core.algorithm import Actor, Algorithm
+from workhorse.core.layers import PolicyNetwork
+from workhorse.runs.layer_checks import FIELDS
+from workhorse.runs.manifest import Manifest
+from workhorse.runs.policy import Policy
+
+__all__ = ["is_finite", "policy_of"]
+
+
+def is_finite(layers: PolicyNetwork) -> bool:
+    """Whether every number in the layers is finite: false once training has diverged."""
+    arrays = (getattr(layer, name) for layer in layers for name, field in FIELDS[type(layer)].items() if field.is_array)
+    return all(np.isfinite(array).all() for array in arrays if array is not None)
+
+
+def policy_of(algorithm: Algorithm, actor: Actor, manifest: Manifest, iteration: int, env_steps: int) -> Policy | None:
+    """Return the artefact of the noiseless policy; None where its numbers are no longer finite."""
+    layers = algorithm.policy_layers(actor)
+    if not is_finite(layers):
+        return None
+    return Policy(
+        layers,
+        observation=algorithm.spec.observation,
+        action=algorithm.spec.action,
+        task=algorithm.spec.task,
+        metadata={
+            "run": manifest.id,
+            "algorithm": manifest.algorithm,
+            "seed": manifest.seed,
+            "iteration": iteration,
+            "env_steps": env_steps,
+            "workhorse": manifest.versions.get("workhorse", ""),
+        },
+    )
