@@ -23,8 +23,8 @@ def gru_layer(cell: eqx.nn.GRUCell) -> GRU:
 
 def scaled_layers(
     space: Box,
-    mean: Float[Array, "D"],
-    inverse_scale: Float[Array, "D"],
+    mean: Float[Array, "D"] | Float[np.ndarray, "D"],
+    inverse_scale: Float[Array, "D"] | Float[np.ndarray, "D"],
     clip: float | None,
     layers: PolicyNetwork,
 ) -> PolicyNetwork:
@@ -47,7 +47,7 @@ def scaled_layers(
     return (*flat, Normalise(np.asarray(mean), scale, clip), first, *others)
 
 
-def _without(weight: Float[Array, "out D"], constant: np.ndarray) -> np.ndarray:
+def _without(weight: Float[Array, "out D"] | Float[np.ndarray, "out D"], constant: np.ndarray) -> np.ndarray:
     kept = np.array(weight)
     kept[:, constant] = 0.0
     return kept

@@ -34,7 +34,7 @@ from workhorse.core.layers import (
 )  # fmt: skip
 from workhorse.core.spec import ActionSpace, Box, Discrete, MultiBinary, MultiDiscrete
 
-__all__ = ["FIELDS", "Field", "check_space", "checked_layers", "kind_of"]
+__all__ = ["FIELDS", "Field", "brief", "check_space", "checked_layers", "kind_of"]
 
 Shape = tuple[int, ...]
 
@@ -99,6 +99,12 @@ def checked_layers(layers: Sequence[Layer], observation: Box, action: ActionSpac
     return tuple(found)
 
 
+def brief(space: ActionSpace) -> str:
+    """Return a space as a message names it: the bounds of an image would fill pages."""
+    text = str(space)
+    return text if len(text) <= 200 else f"{type(space).__name__}(shape={getattr(space, 'shape', None)})"
+
+
 def check_space(space: ActionSpace, what: str, task: str) -> None:
     """Refuse a space without elements.
 
@@ -116,7 +122,7 @@ def check_space(space: ActionSpace, what: str, task: str) -> None:
         case _:
             is_sound = space.size > 0
     if not is_sound:
-        raise UsageError(f"Expected {what} of the policy of {task} from a space that is not empty, got {space}.")
+        raise UsageError(f"Expected {what} of the policy of {task} from a space that is not empty, got {brief(space)}.")
 
 
 def _label(layer: object) -> str:
@@ -280,7 +286,9 @@ def _check_head(head: Any, shape: Shape, action: ActionSpace, place: str) -> Non
     """Refuse a head that cannot make the task's actions of that many outputs."""
     spaces = {Argmax: Discrete | MultiDiscrete, Bits: MultiBinary}.get(type(head), Box)
     if not isinstance(action, spaces):
-        raise UsageError(f"Expected {place} to fit the task's actions, got {action}: its actions are of another kind.")
+        raise UsageError(
+            f"Expected {place} to fit the task's actions, got {brief(action)}: its actions are of another kind."
+        )
     each = 1
     if isinstance(head, Bins | Squash):
         with np.errstate(over="ignore"):
@@ -289,7 +297,7 @@ def _check_head(head: Any, shape: Shape, action: ActionSpace, place: str) -> Non
         if not bounded or (isinstance(head, Bins) and each < 2):
             raise UsageError(
                 f"Expected {place} to have bounded actions and at least 2 bins where it has bins, got {head} with "
-                f"{action}: use a mode head."
+                f"{brief(action)}: use a mode head."
             )
     match action:
         case Discrete():
@@ -300,7 +308,8 @@ def _check_head(head: Any, shape: Shape, action: ActionSpace, place: str) -> Non
             needed = action.size * each
     if shape != (needed,):
         raise UsageError(
-            f"Expected {place} to read {needed} outputs for {action}, got shape {shape}: the network is another task's."
+            f"Expected {place} to read {needed} outputs for {brief(action)}, got shape {shape}: the network is another "
+            "task's."
         )
     if isinstance(head, Mode | Squash):
         _check_shape(head.log_std, (needed,), "log_std", place)

@@ -13,7 +13,7 @@ from workhorse.core.layers import GRU, Argmax, Bits, Layer, Mode, Normalise, Squ
 from workhorse.core.spec import ActionSpace, Box, Discrete, EnvSpec, MultiDiscrete
 from workhorse.runs.files import remove_folder, replace_folder, writing
 from workhorse.runs.inference import run_head, run_hidden
-from workhorse.runs.layer_checks import checked_layers
+from workhorse.runs.layer_checks import brief, checked_layers
 from workhorse.runs.policy_files import PolicyParts, policy_folder, read_policy, write_policy
 from workhorse.runs.strict_json import plain_json
 from workhorse.runs.tensors import DamagedFile
@@ -134,10 +134,10 @@ class Policy:
         states = self._states(state, episode_start, len(batch)) if self._cells else []
         output, after = run_hidden(self.layers[:-1], batch, states)
         if not np.isfinite(output).all():
-            row = int(np.flatnonzero(~np.isfinite(output).all(axis=1))[0])
+            row, place = np.argwhere(~np.isfinite(output))[0]
             raise UsageError(
-                f"Expected finite outputs from the policy of {self.task}, got {output[row]} for row {row}: the "
-                "observation is too large for float32. Check its units."
+                f"Expected finite outputs from the policy of {self.task}, got {output[row, place]} in output {place} "
+                f"for row {row}: the observation is too large for float32. Check its units."
             )
         if not deterministic and rng is None:
             rng = self._rng = self._rng or np.random.default_rng()
@@ -168,8 +168,8 @@ class Policy:
         mine, its = self.action, spec.action
         if type(mine) is not type(its) or _choices(mine) != _choices(its):
             raise UsageError(
-                f"Expected a task with the actions of {self.task}, {mine}, got {its} in {spec.task}: use the policy on "
-                "the task it was trained on."
+                f"Expected a task with the actions of {self.task}, {brief(mine)}, got {brief(its)} in {spec.task}: use "
+                "the policy on the task it was trained on."
             )
 
     def save(self, path: str | os.PathLike[str]) -> Path:

@@ -51,20 +51,17 @@ def plain_json(value: object) -> Any:
 
 def _strings(value: object) -> Iterator[str]:
     """Yield all keys and texts, level by level: a loop, because recursion is what a hostile file aims at."""
-    level = [value]
-    for _ in range(MOST_NESTED + 1):
+    level, depth = [value], 0
+    while level:
         below: list[object] = []
         for item in level:
             if isinstance(item, str):
                 yield item
-            elif isinstance(item, dict):
-                yield from item
-                below += item.values()
-            elif isinstance(item, list):
-                below += item
-        level = below
-    if level:
-        raise ValueError(f"it is nested more than {MOST_NESTED} deep")
+            elif isinstance(item, dict | list):
+                if depth == MOST_NESTED:
+                    raise ValueError(f"it is nested more than {MOST_NESTED} deep")
+                below += item if isinstance(item, list) else [*item, *item.values()]
+        level, depth = below, depth + 1
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
