@@ -10,7 +10,7 @@ import pytest
 
 from workhorse.core.addresses import host_generator, host_keys
 from workhorse.core.errors import UsageError
-from workhorse.core.layers import Dense, Normalise, head_for
+from workhorse.core.layers import GRU, Dense, Mode, Normalise, head_for
 from workhorse.core.randomness import draw, root_key
 from workhorse.core.spec import Box, Discrete
 from workhorse.environments.mujoco.perturbations import Physics, set_physics
@@ -52,6 +52,13 @@ def hopper(normalised=True, factor=1.0):
     return linear(factor * rng.normal(size=(3, 11)), Box((-1.0,) * 3, (1.0,) * 3), "Hopper-v5", *before)
 
 
+def hopper_with_memory():
+    rng = np.random.default_rng(1)
+    arrays = [rng.normal(size=shape) for shape in [(12, 11), (12, 4), (12,), (4,)]]
+    layers = (Normalise(np.zeros(11), NOISE, 2.0), GRU(*arrays), Dense(rng.normal(size=(3, 4))), Mode())
+    return Policy(layers, observation=Box.unbounded(11), action=Box((-1.0,) * 3, (1.0,) * 3), task="Hopper-v5")
+
+
 def cart_pole():
     return linear(np.array([[-1.0, 0, -3, -1], [1, 0, 3, 1]]), Discrete(2), "CartPole-v1")
 
@@ -63,13 +70,15 @@ def swept(artefacts, policy=None, **changed):
 
 def walk(policy, obs, step, steps, delay=0, repeat=1, noise=None):
     """Returns of a batch of episodes, none of which ends early, and everything seen."""
-    chosen, seen, total = [], [], np.zeros(len(obs))
+    chosen, seen, total, state = [], [], np.zeros(len(obs)), None
     generators = [host_generator(key) for key in host_keys(SEED, "perturb", 0, np.arange(len(obs)))]
     for time in range(steps):
         seen.append(obs)
         if noise is not None:
             obs = obs + noise * np.stack([generator.standard_normal(obs.shape[1]) for generator in generators])
-        chosen.append(policy.predict(obs)[0] if time % repeat == 0 else chosen[-1])
+        if time % repeat == 0:
+            action, state = policy.predict(obs, state)
+        chosen.append(action)
         action = chosen[time - delay] if time >= delay else np.zeros_like(chosen[0])
         obs, reward = step(action)
         total = total + reward
@@ -123,6 +132,18 @@ def test_a_value_is_that_task_on_its_own(name, value, changes, mixed):
     expected, _ = walk_hopper(hopper(), **changes)
     assert np.array_equal(row(mixed, name, value), expected)
     assert not np.array_equal(expected, walk_hopper(hopper())[0]), "the change makes no difference here"
+
+
+def test_a_policy_with_memory_keeps_it_in_every_variation():
+    policy = hopper_with_memory()
+    found = swept({"action repeat": [3]}, policy)
+    for repeat in (1, 3):
+        assert np.array_equal(row(found, "action repeat", float(repeat)), walk_hopper(policy, repeat=repeat)[0])
+    obs = np.array([[0.1] * 11, [1e300] * 11, [0.2] * 11])
+    actions, refused, state = variations._choose(policy, obs, (np.full((3, 4), 0.5),))
+    assert refused.tolist() == [False, True, False] and state[0].shape == (3, 4)
+    expected, _ = policy.predict(obs[[0, 2]], (np.full((2, 4), 0.5),))
+    np.testing.assert_allclose(actions[[0, 2]], expected, atol=1e-6)
 
 
 def test_the_nominal_value_is_the_task_itself(mixed):
