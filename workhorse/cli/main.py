@@ -25,6 +25,7 @@ COMMANDS = {
     "resume": "go on with a run that was stopped, killed or finished",
     "evaluate": "measure a run's policy on fresh noiseless episodes",
     "video": "render an episode of a run's policy to a file",
+    "export": "write a run's policy as ONNX, for programs without Workhorse",
     "study": "train many seeds, and say how often it works, how good it is and what it costs",
     "compare": "compare two studies, and say whether one is better",
     "report": "write the page of a run or a study",

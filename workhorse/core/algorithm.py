@@ -104,7 +104,7 @@ class Algorithm(ABC):
         """Return the state after learning from experience of the type `consumes`, and scalars that describe it."""
 
     @abstractmethod
-    def policy_network(self, actor: Actor) -> PolicyNetwork:
+    def policy_layers(self, actor: Actor) -> PolicyNetwork:
         """Return the noiseless policy as the named layers that an artefact holds."""
 
     @abstractmethod

@@ -58,7 +58,9 @@ def sweep(
 
     Example:
         >>> from workhorse.core.spec import Box
-        >>> still = Policy([np.zeros((1, 4))], [None], action=Box((-3.0,), (3.0,)), task="InvertedPendulum-v5")
+        >>> from workhorse.core.layers import Dense, Mode
+        >>> spaces = {"observation": Box.unbounded(4), "action": Box((-3.0,), (3.0,))}
+        >>> still = Policy([Dense(np.zeros((1, 4))), Mode()], task="InvertedPendulum-v5", **spaces)
         >>> found = sweep(still, "InvertedPendulum-v5", artefacts={"gravity": [0.7, 1.3]}, episodes=2)
         >>> found.artefacts[0].values
         array([0.7, 1. , 1.3])

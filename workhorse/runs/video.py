@@ -76,14 +76,15 @@ def _film(env: Any, policy: Policy, target: Path, seed: int, max_steps: int, pro
 
     rate = env.metadata.get("render_fps") or 30
     observation, _ = env.reset(seed=seed)
-    total, length, over = 0.0, 0, False
+    total, length, over, state = 0.0, 0, False, None
     temporary = target.with_name(f".tmp-{os.getpid()}-{target.name}")
     opened: Any = imageio.get_writer(temporary, format="FFMPEG", fps=min(rate, 60), macro_block_size=1)  # type: ignore[arg-type]
     with opened as writer:
         every = max(1, round(rate / 60))
         writer.append_data(_even(_frame(env)))
         while not over and length < max_steps:
-            action, _ = policy.predict(np.asarray(flatten(env.observation_space, observation), np.float32))
+            flat = np.asarray(flatten(env.observation_space, observation), np.float32)
+            action, state = policy.predict(flat.reshape(policy.observation.shape), state)
             observation, reward, terminated, truncated, _ = env.step(_for_space(env.action_space, action))
             total, length, over = total + float(reward), length + 1, terminated or truncated
             if length % every == 0:

@@ -12,11 +12,13 @@ from jaxtyping import Array, Float, Int
 from workhorse.core.algorithm import Key, Population, State
 from workhorse.core.configuration import configuration
 from workhorse.core.errors import UsageError
+from workhorse.core.layers import PolicyNetwork, head_for
 from workhorse.core.ranges import require_non_negative, require_positive
 from workhorse.core.spec import Box, Discrete, EnvSpec
 from workhorse.core.types import Moments, Returns
 from workhorse.math import moments
 from workhorse.networks.heads import action_of, num_outputs
+from workhorse.networks.layers import mlp_layers, scaled_layers
 from workhorse.networks.mlp import MLP
 
 __all__ = ["Actor", "ParameterSearch", "SearchState"]
@@ -114,9 +116,11 @@ class ParameterSearch(Population):
         template = jax.eval_shape(self.network, jax.random.key(0))
         return ravel_pytree(jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), template))[1](params)
 
-    def policy_network(self, actor: Actor) -> MLP:
-        """The unperturbed policy."""
-        return self.to_network(actor.params)
+    def policy_layers(self, actor: Actor) -> PolicyNetwork:
+        """Return the unperturbed policy as the named layers that an artefact holds."""
+        head = head_for(self.spec.action, action_bins=self.action_bins)
+        layers = (*mlp_layers(self.to_network(actor.params)), head)
+        return scaled_layers(self.spec.observation, actor.mean, actor.inverse_scale, self.observation_clip, layers)
 
     # --- learning ---
 

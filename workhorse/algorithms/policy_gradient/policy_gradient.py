@@ -14,6 +14,7 @@ from workhorse.algorithms.policy_gradient import health
 from workhorse.core.algorithm import Differentiable, Key, Metrics, OnPolicy, Params
 from workhorse.core.configuration import configuration
 from workhorse.core.errors import UsageError
+from workhorse.core.layers import PolicyNetwork, head_for
 from workhorse.core.ranges import require_non_negative, require_positive
 from workhorse.core.spec import Box, EnvSpec
 from workhorse.core.types import Moments, Rollout
@@ -21,7 +22,7 @@ from workhorse.math import moments
 from workhorse.math.distributions import Distribution, divergence
 from workhorse.math.returns import discounted_sum, lambda_advantages, lambda_returns
 from workhorse.networks.actor_critic import ActorCritic, StochasticPolicy
-from workhorse.networks.mlp import MLP
+from workhorse.networks.layers import mlp_layers, scaled_layers
 
 __all__ = [
     "PLAIN",
@@ -264,9 +265,11 @@ class PolicyGradient(OnPolicy, Differentiable):
             action = jnp.clip(drawn, low, high).reshape(self.spec.action.shape)
         return action, carry, Acted(drawn, distribution.log_prob(drawn))
 
-    def policy_network(self, actor: Actor) -> MLP:
-        """What the likeliest action is computed by."""
-        return actor.policy.network
+    def policy_layers(self, actor: Actor) -> PolicyNetwork:
+        """Return the policy as the named layers that an artefact holds, with the distribution to draw from."""
+        head = head_for(self.spec.action, log_std=actor.policy.log_std, draws=True)
+        layers = (*mlp_layers(actor.policy.network), head)
+        return scaled_layers(self.spec.observation, actor.mean, actor.inverse_scale, self.observation_clip, layers)
 
     def scaled(self, actor: Actor, obs: Float[Array, "..."]) -> Float[Array, "D"]:
         """Z = clip((obs - mean) * inverse_scale); matrices and images are flattened first."""
