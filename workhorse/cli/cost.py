@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Literal
 import tyro
 
 from workhorse.cli.options import Count, parse
-from workhorse.cli.quantities import amount_text, duration_text
 from workhorse.core.errors import UsageError
+from workhorse.reports.wording import amount_text, duration_text
 from workhorse.runs.cost import Ledger, Price, PriceBook, price
 from workhorse.runs.folder import RunFolder
 
