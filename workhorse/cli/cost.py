@@ -87,7 +87,7 @@ def _check(options: CostOptions) -> None:
 def _print_table(found: Price) -> None:
     rows = [("kind of core", "core-hours", f"{found.currency}/core-hour", found.currency, "entry")]
     for line in found.lines:
-        of = f"{line.entry.number}: {line.entry.kind}"
+        of = f"{line.number}: {line.entry.kind}"
         rows.append(
             (
                 line.kind,
@@ -109,7 +109,7 @@ def _origin(book: PriceBook) -> str:
             f"Prices: the built-in {book.path}\n"
             "They are an assumption and nobody's offer: write your own into prices.toml."
         )
-    sources = "; ".join(f"entry {entry.number}: {entry.source}" for entry in book.entries)
+    sources = "; ".join(f"entry {number}: {entry.source}" for number, entry in enumerate(book.entries, 1))
     return f"Prices: {book.path} ({sources})"
 
 

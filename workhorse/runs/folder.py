@@ -20,6 +20,7 @@ from typing import Any
 from workhorse.core.errors import UsageError
 from workhorse.runs.files import remove_folder, write_file, writing
 from workhorse.runs.manifest import Manifest, utc_now
+from workhorse.runs.records import build, parse
 
 __all__ = ["RunFolder", "RunRow", "Status", "list_runs"]
 
@@ -202,8 +203,9 @@ class RunFolder:
     def status(self) -> Status | None:
         """How far the run is; None where no readable status was written."""
         try:
-            return Status(**json.loads((self.path / "status.json").read_bytes()))
-        except (OSError, ValueError, TypeError):
+            file = self.path / "status.json"
+            return build(Status, parse(json.loads, file.read_bytes(), file, "a status in JSON"), str(file))
+        except (OSError, UsageError):
             return None
 
     def write_status(self, state: str, *, iteration: int, env_steps: int, last_return: float | None = None) -> None:
