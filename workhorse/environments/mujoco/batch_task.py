@@ -11,8 +11,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-import threading
-import warnings
 from abc import ABC, abstractmethod
 from typing import Any, ClassVar, NoReturn
 
@@ -25,13 +23,10 @@ from workhorse.core.errors import UsageError
 from workhorse.core.spec import Box, EnvSpec
 from workhorse.core.types import Step
 from workhorse.environments.mujoco.contact_batch import ContactBatch
-from workhorse.environments.mujoco.task_options import model_path, read_options, set_apart
+from workhorse.environments.mujoco.model import Flags, Floats, Frame, Terms, load_model
+from workhorse.environments.mujoco.task_options import read_options, set_apart
 
-__all__ = ["BatchTask", "Flags", "Floats", "Frame", "Terms", "load_model"]
-
-Floats = NDArray[np.float64]
-Flags = NDArray[np.bool_]
-Terms = dict[str, Any]
+__all__ = ["BatchTask"]
 
 _NO_STAGE = int(mujoco.mjtStage.mjSTAGE_NONE)
 _BROKEN = {
@@ -42,34 +37,6 @@ _BROKEN = {
 }
 """The warnings after which MuJoCo goes on with something else than it was told: the reset state, or no control."""
 _SIDE_BY_SIDE = ("cinert", "cvel", "cfrc_ext")
-
-
-class Frame:
-    """MjData's fields for n slots, leading axis n, by MuJoCo's names. A task's `fields` says which are there.
-
-    `phase`, always there, is qpos and qvel side by side, (n, nq + nv): neighbours in a state row, so one view.
-    `cinert`, `cvel` and `cfrc_ext` have their bodies side by side, (n, nbody * 10) and (n, nbody * 6).
-    Where all slots step the arrays are live views that the next call overwrites: copy what is kept.
-    """
-
-    phase: Floats
-    xpos: Floats
-    xipos: Floats
-    site_xpos: Floats
-    cinert: Floats
-    cvel: Floats
-    qfrc_actuator: Floats
-    qfrc_constraint: Floats
-    cfrc_ext: Floats
-    ten_length: Floats
-    ten_velocity: Floats
-
-    def __init__(self, arrays: dict[str, np.ndarray]) -> None:
-        self.__dict__.update(arrays)
-
-    def rows(self, slots: NDArray[np.intp]) -> Frame:
-        """The same fields for some of the slots, copied."""
-        return Frame({name: array[slots] for name, array in self.__dict__.items()})
 
 
 class BatchTask(ABC):
@@ -148,9 +115,14 @@ class BatchTask(ABC):
             terms: where not None, the reward terms are put into it by the names of Gymnasium's `info`.
         """
 
-    @abstractmethod
     def begin(self, generator: np.random.Generator, qpos: Floats, qvel: Floats) -> None:
-        """Write one slot's initial positions (nq,) and velocities (nv,); they hold the model's defaults."""
+        """Write one slot's initial positions (nq,) and velocities (nv,), which hold the model's defaults.
+
+        By default both get uniform noise of half-width `reset_noise_scale`.
+        """
+        noise = self.options.reset_noise_scale
+        qpos += generator.uniform(-noise, noise, qpos.size)
+        qvel += generator.uniform(-noise, noise, qvel.size)
 
     def position(self, frame: Frame) -> Floats:
         """What a step's progress is measured by, in a new array (n, k); k = 0 where nothing is."""
@@ -408,37 +380,6 @@ class _Closed:
         raise RuntimeError(f"This {self._task} is closed; make another.")
 
     __getattr__ = __getitem__ = __setitem__ = _refuse
-
-
-_LOADING = threading.Lock()
-"""MuJoCo has one place for who hears its warnings: threads that load models take turns."""
-
-
-def load_model(task: str, xml_file: str) -> mujoco.MjModel:
-    """Compile a task's model, without MuJoCo's note that Gymnasium's files use the deprecated `settotalmass`.
-
-    Raises:
-        UsageError: the file is not a model MuJoCo can compile.
-    """
-    heard: list[str] = []
-    with _LOADING:
-        former = mujoco.get_mju_user_warning()
-        mujoco.set_mju_user_warning(heard.append)
-        try:
-            model = mujoco.MjModel.from_xml_path(model_path(xml_file))
-        except ValueError as error:
-            first, *_ = str(error).splitlines()
-            raise UsageError(f"{task}.xml_file {xml_file!r} is not a model that MuJoCo compiles: {first}") from None
-        finally:
-            mujoco.set_mju_user_warning(former)
-    for message in heard:
-        if "settotalmass" in message:
-            continue
-        if former is not None:
-            former(message)
-        else:
-            warnings.warn(f"{task}.xml_file {xml_file!r}: {message.strip()}", RuntimeWarning, stacklevel=2)
-    return model
 
 
 def _check_counts(task: str, num_slots: int, num_threads: int) -> None:

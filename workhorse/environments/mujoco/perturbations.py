@@ -16,7 +16,8 @@ import mujoco
 import numpy as np
 from numpy.typing import NDArray
 
-from workhorse.environments.mujoco.batch_task import BatchTask, Floats
+from workhorse.environments.mujoco.batch_task import BatchTask
+from workhorse.environments.mujoco.model import Floats
 
 __all__ = ["Physics", "reset_spread", "set_physics", "without_effect"]
 
