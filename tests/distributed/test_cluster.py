@@ -202,7 +202,7 @@ def test_a_worker_whose_learner_drifts_is_named_and_set_right():
     with Team("CartPole-v1", Drifting) as team:
         assert follow(team.loop) == alone("CartPole-v1")
         states = [row for row in team.cluster.traffic() if row[2] == "state"]
-    assert "Worker thread-1" in team.said and "disagrees about the learner after iteration 2: digest" in team.said
+    assert "Worker thread-1" in team.said and "disagrees about the state after iteration 2: digest" in team.said
     assert [row[1] for row in states] == ["thread-1"]
 
 
@@ -213,7 +213,7 @@ def test_a_worker_that_always_disagrees_is_let_go():
 
     with Team("CartPole-v1", Wrong, workers=2) as team:
         assert follow(team.loop) == alone("CartPole-v1")
-    assert "thread-1" in team.said and "disagreed 3 times about the learner" in team.said
+    assert "thread-1" in team.said and "disagreed 3 times about the state" in team.said
 
 
 def test_a_slow_worker_neither_stops_the_run_nor_changes_it():

@@ -72,7 +72,7 @@ class Display(Observer):
         elif not row["resumed"]:
             self._say("No recipe is known for this task and algorithm: the algorithm's defaults are used.")
         where = f"{manifest.threads} threads" if manifest.threads else "a cluster"
-        self._say(f"Run folder {folder.path}, {where}, {manifest.chunk} slots")
+        self._say(f"Run folder {folder.path}, {where}, {manifest.slots} slots")
 
     def iterated(self, row: Mapping[str, Any]) -> None:
         self._note(row)
