@@ -1,13 +1,19 @@
-"""The options of a run on a cluster, and what they come to."""
+"""Options of a run on a cluster, and how they become workers."""
 
 from __future__ import annotations
 
 import dataclasses
 import sys
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from workhorse.core.errors import UsageError
+
+if TYPE_CHECKING:
+    from workhorse.cli.display import Display
+    from workhorse.distributed.cluster import Cluster
+    from workhorse.training.learning import Learning
+    from workhorse.training.plan import Plan
 
 __all__ = ["ClusterOptions", "Notes", "recruiter"]
 
@@ -30,7 +36,7 @@ class Notes:
     """Passes sentences to the display; to standard error as long as there is none."""
 
     def __init__(self) -> None:
-        self.observer: Any = None
+        self.observer: Display | None = None
 
     def __call__(self, sentence: str) -> None:
         if self.observer is None:
@@ -39,8 +45,8 @@ class Notes:
             self.observer.noted(sentence)
 
 
-def recruiter(options: ClusterOptions, note: Callable[[str], None]) -> Any:
-    """What finds a run's workers, connected to the cluster already; None where no cluster was asked for.
+def recruiter(options: ClusterOptions, note: Callable[[str], None]) -> Callable[[Plan, Learning], Cluster] | None:
+    """Return a function that starts a run's workers on a cluster, connected already; None without --cluster.
 
     Raises:
         UsageError: options that need --cluster without it, numbers out of range, or a cluster that cannot be reached.
@@ -60,7 +66,7 @@ def recruiter(options: ClusterOptions, note: Callable[[str], None]) -> Any:
 
     connect(options.cluster, note)  # before JAX starts its threads: Ray forks
 
-    def recruit(plan: Any, learning: Any) -> Any:
+    def recruit(plan: Plan, learning: Learning) -> Cluster:
         from workhorse.distributed.cluster import Cluster
         from workhorse.training.workforce import num_chunks
 

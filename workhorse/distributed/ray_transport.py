@@ -12,7 +12,7 @@ import os
 import socket
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from workhorse.core.errors import UsageError
@@ -256,7 +256,7 @@ class RayTransport:
             with contextlib.suppress(Exception):
                 self._ray.kill(actor)
 
-    def _finished(self, call: Any) -> Event | None:
+    def _finished(self, call: object) -> Event | None:
         worker = self._calls.pop(call, None)
         if worker is None or worker not in self._actors:
             return None
@@ -308,7 +308,7 @@ def _check_answers(address: str, also: str = "") -> None:
 
 
 @contextlib.contextmanager
-def _as_usage_error(address: str) -> Any:
+def _as_usage_error(address: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:

@@ -15,7 +15,6 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 from workhorse.core.errors import UsageError
 from workhorse.runs.files import remove_folder, write_file, writing
@@ -333,7 +332,7 @@ def _acquired(descriptor: int) -> bool:
         time.sleep(0.02)
 
 
-def _holder(descriptor: int) -> Any:
+def _holder(descriptor: int) -> str:
     return os.pread(descriptor, 32, 0).decode(errors="replace") or "unknown"
 
 

@@ -209,9 +209,9 @@ def _damaged(file: Path) -> str:
     )
 
 
-def _scalar(name: str, value: Any) -> Scalar:
-    if getattr(value, "shape", None) == () and hasattr(value, "item"):
-        value = value.item()
+def _scalar(name: str, value: object) -> Scalar:
+    if getattr(value, "shape", None) == () and (item := getattr(value, "item", None)):
+        value = item()
     if name == "digest" and isinstance(value, int):
         return f"{value:016x}"
     if isinstance(value, bool):
@@ -221,7 +221,7 @@ def _scalar(name: str, value: Any) -> Scalar:
     raise TypeError(f"A metric must be a scalar, got {type(value).__name__} of shape {_shape(value)} for {name!r}.")
 
 
-def _shape(value: Any) -> Any:
+def _shape(value: object) -> object:
     return getattr(value, "shape", "unknown")
 
 

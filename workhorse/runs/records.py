@@ -17,7 +17,7 @@ import reprlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, is_dataclass
 from types import NoneType, UnionType
-from typing import Annotated, Any, Literal, TypeVar, Union, cast, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, TypeGuard, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
 from workhorse.core.errors import UsageError
 
@@ -126,7 +126,7 @@ def from_json(
     return build(kind, record, place)
 
 
-def build(kind: type[T], record: Any, where: str, remedy: str = DAMAGED) -> T:
+def build(kind: type[T], record: Mapping[str, object], where: str, remedy: str = DAMAGED) -> T:
     """Make a dataclass from a table that was read from a file.
 
     Args:
@@ -169,7 +169,7 @@ class _Reader:
     where: str
     remedy: str
 
-    def read(self, hint: Any, value: Any, label: str) -> Any:
+    def read(self, hint: Any, value: object, label: str) -> Any:
         """Return a value in the type of its hint: a list as a tuple, a whole number as a float where one is wanted."""
         origin, inside = get_origin(hint), get_args(hint)
         found, fits = value, False
@@ -188,22 +188,21 @@ class _Reader:
         elif is_dataclass(hint) and isinstance(value, dict):
             return build(cast(type, hint), value, f"{self.where}, {label}", self.remedy)
         elif hint is float:
-            fits = _is_finite(value)
-            found = float(value) if fits else value
+            found, fits = (float(value), True) if _is_finite(value) else (value, False)
         else:
             fits = type(value) is hint  # so that true is no number
         if not fits:
             raise self._misfit(hint, value, label)
         return found
 
-    def _annotated(self, hint: Any, value: Any, label: str) -> tuple[Any, bool]:
+    def _annotated(self, hint: Any, value: object, label: str) -> tuple[Any, bool]:
         try:
             found = self.read(hint.__origin__, value, label)
         except UsageError:
             return value, False
         return found, all(check.holds(found) for check in hint.__metadata__)
 
-    def _union(self, hint: Any, value: Any, label: str) -> Any:
+    def _union(self, hint: Any, value: object, label: str) -> Any:
         for option in get_args(hint):
             try:
                 return self.read(option, value, label)
@@ -212,13 +211,13 @@ class _Reader:
                     raise  # its message names the field inside
         raise self._misfit(hint, value, label)
 
-    def _misfit(self, hint: Any, value: Any, label: str) -> UsageError:
+    def _misfit(self, hint: Any, value: object, label: str) -> UsageError:
         return UsageError(
             f"Expected {label} in {self.where} to be {_expected(hint)}, got {shown(value)}. {self.remedy}"
         )
 
 
-def is_plain(value: Any, depth: int = MOST_NESTED) -> bool:
+def is_plain(value: object, depth: int = MOST_NESTED) -> bool:
     """Tell whether a value is strict JSON: names are text, numbers finite, and it is nested no deeper than `depth`."""
     if isinstance(value, dict | list | tuple):
         if isinstance(value, dict) and not all(isinstance(name, str) for name in value):
@@ -228,7 +227,7 @@ def is_plain(value: Any, depth: int = MOST_NESTED) -> bool:
     return value is None or isinstance(value, str | bool | int) or _is_finite(value)
 
 
-def _is_finite(value: Any) -> bool:
+def _is_finite(value: object) -> TypeGuard[float]:
     """Tell whether a value is a number that a float can hold."""
     try:
         return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
