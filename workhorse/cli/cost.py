@@ -22,18 +22,18 @@ MOST_CORES = 100_000
 
 @dataclasses.dataclass
 class CostOptions:
-    """What `cost` takes."""
+    """Options of `cost`."""
 
     run: tyro.conf.Positional[str]
     """The run folder, as in runs/<id>."""
     project: bool = False
-    """Say what the run would take on another number of cores; needs --cores."""
+    """Print what the run would take on another number of cores; needs --cores."""
     cores: Count | None = None
     """Cores to project to; goes with --project."""
     exchange: Literal["scalars", "parameters"] | None = None
-    """What the cores would tell each other; by default the cheaper in bytes; goes with --project."""
+    """What workers would be sent; by default the cheaper in bytes; goes with --project."""
     prices: str | None = None
-    """Price book; by default as said above."""
+    """Price book; see above for the default."""
 
 
 DESCRIPTION = (
@@ -45,7 +45,7 @@ DESCRIPTION = (
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Print what a run cost, or would cost on other cores; the exit code."""
+    """Print what a run cost, or would cost on other cores; return the exit code."""
     options = parse(CostOptions, "cost", arguments, DESCRIPTION)
     _check(options)
     folder = RunFolder.open(options.run)
@@ -73,7 +73,7 @@ def run(arguments: Sequence[str]) -> int:
 
 
 def _check(options: CostOptions) -> None:
-    """Options that say nothing together are errors."""
+    """Refuse options that have no meaning together."""
     if options.project and options.cores is None:
         raise UsageError("--project needs the number of cores to project to: add --cores, as in --cores 1440.")
     if not options.project and options.cores is not None:
@@ -103,7 +103,7 @@ def _print_table(found: Price) -> None:
 
 
 def _origin(book: PriceBook) -> str:
-    """Where the prices come from."""
+    """Say where the prices come from."""
     if book.is_built_in:
         return (
             f"Prices: the built-in {book.path}\n"
@@ -120,7 +120,7 @@ def _print_projection(
     cores: int,
     exchange: Literal["scalars", "parameters"] | None,
 ) -> None:
-    """Print what the run would take on so many cores, and what that rests on."""
+    """Print what the run would take on other cores, and the assumptions."""
     from workhorse.distributed.exchange import ExchangeCost, choose
     from workhorse.runs.measured import algorithm_of, measure
     from workhorse.runs.projection import project, projected_ledger

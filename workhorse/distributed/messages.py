@@ -130,7 +130,7 @@ class Report(NamedTuple):
         return b"".join([_HEAD.pack(b"WH", 1, _ANSWER), fixed, failures, body])
 
     def fault(self, expected: int) -> str | None:
-        """Return what is wrong with the numbers of a report on so many episodes; None where nothing is."""
+        """Return what is wrong with the numbers, where `expected` episodes were asked for; None if nothing is."""
         result = self.result
         if result is None:
             return "no episodes"

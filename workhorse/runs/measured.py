@@ -1,4 +1,4 @@
-"""What a finished run measured of its own iterations, as far as a projection to other cores needs it."""
+"""Measurements of a run's own iterations that a projection to other cores needs."""
 
 from __future__ import annotations
 

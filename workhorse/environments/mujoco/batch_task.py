@@ -1,7 +1,7 @@
-"""What the MuJoCo tasks share: B slots of one model, stepped together on `mujoco.batch`'s thread pool.
+"""Base of the MuJoCo tasks: B slots of one model, stepped together on `mujoco.batch`'s thread pool.
 
-A task's own file holds its equations and nothing else: what is observed, what a step earns, when the episode ends and
-how it begins. Everything here is written once for all of them: options, slots, clocks, resets, failures, snapshots.
+A task's own file holds its equations and nothing else: observation, reward, end and beginning of an episode. This file
+has the rest, once for all of them: options, slots, clocks, resets, failures, snapshots.
 """
 
 # pyright: reportAttributeAccessIssue=false
@@ -95,17 +95,17 @@ class BatchTask(ABC):
         self._position = self.position(self._whole)
         self._spec = self._describe()
 
-    # What a task says of itself
+    # Equations of a task
 
     @abstractmethod
     def observe(self, frame: Frame) -> Floats:
-        """The observations (n, D) in a new array."""
+        """Return the observations (n, D) in a new array."""
 
     @abstractmethod
     def judge(
         self, frame: Frame, actions: Floats, before: Floats, after: Floats, terms: Terms | None
     ) -> tuple[Floats, Flags]:
-        """What the step earned and whether the task ended: reward (n,), terminated (n,).
+        """Return the reward (n,) of a step, and whether it ended the task: terminated (n,).
 
         Args:
             frame: the slots after the step.
@@ -125,7 +125,7 @@ class BatchTask(ABC):
         qvel += generator.uniform(-noise, noise, qvel.size)
 
     def position(self, frame: Frame) -> Floats:
-        """What a step's progress is measured by, in a new array (n, k); k = 0 where nothing is."""
+        """Return the position that a step's progress is measured by, in a new array (n, k); k = 0 where none is."""
         return np.empty((len(frame.phase), 0))
 
     @property
@@ -194,7 +194,7 @@ class BatchTask(ABC):
         return Step(obs, reward, terminated, truncated, next_obs, {"failed": failed, **(terms or {})})
 
     def snapshot(self) -> dict[str, np.ndarray]:
-        """Copies of all that the next steps depend on, under names; `identity` says which task they are of."""
+        """Copy all that the next steps depend on, by name; `identity` tells which task it is of."""
         return {
             "identity": np.frombuffer(self._identity().encode(), np.uint8).copy(),
             "state": self._simulations.state.copy(),
@@ -204,7 +204,7 @@ class BatchTask(ABC):
         }
 
     def restore(self, arrays: dict[str, np.ndarray]) -> None:
-        """Put a snapshot back; the bits that follow are those that followed it.
+        """Restore a snapshot; the steps that follow have the same bits as those that followed it.
 
         Raises:
             UsageError: the arrays are not a snapshot of this task with these options and as many slots.
@@ -237,11 +237,11 @@ class BatchTask(ABC):
     # Beyond HostEnv
 
     def failure_reason(self, slot: int) -> str:
-        """Why `slot` failed when it last did, in a few words; empty where it never did."""
+        """Return why `slot` last failed, in a few words; empty where it never did."""
         return self._reasons[slot]
 
     def mujoco_state(self, slot: int) -> tuple[mujoco.MjModel, mujoco.MjData]:
-        """One slot as MuJoCo's own objects, all derived quantities computed, ready for a renderer."""
+        """Return one slot as MuJoCo's own objects, all derived quantities computed, ready for a renderer."""
         data = mujoco.MjData(self.model)
         mujoco.mj_setState(self.model, data, self._simulations.state[slot], mujoco.mjtState.mjSTATE_INTEGRATION)
         mujoco.mj_forward(self.model, data)
@@ -250,7 +250,7 @@ class BatchTask(ABC):
     # Inside
 
     def _subset(self, slots: ArrayLike) -> NDArray[np.intp] | None:
-        """`slots` as checked numbers; None where they are all slots in their order."""
+        """Return `slots` as checked numbers; None where they are all slots in their order."""
         chosen = np.asarray(slots)
         if chosen.ndim != 1 or (chosen.size and chosen.dtype.kind not in "iu"):
             raise ValueError(f"{self.task}: slots must be a vector of integers, got {chosen.dtype} {chosen.shape}.")
@@ -263,7 +263,7 @@ class BatchTask(ABC):
         return chosen
 
     def _advance(self, chosen: NDArray[np.intp] | None) -> dict[int, str]:
-        """Step the simulations; the message of each slot whose simulator raised."""
+        """Step the simulations; return the message of each slot whose simulator raised."""
         try:
             self._simulations.step(None if chosen is None else np.sort(chosen), self.options.frame_skip)
         except SimulationError as raised:
@@ -278,7 +278,7 @@ class BatchTask(ABC):
     def _failures(
         self, slots: NDArray[np.intp], actions: Floats, next_obs: Floats, reward: Floats, errors: dict[int, str]
     ) -> dict[int, str]:
-        """The rows that failed, with the reason: the first of what can be told, from cause to effect."""
+        """Return the rows that failed, each with the reason that is nearest to the cause."""
         reasons: dict[int, str] = {}
         for reason, flags in (
             ("an action was NaN or infinite", ~np.isfinite(actions).all(axis=1)),
@@ -294,7 +294,7 @@ class BatchTask(ABC):
         return reasons
 
     def _start(self, slots: NDArray[np.intp], keys: np.ndarray) -> Floats:
-        """Begin an episode in each of `slots`; their observations."""
+        """Begin an episode in each of `slots`; return their observations."""
         keys = np.asarray(keys, np.uint64)
         if keys.shape != (len(slots), 2):
             raise ValueError(f"{self.task}: reset expects keys of shape {(len(slots), 2)}, got {keys.shape}.")
@@ -317,7 +317,7 @@ class BatchTask(ABC):
         return obs
 
     def _derive(self, ids: NDArray[np.intp]) -> None:
-        """mj_forward where an episode begins. Its errors are the model's, and another episode would meet them too."""
+        """Run mj_forward where an episode begins. Its errors are the model's: another episode would have them too."""
         try:
             self._simulations.forward(ids)
         except SimulationError as raised:
@@ -329,7 +329,7 @@ class BatchTask(ABC):
             ) from raised
 
     def _generator_of(self, key: np.ndarray) -> np.random.Generator:
-        """`core.addresses.host_generator(key)`, by re-keying one generator: 3 us instead of 13 us a reset."""
+        """Return `core.addresses.host_generator(key)`, by re-keying one generator: 3 us instead of 13 us a reset."""
         self._fresh_bits["state"]["key"] = key
         self._bits.state = self._fresh_bits
         return self._generator
@@ -371,7 +371,7 @@ class BatchTask(ABC):
 
 
 class _Closed:
-    """Stands where the simulations and their arrays were."""
+    """Placeholder of the simulations and their arrays after `close`."""
 
     def __init__(self, task: str) -> None:
         self._task = task

@@ -61,7 +61,7 @@ class Humanoid(HumanoidBody):
         self.fields = ("xipos", *self.body_fields(feels=self.options.contact_cost_weight != 0))
 
     def position(self, frame: Frame) -> Floats:
-        """The centre of mass, (n, 2)."""
+        """Return the centre of mass, (n, 2)."""
         return np.einsum("b,nbj->nj", self._mass, frame.xipos)[:, :2] / self._total_mass
 
     def judge(

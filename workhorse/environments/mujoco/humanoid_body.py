@@ -1,4 +1,4 @@
-"""What Humanoid and HumanoidStandup share: one body, and what is observed of it."""
+"""Base of Humanoid and HumanoidStandup: one body, and its observation."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class HumanoidBodyOptions:
 
 
 class HumanoidBody(BatchTask):
-    """17 torques, each in [-0.4, 0.4]; 348 observations; 0.015 s a step.
+    """Task of a humanoid: 17 torques, each in [-0.4, 0.4]; 348 observations; 0.015 s a step.
 
         obs = (qpos without the torso's x and y, qvel, cinert, cvel, qfrc_actuator, cfrc_ext)
 

@@ -1,4 +1,4 @@
-"""A task's compiled model, and MjData's fields as the equations of a task read them."""
+"""Loading of a task's model, and the fields of MjData that a task's equations read."""
 
 # pyright: reportAttributeAccessIssue=false
 # (mujoco's compiled names have no stubs)
@@ -22,7 +22,7 @@ Flags = NDArray[np.bool_]
 Terms = dict[str, Any]
 
 _LOADING = threading.Lock()
-"""MuJoCo has one place for who hears its warnings: threads that load models take turns."""
+"""MuJoCo has one warning handler for the process, so threads that load models take turns."""
 
 
 def load_model(task: str, xml_file: str) -> mujoco.MjModel:
@@ -76,5 +76,5 @@ class Frame:
         self.__dict__.update(arrays)
 
     def rows(self, slots: NDArray[np.intp]) -> Frame:
-        """The same fields for some of the slots, copied."""
+        """Return the same fields for some of the slots, copied."""
         return Frame({name: array[slots] for name, array in self.__dict__.items()})

@@ -1,4 +1,4 @@
-"""What Hopper and Walker2d share: a planar robot with legs moves forward and must not fall."""
+"""Base of Hopper and Walker2d: a planar robot with legs moves forward and must not fall."""
 
 from __future__ import annotations
 

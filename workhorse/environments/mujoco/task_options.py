@@ -1,4 +1,4 @@
-"""Options of the MuJoCo tasks: one frozen dataclass a task, whose fields say what values make sense.
+"""Options of the MuJoCo tasks: one frozen dataclass a task, whose fields declare which values are valid.
 
 A field is declared by the kind of its value, `ctrl_cost_weight: float = weight(0.1)`, and `read_options` checks every
 given value against the kind before any simulator is touched.
@@ -24,7 +24,7 @@ Check = Callable[[object], object]
 
 
 class _Unfit(ValueError):
-    """What a value should have been; `read_options` adds where it stood and what it was."""
+    """A value of the wrong kind; the text says which was expected, and `read_options` adds the rest."""
 
 
 def _option(default: object, check: Check) -> Any:
@@ -144,7 +144,7 @@ def model_file(default: str) -> Any:
 
 
 def model_path(name: str) -> str:
-    """Where an `xml_file` option points, by Gymnasium's rules."""
+    """Return the path of an `xml_file` option, by Gymnasium's rules."""
     if name.startswith((".", "/")):
         return name
     if name.startswith("~"):
@@ -155,7 +155,7 @@ def model_path(name: str) -> str:
 
 
 def read_options(kind: type[Options], task: str, given: Mapping[str, Any]) -> Options:
-    """The options of `task`, checked.
+    """Make the options of `task`, checked.
 
     Raises:
         UsageError: a name the task does not have, with the nearest it has, or a value that makes no sense for it.
@@ -177,7 +177,7 @@ def read_options(kind: type[Options], task: str, given: Mapping[str, Any]) -> Op
 
 
 def set_apart(options: object) -> tuple[tuple[str, object], ...]:
-    """The (name, value) pairs in which options differ from their defaults, sorted by name."""
+    """Return the (name, value) pairs in which options differ from their defaults, sorted by name."""
     fields = dataclasses.fields(options)  # type: ignore[arg-type]
     pairs = ((field.name, getattr(options, field.name), field.default) for field in fields)
     return tuple(sorted((name, value) for name, value, default in pairs if value != default))
