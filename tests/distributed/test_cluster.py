@@ -8,10 +8,10 @@ import jax
 import numpy as np
 import pytest
 
+from tests.distributed.in_process import InProcess
 from workhorse.core.digest import digest
 from workhorse.core.errors import UsageError
 from workhorse.distributed.cluster import Cluster
-from workhorse.distributed.in_process import InProcess
 from workhorse.distributed.messages import NOTHING, decode_report, encode_control
 from workhorse.distributed.worker import Worker
 from workhorse.training.evolve import Evolve

@@ -118,13 +118,16 @@ def test_files_that_are_none(tmp_path):
         read_plan(tmp_path / "none.yaml")
     file = tmp_path / "study.yaml"
     file.write_text("tasks: [Hopper-v5")
-    with pytest.raises(UsageError, match="is not YAML"):
+    with pytest.raises(UsageError, match=r"a study file in YAML in .* cannot be read"):
         read_plan(file)
     file.write_text("- Hopper-v5")
-    with pytest.raises(UsageError, match="got list"):
+    with pytest.raises(UsageError, match="got no table but"):
+        read_plan(file)
+    file.write_text("tasks: " + "[" * 10_000)
+    with pytest.raises(UsageError, match="cannot be read"):
         read_plan(file)
     file.write_text("tasks: !!python/object/apply:os.system ['true']")
-    with pytest.raises(UsageError, match="is not YAML"):
+    with pytest.raises(UsageError, match=r"a study file in YAML in .* cannot be read"):
         read_plan(file)
 
 

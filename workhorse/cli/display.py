@@ -14,16 +14,15 @@ from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn
 from rich.text import Text
 
 from workhorse.algorithms.recipes import Recipe
-from workhorse.cli.quantities import amount_text, duration_text
 from workhorse.core.errors import UsageError
+from workhorse.reports.wording import amount_text, duration_text, interval_text
 from workhorse.runs.cost import Ledger, PriceBook, price
 from workhorse.runs.folder import RunFolder
 from workhorse.runs.manifest import Manifest
 from workhorse.runs.train import Observer, Summary
 from workhorse.statistics.gradient_quality import GradientMeter
-from workhorse.statistics.intervals import Interval
 
-__all__ = ["Display", "LiveDisplay", "display_for", "interval_text"]
+__all__ = ["Display", "LiveDisplay", "display_for"]
 
 PLAIN_LINE_EVERY_S = 5.0
 
@@ -33,16 +32,6 @@ def display_for(quiet: bool, recipe: Recipe | None) -> Display:
     if quiet:
         return Display(recipe, silent=True)
     return LiveDisplay(recipe) if sys.stdout.isatty() else Display(recipe)
-
-
-def interval_text(interval: Interval) -> str:
-    """A mean with its interval, for people.
-
-    Example:
-        >>> interval_text(Interval(3012.2, 2950.04, 3074.36, "Student t"))
-        '3012.2 [2950.0, 3074.4]'
-    """
-    return f"{interval.value:.1f} [{interval.low:.1f}, {interval.high:.1f}]"
 
 
 class Display(Observer):

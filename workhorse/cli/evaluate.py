@@ -34,7 +34,7 @@ def run(arguments: Sequence[str]) -> int:
     from workhorse.runs.folder import RunFolder
 
     RunFolder.open(options.run)
-    from workhorse.cli.display import interval_text
+    from workhorse.reports.wording import interval_text
     from workhorse.runs import train
 
     folder, found, interval = train.evaluate_run(

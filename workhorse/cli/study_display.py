@@ -14,7 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from rich.table import Table
 from rich.text import Text
 
-from workhorse.cli.quantities import duration_text
+from workhorse.reports.wording import duration_text
 from workhorse.studies.cells import CellSummary
 from workhorse.studies.conduct import Observer
 from workhorse.studies.folder import StudyFolder

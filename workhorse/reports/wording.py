@@ -8,6 +8,7 @@ import re
 from workhorse.statistics.intervals import Interval
 
 __all__ = [
+    "amount_text",
     "core_unit",
     "count_text",
     "duration_text",
@@ -43,6 +44,19 @@ def number_text(value: float | None, digits: int = 4) -> str:
     else:
         text = re.sub(r"e([+-])0*", lambda found: f"e{found[1].strip('+')}", f"{value:.{digits}g}")
     return text.replace("-", MINUS)
+
+
+def amount_text(value: float) -> str:
+    """A quantity of any size: two decimals from 1 on, two digits that say something below.
+
+    Example:
+        >>> amount_text(1234.5678), amount_text(0.000123), amount_text(0)
+        ('1,234.57', '0.00012', '0.00')
+    """
+    if value == 0 or value >= 1:
+        return f"{value:,.2f}"
+    exponent = int(f"{value:.1e}".partition("e")[2])
+    return f"{value:.{max(2, 1 - exponent)}f}"
 
 
 def interval_text(interval: Interval | None, digits: int = 4) -> str:

@@ -15,6 +15,7 @@ import yaml
 from workhorse.algorithms import registry as algorithms
 from workhorse.core.errors import UsageError, nearest, unknown
 from workhorse.environments.registry import TASKS
+from workhorse.runs.records import is_plain, parse, shown
 from workhorse.studies.plan import FIRST_TUNING_SEED, Range, Search, StudyPlan
 from workhorse.studies.rules import Budget, Until
 
@@ -42,26 +43,27 @@ _KEYS = (
 
 
 def read_plan(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """The words of a study file, YAML or JSON, as they stand; `plan_of` checks them.
+    """Read the words of a study file, YAML or JSON, as they stand; `plan_of` checks them.
 
     Raises:
         UsageError: no such file, not YAML, or not a table.
     """
     place = Path(path)
     try:
-        found = yaml.load(place.read_text(), Loader=_Loader)
+        text = place.read_bytes()
     except FileNotFoundError as error:
         raise UsageError(f"Expected a study file in {place}, which does not exist.") from error
-    except (OSError, UnicodeDecodeError) as error:
+    except OSError as error:
         raise UsageError(f"Could not read the study file {place}: {error}.") from error
+    remedy = "Write names and values, as in `tasks: [Hopper-v5]`."
+    return parse(_load_yaml, text, place, "a study file in YAML", remedy)
+
+
+def _load_yaml(text: str) -> Any:
+    try:
+        return yaml.load(text, Loader=_Loader)
     except yaml.YAMLError as error:
-        reason = " ".join(str(error).split())
-        raise UsageError(f"The study file {place} is not YAML: {reason}.") from error
-    if not isinstance(found, dict):
-        raise UsageError(
-            f"Expected names and values, as in `tasks: [Hopper-v5]`, in {place}, got {type(found).__name__}."
-        )
-    return found
+        raise ValueError(" ".join(str(error).split())) from error
 
 
 class _Loader(yaml.SafeLoader):
@@ -150,26 +152,15 @@ def _check_contradictions(plan: StudyPlan, words: Mapping[str, Any], where: str)
 
 
 def _check_plain(words: Mapping[str, Any], where: str) -> None:
-    """Refuse what YAML makes of an unquoted date, and of keys such as `on`."""
-
-    def keys(value: Any) -> None:
-        if isinstance(value, Mapping):
-            for key, inside in value.items():
-                if not isinstance(key, str):
-                    raise UsageError(f"Expected names, got the entry {key!r} in {where}: put it in quotes.")
-                keys(inside)
-        elif isinstance(value, list | tuple):
-            for inside in value:
-                keys(inside)
-
-    keys(words)
-    try:
-        json.dumps({name: value for name, value in words.items() if name != "thresholds"}, allow_nan=False)
-    except (TypeError, ValueError) as error:
-        raise UsageError(
-            f"Expected finite numbers, words, lists and tables in {where}, got something else ({error}): put dates in "
-            "quotes."
-        ) from error
+    """Refuse objects that YAML makes of an unquoted date or of a name such as `on`."""
+    for name, value in words.items():
+        if not isinstance(name, str):
+            raise UsageError(f"Expected names, got the entry {name!r} in {where}: put it in quotes.")
+        if name != "thresholds" and not is_plain(value):  # thresholds have a message of their own
+            raise UsageError(
+                f"Expected finite numbers, words, lists and tables under `{name}` in {where}, got {shown(value)}: put "
+                "dates in quotes."
+            )
 
 
 def _check_task(task: str) -> None:
