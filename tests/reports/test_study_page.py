@@ -125,7 +125,7 @@ def test_better_comes_from_the_tests_alone(written, tmp_path):
     _, words, plain = page_of(alone, tmp_path)
     assert "better" not in words
     assert "better" not in re.sub(r"<script>.*?</script>", "", plain.read_text(), flags=re.S)
-    assert "more seeds a side" in words
+    assert "more seeds of each" in words
 
 
 def test_many_verdicts_are_folded_and_none_is_lost(tmp_path):

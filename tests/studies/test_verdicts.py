@@ -41,7 +41,7 @@ def test_an_unclear_one_says_how_many_seeds_are_missing():
     assert "better" not in verdict.sentence
     assert verdict.more_runs is not None
     assert verdict.more_runs > 10
-    assert f"about {verdict.more_runs} more seeds a side" in verdict.sentence
+    assert f"about {verdict.more_runs} more seeds of each" in verdict.sentence
 
 
 def test_too_few_runs_are_not_compared():

@@ -1,10 +1,10 @@
-"""Quantities in words that fit a line."""
+"""Write amounts and durations in few characters."""
 
 __all__ = ["amount_text", "duration_text"]
 
 
 def amount_text(value: float) -> str:
-    """A quantity of any size: two decimals from 1 on, two digits that say something below.
+    """Return a quantity as text: two decimals from 1 on, two significant digits below.
 
     Example:
         >>> amount_text(1234.5678), amount_text(0.000123), amount_text(0)
@@ -17,7 +17,7 @@ def amount_text(value: float) -> str:
 
 
 def duration_text(seconds: float) -> str:
-    """A time in the two units that say most.
+    """Return a duration as text in its two largest units.
 
     Example:
         >>> duration_text(3.21), duration_text(75), duration_text(7260)

@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike
 
 from workhorse.statistics.intervals import Interval, mean_interval, proportion_interval
 
-__all__ = ["Batch", "Cell", "interval_of", "next_batch", "predicted_width"]
+__all__ = ["SeedBatch", "Cell", "interval_of", "next_batch", "predicted_width"]
 
 Estimand = Literal["mean", "proportion"]
 
@@ -32,7 +32,7 @@ class Cell(NamedTuple):
     cost: float
 
 
-class Batch(NamedTuple):
+class SeedBatch(NamedTuple):
     """What to run next.
 
     Attributes:
@@ -94,7 +94,7 @@ def next_batch(
     batch: int = 5,
     least: int = 5,
     confidence: float = 0.95,
-) -> Batch:
+) -> SeedBatch:
     """The next seeds of a study.
 
     Cells with fewer than `least` runs come first: a standard deviation of two or three runs may be small by chance, and
@@ -135,24 +135,24 @@ def next_batch(
     if counts[few] < least:
         runs = min(least - counts[few], int(budget / cells[few].cost))
         if runs < 1:
-            return Batch(None, 0, f"the budget is spent; {few} has {counts[few]} of the {least} runs every cell needs")
-        return Batch(few, runs, f"{few} has {counts[few]} of the {least} runs every cell needs")
+            return SeedBatch(None, 0, f"the budget is spent; {few} has {counts[few]} of the {least} runs every cell needs")
+        return SeedBatch(few, runs, f"{few} has {counts[few]} of the {least} runs every cell needs")
     widths = {}
     for name, cell in cells.items():
         found = interval_of(cell.outcomes, estimand, confidence)
         widths[name] = found.high - found.low
     wide = [name for name in cells if widths[name] > width]
     if not wide:
-        return Batch(None, 0, f"every interval is at most {width:g} wide")
+        return SeedBatch(None, 0, f"every interval is at most {width:g} wide")
     affordable = {name: min(batch, int(budget / cells[name].cost)) for name in wide}
     affordable = {name: runs for name, runs in affordable.items() if runs > 0}
     widest = max(wide, key=lambda name: widths[name])
     if not affordable:
-        return Batch(None, 0, f"the budget is spent; the interval of {widest} is still {widths[widest]:.3g} wide")
+        return SeedBatch(None, 0, f"the budget is spent; the interval of {widest} is still {widths[widest]:.3g} wide")
 
     def worth(name: str) -> float:
         after = predicted_width(cells[name].outcomes, affordable[name], estimand, confidence)
         return (widths[name] - max(after, width)) / (affordable[name] * cells[name].cost)
 
     chosen = max(affordable, key=worth)
-    return Batch(chosen, affordable[chosen], f"the interval of {chosen} is {widths[chosen]:.3g} wide, not {width:g}")
+    return SeedBatch(chosen, affordable[chosen], f"the interval of {chosen} is {widths[chosen]:.3g} wide, not {width:g}")

@@ -1,4 +1,4 @@
-"""A study's results as one small Parquet file: a row a run, and what else belongs to them as the file's metadata."""
+"""Write and read a study's results as one small Parquet file: a row for each run, and the rest as metadata."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ _SCHEMA: dict[str, Any] = {
 
 
 def write_table(results: StudyResults, path: str | os.PathLike[str]) -> Path:
-    """Write the results; the place of the run folders is left out."""
+    """Write the results, without the paths of the run folders."""
     rows = [_row(run) for run in results.runs]
     about = {
         "format": FORMAT,
@@ -72,10 +72,10 @@ def write_table(results: StudyResults, path: str | os.PathLike[str]) -> Path:
 
 
 def read_table(path: str | os.PathLike[str]) -> StudyResults:
-    """The results that `write_table` wrote. Nothing in it is executed.
+    """Read the results that `write_table` wrote; nothing in the file is executed.
 
     Raises:
-        UsageError: there is no such file, it is damaged, no study's table, or of another format.
+        UsageError: the file is missing, damaged, not a study's table, or of another format.
     """
     place = Path(path)
     try:
