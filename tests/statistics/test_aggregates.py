@@ -8,7 +8,6 @@ import pytest
 
 from workhorse.statistics.aggregates import (
     aggregate_interval,
-    improvement_interval,
     iqm,
     mean,
     median,
@@ -98,30 +97,6 @@ def test_expanding_widens_small_samples_and_hardly_large_ones():
         )
         ratio = (wide.high - wide.low) / (plain.high - plain.low)
         assert least < ratio < most, runs
-
-
-def test_the_interval_of_an_improvement_covers_half_for_equal_algorithms(atari):
-    rng = np.random.default_rng(0)
-    equal = improvement_interval(atari["SPR"][:50], atari["SPR"][50:], rng, resamples=500)
-    assert equal.low < 0.5 < equal.high
-    better = improvement_interval(atari["SPR"], atari["CURL"], rng, resamples=500)
-    assert 0.5 < better.low < better.value < better.high < 1
-    assert better.value == pytest.approx(0.785331, abs=1e-6)
-
-
-def test_the_interval_of_an_improvement_is_that_of_resampling_by_hand():
-    rng = np.random.default_rng(0)
-    x, y = rng.normal(size=(6, 2)), rng.normal(0.5, 1, size=(4, 2))
-    by_hand = []
-    for _ in range(4000):
-        parts = []
-        for task in range(2):
-            left, right = rng.choice(x[:, task], 6), rng.choice(y[:, task], 4)
-            parts.append(np.mean(left[:, None] > right[None]))
-        by_hand.append(np.mean(parts))
-    low, high = np.quantile(by_hand, [0.025, 0.975])
-    found = improvement_interval(x, y, np.random.default_rng(1), resamples=20_000, expand=False)
-    assert found.low == pytest.approx(low, abs=0.02) and found.high == pytest.approx(high, abs=0.02)
 
 
 def test_a_profile_has_a_band_around_it_that_narrows_with_runs(atari):

@@ -12,7 +12,6 @@ from workhorse.statistics.reliability import (
     dispersion_over_time,
     drawdown,
     long_term_risk,
-    low_pass,
     outlying,
     risk_across_runs,
     short_term_risk,
@@ -50,15 +49,6 @@ def test_dispersion_over_time_ignores_a_steady_rise():
     assert dispersion_over_time(steps, np.where(steps % 20, 1.0, 0.0), window=40) == pytest.approx(0.2)
     with pytest.raises(ValueError, match="take a wider one"):
         dispersion_over_time(steps, steps, window=5)
-
-
-def test_the_low_pass_keeps_what_is_slow_and_drops_what_is_fast():
-    t = np.arange(4000)
-    slow, fast = t / 4000, np.sin(t)
-    smooth = low_pass(np.stack([slow + fast, slow]))
-    assert np.abs(smooth[0] - slow)[500:-500].max() < 0.02 and np.abs(smooth[1] - slow)[500:-500].max() < 0.02
-    with pytest.raises(ValueError, match="more than 27 points, got 27"):
-        low_pass(np.zeros(27))
 
 
 @pytest.mark.parametrize(

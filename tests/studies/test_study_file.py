@@ -94,7 +94,7 @@ def test_a_plan_survives_its_own_words():
         ({**SMALL, "until": "failure_rate width < 0.3"}, "may take for ever"),
         ({**SMALL, "until": "failure width < 0.3", "budget": "1 core-hours"}, "Unknown statistic 'failure'.*Did you"),
         ({**SMALL, "until": "failure_rate < 0.3", "budget": "1 core-hours"}, "'STATISTIC width < NUMBER'"),
-        ({**SMALL, "until": "failure_rate width < 3", "budget": "1 core-hours"}, "never wider than 1"),
+        ({**SMALL, "until": "failure_rate width < 3", "budget": "1 core-hours"}, "at most 1 wide"),
         ({**SMALL, "budget": "2 hours"}, "a number and a unit"),
         ({**SMALL, "budget": "-2 core-hours"}, "a number above 0, got '-2'"),
         ({**SMALL, "thresholds": float("nan")}, "must be a finite number, got nan"),

@@ -23,7 +23,7 @@ from workhorse.runs.train import Observer, Summary
 from workhorse.statistics.gradient_quality import GradientMeter
 from workhorse.statistics.intervals import Interval
 
-__all__ = ["Display", "LiveDisplay", "display_for", "interval_text"]
+__all__ = ["Display", "LiveDisplay", "display_for", "return_text"]
 
 PLAIN_LINE_EVERY_S = 5.0
 
@@ -35,11 +35,11 @@ def display_for(quiet: bool, recipe: Recipe | None) -> Display:
     return LiveDisplay(recipe) if sys.stdout.isatty() else Display(recipe)
 
 
-def interval_text(interval: Interval) -> str:
+def return_text(interval: Interval) -> str:
     """Return a mean with its interval as text.
 
     Example:
-        >>> interval_text(Interval(3012.2, 2950.04, 3074.36, "Student t"))
+        >>> return_text(Interval(3012.2, 2950.04, 3074.36, "Student t"))
         '3012.2 [2950.0, 3074.4]'
     """
     return f"{interval.value:.1f} [{interval.low:.1f}, {interval.high:.1f}]"
@@ -108,7 +108,7 @@ class Display(Observer):
         simulated = "-" if summary.simulated_s is None else duration_text(summary.simulated_s)
         speed = summary.env_steps / max(summary.wall_s, 1e-9)
         lines = [
-            f"return         {interval_text(summary.episode_return)}  "
+            f"return         {return_text(summary.episode_return)}  "
             f"(mean of {len(summary.episode_returns)} episodes without noise, 95 % {summary.episode_return.method})",
             f"steps          {summary.env_steps:,} trained, {summary.evaluation_steps:,} evaluated",
             f"simulated      {simulated}",
@@ -127,7 +127,7 @@ class Display(Observer):
         for line in lines:
             self._say(line)
         if self._silent:
-            print(f"{folder.path}  return {interval_text(summary.episode_return)}")
+            print(f"{folder.path}  return {return_text(summary.episode_return)}")
 
     def _say(self, line: str, always: bool = False) -> None:
         if always or not self._silent:

@@ -37,13 +37,13 @@ def run(arguments: Sequence[str]) -> int:
     from workhorse.runs.folder import RunFolder
 
     RunFolder.open(options.run)
-    from workhorse.cli.display import interval_text
+    from workhorse.cli.display import return_text
     from workhorse.runs import train
 
     folder, found, interval = train.evaluate_run(
         options.run, episodes=options.episodes, seed=options.seed, threads=options.threads, noted=print
     )
-    print(f"return {interval_text(interval)} over {len(found.returns)} episodes of {folder.path}")
+    print(f"return {return_text(interval)} over {len(found.returns)} episodes of {folder.path}")
     print(
         f"  spread {found.returns.std():.1f}, worst {found.returns.min():.1f}, best {found.returns.max():.1f}, ", end=""
     )

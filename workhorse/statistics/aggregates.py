@@ -23,7 +23,6 @@ __all__ = [
     "Profile",
     "aggregate_interval",
     "as_scores",
-    "improvement_interval",
     "iqm",
     "mean",
     "median",
@@ -189,34 +188,6 @@ def aggregate_interval(
         drawn = np.concatenate([statistic(sample) for sample in _resampled(values, generator, resamples)])
     low, high = np.quantile(drawn, [tail, 1 - tail])
     return Interval(float(statistic(values)), float(low), float(high), method)
-
-
-def improvement_interval(
-    ours: ArrayLike,
-    others: ArrayLike,
-    generator: np.random.Generator,
-    *,
-    confidence: float = 0.95,
-    resamples: int = RESAMPLES,
-    expand: bool = True,
-) -> Interval:
-    """The probability of improvement with a stratified bootstrap interval; both sides are resampled.
-
-    Args, returns and errors are those of `aggregate_interval`; the ends stay within [0, 1].
-    """
-    x, y = _pair(ours, others)
-    tail, method = _tail(min(len(x), len(y)), confidence, expand)
-    drawn = []
-    wins = 0.5 * (np.sign(x[:, None] - y[None]) + 1)  # [n_x, n_y, tasks]
-    for start in range(0, resamples, 256):
-        size = min(256, resamples - start)
-        total = np.zeros(size)
-        for task in range(x.shape[1]):
-            left, right = _counts(generator, size, len(x)), _counts(generator, size, len(y))
-            total += np.einsum("ri,ri->r", left @ wins[:, :, task], right)
-        drawn.append(total / (len(x) * len(y) * x.shape[1]))
-    low, high = np.quantile(np.concatenate(drawn), [tail, 1 - tail])
-    return Interval(float(_wins(x, y).mean()), float(low), float(high), method)
 
 
 class Profile(NamedTuple):

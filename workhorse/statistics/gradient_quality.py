@@ -220,7 +220,7 @@ class GradientMeter:
             return ""
         cosine = self.cosine
         if cosine <= 0:
-            return f"cosine 0 at {self._samples:,}: no gradient seen"
+            return "gradient estimates do not agree yet"
         noise_scale = self._samples * (1.0 - cosine) / cosine
         text = f"{cosine:.2f}".lstrip("0") if cosine < 0.995 else "1"
         return f"cosine {text} at {self._samples:,}; .9 needs {max(samples_needed(noise_scale, 0.9), 1):,.0f}"

@@ -10,11 +10,10 @@ which are about zero for every run.
 
 from __future__ import annotations
 
-from typing import Literal, cast
+from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.signal import butter, filtfilt
 
 __all__ = [
     "collapsed",
@@ -25,7 +24,6 @@ __all__ = [
     "dispersion_over_time",
     "drawdown",
     "long_term_risk",
-    "low_pass",
     "outlying",
     "risk_across_runs",
     "short_term_risk",
@@ -139,21 +137,6 @@ def collapsed(returns: ArrayLike, floor: float = 0.0, share: float = 0.5) -> boo
         raise ValueError("A curve without points cannot be judged.")
     best = float(y.max()) - floor
     return best > 0 and float(y[-1]) - floor < share * best
-
-
-def low_pass(curves: ArrayLike, order: int = 8, cutoff: float = 0.01) -> np.ndarray:
-    """Curves [..., T] without what changes faster than `cutoff` times half the sampling rate: a Butterworth filter,
-    forwards and backwards.
-
-    Raises:
-        ValueError: fewer points than the filter needs.
-    """
-    y = np.asarray(curves, np.float64)
-    numerator, denominator = cast(tuple[np.ndarray, np.ndarray], butter(order, cutoff, output="ba"))
-    padding = 3 * max(len(numerator), len(denominator))
-    if y.shape[-1] <= padding:
-        raise ValueError(f"The filter needs more than {padding} points, got {y.shape[-1]}.")
-    return filtfilt(numerator, denominator, y, axis=-1)
 
 
 def curve_range(returns: ArrayLike) -> float:
