@@ -21,7 +21,7 @@ from workhorse.core.errors import UsageError, nearest
 __all__ = ["Count", "parse", "parse_task_options"]
 
 
-Options = TypeVar("Options")
+CommandOptions = TypeVar("CommandOptions")
 
 # Objects of tyro's private interface, which has no types to name.
 TyroEvent: TypeAlias = Any
@@ -51,7 +51,7 @@ Count = Annotated[
 """Whole number that may be written 7e6 or 7_000_000."""
 
 
-def parse(kind: type[Options], command: str, arguments: Sequence[str], description: str) -> Options:
+def parse(kind: type[CommandOptions], command: str, arguments: Sequence[str], description: str) -> CommandOptions:
     """Return the command's options as an instance of the dataclass `kind`; `--help` exits with 0.
 
     Raises:

@@ -26,10 +26,6 @@ from workhorse.runs.policy import Policy
 
 __all__ = ["Variation", "Workbench"]
 
-Flags = NDArray[np.bool_]
-Floats = NDArray[np.float64]
-SlotNumbers = NDArray[np.intp]
-
 MOST_SLOTS = 4096
 """Largest number of simulations in a batch. A Hopper takes 4 KB; beyond a thousand the time of each falls no more."""
 MOST_CONTACT_SLOTS = 2048
@@ -162,7 +158,7 @@ class Workbench:
         actions = idle_actions(self.env.spec.action, count)
         queue = _DelayedActions(actions, np.minimum(block.each(lambda variation: variation.action_delay), limits))
 
-        def act(obs: Floats, time: int, living: SlotNumbers) -> tuple[np.ndarray, Flags]:
+        def act(obs: NDArray[np.float64], time: int, living: NDArray[np.intp]) -> tuple[np.ndarray, NDArray[np.bool_]]:
             if seen is not None:
                 seen.append(obs[living])
             refused = self._choose(block, noise.on(obs, living), time, living, actions)
@@ -183,7 +179,9 @@ class Workbench:
         set_physics(env, [Physics(*row) for row in block.each(lambda variation: variation.physics)])
         return reset_spread(env, keys, block.each(lambda variation: variation.initial_state))
 
-    def _choose(self, block: _Block, obs: Floats, time: int, living: SlotNumbers, actions: np.ndarray) -> Flags:
+    def _choose(
+        self, block: _Block, obs: NDArray[np.float64], time: int, living: NDArray[np.intp], actions: np.ndarray
+    ) -> NDArray[np.bool_]:
         """Write the policy's new actions over the held ones; return the rows that it cannot act on, (n,)."""
         alive, refused = np.zeros(len(obs), np.bool_), np.zeros(len(obs), np.bool_)
         alive[living] = True
@@ -220,7 +218,7 @@ class _Noise:
             raise ValueError("Observation noise needs a scale.")
         self._scale = scale
 
-    def on(self, obs: Floats, living: SlotNumbers) -> Floats:
+    def on(self, obs: NDArray[np.float64], living: NDArray[np.intp]) -> NDArray[np.float64]:
         """Return what the policy sees; a new array where there is noise."""
         if not len(self._rows) or not np.isin(self._rows, living).any():
             return obs
@@ -230,7 +228,7 @@ class _Noise:
         return noisy
 
 
-def _predict(policy: Policy, obs: Floats) -> tuple[np.ndarray, Flags]:
+def _predict(policy: Policy, obs: NDArray[np.float64]) -> tuple[np.ndarray, NDArray[np.bool_]]:
     """Return the policy's actions, and the rows that it refuses (beyond float32), whose action is that on zeros."""
     try:
         return policy.predict(obs)[0], np.zeros(len(obs), np.bool_)
@@ -239,7 +237,7 @@ def _predict(policy: Policy, obs: Floats) -> tuple[np.ndarray, Flags]:
         return policy.predict(np.where(refused[:, None], 0.0, obs))[0], refused
 
 
-def _refuses(policy: Policy, observation: Floats) -> bool:
+def _refuses(policy: Policy, observation: NDArray[np.float64]) -> bool:
     try:
         policy.predict(observation)
     except UsageError:

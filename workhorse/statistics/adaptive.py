@@ -102,12 +102,11 @@ def next_batch(
     the price of a batch, where narrowing beyond `width` counts nothing.
 
     Args:
-        cells: what is known, by name.
+        cells: by name.
         width: how narrow every interval must be, above 0.
         budget: what may still be spent.
         estimand: kind of the intervals.
-        batch: runs of a batch.
-        least: runs that every cell gets.
+        batch, least: runs of a batch, and runs that every cell gets.
         confidence: of the intervals.
 
     Returns:

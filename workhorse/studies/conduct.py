@@ -22,7 +22,7 @@ from workhorse.studies.dispatch import Dispatcher, StudyObserver
 from workhorse.studies.folder import Kind, StudyFolder
 from workhorse.studies.loading import cell_key, load_results
 from workhorse.studies.plan import StudyPlan, TrainingJob
-from workhorse.studies.pool import JobEvent, Pool, Work
+from workhorse.studies.pool import JobEvent, JobRequest, Pool
 from workhorse.studies.results import StudyResults
 from workhorse.studies.search import Searching
 from workhorse.studies.training_job import crash, is_fatal, request, spent_core_hours, train
@@ -116,7 +116,7 @@ class _Study:
 
     # Floors and sweeps
 
-    def _floors(self) -> list[Work]:
+    def _floors(self) -> list[JobRequest]:
         return [
             {
                 "kind": "floor",
@@ -129,7 +129,7 @@ class _Study:
             if "random" not in (self._folder.record("floors", cell_key(task)) or {})
         ]
 
-    def _sweep(self, job: TrainingJob) -> list[Work]:
+    def _sweep(self, job: TrainingJob) -> list[JobRequest]:
         """Return the sweep of a run's policy, if one is wanted, missing and possible."""
         if self._plan.perturbations is None or self._folder.record("sweeps", job.id):
             return []
@@ -159,16 +159,16 @@ class _Study:
 
         waiting = self._works(missing, root) if self._recruit is None else deque([[job] for job in missing])
 
-        def more() -> Work | None:
+        def more() -> JobRequest | None:
             if not waiting or self._is_spent():
                 return None
             return self._work(waiting.popleft(), jobs, root)
 
-        def ended(id: str, event: JobEvent) -> list[Work]:
+        def ended(id: str, event: JobEvent) -> list[JobRequest]:
             self._note_end(kind, by_id[id], event)
             return self._sweep(by_id[id]) if kind == "runs" else []
 
-        def again(work: Work) -> None:
+        def again(work: JobRequest) -> None:
             """Give each unfinished seed of a shared process that died its own process, to see which one kills it."""
             waiting.extend([by_id[one["id"]]] for one in work["runs"] if not self._folder.record(kind, one["id"]))
 
@@ -181,7 +181,9 @@ class _Study:
             left = sum(map(len, waiting))
             self._observer.noted(f"The budget of {budget} is spent: {left} of {len(jobs)} runs were not started.")
 
-    def _train_on_cluster(self, more: Callable[[], Work | None], ended: Callable[[str, JobEvent], list[Work]]) -> None:
+    def _train_on_cluster(
+        self, more: Callable[[], JobRequest | None], ended: Callable[[str, JobEvent], list[JobRequest]]
+    ) -> None:
         while (work := more()) is not None:
             try:
                 event: JobEvent = {"event": "done", "run": train(work, lambda _: None, recruit=self._recruit)}
@@ -218,7 +220,7 @@ class _Study:
             choice = self._folder.record("choices", name) or {"way": "processes"}
         return choice["way"]
 
-    def _work(self, given: list[TrainingJob], jobs: list[TrainingJob], root: Path) -> Work:
+    def _work(self, given: list[TrainingJob], jobs: list[TrainingJob], root: Path) -> JobRequest:
         """Return what a worker is told.
 
         Seeds of the cell that have ended are named too, because the shared program depends on the number of seeds.

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 
 from workhorse.core.errors import UsageError
 from workhorse.studies.folder import Kind, StudyFolder
-from workhorse.studies.pool import JobEvent, Pool, Work
+from workhorse.studies.pool import JobEvent, JobRequest, Pool
 
 __all__ = ["Dispatcher", "StudyObserver"]
 
@@ -47,10 +47,10 @@ class Dispatcher:
 
     def do(
         self,
-        works: Iterable[Work],
-        more: Callable[[], Work | None] = lambda: None,
-        ended: Callable[[str, JobEvent], list[Work]] = lambda id, event: [],
-        again: Callable[[Work], None] = lambda work: None,
+        works: Iterable[JobRequest],
+        more: Callable[[], JobRequest | None] = lambda: None,
+        ended: Callable[[str, JobEvent], list[JobRequest]] = lambda id, event: [],
+        again: Callable[[JobRequest], None] = lambda work: None,
     ) -> None:
         """Have all work done.
 
@@ -98,7 +98,7 @@ class Dispatcher:
                 case _:
                     self._write(work, event)
 
-    def _write(self, work: Work, event: JobEvent) -> None:
+    def _write(self, work: JobRequest, event: JobEvent) -> None:
         """Write down a measurement; also one that failed, so that it is not repeated for ever."""
         kind, name, words = _RECORDS[work["kind"]]
         if event["event"] == "crashed":

@@ -16,9 +16,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-__all__ = ["JobEvent", "Pool", "Tell", "Work"]
+__all__ = ["JobEvent", "Pool", "Tell", "JobRequest"]
 
-Work = dict[str, Any]
+JobRequest = dict[str, Any]
 """What a worker is told to do, as JSON; its `kind` is "run", "seeds", "measure", "floor" or "sweep"."""
 
 JobEvent = dict[str, Any]
@@ -40,7 +40,7 @@ class _Process:
     """One worker process and its job."""
 
     def __init__(self, number: int, logs: Path, compiled: str, answers: queue.Queue[tuple[_Process, JobEvent]]) -> None:
-        self.job: Work | None = None
+        self.job: JobRequest | None = None
         self.log = logs / f"worker-{number}.log"
         with open(self.log, "ab") as log:
             self._process = subprocess.Popen(
@@ -116,7 +116,7 @@ class Pool:
             self._processes += free
         free[0].give(job)
 
-    def answer(self, timeout_s: float = 0.5) -> tuple[Work, JobEvent] | None:
+    def answer(self, timeout_s: float = 0.5) -> tuple[JobRequest, JobEvent] | None:
         """Return the next event and the job that it is about; None if none comes within `timeout_s`."""
         try:
             process, answer = self._answers.get(timeout=timeout_s)

@@ -65,7 +65,7 @@ def write_table(results: StudyResults, path: str | os.PathLike[str]) -> Path:
     place = Path(path)
     temporary = place.with_name(f".tmp-{os.getpid()}-{place.name}")
     with writing("the table of results", place):
-        frame = pl.DataFrame(rows, schema=_SCHEMA, orient="row")
+        frame = pl.DataFrame(rows, schema=_SCHEMA)
         frame.write_parquet(temporary, compression="zstd", metadata={_KEY: json.dumps(about, allow_nan=False)})
         os.replace(temporary, place)
     return place
@@ -106,26 +106,13 @@ def read_table(path: str | os.PathLike[str]) -> StudyResults:
     )
 
 
-def _row(run: RunResult) -> tuple[Any, ...]:
-    return (
-        run.task,
-        run.variant,
-        run.algorithm,
-        json.dumps(dict(run.settings)),
-        run.seed,
-        run.outcome,
-        run.reason,
-        run.score,
-        list(run.episode_returns),
-        run.curve_steps.tolist(),
-        run.curve_returns.tolist(),
-        run.env_steps,
-        run.budget,
-        run.wall_s,
-        run.core_hours,
-        run.failed_episodes,
-        None if run.sweep is None else json.dumps(to_record(run.sweep), allow_nan=False),
-    )
+def _row(run: RunResult) -> dict[str, object]:
+    lists = {
+        name: np.asarray(getattr(run, name)).tolist() for name in ("episode_returns", "curve_steps", "curve_returns")
+    }
+    sweep = None if run.sweep is None else json.dumps(to_record(run.sweep), allow_nan=False)
+    plain = {name: getattr(run, name) for name in _SCHEMA}
+    return {**plain, **lists, "settings": json.dumps(dict(run.settings)), "sweep": sweep}
 
 
 def _run(row: dict[str, Any], place: Path) -> RunResult:

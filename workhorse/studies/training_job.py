@@ -19,7 +19,7 @@ from workhorse.runs.files import remove_folder
 from workhorse.runs.folder import RunFolder
 from workhorse.runs.policy import Policy
 from workhorse.studies.plan import StudyPlan, TrainingJob
-from workhorse.studies.pool import Tell, Work
+from workhorse.studies.pool import JobRequest, Tell
 from workhorse.training.on_policy_seeds import RolloutSeeds, on_accelerator
 from workhorse.training.plan import Plan
 from workhorse.training.seeds import Group, SeedsGather, measure, predicted, together
@@ -40,7 +40,7 @@ LEAVING_S = 120.0
 """Time for the worker of a killed study to save and exit."""
 
 
-def request(plan: StudyPlan, job: TrainingJob, root: Path, command: tuple[str, ...]) -> Work:
+def request(plan: StudyPlan, job: TrainingJob, root: Path, command: tuple[str, ...]) -> JobRequest:
     """Return what a worker is told of a job."""
     schedule = {
         "evaluate_every": max(job.env_steps // plan.evaluations, 1),
