@@ -191,7 +191,7 @@ def test_runs_of_other_kinds_are_not_compared(run, tmp_path):
 def test_the_commands(run, tmp_path, capsys):
     assert main(["replay", str(run.path), "--iteration", "2", "--threads", "1"]) == 0
     said = capsys.readouterr().out
-    assert f"digest {digests(run)[2]}, the same again" in said and "entropy" in said
+    assert f"digest {digests(run)[2]}, identical" in said and "entropy" in said
     words = ["fork", str(run.path), "--iteration", "5", "--set", "discount=.5", "--seeds", "2", "--runs", str(tmp_path)]
     assert main([*words, "--threads", "1"]) == 0
     said = capsys.readouterr().out

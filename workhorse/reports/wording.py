@@ -1,4 +1,4 @@
-"""Numbers as people read them: four digits that say something, intervals in brackets, steps with their thousands."""
+"""Write numbers for people: four significant digits, intervals in brackets, steps in thousands."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def share_text(share: float) -> str:
 
 
 def rate_text(events: int, trials: int, interval: Interval | None) -> str:
-    """So many of so many, with the interval of the rate.
+    """Return a count of trials, with the interval of the rate.
 
     Example:
         >>> rate_text(8, 10, Interval(0.8, 0.4439, 0.9748, "Clopper-Pearson"))
@@ -137,7 +137,7 @@ def core_unit(core_hours: float) -> tuple[str, float]:
 
 
 def duration_text(seconds: float) -> str:
-    """A time in the two units that say most.
+    """Return a duration in its two largest units.
 
     Example:
         >>> duration_text(3.21), duration_text(75), duration_text(7260)

@@ -26,12 +26,8 @@ from workhorse.runs.policy import Policy
 
 __all__ = ["Variation", "Workbench"]
 
-Flags = NDArray[np.bool_]
-Floats = NDArray[np.float64]
 Memory = tuple[np.ndarray, ...] | None
 """State of a recurrent policy, one row an episode; None before the first step."""
-
-SlotNumbers = NDArray[np.intp]
 
 MOST_SLOTS = 4096
 """Largest number of simulations in a batch. A Hopper takes 4 KB; beyond a thousand the time of each falls no more."""
@@ -166,7 +162,7 @@ class Workbench:
         memory: list[Memory] = [None] * len(block.units)
         queue = _DelayedActions(actions, np.minimum(block.each(lambda variation: variation.action_delay), limits))
 
-        def act(obs: Floats, time: int, living: SlotNumbers) -> tuple[np.ndarray, Flags]:
+        def act(obs: NDArray[np.float64], time: int, living: NDArray[np.intp]) -> tuple[np.ndarray, NDArray[np.bool_]]:
             if seen is not None:
                 seen.append(obs[living])
             refused = self._choose(block, noise.on(obs, living), time, living, actions, memory)
@@ -188,8 +184,14 @@ class Workbench:
         return reset_spread(env, keys, block.each(lambda variation: variation.initial_state))
 
     def _choose(
-        self, block: _Block, obs: Floats, time: int, living: SlotNumbers, actions: np.ndarray, memory: list[Memory]
-    ) -> Flags:
+        self,
+        block: _Block,
+        obs: NDArray[np.float64],
+        time: int,
+        living: NDArray[np.intp],
+        actions: np.ndarray,
+        memory: list[Memory],
+    ) -> NDArray[np.bool_]:
         """Write new actions and each unit's memory over the held ones; return the rows the policy refuses, (n,)."""
         alive, refused = np.zeros(len(obs), np.bool_), np.zeros(len(obs), np.bool_)
         alive[living] = True
@@ -226,7 +228,7 @@ class _Noise:
             raise ValueError("Observation noise needs a scale.")
         self._scale = scale
 
-    def on(self, obs: Floats, living: SlotNumbers) -> Floats:
+    def on(self, obs: NDArray[np.float64], living: NDArray[np.intp]) -> NDArray[np.float64]:
         """Return what the policy sees; a new array where there is noise."""
         if not len(self._rows) or not np.isin(self._rows, living).any():
             return obs
@@ -236,7 +238,7 @@ class _Noise:
         return noisy
 
 
-def _predict(policy: Policy, obs: Floats, state: Memory) -> tuple[np.ndarray, Flags, Memory]:
+def _predict(policy: Policy, obs: NDArray[np.float64], state: Memory) -> tuple[np.ndarray, NDArray[np.bool_], Memory]:
     """Return the actions, the rows the policy refuses (beyond float32), which act as on zeros, and its memory."""
     try:
         actions, state = policy.predict(obs, state)
@@ -247,7 +249,7 @@ def _predict(policy: Policy, obs: Floats, state: Memory) -> tuple[np.ndarray, Fl
         return actions, refused, state
 
 
-def _refuses(policy: Policy, observation: Floats, state: Memory, row: int) -> bool:
+def _refuses(policy: Policy, observation: NDArray[np.float64], state: Memory, row: int) -> bool:
     try:
         policy.predict(observation, state and tuple(part[row : row + 1] for part in state))
     except UsageError:

@@ -110,7 +110,7 @@ def iqm(scores: np.ndarray) -> np.ndarray:
 
 
 def optimality_gap(scores: np.ndarray, target: float = 1.0) -> np.ndarray:
-    """By how much the mean misses the target, where a score above the target counts as the target. Lower is better.
+    """Return by how much the mean misses the target; scores above it count as the target. Lower is better.
 
     Example:
         >>> float(optimality_gap(np.array([[0.5, 3.0]])))
@@ -163,7 +163,7 @@ def aggregate_interval(
         statistic: one of `iqm`, `median`, `mean`, `optimality_gap`, or another function of [..., runs, tasks].
         generator: where the resamples come from; the same generator gives the same interval.
         confidence: coverage aimed at, in (0, 1).
-        resamples: how many.
+        resamples: number of resamples.
         expand: take wider percentiles for few runs, Phi(-sqrt(n / (n - 1)) t_{n-1}) in the place of (1 - confidence)
             / 2: a resample of n runs varies less than n runs do, by the factor sqrt((n - 1) / n), and its percentiles
             are a normal's where a t's are due (Hesterberg 2015). Without it the interval is the plain percentile
@@ -256,7 +256,7 @@ def _iqm_of_resamples(values: np.ndarray, generator: np.random.Generator, resamp
 
 
 def _places(values: np.ndarray, generator: np.random.Generator, resamples: int) -> Iterator[np.ndarray]:
-    """Where the values of resamples [some, runs, tasks] stand in the scores of task after task."""
+    """Return the index of the values of resamples [some, runs, tasks] in the scores of task after task."""
     runs, tasks = values.shape
     if resamples < 1:
         raise ValueError(f"An interval needs at least 1 resample, got {resamples}.")
@@ -265,12 +265,6 @@ def _places(values: np.ndarray, generator: np.random.Generator, resamples: int) 
     kind = np.uint16 if runs <= 1 << 16 else np.int64  # drawn quickly; 8 bits would not be
     for start in range(0, resamples, size):
         yield generator.integers(0, runs, (min(size, resamples - start), runs, tasks), dtype=kind) + column
-
-
-def _counts(generator: np.random.Generator, resamples: int, runs: int) -> np.ndarray:
-    """How often each run is drawn in each resample, float64 [resamples, runs]."""
-    which = generator.integers(0, runs, (resamples, runs)) + runs * np.arange(resamples)[:, None]
-    return np.bincount(which.ravel(), minlength=resamples * runs).reshape(resamples, runs).astype(np.float64)
 
 
 def _tail(runs: int, confidence: float, expand: bool) -> tuple[float, str]:

@@ -1,4 +1,4 @@
-"""How steady training is within a run, how alike runs are, and how steady a fixed policy is.
+"""Steadiness of training within a run, across runs, and of a fixed policy.
 
 Dispersion is an interquartile range, risk is a conditional value at risk (CVaR): the mean of the worst share `tail` of
 the values. Worst means lowest for returns and their changes, highest for drawdowns.
@@ -61,7 +61,7 @@ def _slopes(steps: ArrayLike, returns: ArrayLike) -> tuple[np.ndarray, np.ndarra
 
 
 def dispersion_over_time(steps: ArrayLike, returns: ArrayLike, window: float) -> float:
-    """How unsteady a curve is from point to point: the median over windows of the IQR of its slopes.
+    """Return the dispersion of a curve over time: the median over windows of the IQR of its slopes.
 
     Args:
         steps: where a run was evaluated, rising.
@@ -97,7 +97,7 @@ def short_term_risk(steps: ArrayLike, returns: ArrayLike, tail: float = 0.05) ->
 
 
 def drawdown(returns: ArrayLike) -> np.ndarray:
-    """How far a curve is below its own best so far, at every point.
+    """Return how far a curve is below its own best so far, at every point.
 
     Example:
         >>> float(drawdown([100.0, 150.0, 90.0, 120.0, 80.0, 200.0]).max())
@@ -108,7 +108,7 @@ def drawdown(returns: ArrayLike) -> np.ndarray:
 
 
 def long_term_risk(returns: ArrayLike, tail: float = 0.05) -> float:
-    """How much of what was learnt is lost again: upper CVaR of the drawdown.
+    """Return the loss of what was learnt: upper CVaR of the drawdown.
 
     Example:
         >>> round(long_term_risk([0.3, 0.1, -0.5, 1.0], tail=0.25), 3)
@@ -140,7 +140,7 @@ def collapsed(returns: ArrayLike, floor: float = 0.0, share: float = 0.5) -> boo
 
 
 def curve_range(returns: ArrayLike) -> float:
-    """How much a curve rises, the measure that risks are divided by: its 95th percentile less its first value.
+    """Return the rise of a curve, by which risks are divided: its 95th percentile less its first value.
 
     Example:
         >>> round(curve_range([2.0, 3.0, 4.0, 5.0]), 3)
@@ -191,7 +191,7 @@ def _runs(curves: ArrayLike) -> np.ndarray:
 
 
 def outlying(values: ArrayLike, cut: float = 5.0) -> np.ndarray:
-    """Which values stand apart from the others, (n,); none below 5 values.
+    """Mark the values that stand apart from the others, (n,); none below 5 values.
 
     Those with .6745 |x - median| / MAD above `cut`, MAD the median absolute deviation; where over half of the values
     are equal, and MAD is zero, those with .7979 |x - median| / (mean absolute deviation) above 3.5. Of ten normal
