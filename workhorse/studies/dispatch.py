@@ -102,5 +102,5 @@ class Dispatcher:
         kind, name, words = _RECORDS[work["kind"]]
         if event["event"] == "crashed":
             self._observer.noted(f"{words} of {work['id']} could not be measured: {event['reason']}")
-        record = {**event.get(name, {"failed": event.get("reason", "")}), "core_hours": event.get("seconds", 0.0) / 3600}
-        self._folder.write_record(kind, work["id"], record)
+        record = event.get(name, {"failed": event.get("reason", "")})
+        self._folder.write_record(kind, work["id"], {**record, "core_hours": event.get("seconds", 0.0) / 3600})
