@@ -15,7 +15,7 @@ from rich.text import Text
 
 from workhorse.algorithms.recipes import Recipe
 from workhorse.core.errors import UsageError
-from workhorse.reports.wording import amount_text, duration_text
+from workhorse.reports.wording import amount_text, duration_text, interval_text
 from workhorse.runs.cost import Ledger, PriceBook, price
 from workhorse.runs.folder import RunFolder
 from workhorse.runs.manifest import Manifest

@@ -37,6 +37,7 @@ def run(arguments: Sequence[str]) -> int:
     from workhorse.runs.folder import RunFolder
 
     RunFolder.open(options.run)
+    from workhorse.reports.wording import interval_text
     from workhorse.runs import train
 
     folder, found, interval = train.evaluate_run(

@@ -16,6 +16,7 @@ from workhorse.core.errors import UsageError
 if TYPE_CHECKING:  # imported by the functions below, so that `--help` needs no JAX
     from workhorse.studies.folder import StudyFolder
     from workhorse.studies.plan import StudyPlan
+    from workhorse.training.loop import MakeLoop
 
 __all__ = ["check_by_building", "conclude", "run"]
 

@@ -15,6 +15,7 @@ from workhorse.math.distributions import Bernoullis, Categorical, Categoricals, 
 from workhorse.networks.heads import num_outputs
 from workhorse.networks.initialisers import glorot_uniform, orthogonal
 from workhorse.networks.mlp import MLP
+from workhorse.networks.recurrent import Recurrent
 
 __all__ = ["ActorCritic", "StochasticPolicy", "perceptron"]
 
@@ -30,12 +31,24 @@ class StochasticPolicy(eqx.Module):
         action: the kind of actions.
     """
 
-    network: MLP
+    network: MLP | Recurrent
     log_std: Float[Array, "A"] | None
     action: ActionSpace = eqx.field(static=True)
 
     def __call__(self, observation: Float[Array, "D"]) -> Distribution:
-        outputs = self.network(observation)
+        assert isinstance(self.network, MLP), "a policy with memory is asked by `recall`"
+        return self.distribution(self.network(observation))
+
+    def recall(
+        self, observation: Float[Array, "D"], memory: Float[Array, "H"]
+    ) -> tuple[Distribution, Float[Array, "H"]]:
+        """Return the distribution of the action of a policy with memory, and the memory afterwards."""
+        assert isinstance(self.network, Recurrent)
+        outputs, memory = self.network(observation, memory)
+        return self.distribution(outputs), memory
+
+    def distribution(self, outputs: Float[Array, "out"]) -> Distribution:
+        """Return the distribution that the network's outputs stand for."""
         if self.log_std is not None:
             return DiagonalGaussian(outputs, self.log_std)
         match self.action:
@@ -50,7 +63,7 @@ class ActorCritic(NamedTuple):
     """Two networks that share nothing, so that the value's loss cannot move the policy."""
 
     policy: StochasticPolicy
-    value: MLP
+    value: MLP | Recurrent
 
     @staticmethod
     def create(
@@ -61,18 +74,26 @@ class ActorCritic(NamedTuple):
         *,
         activation: str,
         is_orthogonal: bool,
+        is_recurrent: bool,
         log_std: float | Float[Array, ""],
     ) -> "ActorCritic":
         """Make networks that have learnt nothing.
 
         Orthogonal: gain sqrt(2) in hidden layers, 0.01 in the policy's last one, 1 in the value's. Otherwise Glorot's
-        uniform weights throughout. Biases are zero.
+        uniform weights throughout. Biases are zero. Recurrent: the first of `hidden` is a gated recurrent unit, with
+        Equinox's own uniform weights and biases.
         """
         policy_key, value_key = jax.random.split(key)
         std = jnp.full(action.size, log_std, jnp.float32) if isinstance(action, Box) else None
-        sizes = (observation_size, *hidden, num_outputs(action))
-        policy = perceptron(policy_key, sizes, activation, is_orthogonal, last_gain=0.01)
-        value = perceptron(value_key, (observation_size, *hidden, 1), activation, is_orthogonal, last_gain=1.0)
+
+        def network(key: Key, outputs: int, last_gain: float) -> MLP | Recurrent:
+            if not is_recurrent:
+                return perceptron(key, (observation_size, *hidden, outputs), activation, is_orthogonal, last_gain)
+            cell_key, key = jax.random.split(key)
+            cell = eqx.nn.GRUCell(observation_size, hidden[0], dtype=jnp.float32, key=cell_key)
+            return Recurrent(cell, perceptron(key, (*hidden, outputs), activation, is_orthogonal, last_gain))
+
+        policy, value = network(policy_key, num_outputs(action), 0.01), network(value_key, 1, 1.0)
         return ActorCritic(StochasticPolicy(policy, std, action), value)
 
 
