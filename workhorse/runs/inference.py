@@ -23,7 +23,7 @@ from workhorse.core.layers import (
     Normalise,
     Squash,
 )  # fmt: skip
-from workhorse.core.spec import Box, Discrete
+from workhorse.core.spec import ActionSpace, Box, MultiDiscrete
 
 __all__ = ["bin_values", "box_bounds", "run_head", "run_hidden"]
 
@@ -127,25 +127,25 @@ _RUN: dict[type[Layer], Callable[[Any, np.ndarray], np.ndarray]] = {
 }
 
 
-def run_head(head: Layer, action: Any, outputs: np.ndarray, rng: Generator | None = None) -> np.ndarray:
+def run_head(head: Layer, action: ActionSpace, outputs: np.ndarray, rng: Generator | None = None) -> np.ndarray:
     """Return the actions of a batch of outputs (N, out): the likeliest, or drawn where `rng` is given."""
-    match head:
-        case Mode() | Squash():
+    match head, action:
+        case ((Mode() | Squash()), Box()):
             return _continuous(head, action, outputs, rng)
-        case Bins():
+        case Bins(), Box():
             best = outputs.reshape(len(outputs), action.size, head.count).argmax(axis=2)
             return bin_values(action, head.count)[np.arange(action.size), best].reshape(-1, *action.shape)
-        case Bits() if rng is not None and head.draws:
+        case Bits(), _ if head.draws and rng is not None:
             return (rng.random(outputs.shape) < _sigmoid(outputs)).astype(np.int8)
-        case Bits():
+        case Bits(), _:
             return (outputs > 0).astype(np.int8)
-    if isinstance(head, Argmax) and head.draws and rng is not None:
-        # The largest of logits with Gumbel noise is a draw from their softmax.
-        outputs = outputs + rng.gumbel(size=outputs.shape)
-    if isinstance(action, Discrete):
-        return outputs.argmax(axis=1).astype(np.int64)
-    groups = np.split(outputs, np.cumsum(action.counts)[:-1], axis=1)
-    return np.stack([group.argmax(axis=1) for group in groups], axis=1).astype(np.int64)
+        case Argmax(), _ if head.draws and rng is not None:
+            # The largest of logits with Gumbel noise is a draw from their softmax.
+            outputs = outputs + rng.gumbel(size=outputs.shape)
+    if isinstance(action, MultiDiscrete):
+        groups = np.split(outputs, np.cumsum(action.counts)[:-1], axis=1)
+        return np.stack([group.argmax(axis=1) for group in groups], axis=1).astype(np.int64)
+    return outputs.argmax(axis=1).astype(np.int64)
 
 
 def _continuous(head: Mode | Squash, action: Box, outputs: np.ndarray, rng: Generator | None) -> np.ndarray:

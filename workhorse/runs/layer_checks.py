@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, NoReturn, get_args, get_type_hints
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from workhorse.core.errors import UsageError
 from workhorse.core.layers import (
@@ -143,7 +144,7 @@ def _checked_fields(layer: Any, place: str) -> Layer:
     return type(layer)(**values)
 
 
-def _plain(value: Any, kind: Any, name: str, place: str) -> Any:
+def _plain(value: object, kind: Any, name: str, place: str) -> Any:
     numbers = get_args(kind)
     if numbers and isinstance(value, tuple | list) and len(value) == len(numbers):
         return tuple(_plain(item, int, name, place) for item in value)
@@ -157,7 +158,7 @@ def _plain(value: Any, kind: Any, name: str, place: str) -> Any:
     raise UsageError(f"Expected {name} of {place} to be {wanted}, got {value!r}: correct it.")
 
 
-def _float32(array: Any, name: str, place: str) -> np.ndarray:
+def _float32(array: ArrayLike | None, name: str, place: str) -> np.ndarray:
     """Return a float32 copy that nobody else writes to."""
     try:
         copy = np.array(array)
@@ -282,7 +283,7 @@ _SHAPES: dict[type[Layer], Callable[[Any, Shape, str], Shape]] = {
 }
 
 
-def _check_head(head: Any, shape: Shape, action: ActionSpace, place: str) -> None:
+def _check_head(head: Layer, shape: Shape, action: ActionSpace, place: str) -> None:
     """Refuse a head that cannot make the task's actions of that many outputs."""
     spaces = {Argmax: Discrete | MultiDiscrete, Bits: MultiBinary}.get(type(head), Box)
     if not isinstance(action, spaces):

@@ -9,9 +9,11 @@ import json
 import math
 from collections.abc import Callable, Sequence
 from itertools import pairwise
-from typing import Any
+from types import ModuleType
+from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import ArrayLike, DTypeLike
 
 import workhorse
 from workhorse.core.errors import UsageError
@@ -53,44 +55,52 @@ def onnx_bytes(policy: Policy) -> bytes:
             "Writing ONNX needs the package onnx, which is not installed: pip install 'workhorse[onnx]'."
         ) from error
     graph = _Graph(onnx, len(policy.observation.shape))
-    inputs = [("observation", np.float32, policy.observation.shape)]
+    inputs = [End("observation", np.float32, policy.observation.shape)]
     value, sizes = "observation", []
     for layer in policy.layers[:-1]:
         if isinstance(layer, GRU):
-            inputs.append((f"state_{len(sizes)}", np.float32, (layer.state_weight.shape[1],)))
+            inputs.append(End(f"state_{len(sizes)}", np.float32, (layer.state_weight.shape[1],)))
             value = _gru(graph, layer, value, len(sizes))
             sizes.append(layer.state_weight.shape[1])
         else:
             value = _LAYERS[type(layer)](graph, layer, value)
     _head(graph, policy.layers[-1], policy.action, value)
-    dtype, shape = _action_type(policy.action)
-    outputs = [("action", dtype, shape), *((f"next_state_{i}", np.float32, (size,)) for i, size in enumerate(sizes))]
+    states = [End(f"next_state_{i}", np.float32, (size,)) for i, size in enumerate(sizes)]
+    outputs = [_action_end(policy.action), *states]
     return graph.file(inputs, outputs, {"task": policy.task, "metadata": json.dumps(policy.metadata, sort_keys=True)})
+
+
+class End(NamedTuple):
+    """Input or output of a model, with the shape of one sample."""
+
+    name: str
+    dtype: DTypeLike
+    shape: tuple[int, ...]
 
 
 class _Graph:
     """Nodes and constants so far. Names are numbers in the order of adding, so that equal policies give equal files."""
 
-    def __init__(self, onnx: Any, rank: int) -> None:
+    def __init__(self, onnx: ModuleType, rank: int) -> None:
         self._onnx = onnx
         self.rank = rank  # axes of a sample: 3 for images, 1 once they are flat
         self._nodes: list[Any] = []
         self._constants: list[Any] = []
 
-    def add(self, operator: str, *inputs: str, output: str = "", outputs: int = 1, **attributes: Any) -> Any:
+    def add(self, operator: str, *inputs: str, output: str = "", outputs: int = 1, **attributes: object) -> Any:
         """Add a node; returns the name of its output, or the names of several."""
         names = [output] if output else [f"v{len(self._nodes)}_{i}" for i in range(outputs)]
         self._nodes.append(self._onnx.helper.make_node(operator, inputs, names, **attributes))
         return names[0] if outputs == 1 else names
 
-    def constant(self, value: Any, dtype: Any = np.float32) -> str:
+    def constant(self, value: ArrayLike, dtype: DTypeLike = np.float32) -> str:
         """Add an array; returns its name."""
         name = f"c{len(self._constants)}"
         self._constants.append(self._onnx.numpy_helper.from_array(np.array(value, dtype), name))
         return name
 
-    def file(self, inputs: Sequence[Any], outputs: Sequence[Any], about: dict[str, str]) -> bytes:
-        """Return the checked model with these (name, dtype, shape of one sample) at its ends."""
+    def file(self, inputs: Sequence[End], outputs: Sequence[End], about: dict[str, str]) -> bytes:
+        """Return the checked model with these at its ends."""
         helper = self._onnx.helper
         ends = [
             [
@@ -214,45 +224,44 @@ _LAYERS: dict[type[Layer], Callable[[_Graph, Any, str], str]] = {
 }
 
 
-def _action_type(action: ActionSpace) -> tuple[Any, tuple[int, ...]]:
+def _action_end(action: ActionSpace) -> End:
     match action:
         case Discrete():
-            return np.int64, ()
+            return End("action", np.int64, ())
         case MultiDiscrete():
-            return np.int64, (action.size,)
+            return End("action", np.int64, (action.size,))
         case MultiBinary():
-            return np.int8, (action.size,)
-    return np.float32, action.shape
+            return End("action", np.int8, (action.size,))
+    return End("action", np.float32, action.shape)
 
 
-def _head(graph: _Graph, head: Layer, action: Any, y: str) -> None:
+def _head(graph: _Graph, head: Layer, action: ActionSpace, y: str) -> None:
     """Add the nodes from the outputs to `action`."""
-    if isinstance(head, Bits):
-        above = graph.add("Greater", y, graph.constant(0.0))
-        graph.add("Cast", above, output="action", to=3)  # 3 is INT8 in ONNX's list of types
-    elif isinstance(head, Argmax) and isinstance(action, Discrete):
-        graph.add("ArgMax", y, output="action", axis=1, keepdims=0)
-    elif isinstance(head, Argmax):
-        edges = np.cumsum([0, *action.counts])
-        axis = graph.constant([1], np.int64)
-        chosen = []
-        for first, last in pairwise(edges):
-            ends = [graph.constant([edge], np.int64) for edge in (first, last)]
-            chosen.append(graph.add("ArgMax", graph.add("Slice", y, *ends, axis), axis=1, keepdims=1))
-        graph.add("Concat", *chosen, output="action", axis=1)
-    elif isinstance(head, Bins):
-        scores = graph.add("Reshape", y, graph.constant([-1, action.size, head.count], np.int64))
-        best = graph.add("ArgMax", scores, axis=2, keepdims=0)
-        place = graph.add("Add", best, graph.constant(np.arange(action.size) * head.count, np.int64))
-        values = graph.constant(bin_values(action, head.count).reshape(-1))
-        _shaped(graph, graph.add("Gather", values, place, axis=0), action)
-    else:
-        low, high, middle, half = box_bounds(action)
-        if isinstance(head, Squash):
-            bent = graph.add("Mul", graph.add("Tanh", y), graph.constant(half))
-            y = graph.add("Add", bent, graph.constant(middle))
-        y = graph.add("Max", y, graph.constant(low))
-        _shaped(graph, graph.add("Min", y, graph.constant(high)), action)
+    match head, action:
+        case Bits(), _:
+            above = graph.add("Greater", y, graph.constant(0.0))
+            graph.add("Cast", above, output="action", to=3)  # 3 is INT8 in ONNX's list of types
+        case Argmax(), MultiDiscrete():
+            axis, chosen = graph.constant([1], np.int64), []
+            for ends in pairwise(np.cumsum([0, *action.counts])):
+                group = graph.add("Slice", y, *(graph.constant([end], np.int64) for end in ends), axis)
+                chosen.append(graph.add("ArgMax", group, axis=1, keepdims=1))
+            graph.add("Concat", *chosen, output="action", axis=1)
+        case Argmax(), _:
+            graph.add("ArgMax", y, output="action", axis=1, keepdims=0)
+        case Bins(), Box():
+            scores = graph.add("Reshape", y, graph.constant([-1, action.size, head.count], np.int64))
+            best = graph.add("ArgMax", scores, axis=2, keepdims=0)
+            place = graph.add("Add", best, graph.constant(np.arange(action.size) * head.count, np.int64))
+            values = graph.constant(bin_values(action, head.count).reshape(-1))
+            _shaped(graph, graph.add("Gather", values, place, axis=0), action)
+        case _, Box():
+            low, high, middle, half = box_bounds(action)
+            if isinstance(head, Squash):
+                bent = graph.add("Mul", graph.add("Tanh", y), graph.constant(half))
+                y = graph.add("Add", bent, graph.constant(middle))
+            y = graph.add("Max", y, graph.constant(low))
+            _shaped(graph, graph.add("Min", y, graph.constant(high)), action)
 
 
 def _shaped(graph: _Graph, actions: str, action: Box) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from workhorse.core.errors import UsageError
 from workhorse.core.layers import GRU, Argmax, Bits, Layer, Mode, Normalise, Squash
@@ -96,9 +97,9 @@ class Policy:
 
     def predict(
         self,
-        observation: Any,
+        observation: ArrayLike,
         state: Any = None,
-        episode_start: Any = None,
+        episode_start: ArrayLike | None = None,
         deterministic: bool = True,
         *,
         rng: np.random.Generator | None = None,
@@ -146,25 +147,18 @@ class Policy:
             state = tuple(one[0] if single else one for one in after)
         return (action[0, ...] if single else action), state
 
-    def check_observation_size(self, size: int, where: str = "the task") -> None:
-        """Refuse observations of another size before any is seen.
-
-        Raises:
-            UsageError: `size` is not the policy's.
-        """
-        if size != self.observation_size:
-            raise UsageError(
-                f"Expected observations of {self.observation_size} components, as in {self.task}, on which the policy "
-                f"was trained, got {size} in {where}: use it on that task, made with the same options."
-            )
-
     def check_task(self, spec: EnvSpec) -> None:
-        """Refuse a task with observations or actions of another kind or size.
+        """Refuse a task with observations of another shape, or actions of another kind or size.
 
         Raises:
             UsageError: the task is not one the policy can act in.
         """
-        self.check_observation_size(spec.observation.size, spec.task)
+        if spec.observation.shape != self.observation.shape:
+            raise UsageError(
+                f"Expected observations of shape {self.observation.shape}, as in {self.task}, on which the policy was "
+                f"trained, got {spec.observation.shape} in {spec.task}: use it on that task, made with the same "
+                "options."
+            )
         mine, its = self.action, spec.action
         if type(mine) is not type(its) or _choices(mine) != _choices(its):
             raise UsageError(
@@ -208,11 +202,11 @@ class Policy:
 
         Args:
             path: the policy folder, or the run folder it is in.
-            task_spec: the task it is to act in; its observation and action sizes must be the policy's.
+            task_spec: the task it is to act in; its spaces must be the policy's.
 
         Raises:
             UsageError: nothing is there, it is damaged, of another format version, its sizes contradict each other, or
-                they are not the task's.
+                the task has other spaces.
         """
         folder = policy_folder(Path(path))
         try:
@@ -230,7 +224,7 @@ class Policy:
             policy.check_task(task_spec)
         return policy
 
-    def _batch(self, observation: Any) -> tuple[np.ndarray, bool]:
+    def _batch(self, observation: ArrayLike) -> tuple[np.ndarray, bool]:
         """Return the observation as a finite float32 batch (N, ...), and whether it was a single one."""
         shape = self.observation.shape
         wanted = f"{shape} or (N, {', '.join(map(str, shape))})"
@@ -260,7 +254,7 @@ class Policy:
             )
         return batch, given.shape == shape
 
-    def _states(self, state: Any, episode_start: Any, rows: int) -> list[np.ndarray]:
+    def _states(self, state: Any, episode_start: ArrayLike | None, rows: int) -> list[np.ndarray]:
         """Return the memory of each recurrent layer, (N, H), zero where an episode starts."""
         sizes = [cell.state_weight.shape[1] for cell in self._cells]
         shapes = [(rows, size) for size in sizes]
