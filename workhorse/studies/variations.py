@@ -196,7 +196,7 @@ class Workbench:
         noise = _Noise(self._seed, block, scale)
         actions = idle_actions(self.env.spec.action, count)
         queue = _Queue(actions, np.minimum(block.each(lambda variation: variation.action_delay), limits))
-        obs = np.array(slots.reset(), np.float64)
+        obs = np.array(slots.reset(), np.float64).reshape(count, -1)  # a policy reads images as vectors
         living, time = np.arange(count), 0
         while len(living):
             if seen is not None:
@@ -207,7 +207,7 @@ class Workbench:
             found.returns[living] += np.where(refused, 0.0, step.reward)
             found.lengths[living] = time
             found.broken[living] = step.measures["failed"] | refused
-            obs[living] = step.next_obs
+            obs[living] = step.next_obs.reshape(len(living), -1)
             ended = step.terminated | step.truncated | refused | (time >= limits[living])
             if ended.any():
                 living = living[~ended]
@@ -220,7 +220,8 @@ class Workbench:
         alive[living] = True
         for variation, rows in block.units:
             if time % variation.action_repeat == 0 and alive[rows].any():
-                actions[rows], refused[rows] = _choose(self._policy, obs[rows])
+                chosen, refused[rows] = _choose(self._policy, obs[rows])
+                actions[rows] = chosen.reshape(-1, *actions.shape[1:])
         return refused
 
     def _slots(self, block: _Block, limit: int) -> _Slots:
