@@ -36,8 +36,8 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "finite-differences": {"policy": "mlp", "hidden": (4,), "coordinates": 20, "difference": 0.5, "learning_rate": 0.3},
     "ppo": {**GRADIENTS, "measure_health": True, "minibatch_size": 64, "num_epochs": 4},
     "trpo": {key: value for key, value in GRADIENTS.items() if key != "learning_rate"},
-    "a2c": GRADIENTS,
-    "reinforce": GRADIENTS,
+    "a2c": {**GRADIENTS, "learning_rate": 0.1},
+    "reinforce": {**GRADIENTS, "learning_rate": 0.1},
 }  # fmt: skip
 FIRST = {"choices": 0.5, "switches": 0.5, "discrete": 0.0, "matrix": 0.6875}
 """Reward of the first choice, all switches off and the action zero: a new policy starts so on observations of zeros."""

@@ -96,7 +96,7 @@ class HostPlayer:
         limit = self._env.spec.max_episode_steps
         assert limit is not None
         table = _Table(self._count, self._half, limit)
-        obs = np.zeros((self._count, 2, self._half, self._env.spec.observation.size))
+        obs = np.zeros((self._count, 2, self._half, *self._env.spec.observation.shape))
         policies, keys, changed = None, None, True
         while not stop.is_set():
             if changed:

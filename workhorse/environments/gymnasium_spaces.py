@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from gymnasium import spaces
 
+from workhorse.core.errors import UsageError
 from workhorse.core.spec import ActionFormat, ActionSpace, Box, Discrete, Goal, MultiBinary, MultiDiscrete
 
 __all__ = ["Fault", "Observations", "action_space", "shown"]
@@ -17,7 +18,7 @@ __all__ = ["Fault", "Observations", "action_space", "shown"]
 GOAL_PARTS = ("observation", "achieved_goal", "desired_goal")
 
 
-class Fault(Exception):
+class Fault(UsageError):
     """Break of the contract by the user's environment: `message` is one sentence, `detail` a traceback or ""."""
 
     def __init__(self, message: str, detail: str = "") -> None:
