@@ -161,9 +161,7 @@ def training_batch(algorithm: PolicyGradient, state: GradientState, rollout: Rol
 
 
 @jax.jit
-def policy_step(
-    algorithm: PolicyGradient, state: GradientState, batch: Batch, key: Key
-) -> Float[Array, "d"]:
+def policy_step(algorithm: PolicyGradient, state: GradientState, batch: Batch, key: Key) -> Float[Array, "d"]:
     """Return how far the algorithm moves the policy on a batch, (d,)."""
     params, _, _ = algorithm.improve(state, batch, algorithm.annealed(state), key)
     return ravel_pytree(params.policy)[0] - ravel_pytree(state.params.policy)[0]
