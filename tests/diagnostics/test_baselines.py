@@ -10,75 +10,69 @@ import pytest
 
 from workhorse.algorithms import registry
 from workhorse.core.errors import UsageError
-from workhorse.diagnostics.baselines import (
-    BASELINES,
-    _estimate,
-    _Plan,
-    _trajectory,
-    fit_value,
-    study_baselines,
-)
-from workhorse.diagnostics.gradients import frozen_rollouts, with_fixed_scale
+from workhorse.diagnostics.baselines import BASELINES, Allotment, _estimate, study_baselines
+from workhorse.diagnostics.experience import frozen_rollouts, with_fixed_scale
+from workhorse.diagnostics.value_fit import fit_value, trajectory_of
 from workhorse.environments.probes import ContextProbe, TerminationProbe, TimeLimitProbe
 from workhorse.runs import train
 from workhorse.runs.history import opened
-from workhorse.training.on_policy import JaxRollouts
+from workhorse.training.rollouts import JaxCollector
 
 pytestmark = pytest.mark.usefixtures("compiled_once")
 
 PLAIN = {"normalise_observations": False, "observation_clip": None, "scale_rewards": False, "reward_clip": None}
 
 
-def frozen(env, seed=0, change=lambda learner: learner, **settings):
-    """(algorithm, learner, rollouts of its policy), of an agent that has learnt nothing."""
+def frozen(env, seed=0, change=lambda state: state, **settings):
+    """(algorithm, state, rollouts of its policy), of an agent that has learnt nothing."""
     algorithm = registry.make("a2c", env.spec, {**PLAIN, "held_out_envs": 0, **settings})
-    learner = change(algorithm.init(jax.random.key(seed)))
-    rollouts = JaxRollouts(algorithm, env, seed)
-    return algorithm, learner, frozen_rollouts(algorithm, learner, rollouts, rollouts.start())
+    state = change(algorithm.init(jax.random.key(seed)))
+    collector, actor = JaxCollector(algorithm, env, seed), algorithm.actor(state)
+    return algorithm, state, frozen_rollouts(algorithm, state, collector, collector.start(actor))
 
 
 @pytest.mark.parametrize("probe", [TerminationProbe, TimeLimitProbe])
 def test_the_fitted_value_is_the_closed_form(probe):
     env, discount = probe(6), 0.7
     sizes = {"num_envs": 16, "rollout_steps": 9, "hidden": (16,)}
-    algorithm, learner, stream = frozen(env, discount=discount, **sizes)
-    found = fit_value(algorithm, learner, stream, 40, 6, jax.random.key(1))
+    algorithm, state, stream = frozen(env, discount=discount, **sizes)
+    found = fit_value(algorithm, state, stream, 40, 6, jax.random.key(1))
     assert found.pairs == 40 * 9 * 16 and 2 <= found.epochs <= 60
     obs = jnp.arange(6, dtype=jnp.float32)[:, None] / 6
-    value = np.asarray(algorithm.values(learner.params._replace(value=found.value), obs))
+    value = np.asarray(algorithm.values(state.params._replace(value=found.value), obs))
     if probe is TerminationProbe:
         np.testing.assert_allclose(value, [env.value(discount, step) for step in range(6)], atol=0.05)
     else:  # two fits leave a share of what the agent, which knows nothing, says at the clock
-        agent = np.asarray(algorithm.values(learner.params, obs))
+        agent = np.asarray(algorithm.values(state.params, obs))
         error = np.abs(value - env.value(discount))
         assert (error < 0.6 * np.abs(agent - env.value(discount))).all() and error[0] < 0.3
 
 
 def test_a_trajectory_is_cut_at_clocks_and_at_its_end_alone():
     env, discount = TimeLimitProbe(6), 0.5
-    algorithm, learner, stream = frozen(env, num_envs=2, rollout_steps=4, discount=discount, hidden=(4,))
-    found = _trajectory(algorithm, learner, (next(stream) for _ in range(4)))
+    algorithm, state, stream = frozen(env, num_envs=2, rollout_steps=4, discount=discount, hidden=(4,))
+    found = trajectory_of(algorithm, state, (next(stream) for _ in range(4)))
     assert found.obs.shape == (16, 2, 1)
     assert np.flatnonzero(found.cut[:, 0]).tolist() == [5, 11, 15], "not at 3 and 7, where a rollout ends"
     np.testing.assert_allclose(found.cut_obs[::2, 0], [1.0, 1.0, 4 / 6], rtol=1e-6)
-    np.testing.assert_allclose(found.next_value[found.cut], algorithm.values(learner.params, found.cut_obs), rtol=1e-5)
+    np.testing.assert_allclose(found.next_value[found.cut], algorithm.values(state.params, found.cut_obs), rtol=1e-5)
 
 
 def test_the_variance_that_each_baseline_leaves_is_the_closed_form_and_the_mean_is_the_same():
     env, count, slots = ContextProbe(offset=4.0, slope=10.0), 60, 256
 
-    def zeroed(learner):  # a ~ N(0, 1), and an agent whose value is half right
-        policy = jax.tree.map(jnp.zeros_like, learner.params.policy)
-        return learner._replace(params=learner.params._replace(policy=policy, value=line(learner, 0.5)))
+    def zeroed(state):  # a ~ N(0, 1), and an agent whose value is half right
+        policy = jax.tree.map(jnp.zeros_like, state.params.policy)
+        return state._replace(params=state.params._replace(policy=policy, value=line(state, 0.5)))
 
-    def line(learner, share):
-        network = jax.tree.map(jnp.zeros_like, learner.params.value)
+    def line(state, share):
+        network = jax.tree.map(jnp.zeros_like, state.params.value)
         values = (jnp.full((1, 1), share * env.slope), jnp.full(1, share * env.offset))
         return jax.tree.unflatten(jax.tree.structure(network), values)
 
-    algorithm, learner, stream = frozen(env, 3, zeroed, num_envs=slots, rollout_steps=1, policy="linear")
-    plan = _Plan(0, 0, 1, 0)
-    found = [_estimate(algorithm, learner, line(learner, 1.0), stream, plan, [slots]) for _ in range(count)]
+    algorithm, state, stream = frozen(env, 3, zeroed, num_envs=slots, rollout_steps=1, policy="linear")
+    plan = Allotment(0, 0, 1, 0)
+    found = [_estimate(algorithm, state, line(state, 1.0), stream, plan, [slots]) for _ in range(count)]
     half = ContextProbe(env.offset / 2, env.slope / 2)
     constant = ContextProbe(0.0, env.slope)  # centring takes the offset off
     expected = {"none": env, "constant": constant, "agent": ContextProbe(0.0, half.slope)}
@@ -98,16 +92,16 @@ def test_the_variance_that_each_baseline_leaves_is_the_closed_form_and_the_mean_
 
 def test_rewards_of_all_rollouts_are_on_one_scale():
     settings = {"num_envs": 4, "rollout_steps": 8, "hidden": (4,), "scale_rewards": True}
-    algorithm, learner, stream = frozen(ContextProbe(offset=3.0), **settings)
+    algorithm, state, stream = frozen(ContextProbe(offset=3.0), **settings)
     first, second = next(stream), next(stream)
 
-    def scale(learner, rollout):
-        return np.asarray(algorithm.batch(learner, rollout)[0].transition.reward) / np.asarray(rollout.reward)
+    def scale(state, rollout):
+        return np.asarray(algorithm.batch(state, rollout)[0].transition.reward) / np.asarray(rollout.reward)
 
-    fixed = with_fixed_scale(algorithm, learner, first)
+    fixed = with_fixed_scale(algorithm, state, first)
     for rollout in (first, second):
-        np.testing.assert_allclose(scale(fixed, rollout), scale(learner, first), rtol=1e-5)
-    assert np.abs(scale(learner, second) / scale(learner, first) - 1).max() > 0.01, "or there is nothing to fix"
+        np.testing.assert_allclose(scale(fixed, rollout), scale(state, first), rtol=1e-5)
+    assert np.abs(scale(state, second) / scale(state, first) - 1).max() > 0.01, "or there is nothing to fix"
 
 
 @pytest.fixture(scope="module")

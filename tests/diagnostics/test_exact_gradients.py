@@ -21,11 +21,12 @@ from scipy import stats
 from scipy.special import softmax
 
 from workhorse.algorithms import registry
-from workhorse.diagnostics.gradients import frozen_rollouts, independent_estimates
+from workhorse.diagnostics.experience import frozen_rollouts
+from workhorse.diagnostics.gradients import independent_estimates
 from workhorse.environments.probes import BanditProbe, LinearQuadraticGaussianProbe, TabularProbe
 from workhorse.networks.mlp import MLP
 from workhorse.statistics.gradient_quality import concentration, expected_cosine
-from workhorse.training.on_policy import JaxRollouts
+from workhorse.training.rollouts import JaxCollector
 
 pytestmark = pytest.mark.usefixtures("compiled_once")
 
@@ -51,18 +52,18 @@ def estimated(env: Any, name: str, policy: Any, value: Any, **settings: Any) -> 
     """The policy, and estimates of its gradient, with such weights, biases (and log_std) of both linear networks."""
     sizes = {"num_envs": SLOTS, "rollout_steps": LENGTH}
     algorithm = registry.make(name, env.spec, PLAIN | sizes | settings)
-    learner = algorithm.init(jax.random.key(0))
+    state = algorithm.init(jax.random.key(0))
     weight, bias, *log_std = (jnp.asarray(part, jnp.float32) for part in policy)
     frozen = dataclasses.replace(
-        learner.params.policy, network=MLP((weight,), (bias,)), log_std=log_std[0] if log_std else None
+        state.params.policy, network=MLP((weight,), (bias,)), log_std=log_std[0] if log_std else None
     )
     values = MLP((jnp.asarray(value[0], jnp.float32),), (jnp.asarray(value[1], jnp.float32),))
-    learner = learner._replace(params=learner.params._replace(policy=frozen, value=values))
-    rollouts = JaxRollouts(algorithm, env, ROOT)
-    stream = frozen_rollouts(algorithm, learner, rollouts, rollouts.start())
+    state = state._replace(params=state.params._replace(policy=frozen, value=values))
+    collector, actor = JaxCollector(algorithm, env, ROOT), algorithm.actor(state)
+    stream = frozen_rollouts(algorithm, state, collector, collector.start(actor))
     for _ in range(4):
         next(stream)  # until slots stand wherever slots that go on are found
-    return frozen, dict(independent_estimates(algorithm, learner, stream, COUNT, sizes=SIZES).gradients)
+    return frozen, dict(independent_estimates(algorithm, state, stream, COUNT, sizes=SIZES).gradients)
 
 
 def pulled_back(policy: Any, obs: np.ndarray, by_scores: np.ndarray) -> np.ndarray:

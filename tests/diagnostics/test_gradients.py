@@ -10,12 +10,14 @@ from jax.flatten_util import ravel_pytree
 
 from workhorse.algorithms import registry
 from workhorse.core.errors import UsageError
-from workhorse.diagnostics.gradients import ScoreSums, score_sums, sizes_up_to, study_gradients, training_batch
+from workhorse.diagnostics.experience import training_batch
+from workhorse.diagnostics.gradients import study_gradients
+from workhorse.diagnostics.scores import ScoreSums, score_sums, sizes_up_to
 from workhorse.environments.probes import QuadraticProbe
 from workhorse.runs import train
 from workhorse.runs.history import opened
 from workhorse.statistics.gradient_quality import concentration, expected_cosine
-from workhorse.training.on_policy import JaxRollouts
+from workhorse.training.rollouts import JaxCollector
 
 pytestmark = pytest.mark.usefixtures("compiled_once")
 
@@ -47,10 +49,10 @@ def run(tmp_path_factory):
 
 def test_summed_pieces_are_the_gradient_of_the_surrogate_with_normalised_advantages(run):
     with opened(run.path, 1) as history:
-        state, algorithm = history.kept(2), history.loop.algorithm
-        rollout, *_ = history.loop.rollouts.gather(algorithm.actor(state.learner), state.slots, 7)
-    batch = training_batch(algorithm, state.learner, rollout)
-    by_slot = score_sums(algorithm, state.learner.params, batch)
+        there, algorithm = history.kept(2), history.loop.algorithm
+        rollout, *_ = history.loop.collector.collect(algorithm.actor(there.state), there.data.slots, 7)
+    batch = training_batch(algorithm, there.state, rollout)
+    by_slot = score_sums(algorithm, there.state.params, batch)
     found = ScoreSums(*(np.asarray(leaf, np.float64).sum(0) for leaf in by_slot)).gradient()
 
     flat = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), batch)
@@ -60,7 +62,7 @@ def test_summed_pieces_are_the_gradient_of_the_surrogate_with_normalised_advanta
         log_prob = jax.vmap(lambda obs, drawn: policy(obs).log_prob(drawn))(flat.obs, flat.drawn)
         return (jnp.exp(log_prob - flat.log_prob) * weight).mean()
 
-    expected, _ = ravel_pytree(jax.grad(surrogate)(state.learner.params.policy))
+    expected, _ = ravel_pytree(jax.grad(surrogate)(there.state.params.policy))
     np.testing.assert_allclose(found, expected, rtol=2e-3, atol=1e-5)
 
 
@@ -86,19 +88,19 @@ def test_estimates_are_unbiased_where_the_gradient_is_known_and_agree_as_the_clo
     plain = {"normalise_observations": False, "observation_clip": None, "scale_rewards": False, "reward_clip": None}
     sizes = {"num_envs": slots, "held_out_envs": 0, "rollout_steps": 1, "log_std": -0.5}
     algorithm = registry.make("a2c", env.spec, {**plain, **sizes, "policy": "linear"})
-    learner = algorithm.init(jax.random.key(0))
-    rollouts = JaxRollouts(algorithm, env, 5)
-    slots_stand, estimates, scales, meter = rollouts.start(), [], [], []
+    state = algorithm.init(jax.random.key(0))
+    collector, actor = JaxCollector(algorithm, env, 5), algorithm.actor(state)
+    slots_stand, estimates, scales, meter = collector.start(actor), [], [], []
     for number in range(count):
-        rollout, slots_stand, _, _ = rollouts.gather(algorithm.actor(learner), slots_stand, number)
-        by_slot = score_sums(algorithm, learner.params, training_batch(algorithm, learner, rollout))
+        rollout, slots_stand, _, _ = collector.collect(actor, slots_stand, number)
+        by_slot = score_sums(algorithm, state.params, training_batch(algorithm, state, rollout))
         sums = ScoreSums(*(np.asarray(leaf, np.float64).sum(0) for leaf in by_slot))
         estimates.append(sums.gradient())
         scales.append(np.sqrt(sums.square / sums.count - (sums.advantage / sums.count) ** 2))
-        meter.append(algorithm.gradient_agreement(learner.params, training_batch(algorithm, learner, rollout)))
+        meter.append(algorithm.gradient_agreement(state.params, training_batch(algorithm, state, rollout)))
     estimates = np.stack(estimates)
 
-    policy, deviation = learner.params.policy, np.exp(-0.5)
+    policy, deviation = state.params.policy, np.exp(-0.5)
     offset = np.asarray(policy(jnp.ones(1)).mode(), np.float64) - np.array(env.target)
     spread = np.sqrt((2 * deviation**4 + 4 * deviation**2 * offset**2).sum())  # of the reward |a - target|^2
     zero = jax.tree.map(jnp.zeros_like, policy)

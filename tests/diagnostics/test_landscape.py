@@ -18,12 +18,12 @@ from workhorse.core.errors import UsageError
 from workhorse.core.spec import Box, Discrete, EnvSpec
 from workhorse.core.types import Step
 from workhorse.diagnostics import points
-from workhorse.diagnostics.host_points import HostPlayer
-from workhorse.diagnostics.jax_points import JaxPlayer
-from workhorse.diagnostics.landscape import LINE, _line, _plane, _summary, _verdicts, env_steps_needed, study_landscape
+from workhorse.diagnostics.landscape import _line, _plane, env_steps_needed, study_landscape
+from workhorse.diagnostics.landscape_study import LINE, summary_of, verdicts
 from workhorse.diagnostics.plane import Frozen, NoStep, Pairs, surrogates
-from workhorse.diagnostics.points import Episodes, Point, episodes_of_halves, play
+from workhorse.diagnostics.points import Player, Point, PointEpisodes, episodes_of_halves, play
 from workhorse.environments import registry as environments
+from workhorse.environments.batch import as_batch
 from workhorse.environments.probes import QuadraticProbe
 from workhorse.runs import train
 from workhorse.runs.history import opened
@@ -104,12 +104,9 @@ def _played(players, wanted):
 def test_means_are_unbiased_where_short_episodes_are_the_bad_ones(kind):
     env, count, pairs = LotProbe() if kind == "jax" else HostLotProbe(64), 600, 80
     algorithm, actor, params = _learner("a2c", env.spec)
-    if kind == "jax":
-        player = JaxPlayer(algorithm, actor, env, 8, 3, pairs)
-    else:
-        player = HostPlayer(algorithm, actor, env, 8, 3)
+    player = Player(algorithm, actor, as_batch(env, 64) if kind == "jax" else env, 8, 3)
     found = _played([player], [Point(number, number, params.astype(np.float32), pairs) for number in range(count)])
-    means, errors = (np.array([_summary(one, [pairs])[name][0] for one in found]) for name in ("mean", "error"))
+    means, errors = (np.array([summary_of(one, [pairs])[name][0] for one in found]) for name in ("mean", "error"))
     error = means.std(ddof=1) / np.sqrt(count)
     assert abs(means.mean() - 8.5) < 3.5 * error
     assert np.sqrt(np.square(errors).mean()) == pytest.approx(means.std(ddof=1), rel=0.15)
@@ -128,9 +125,9 @@ def test_the_landscape_of_a_quadratic_is_the_quadratic():
     step, random = rng.normal(size=(2, len(params))) * [[0.3], [0.4]]
     frozen = Frozen(algorithm, actor, params, step, random, Pairs(None, None, None, None), 0)
     axis, pairs = np.linspace(0.0, 3.0, 5), 400
-    found = _played([JaxPlayer(algorithm, actor, env, 8, 5, pairs)], _plane(frozen, axis, pairs))
+    found = _played([Player(algorithm, actor, as_batch(env, 512), 8, 5)], _plane(frozen, axis, pairs))
     assert all(one.steps == pairs for one in found)
-    rows = [_summary(one, [pairs]) for one in found]
+    rows = [summary_of(one, [pairs]) for one in found]
     expected = []
     for y in axis:
         for x in axis:
@@ -148,7 +145,7 @@ def test_how_many_episodes_is_decided_by_the_other_half():
     assert episodes_of_halves(lengths, 2000, 2).tolist() == [10, 50]
     assert episodes_of_halves(lengths, 0, 2).tolist() == [2, 2]
     returns = (np.arange(10.0), 100 + np.arange(50.0))
-    row = _summary(Episodes(returns, lengths, 1, 0), [400, 2000])
+    row = summary_of(PointEpisodes(returns, lengths, 1, 0), [400, 2000])
     assert row["mean"] == [(0.5 + 104.5) / 2, (4.5 + 124.5) / 2], "2 and 10 episodes, then all"
     variance = (np.square(returns[0] - 4.5).sum() + np.square(returns[1] - 124.5).sum()) / 58
     assert row["error"] == pytest.approx([np.sqrt(variance * (1 / 2 + 1 / 10)) / 2, np.sqrt(variance * 0.12) / 2])
@@ -170,7 +167,7 @@ def test_common_random_numbers_are_common_and_neighbours_change_nothing(hopper):
     assert [(point.number, point.address) for point in line] == [(9 + n, 9 + n // len(LINE)) for n in range(8)]
     same = [Point(number, 7, line[0].params, 0) for number in range(3)]
     other = Point(3, 8, line[0].params, 300)
-    player = HostPlayer(algorithm, actor, env, 4, 5)
+    player = Player(algorithm, actor, env, 4, 5)
     one, two, three, apart = _played([player], [*same, other])
     for half in (0, 1):
         assert (one.returns[half] == two.returns[half]).all() and (one.returns[half] == three.returns[half]).all()
@@ -178,7 +175,7 @@ def test_common_random_numbers_are_common_and_neighbours_change_nothing(hopper):
     (alone,) = _played([player], [other._replace(number=0)])
     assert alone.steps == apart.steps and len(alone.returns[0]) > 2
     narrow = environments.make("Hopper-v5", 8, 1, max_episode_steps=40)
-    (beside,) = _played([HostPlayer(algorithm, actor, narrow, 4, 5)], [other._replace(number=0)])
+    (beside,) = _played([Player(algorithm, actor, narrow, 4, 5)], [other._replace(number=0)])
     narrow.close()
     for found in (alone, beside):
         assert all((found.returns[half] == apart.returns[half]).all() for half in (0, 1))
@@ -187,7 +184,7 @@ def test_common_random_numbers_are_common_and_neighbours_change_nothing(hopper):
 def test_a_failure_stops_all_players(hopper):
     algorithm, actor, params, env = hopper
     other = environments.make("Hopper-v5", 32, 1, max_episode_steps=40)
-    players = [HostPlayer(algorithm, actor, one, 4, 5) for one in (env, other)]
+    players = [Player(algorithm, actor, one, 4, 5) for one in (env, other)]
 
     def refuse(point, one):
         raise OSError("the disk is full")
@@ -280,7 +277,7 @@ def test_verdicts_are_of_differences_in_pairs():
         return [{"mean": [value]} for value in common + shift + noise * (shift != 0 or 1)]
 
     line = [[{"mean": [value]} for value in common], *(rows(shift) for shift in shifts[1:])]
-    found = _verdicts(line, np.array([0.0, 0.1, 0.2, 0.3]))
+    found = verdicts(line, np.array([0.0, 0.1, 0.2, 0.3]))
     assert [one.verdict for one in found] == ["-", "raises", "lowers", "cannot be told"]
     assert found[1].change == pytest.approx(1.0, abs=0.1) and [one.surrogate for one in found][-1] == 0.3
 

@@ -1,16 +1,13 @@
 """Value functions, against closed forms."""
 
-from types import SimpleNamespace
-
 import jax
 import numpy as np
 import pytest
-from workhorse.training.learning import actor_of
 
 from workhorse.algorithms import registry
 from workhorse.core.errors import UsageError
+from workhorse.diagnostics.value_errors import PairErrors
 from workhorse.diagnostics.values import (
-    PairErrors,
     _next_update,
     _of_all_ages,
     _pairs,
@@ -22,8 +19,9 @@ from workhorse.diagnostics.values import (
 from workhorse.environments.probes import TerminationProbe, TimeLimitProbe
 from workhorse.runs import train
 from workhorse.runs.history import opened
-from workhorse.training.on_policy import JaxRollouts
+from workhorse.training.loop import make_loop
 from workhorse.training.plan import Plan
+from workhorse.training.rollouts import JaxCollector, actor_of
 
 pytestmark = pytest.mark.usefixtures("compiled_once")
 
@@ -35,19 +33,18 @@ def test_the_truth_is_the_closed_form_whatever_the_value_function_says(probe):
     env, discount = probe(6), 0.5
     settings = {"num_envs": 3, "held_out_envs": 0, "rollout_steps": 2, "discount": discount, "hidden": (4,)}
     algorithm = registry.make("a2c", env.spec, {**PLAIN, **settings})
-    learner = algorithm.init(jax.random.key(0))
-    loop = SimpleNamespace(rollouts=JaxRollouts(algorithm, env, 0))
-    actor = algorithm.actor(learner)
-    _, stand, _, _ = loop.rollouts.gather(actor, loop.rollouts.start(), 0)  # two steps into the episode
+    state = algorithm.init(jax.random.key(0))
+    collector, actor = JaxCollector(algorithm, env, 0), algorithm.actor(state)
+    _, stand, _, _ = collector.collect(actor, collector.start(actor), 0)  # two steps into the episode
     assert (np.asarray(stand.environment.clock) == 2).all()
     assert (np.asarray(_with_a_whole_clock(stand).environment.clock) == 1).all(), "not 0: a first step may be special"
-    start = loop.rollouts.start()
+    start = collector.start(actor)
     assert (np.asarray(_with_a_whole_clock(start).environment.clock) == 0).all()
-    found = _returns(loop, algorithm, learner, actor, stand, 1.0, 20, 1)
+    found = _returns(collector, algorithm, state, stand, 1.0, 20, 1)
     if probe is TerminationProbe:
         np.testing.assert_allclose(found, env.value(discount, 2))
     else:  # four steps to the clock, and then what the value function says of the last observation
-        last = float(algorithm.values(learner.params, np.ones((1, 1), np.float32))[0])
+        last = float(algorithm.values(state.params, np.ones((1, 1), np.float32))[0])
         np.testing.assert_allclose(found, 2 * (1 - discount**4) + discount**4 * last, rtol=1e-5)
 
 
@@ -86,15 +83,15 @@ def test_a_value_function_that_has_learnt_its_rollout_by_heart_is_far_from_the_t
 def test_states_are_of_all_ages_where_all_slots_run_in_step(task):
     settings = {"num_envs": 7, "held_out_envs": 1, "rollout_steps": 8, "minibatch_size": 56, "hidden": (4,)}
     plan = Plan(task, {}, "ppo", settings, 0)
-    loop = plan.on_policy(plan.spec(), 1)
+    loop = make_loop(plan, plan.spec(), 1)
     progress = loop.start()
-    actor = actor_of(loop.algorithm, progress.learner)
-    stand = _of_all_ages(loop, actor, progress.slots, 16)
+    actor = actor_of(loop.algorithm, progress.state)
+    stand = _of_all_ages(loop.collector, actor, progress.data.slots, 16)
     np.testing.assert_array_equal(stand.episode_length, 8 * (1 + np.arange(0, 16, 2)))
     environment = stand.environment
     elapsed = environment["elapsed"] if isinstance(environment, dict) else environment.clock
     np.testing.assert_array_equal(elapsed, stand.episode_length)
-    rollout, *_ = loop.rollouts.gather(actor, stand, 99)
+    rollout, *_ = loop.collector.collect(actor, stand, 99)
     np.testing.assert_array_equal(rollout.obs[0], stand.obs)
     far = np.abs(np.asarray(rollout.next_obs[0]) - np.asarray(rollout.obs[0])).max()
     apart = np.abs(np.diff(np.asarray(stand.obs), axis=0)).max()
@@ -118,13 +115,13 @@ def test_a_run_is_measured_the_same_again_and_what_cannot_be_is_said(tmp_path):
         assert found.returns == (20_000 // 9 - 18 * 32) // (2 * 96)
         assert found.to_json()["returns"] == found.returns
         assert found.learnt and found.to_json()["learnt"]["own_error"] == found.learnt.own_error
-        state, algorithm = history.at(1), history.loop.algorithm
-        lesson, params = _next_update(history, state)
-        after = history.at(2).learner.params
+        there, algorithm = history.at(1), history.loop.algorithm
+        lesson, params = _next_update(history, algorithm, there)
+        after = history.at(2).state.params
         jax.tree.map(lambda one, other: np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-7), params, after)
-        batch, _, _ = algorithm.batch(state.learner, lesson)
+        batch, _, _ = algorithm.batch(there.state, lesson)
         expected = np.asarray(algorithm.values(after, batch.obs)), batch.target
-        for one, other in zip(_pairs(algorithm, state.learner, params, lesson), expected, strict=True):
+        for one, other in zip(_pairs(algorithm, there.state, params, lesson), expected, strict=True):
             np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5)
         with pytest.raises(UsageError, match=r"--budget must be at least 12,096 steps for the values, 4 returns of 96"):
             study_values(history, 2, env_steps=1000)

@@ -1,51 +1,59 @@
-"""Are a run's gradients gradients? Independent estimates from one frozen policy, and how far they agree.
+"""Agreement of a run's gradient estimates: independent ones of one frozen policy, and the cosines between them.
 
 The protocol of Ilyas et al. 2020, "A closer look at deep policy gradients" (arXiv 1811.02553), section 2.1: K estimates
 of the gradient of E[rho A] at the policy of an iteration, A normalised over the estimate's steps, from 100 steps to a
 million; the mean cosine of pairs, and the cosine to the best estimate there is. The same of the steps that the
-algorithm really takes on so much experience.
+algorithm really takes on that much experience.
 
 Differs from the paper: A is the run's own, with its discount, trace, reward scale and value function; an estimate's
 steps are those of the run's slots, which go on from where the run left them; the reference of an estimate is the mean
 of all *other* estimates at the largest size, so that none is compared with itself.
+
+Of a policy gradient whose steps can be read one by one, estimates of any number of steps come from sums over slots. Of
+any other `Differentiable` algorithm that learns from rollouts, a recurrent policy among them, they are means of the
+gradients of its own objective "policy" on whole rollouts, each normalised by itself.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from itertools import chain
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
+from jaxtyping import Array, Float
 
+from workhorse.algorithms.policy_gradient.policy_gradient import Batch, GradientState, PolicyGradient
+from workhorse.core.algorithm import Algorithm, Differentiable, Key, OnPolicy, State
 from workhorse.core.errors import UsageError
 from workhorse.core.randomness import draw, root_key
 from workhorse.core.types import Rollout
+from workhorse.diagnostics.experience import (
+    ToldSteps,
+    fresh_experience,
+    on_policy,
+    policy_step,
+    remembers,
+    training_batch,
+)
+from workhorse.diagnostics.scores import SumsBySize, score_sums, sizes_up_to
+from workhorse.diagnostics.store import plain_json
 from workhorse.runs.history import History
-from workhorse.runs.train import plan_of
 from workhorse.statistics.gradient_quality import Concentration, concentration, cosines_to
-from workhorse.training.learning import actor_of
-from workhorse.training.on_policy import Rollouts, Slots
+from workhorse.training.on_policy import OnPolicyLoop
 
 __all__ = [
     "ESTIMATES",
     "Estimates",
     "GradientStudy",
-    "ScoreSums",
     "SizeRow",
-    "SumsBySize",
-    "frozen_rollouts",
+    "check_estimates",
+    "check_gradients",
     "independent_estimates",
-    "policy_step",
-    "score_sums",
-    "sizes_up_to",
     "study_gradients",
-    "training_batch",
-    "with_fixed_scale",
 ]
 
 ESTIMATES = 10
@@ -75,7 +83,7 @@ class SizeRow:
 
 @dataclass(frozen=True)
 class GradientStudy:
-    """What was found at one iteration.
+    """Agreement of gradients and of steps at one iteration.
 
     Attributes:
         iteration: whose policy was frozen.
@@ -102,23 +110,8 @@ class GradientStudy:
     noise_scale: float
 
     def to_json(self) -> dict[str, Any]:
-        """Plain JSON; an infinite noise scale is null."""
-        record = asdict(self)
-        record["noise_scale"] = _finite(self.noise_scale)
-        for name in ("gradients", "steps"):
-            record[name] = [
-                {
-                    "samples": row.samples,
-                    "to_reference": _finite(row.to_reference),
-                    **{key: _finite(value) for key, value in row.concentration._asdict().items()},
-                }
-                for row in getattr(self, name)
-            ]
-        return record
-
-
-def _finite(value: float) -> float | None:
-    return value if np.isfinite(value) else None
+        """Return plain JSON; what is not finite is null."""
+        return plain_json(self)
 
 
 class Estimates(NamedTuple):
@@ -133,99 +126,20 @@ class Estimates(NamedTuple):
     steps: Mapping[int, np.ndarray]
 
 
-class ScoreSums(NamedTuple):
-    """Sums over steps, of which the gradient with normalised advantages is made for any number of them.
-
-    Attributes:
-        weighed: of A grad log pi, (d,).
-        plain: of grad log pi, (d,).
-        advantage, square: of A and A^2.
-        count: of steps.
-    """
-
-    weighed: Any
-    plain: Any
-    advantage: Any
-    square: Any
-    count: Any
-
-    def plus(self, other: ScoreSums) -> ScoreSums:
-        pairs = zip(self, other, strict=True)
-        return ScoreSums(*(np.asarray(one, np.float64) + np.asarray(more, np.float64) for one, more in pairs))
-
-    def raw(self) -> np.ndarray:
-        """E[A g], with g = grad log pi."""
-        return self.weighed / np.maximum(self.count, 1.0)
-
-    def centred(self) -> np.ndarray:
-        """E[A g] - E[A] E[g]: advantages less their mean, in their own units."""
-        count = np.maximum(self.count, 1.0)
-        return (self.weighed - self.advantage / count * self.plain) / count
-
-    def gradient(self) -> np.ndarray:
-        """(E[A g] - E[A] E[g]) / sd(A): advantages normalised."""
-        count = np.maximum(self.count, 1.0)
-        mean = self.advantage / count
-        deviation = np.sqrt(np.maximum(self.square / count - mean**2, 0.0)) + 1e-8
-        return self.centred() / deviation
-
-
-class SumsBySize:
-    """Sums of one estimate as it grows: over whole slots of its first rollout, then over whole rollouts.
-
-    Attributes:
-        found: the sums of each size that was reached.
-    """
-
-    def __init__(self, sizes: Sequence[int], own: int, length: int) -> None:
-        """For estimates of those sizes, of rollouts of `own` steps, `length` of each slot."""
-        self.found: dict[int, ScoreSums] = {}
-        self._sizes, self._own, self._length = sizes, own, length
-        self._total: ScoreSums | None = None
-        self._rollouts = 0
-
-    def add(self, by_slot: ScoreSums) -> None:
-        """Add a rollout's sums of each slot, (B, ...)."""
-        by_slot = ScoreSums(*map(np.asarray, by_slot))
-        if self._total is None:
-            running = jax.tree.map(lambda leaf: np.cumsum(leaf, 0, dtype=np.float64), by_slot)
-            for size in self._sizes:
-                if size < self._own:
-                    self.found[size] = ScoreSums(*(leaf[size // self._length - 1] for leaf in running))
-        whole = ScoreSums(*(leaf.sum(0, dtype=np.float64) for leaf in by_slot))
-        self._total = whole if self._total is None else self._total.plus(whole)
-        self._rollouts += 1
-        if self._rollouts * self._own in self._sizes:
-            self.found[self._rollouts * self._own] = self._total
-
-
-def sizes_up_to(own: int, slots: int, most: int) -> list[int]:
-    """Sizes of estimates: whole slots of one rollout from 100 steps on, then whole rollouts, about three a decade.
-
-    Example:
-        >>> sizes_up_to(2048, 64, 100_000)
-        [96, 224, 480, 992, 2048, 4096, 10240, 22528, 47104]
-    """
-    length = own // slots
-    wanted = np.geomspace(100, most, max(int(np.ceil(3 * np.log10(most / 100))), 1) + 1)
-    found = {max(round(size / length), 1) * length for size in wanted if size < 0.75 * own}
-    found |= {max(round(size / own), 1) * own for size in wanted if size >= own} | {own}
-    return sorted(size for size in found if size <= max(most, own))
-
-
 def check_gradients(history: History, env_steps: int, estimates: int) -> int:
-    """Rollouts of each estimate.
+    """Return the rollouts of each estimate.
 
     Raises:
         UsageError: the run's algorithm has no gradient, or the estimates or the steps are too few.
     """
-    if not plan_of(history.manifest).is_on_policy:
+    loop = history.loop
+    if not isinstance(loop, OnPolicyLoop) or not isinstance(loop.algorithm, Differentiable):
         raise UsageError(
             f"{history.manifest.algorithm} of {history.folder.path} estimates no gradient of a policy's actions: "
             "`diagnose` reads runs of reinforce, a2c, ppo and trpo."
         )
     check_estimates(estimates)
-    taken = history.loop.algorithm.rollout_steps * history.loop.algorithm.num_slots
+    taken = loop.algorithm.rollout_steps * loop.algorithm.num_slots
     if env_steps < estimates * taken:
         raise UsageError(
             f"--budget must be at least {estimates * taken:,} steps for the gradients, {estimates} estimates of one "
@@ -247,7 +161,7 @@ def study_gradients(
     env_steps: int = 1_000_000,
     estimates: int = ESTIMATES,
     threads: int = 0,
-    progress: Callable[[int], None] = lambda env_steps: None,
+    progress: ToldSteps = lambda env_steps: None,
 ) -> GradientStudy:
     """Measure the gradients of a run at one iteration.
 
@@ -263,25 +177,19 @@ def study_gradients(
         UsageError: the run's algorithm has no gradient, the state was not kept, or the steps do not suffice.
     """
     rollouts = check_gradients(history, env_steps, estimates)
-    state, algorithm = history.measurable(iteration), history.loop.algorithm
+    algorithm = on_policy(history.loop).algorithm
     own, taken = algorithm.rollout_steps * algorithm.num_envs, algorithm.rollout_steps * algorithm.num_slots
     sizes = sizes_up_to(own, algorithm.num_envs, rollouts * own)
     step_sizes = [size * own for size in STEP_SIZES if size <= rollouts]
-    with history.afresh(OTHER_ROOT, threads) as (loop, root):
-        stream = frozen_rollouts(algorithm, state.learner, loop.rollouts, state.slots, progress)
-        first = next(stream)
-        learner = with_fixed_scale(algorithm, state.learner, first)
-        stream = chain([first], stream)
+    if not _reads_steps(algorithm):
+        sizes, step_sizes = [size for size in sizes if size >= own], [own]
+    with fresh_experience(history, iteration, OTHER_ROOT, threads, progress) as (state, stream, root):
         gradients, steps = independent_estimates(
-            algorithm, learner, stream, estimates, sizes=sizes, step_sizes=step_sizes, root=root
+            algorithm, state, stream, estimates, sizes=sizes, step_sizes=step_sizes, root=root
         )
-    largest = gradients[sizes[-1]]
-    references = (largest.sum(0) - largest) / (estimates - 1)
-    rows = tuple(_row(size, gradients[size], references) for size in sizes)
-    widest = steps[step_sizes[-1]]
-    step_references = (widest.sum(0) - widest) / (estimates - 1)
-    moves = widest.any()  # not where annealing has come to its end
-    step_rows = tuple(_row(size, steps[size], step_references) for size in step_sizes) if moves else ()
+    largest, widest = gradients[sizes[-1]], steps[step_sizes[-1]]
+    rows = _rows(gradients, sizes)
+    step_rows = _rows(steps, step_sizes) if widest.any() else ()  # not where annealing has come to its end
     return GradientStudy(
         iteration,
         estimates,
@@ -296,47 +204,19 @@ def study_gradients(
     )
 
 
-def _row(size: int, estimates: np.ndarray, references: np.ndarray) -> SizeRow:
-    return SizeRow(size, concentration(estimates, size), float(cosines_to(estimates, references).mean()))
-
-
-def frozen_rollouts(
-    algorithm: Any,
-    learner: Any,
-    rollouts: Rollouts,
-    slots: Slots,
-    progress: Callable[[int], None] = lambda env_steps: None,
-    first: int = 0,
-) -> Iterator[Rollout]:
-    """Rollouts of the frozen policy, one after the other, without an end, with addresses from `first` on; the slots go
-    on.
-    """
-    actor, number = actor_of(algorithm, learner), first
-    while True:
-        rollout, slots, _, _ = rollouts.gather(actor, slots, number)
-        number += 1
-        progress(algorithm.rollout_steps * algorithm.num_slots)
-        yield rollout
-
-
-def with_fixed_scale(algorithm: Any, learner: Any, rollout: Rollout) -> Any:
-    """A learner whose scale of rewards is that after this rollout, and hardly moves with any later one.
-
-    Otherwise rewards of different rollouts would be in slightly different units: very different ones at the start.
-    """
-    sums = _sums_of_rewards(algorithm, learner, rollout)
-    heavy = sums._replace(count=sums.count * 1e9, deviation=sums.deviation * 1e9)
-    return learner._replace(sums=heavy)
-
-
-@jax.jit
-def _sums_of_rewards(algorithm: Any, learner: Any, rollout: Rollout) -> Any:
-    return algorithm.batch(learner, rollout)[1]
+def _rows(found: Mapping[int, np.ndarray], sizes: Sequence[int]) -> tuple[SizeRow, ...]:
+    """Return a row for every size; the reference of an estimate is the mean of all others at the last size."""
+    largest = found[sizes[-1]]
+    references = (largest.sum(0) - largest) / (len(largest) - 1)
+    return tuple(
+        SizeRow(size, concentration(found[size], size), float(cosines_to(found[size], references).mean()))
+        for size in sizes
+    )
 
 
 def independent_estimates(
-    algorithm: Any,
-    learner: Any,
+    algorithm: OnPolicy,
+    state: State,
     rollouts: Iterator[Rollout],
     count: int,
     *,
@@ -344,7 +224,7 @@ def independent_estimates(
     step_sizes: Sequence[int] = (),
     root: int = 0,
 ) -> Estimates:
-    """`count` estimates of the gradient of E[rho A] and of the algorithm's step, no two from the same experience.
+    """Return `count` estimates of the gradient of E[rho A] and of the algorithm's step, no two from one experience.
 
     In expectation, up to 1 / samples, a gradient is
 
@@ -354,79 +234,98 @@ def independent_estimates(
     has the algorithm's discount, trace and value function.
 
     Args:
-        algorithm: a policy gradient.
-        learner: its state, of which nothing changes.
-        rollouts: of the learner's policy; so many are taken as the largest size needs, for each estimate.
+        algorithm: a policy gradient, or another `Differentiable`.
+        state: its state, of which nothing changes.
+        rollouts: of the state's policy; each estimate takes as many as its largest size needs.
         count: K.
-        sizes: of gradients, in steps: whole slots of one rollout, or whole rollouts.
-        step_sizes: of steps: whole rollouts.
+        sizes: of gradients, in steps: whole slots of one rollout, or whole rollouts; the latter alone where the
+            algorithm's steps cannot be read one by one.
+        step_sizes: of steps: whole rollouts; one of them where the algorithm's steps cannot be read one by one.
         root: of what the steps draw.
     """
     own = algorithm.rollout_steps * algorithm.num_envs
-    gradients: dict[int, list[np.ndarray]] = {size: [] for size in sizes}
-    steps: dict[int, list[np.ndarray]] = {size: [] for size in step_sizes}
     needed = -(-max((*sizes, *step_sizes)) // own)
+    found: list[tuple[dict[int, np.ndarray], dict[int, np.ndarray]]] = []
     for number in range(count):
         taken = (next(rollouts) for _ in range(needed))
-        _estimate(algorithm, learner, taken, gradients, steps, draw(root_key(root), "update", number))
-    return Estimates(*({size: np.stack(found) for size, found in kind.items()} for kind in (gradients, steps)))
+        key = draw(root_key(root), "update", number)
+        if isinstance(algorithm, PolicyGradient) and _reads_steps(algorithm):
+            found.append(_by_scores(algorithm, state, taken, sizes, step_sizes, key))
+        else:
+            found.append(_by_loss(algorithm, state, taken, sizes, step_sizes, key))
+    gradients, steps = (
+        {size: np.stack([one[size] for one in kind]) for size in kind[0]} for kind in zip(*found, strict=True)
+    )
+    return Estimates(gradients, steps)
 
 
-def _estimate(
-    algorithm: Any,
-    learner: Any,
+def _reads_steps(algorithm: Algorithm) -> bool:
+    return isinstance(algorithm, PolicyGradient) and not remembers(algorithm)
+
+
+def _by_scores(
+    algorithm: PolicyGradient,
+    state: GradientState,
     rollouts: Iterator[Rollout],
-    gradients: dict[int, list[np.ndarray]],
-    steps: dict[int, list[np.ndarray]],
-    key: Any,
-) -> None:
-    """One estimate of every size, added to the lists."""
+    sizes: Sequence[int],
+    step_sizes: Sequence[int],
+    key: Key,
+) -> tuple[dict[int, np.ndarray], dict[int, np.ndarray]]:
+    """Return one estimate of every size, and one step of every size."""
     own = algorithm.rollout_steps * algorithm.num_envs
-    sums = SumsBySize(list(gradients), own, algorithm.rollout_steps)
-    kept: list[Any] = []
+    sums = SumsBySize(sizes, own, algorithm.rollout_steps)
+    kept: list[Batch] = []
+    steps: dict[int, np.ndarray] = {}
     for number, rollout in enumerate(rollouts, start=1):
-        batch = training_batch(algorithm, learner, rollout)
-        sums.add(score_sums(algorithm, learner.params, batch))
+        batch = training_batch(algorithm, state, rollout)
+        sums.add(score_sums(algorithm, state.params, batch))
         size = number * own
-        if size <= max(steps, default=0):
+        if size <= max(step_sizes, default=0):
             kept.append(batch)
-        if size in steps:
+        if size in step_sizes:
             together = jax.tree.map(lambda *leaves: jnp.concatenate(leaves, 1), *kept)
-            steps[size].append(np.asarray(policy_step(algorithm, learner, together, key)))
-    for size, found in sums.found.items():
-        gradients[size].append(found.gradient())
+            steps[size] = np.asarray(policy_step(algorithm, state, together, key))
+    return {size: found.gradient() for size, found in sums.found.items()}, steps
+
+
+def _by_loss(
+    algorithm: OnPolicy,
+    state: State,
+    rollouts: Iterator[Rollout],
+    sizes: Sequence[int],
+    step_sizes: Sequence[int],
+    key: Key,
+) -> tuple[dict[int, np.ndarray], dict[int, np.ndarray]]:
+    """Return the same of whole rollouts, from nothing but the algorithm's objective and its update."""
+    assert isinstance(algorithm, Differentiable)
+    own = algorithm.rollout_steps * algorithm.num_envs
+    gradients: dict[int, np.ndarray] = {}
+    steps: dict[int, np.ndarray] = {}
+    total = np.zeros(())
+    for number, rollout in enumerate(rollouts, start=1):
+        total = total + np.asarray(_ascent(algorithm, state, rollout, key), np.float64)
+        if number * own in sizes:
+            gradients[number * own] = total / number
+        if number == 1 and own in step_sizes:
+            steps[own] = np.asarray(_moved(algorithm, state, rollout, key))
+    return gradients, steps
 
 
 @jax.jit
-def training_batch(algorithm: Any, learner: Any, rollout: Rollout) -> Any:
-    """The steps of the slots that are trained on, (T, B)."""
-    return jax.tree.map(lambda leaf: leaf[:, : algorithm.num_envs], algorithm.batch(learner, rollout)[0])
+def _ascent(algorithm: Differentiable, state: State, rollout: Rollout, key: Key) -> Float[Array, "d"]:
+    """Return minus the gradient of the objective "policy" with respect to the policy's parameters."""
+    params = algorithm.params(state)
+
+    def of_policy(policy: object) -> Float[Array, ""]:
+        return -algorithm.loss("policy", {**params, "policy": policy}, state, rollout, key)[0]
+
+    gradient: Any = jax.grad(of_policy)(params["policy"])
+    return ravel_pytree(gradient)[0]
 
 
 @jax.jit
-def score_sums(algorithm: Any, params: Any, batch: Any) -> ScoreSums:
-    """The sums of each slot, (B, ...)."""
-
-    def of_slot(part: Any) -> ScoreSums:
-        def scores(policy: Any) -> Any:
-            distribution = jax.vmap(policy)(part.obs)
-            return jax.vmap(lambda one, drawn: one.log_prob(drawn))(distribution, part.drawn)
-
-        _, pull = jax.vjp(scores, params.policy)
-
-        def flat(weights: Any) -> Any:
-            return ravel_pytree(pull(weights)[0])[0]
-
-        weight = part.weight
-        advantage = part.advantage * weight
-        square = (advantage * part.advantage).sum()
-        return ScoreSums(flat(advantage), flat(weight), advantage.sum(), square, weight.sum())
-
-    return jax.vmap(of_slot, in_axes=1)(batch)
-
-
-@jax.jit
-def policy_step(algorithm: Any, learner: Any, batch: Any, key: Any) -> Any:
-    """How far the algorithm moves the policy on a batch, (d,)."""
-    params, _, _ = algorithm.improve(learner, batch, algorithm.annealed(learner), key)
-    return ravel_pytree(params.policy)[0] - ravel_pytree(learner.params.policy)[0]
+def _moved(algorithm: Differentiable, state: State, rollout: Rollout, key: Key) -> Float[Array, "d"]:
+    """Return how far an update moves the policy."""
+    after, _ = algorithm.update(state, rollout, key)
+    before, moved = (ravel_pytree(algorithm.params(one)["policy"])[0] for one in (state, after))
+    return moved - before

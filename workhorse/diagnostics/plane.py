@@ -1,30 +1,32 @@
-"""The plane through a policy that diagnoses look at: its two directions, and the surrogate at any of its points."""
+"""Plane through a frozen policy: its two directions, and the surrogate at any of its points."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import chain
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
+from jaxtyping import Array, Float
 
+from workhorse.algorithms.policy_gradient.policy_gradient import Actor, Batch, GradientState, PolicyGradient
 from workhorse.algorithms.policy_gradient.ppo import clipped_surrogate
 from workhorse.core.addresses import host_generator, host_keys
 from workhorse.core.errors import UsageError
 from workhorse.core.randomness import draw, root_key
-from workhorse.diagnostics.gradients import frozen_rollouts, policy_step, training_batch, with_fixed_scale
-from workhorse.training.learning import actor_of
+from workhorse.diagnostics.experience import Experience, policy_step, training_batch
+from workhorse.networks.actor_critic import StochasticPolicy
+from workhorse.training.rollouts import actor_of
 
 __all__ = ["Frozen", "NoStep", "Pairs", "surrogates"]
 
 ADDRESSES = 2**31
-"""Where those of the rollouts begin, away from the episodes at the points, which count from 0."""
+"""First address of the rollouts, away from the episodes at the points, which count from 0."""
 
 BLOCK = 2048
-"""Pairs at which the surrogate of a point is computed at once."""
+"""Pairs of which the surrogate of a point is computed at once."""
 
 
 class NoStep(UsageError):
@@ -34,18 +36,18 @@ class NoStep(UsageError):
 class Pairs(NamedTuple):
     """Steps of the frozen policy, (N, ...)."""
 
-    obs: Any
-    drawn: Any
-    log_prob: Any
-    advantage: Any
+    obs: np.ndarray
+    drawn: np.ndarray
+    log_prob: np.ndarray
+    advantage: np.ndarray
 
 
 @dataclass(frozen=True)
 class Frozen:
     """The policy of an iteration, the two directions, and steps of it for the surrogate."""
 
-    algorithm: Any
-    actor: Any
+    algorithm: PolicyGradient
+    actor: Actor
     params: np.ndarray
     step: np.ndarray
     random: np.ndarray
@@ -53,35 +55,39 @@ class Frozen:
     env_steps: int
 
     @staticmethod
-    def of(loop: Any, state: Any, iteration: int, root: int, pairs: int, random_length: float) -> Frozen:
-        algorithm, learner = loop.algorithm, state.learner
-        own, taken = algorithm.rollout_steps * algorithm.num_envs, algorithm.rollout_steps * algorithm.num_slots
-        stream = frozen_rollouts(algorithm, learner, loop.rollouts, state.slots, first=ADDRESSES)
-        first = next(stream)
-        learner = with_fixed_scale(algorithm, learner, first)
-        batches = (training_batch(algorithm, learner, rollout) for rollout in chain([first], stream))
-        key = draw(root_key(root), "update", iteration)
-        step = np.asarray(policy_step(algorithm, learner, next(batches), key), np.float64)
+    def of(
+        algorithm: PolicyGradient, experience: Experience, iteration: int, pairs: int, random_length: float
+    ) -> Frozen:
+        """Return the plane of an algorithm's step on the first rollout; the next ones give `pairs` for the surrogate.
+
+        Raises:
+            NoStep: the algorithm does not move the policy.
+        """
+        state: GradientState = experience.state
+        batches = (training_batch(algorithm, state, rollout) for rollout in experience.rollouts)
+        key = draw(root_key(experience.root), "update", iteration)
+        step = np.asarray(policy_step(algorithm, state, next(batches), key), np.float64)
         if not step.any():
             raise NoStep(
                 f"{type(algorithm).__name__} takes no step at iteration {iteration}, so that there is no direction to "
                 "look along: its learning rate has come to zero, or it refused the step. Choose an earlier one."
             )
-        rollouts = -(-pairs // own)
+        rollouts = -(-pairs // (algorithm.rollout_steps * algorithm.num_envs))
         steps = _together([_flat(next(batches)) for _ in range(rollouts)], pairs)
-        actor = actor_of(algorithm, learner)
+        actor = actor_of(algorithm, state)
         params = np.asarray(ravel_pytree(actor.policy)[0], np.float64)
-        random = host_generator(host_keys(root, "noise", iteration)).standard_normal(len(params))
+        random = host_generator(host_keys(experience.root, "noise", iteration)).standard_normal(len(params))
         random *= random_length / np.linalg.norm(random)
-        return Frozen(algorithm, actor, params, step, random, steps, (1 + rollouts) * taken)
+        taken = (1 + rollouts) * algorithm.rollout_steps * algorithm.num_slots
+        return Frozen(algorithm, actor, params, step, random, steps, taken)
 
     def at(self, x: float, y: float) -> np.ndarray:
-        """Parameters at a point of the plane, float32."""
+        """Return the parameters at a point of the plane, float32."""
         return (self.params + x * self.step + y * self.random).astype(np.float32)
 
 
-def _flat(batch: Any) -> Pairs:
-    """A batch's steps, slot after slot, so that its first ones are those of whole slots."""
+def _flat(batch: Batch) -> Pairs:
+    """Return a batch's steps, slot after slot, so that its first ones are those of whole slots."""
     leaves = (batch.obs, batch.drawn, batch.log_prob, batch.advantage)
     return Pairs(*(np.asarray(leaf).swapaxes(0, 1).reshape(-1, *leaf.shape[2:]) for leaf in leaves))
 
@@ -91,7 +97,10 @@ def _together(parts: list[Pairs], count: int) -> Pairs:
 
 
 def surrogates(frozen: Frozen, params: np.ndarray, sizes: list[int]) -> tuple[np.ndarray, list[np.ndarray] | None]:
-    """E[rho A] at every point, (P, S), by the first so many pairs; and the clipped one, S of (P,), or None."""
+    """Return E[rho A] at P points by the first pairs, as many as each of S sizes says, (P, S), and the clipped one.
+
+    The latter is S arrays (P,), or None where the algorithm clips nothing.
+    """
     steps, count = frozen.steps, sizes[-1]
     weights = np.zeros((len(sizes), -(-count // BLOCK) * BLOCK), np.float32)
     for place, size in enumerate(sizes):
@@ -109,17 +118,23 @@ def surrogates(frozen: Frozen, params: np.ndarray, sizes: list[int]) -> tuple[np
 
 
 def _blocks(leaf: np.ndarray) -> np.ndarray:
-    """Rows in blocks of a size, filled up with zeros."""
+    """Return the rows in blocks of `BLOCK`, filled up with zeros."""
     fill = -len(leaf) % BLOCK
     return np.concatenate([leaf, np.zeros((fill, *leaf.shape[1:]), leaf.dtype)]).reshape(-1, BLOCK, *leaf.shape[1:])
 
 
 @jax.jit
-def _surrogate(policy: Any, params: Any, blocks: Pairs, weights: Any, clip: Any) -> Any:
-    """Sums of rho A, and of min(rho A, clip(rho) A), for each row of weights A: (S, 2)."""
+def _surrogate(
+    policy: StochasticPolicy,
+    params: Float[Array, "d"],
+    blocks: Pairs,
+    weights: Float[Array, "blocks S N"],
+    clip: float,  # traced, like all else: infinite where the algorithm clips nothing
+) -> Float[Array, "S 2"]:
+    """Return sums of rho A, and of min(rho A, clip(rho) A), for each row of weights A: (S, 2)."""
     moved = ravel_pytree(policy)[1](params)
 
-    def of_block(total: Any, given: tuple[Pairs, Any]) -> tuple[Any, None]:
+    def of_block(total: Float[Array, "S 2"], given: tuple[Pairs, Array]) -> tuple[Float[Array, "S 2"], None]:
         pairs, weight = given
         log_prob = jax.vmap(lambda obs, drawn: moved(obs).log_prob(drawn))(pairs.obs, pairs.drawn)
         ratio = jnp.exp(log_prob - pairs.log_prob)

@@ -1,8 +1,10 @@
-"""What was diagnosed, in the run folder: diagnostics/<part>-<iteration>.json, read as data and never executed."""
+"""Measurements in the run folder: diagnostics/<part>-<iteration>.json, read as data and never executed."""
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import math
 import time
 from collections.abc import Mapping
 from typing import Any, Literal
@@ -10,7 +12,7 @@ from typing import Any, Literal
 from workhorse.runs.files import write_file, writing
 from workhorse.runs.folder import RunFolder
 
-__all__ = ["Part", "Unfinished", "read", "write"]
+__all__ = ["Part", "Results", "Unfinished", "plain_json", "read", "write"]
 
 Part = Literal["gradients", "values", "baselines", "landscape"]
 
@@ -18,8 +20,25 @@ KEEP_EVERY_S = 10.0
 """Seconds of a long diagnosis that may be lost."""
 
 
+def plain_json(value: object) -> Any:
+    """Return dataclasses, named tuples and numbers as plain JSON; a number that is not finite is null.
+
+    The fields of a named tuple in a record become fields of that record.
+    """
+    if dataclasses.is_dataclass(value):
+        value = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+    if isinstance(value, dict):
+        record: dict[str, Any] = {}
+        for name, one in value.items():
+            record |= plain_json(one._asdict()) if hasattr(one, "_asdict") else {name: plain_json(one)}
+        return record
+    if isinstance(value, list | tuple):
+        return [plain_json(one) for one in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
 def write(folder: RunFolder, part: Part, record: Mapping[str, Any], asked: Mapping[str, Any]) -> dict[str, Any]:
-    """Keep what was found at an iteration, with what was asked for.
+    """Write the record of a part at an iteration, with the options it was measured by, and return both.
 
     Raises:
         UsageError: the disk is full, read-only, or not there.
@@ -34,7 +53,7 @@ def write(folder: RunFolder, part: Part, record: Mapping[str, Any], asked: Mappi
 
 
 def read(folder: RunFolder, part: Part, iteration: int, asked: Mapping[str, Any]) -> dict[str, Any] | None:
-    """What was found at an iteration when the same was asked for; None where it was not, or cannot be read."""
+    """Return the record of a part that was measured by these options; None where there is none that can be read."""
     try:
         record = json.loads((folder.path / "diagnostics" / f"{part}-{iteration}.json").read_bytes())
         return record if record["asked"] == dict(asked) else None
@@ -42,11 +61,25 @@ def read(folder: RunFolder, part: Part, iteration: int, asked: Mapping[str, Any]
         return None
 
 
-class Unfinished:
-    """What was found of a long diagnosis so far, in the run folder, so that one that was stopped can be gone on with.
+class Results:
+    """Results of a diagnosis by name, in memory.
 
     Attributes:
-        found: plain JSON by name; numbers come back to the bit.
+        found: plain JSON.
+    """
+
+    def __init__(self) -> None:
+        self.found: dict[str, Any] = {}
+
+    def add(self, name: str, record: object) -> None:
+        """Add a result."""
+        self.found[name] = record
+
+
+class Unfinished(Results):
+    """Results of a long diagnosis so far, in the run folder, so that one that was stopped can be continued.
+
+    Numbers come back to the bit.
     """
 
     def __init__(self, folder: RunFolder, part: Part, iteration: int, asked: Mapping[str, Any]) -> None:
@@ -55,14 +88,14 @@ class Unfinished:
         self.found: dict[str, Any] = self._read()
         self._kept = time.monotonic()
 
-    def add(self, name: str, record: Any) -> None:
-        """Add what was found, and keep it now and then."""
+    def add(self, name: str, record: object) -> None:
+        """Add a result, and write the file now and then."""
         self.found[name] = record
         if time.monotonic() - self._kept >= KEEP_EVERY_S:
             self.keep()
 
     def keep(self) -> None:
-        """Write all of it.
+        """Write the file.
 
         Raises:
             UsageError: the disk is full, read-only, or not there.

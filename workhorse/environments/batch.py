@@ -36,6 +36,7 @@ class JaxBatch:
         self._keys = np.zeros((num_slots, 2), np.uint32)
         self._times = np.zeros(num_slots, np.uint32)  # steps since the reset
         self._states, self._obs = None, np.zeros(0)  # until the first reset
+        self._over = np.ones(num_slots, bool)  # slots that must be reset before they are stepped
 
     @property
     def spec(self) -> EnvSpec:
@@ -56,14 +57,13 @@ class JaxBatch:
         """
         mask = self._mask(slots)
         self._keys[_every(slots)] = _key_data(keys)
-        states, fresh = _reset(self._env, self._keys)
-        obs = np.array(fresh)
-        self._states = states if self._states is None or mask.all() else _select(mask, states, self._states)
-        self._times[mask] = 0
-        if len(self._obs):
-            obs[~mask] = self._obs[~mask]
-        self._obs = obs
-        return obs[_every(slots)].copy()
+        if self._states is None:
+            self._states, obs = _reset(self._env, self._keys)
+        else:
+            self._states, obs = _reset_some(self._env, self._keys, mask, (self._states, self._obs))
+        self._times[mask], self._over[mask] = 0, False
+        self._obs = np.array(obs)
+        return self._obs[_every(slots)].copy()
 
     def step(
         self,
@@ -78,7 +78,7 @@ class JaxBatch:
         every_action[chosen] = actions
         # One shape for any number of slots: a program compiled for each would cost more than the idle slots' steps.
         states, stepped = _step(self._env, self._states, every_action, self._keys, self._times)
-        self._states = states if mask.all() else _select(mask, states, self._states)
+        self._states = states if (mask | self._over).all() else _select(mask, states, self._states)
         reward, terminated, truncated, next_obs = (
             np.array(part)[chosen] for part in (stepped.reward, stepped.terminated, stepped.truncated, stepped.next_obs)
         )
@@ -87,6 +87,7 @@ class JaxBatch:
         reward[failed], next_obs[failed] = 0.0, self._obs[chosen][failed]
         self._obs[chosen] = next_obs
         terminated, truncated = terminated & ~failed, truncated | failed
+        self._over[chosen] = terminated | truncated
         measures = {name: np.array(value)[chosen] for name, value in stepped.measures.items()}
         obs, ended = next_obs, np.flatnonzero(terminated | truncated)
         if reset_keys is not None and len(ended):
@@ -104,6 +105,7 @@ class JaxBatch:
         template = {**self._parts(), "states": states, "obs": np.zeros(obs.shape, obs.dtype)}
         found = restore_arrays(template, arrays, f"the snapshot of {self.spec.task}")
         self._states, self._obs, self._keys, self._times = (found[name] for name in ("states", "obs", "keys", "times"))
+        self._over[:] = False  # not known; none of them is stepped unasked then
 
     def close(self) -> None:
         """Free the states."""
@@ -139,8 +141,12 @@ def episode_keys(env: HostEnv, root: int, stream: str, *indices: int | np.ndarra
     if not isinstance(env, JaxBatch):
         return host_keys(root, stream, *indices)
     rows = np.broadcast_arrays(*(np.asarray(index, np.uint32) for index in indices))
-    flat = _folded(root_key(root), stream, [row.ravel() for row in rows])
-    return np.asarray(flat).reshape(*rows[0].shape, 2)
+    count = rows[0].size
+    width = -(-count // env.num_slots) * env.num_slots  # one width serves nearly all: each is a program of its own
+    padded = np.zeros((len(rows), width), np.uint32)
+    padded[:, :count] = [row.ravel() for row in rows]
+    flat = _folded(np.int64(root), stream, padded)
+    return np.asarray(flat)[:count].reshape(*rows[0].shape, 2)
 
 
 def _every(slots: np.ndarray | None) -> np.ndarray | slice:
@@ -161,6 +167,11 @@ def _reset(env: JaxEnv, keys: Any) -> tuple[Any, Any]:
 
 
 @partial(jax.jit, static_argnums=0)
+def _reset_some(env: JaxEnv, keys: Any, mask: Any, old: tuple[Any, Any]) -> tuple[Any, Any]:
+    return _select(mask, _reset(env, keys), old)
+
+
+@partial(jax.jit, static_argnums=0)
 def _step(env: JaxEnv, states: Any, actions: Any, keys: Any, times: Any) -> tuple[Any, Step]:
     def one(state: Any, action: Any, key: Any, time: Any) -> tuple[Any, Step]:
         return env.step(state, action, jax.random.fold_in(jax.random.wrap_key_data(key), time))
@@ -175,5 +186,5 @@ def _select(mask: Any, new: Any, old: Any) -> Any:
 
 
 @partial(jax.jit, static_argnums=1)
-def _folded(root: Any, stream: str, indices: list[Any]) -> Any:
-    return jax.vmap(lambda *index: jax.random.key_data(draw(root, stream, *index)))(*indices)
+def _folded(root: Any, stream: str, rows: Any) -> Any:
+    return jax.vmap(lambda *index: jax.random.key_data(draw(root_key(root), stream, *index)))(*rows)

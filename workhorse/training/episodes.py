@@ -10,9 +10,9 @@ acts. With one lane the simulator's threads would sleep whenever Python acts, an
 import functools
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -32,14 +32,17 @@ __all__ = [
     "Episodes",
     "Lanes",
     "Stopped",
+    "Turns",
     "Work",
     "evaluation_of",
     "evaluation_work",
+    "finished",
     "make_player",
     "num_chunks",
     "num_lanes",
 ]
 
+T = TypeVar("T")
 
 BEGUN_TOGETHER = 8
 """Members whose parameters are made at once."""
@@ -167,19 +170,9 @@ class Lanes:
         """
         if self._pool is None:
             return [episodes for _, episodes in self._players[0].play(actor, enumerate(works))]
-        stop, turns = threading.Event(), _Turns(works)
+        stop, turns = threading.Event(), Turns(enumerate(works))
         lanes = [self._pool.submit(dict, player.play(actor, turns, stop)) for player in self._players]
-        try:
-            for future in lanes:
-                future.add_done_callback(lambda done: stop.set() if done.exception() else None)
-            found = {number: episodes for future in lanes for number, episodes in future.result().items()}
-        except BaseException:
-            stop.set()
-            failures = [future.exception() for future in lanes]
-            for failure in failures:
-                if failure is not None and not isinstance(failure, Stopped):
-                    raise failure from None
-            raise
+        found = {number: episodes for lane in finished(lanes, stop) for number, episodes in lane.items()}
         return [found[number] for number in sorted(found)]
 
     def evaluate(self, actor: Actor, iteration: int, num_episodes: int) -> list[Episodes]:
@@ -195,18 +188,34 @@ class Lanes:
             player.close()
 
 
-class _Turns:
-    """Numbered chunks, taken by several threads."""
+class Turns(Iterator[T]):
+    """Items of one iterator, taken by several threads."""
 
-    def __init__(self, works: Iterable[Work]) -> None:
-        self._works, self._lock = enumerate(works), threading.Lock()
+    def __init__(self, items: Iterable[T]) -> None:
+        self._items, self._lock = iter(items), threading.Lock()
 
-    def __iter__(self) -> "_Turns":
-        return self
-
-    def __next__(self) -> tuple[int, Work]:
+    def __next__(self) -> T:
         with self._lock:
-            return next(self._works)
+            return next(self._items)
+
+
+def finished(lanes: Sequence[Future[T]], stop: threading.Event) -> list[T]:
+    """Return the results of lanes, in order.
+
+    Raises:
+        Whatever a lane raised, after the others were stopped.
+    """
+    try:
+        for lane in lanes:
+            lane.add_done_callback(lambda done: stop.set() if done.exception() else None)
+        return [lane.result() for lane in lanes]
+    except BaseException:
+        stop.set()
+        failures = [lane.exception() for lane in lanes]  # waits: `Stopped` is the others' answer, not the cause
+        for failure in failures:
+            if failure is not None and not isinstance(failure, Stopped):
+                raise failure from None
+        raise
 
 
 class _Stepping(NamedTuple):
