@@ -118,7 +118,7 @@ def long_term_risk(returns: ArrayLike, tail: float = 0.05) -> float:
 
 
 def collapsed(returns: ArrayLike, floor: float = 0.0, share: float = 0.5) -> bool:
-    """Whether a run ends below half of its own best, both counted from a floor.
+    """Tell whether a run ends below half of its own best, both counted from a floor.
 
     final - floor < share * (best - floor). A run that never rose above the floor has not collapsed; it has failed.
 

@@ -176,7 +176,7 @@ _SHORT = {"vectorised": "vectorised", "shared": "in one process", "processes": "
 
 
 def is_fatal(error: BaseException) -> bool:
-    """Whether an error is one of the disk, which affects every seed."""
+    """Tell whether an error is one of the disk, which affects every seed."""
     return isinstance(error, UsageError) and isinstance(error.__cause__, OSError)
 
 
@@ -218,7 +218,7 @@ def spent_core_hours(path: Path) -> float:
 
 
 def _can_go_on(path: Path) -> bool:
-    """Whether a folder holds a run with a checkpoint; a run killed before its first one is started again."""
+    """Tell whether a folder holds a run with a checkpoint; a run killed before its first one is started again."""
     return (path / "manifest.json").exists() and bool(saved_iterations(path))
 
 
@@ -236,7 +236,7 @@ def _wait_until_free(path: Path) -> None:
 
 
 def _newest_policy_is_saved(folder: RunFolder) -> bool:
-    """Whether the policy is that of the last iteration; a run saves it only while its parameters are finite."""
+    """Tell whether the policy is that of the last iteration; a run saves it only while its parameters are finite."""
     status = folder.status()
     try:
         policy = Policy.load(folder.policy)
