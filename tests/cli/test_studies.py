@@ -73,7 +73,7 @@ def test_a_report_is_made_of_a_study_a_table_and_a_run(study, tmp_path, capsys):
         ("study --tasks CartPole-v1 --algorithms ars --id ../x", "Expected a study id"),
         ("study --tasks Pendulum-v1 --algorithms ppo --workers 2", "--workers is for runs on a cluster"),
         ("study --tasks CartPole-v1 --algorithms ars ppo --cluster auto", "ppo learns on one machine"),
-        ("study SEARCH", "takes whole numbers: search between such"),
+        ("study SEARCH", "takes whole numbers: got the range"),
         ("study ARTEFACT", "gravty"),
         ("study STUDY --seeds 4", "--seeds is for a new study"),
         ("compare STUDY", "Expected the other study, which is missing"),

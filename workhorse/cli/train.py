@@ -41,8 +41,7 @@ class RunOptions:
     task_option: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
     """An option of the task, written name=value; may be repeated."""
     slots: int | None = None
-    """Environments stepped in parallel, which affects the numbers; by default as many as the population needs, at most
-    64."""
+    """Environments stepped in parallel, which affects the numbers; by default what the algorithm needs, at most 64."""
     threads: int = 0
     """Simulation threads, which do not affect the numbers; 0 uses one for each core."""
     checkpoint_every_s: float = 30.0

@@ -82,11 +82,6 @@ class Figure:
     panel_width: int = 420
 
     @property
-    def plotly_figure(self) -> go.Figure:
-        """The first panel, for a figure of one."""
-        return self.panels[0]
-
-    @property
     def csv(self) -> str:
         """The table as CSV text."""
         return self.table.write_csv()

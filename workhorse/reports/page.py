@@ -22,7 +22,7 @@ from workhorse.runs.files import write_file, writing
 __all__ = ["DATA_FOLDER", "Page"]
 
 DATA_FOLDER = "report-data"
-"""Where the figures' tables lie beside the page."""
+"""Folder of the figures' tables, next to the page."""
 
 _DASH_LENGTHS = {
     "solid": "", "dash": "5 3.5", "dot": "2 2.5", "dashdot": "6 3 2 3", "longdash": "8 4", "longdashdot": "8 3 2 3",

@@ -47,9 +47,8 @@ def sweep(
         policy: of the task.
         task, task_options: as for `environments.registry.make`.
         artefacts: by name, the values to try; the nominal one is added. None for `DEFAULT_RANGES`.
-        episodes: episodes for each value.
-        seed: root of the episodes' addresses.
-        threads: simulation threads; 0 for one a core.
+        episodes, seed: episodes for each value, and the root of their addresses.
+        threads: simulation threads; 0 for one on each core.
         progress: is told how many episodes have ended, and of how many.
 
     Raises:

@@ -1,4 +1,4 @@
-"""One number for many runs on many tasks, with its interval: IQM, median, mean, optimality gap, profiles, improvement.
+"""One number for many runs on many tasks, with its interval: IQM, median, mean, optimality gap, profiles.
 
 Scores are arrays [runs, tasks] of what the runs of one algorithm returned, made comparable between tasks beforehand,
 for instance by (x - random) / (human - random). The runs of a task are a sample; the tasks are not: every statement is
@@ -28,7 +28,6 @@ __all__ = [
     "median",
     "optimality_gap",
     "performance_profile",
-    "probability_of_improvement",
     "profile_interval",
 ]
 
@@ -128,20 +127,6 @@ def performance_profile(scores: ArrayLike, thresholds: ArrayLike) -> np.ndarray:
     """
     values = as_scores(scores).ravel()
     return (values > np.asarray(thresholds, np.float64)[..., None]).mean(-1)
-
-
-def probability_of_improvement(ours: ArrayLike, others: ArrayLike) -> float:
-    """The chance that a run of ours beats a run of theirs on a task drawn at random; ties count half.
-
-    mean over tasks of P(X > Y) + P(X = Y) / 2, the Mann-Whitney statistic over its greatest value. It says how often,
-    not by how much.
-
-    Example:
-        >>> round(probability_of_improvement([[1, 2], [2, 2], [1, 1], [2, 1]], [[1, 1], [2, 2], [3, 3]]), 6)
-        0.333333
-    """
-    x, y = _pair(ours, others)
-    return float(_wins(x, y).mean())
 
 
 # --- intervals ---
@@ -278,15 +263,3 @@ def _tail(runs: int, confidence: float, expand: bool) -> tuple[float, str]:
         return tail, "stratified bootstrap, percentile"
     wider = float(ndtr(math.sqrt(runs / (runs - 1)) * stdtrit(runs - 1, tail)))
     return wider, "stratified bootstrap, percentile expanded for few runs"
-
-
-def _pair(ours: ArrayLike, others: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
-    x, y = as_scores(ours), as_scores(others)
-    if x.shape[1] != y.shape[1]:
-        raise ValueError(f"Both sides must have run the same tasks, got {x.shape[1]} and {y.shape[1]} of them.")
-    return x, y
-
-
-def _wins(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """By task, the share of pairs that x wins; ties count half."""
-    return (0.5 * (np.sign(x[:, None] - y[None]) + 1)).mean((0, 1))

@@ -11,7 +11,7 @@ from scipy.special import stdtr
 
 from workhorse.statistics.intervals import Interval, difference_interval, welch_error
 
-__all__ = ["Comparison", "Look", "SequentialResult", "permutation_test", "sequential_test", "welch_test"]
+__all__ = ["Comparison", "Look", "SequentialResult", "sequential_test", "welch_test"]
 
 
 class Comparison(NamedTuple):
@@ -42,31 +42,6 @@ def welch_test(sample: ArrayLike, other: ArrayLike, confidence: float = 0.95) ->
     if error == 0:
         return Comparison(interval, 1.0 if interval.value == 0 else 0.0, "Welch t")
     return Comparison(interval, float(2 * stdtr(freedom, -abs(interval.value) / error)), "Welch t")
-
-
-def permutation_test(
-    sample: ArrayLike, other: ArrayLike, generator: np.random.Generator, resamples: int = 10_000
-) -> float:
-    """Return the p value of a difference of means by permutation; exact where the two distributions are equal.
-
-    p = (1 + #{permutations at least as far apart}) / (1 + resamples), so it is never 0.
-
-    Args:
-        sample: independent values, at least one.
-        other: those of the other side, at least one.
-
-    Example:
-        >>> permutation_test([1.0, 2.0, 3.0], [1.0, 2.0, 3.0], np.random.default_rng(0))
-        1.0
-    """
-    x, y = np.asarray(sample, np.float64).ravel(), np.asarray(other, np.float64).ravel()
-    if min(x.size, y.size) < 1:
-        raise ValueError(f"A comparison needs at least 1 run a side, got {x.size} and {y.size}.")
-    pooled = np.concatenate([x, y])
-    labels = generator.permuted(np.tile(_labels(x.size, y.size), (resamples, 1)), axis=1)
-    apart = np.abs(labels @ pooled)
-    seen = abs(x.mean() - y.mean())
-    return float((1 + (apart >= seen - _slack(pooled)).sum()) / (1 + resamples))
 
 
 class Look(NamedTuple):
@@ -165,11 +140,6 @@ def _batches(
     if min(map(len, (*ours, *theirs))) < 1:
         raise ValueError("A batch is empty: every look needs new runs of both sides.")
     return list(zip(ours, theirs, strict=True))
-
-
-def _labels(ours: int, others: int) -> np.ndarray:
-    """Return weights whose product with the pooled values is the difference of means."""
-    return np.concatenate([np.full(ours, 1 / ours), np.full(others, -1 / others)])
 
 
 def _slack(values: np.ndarray) -> float:

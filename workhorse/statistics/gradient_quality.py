@@ -1,4 +1,4 @@
-"""How good an estimate of a gradient is, from a few independent estimates of the same one.
+"""Quality of a gradient estimate, from a few independent estimates of the same gradient.
 
 With independent estimates g = mu + noise, each of N samples, and B = trace of one sample's covariance / |mu|^2 the
 *noise scale* in samples,
@@ -57,7 +57,7 @@ class Concentration(NamedTuple):
 
     @property
     def is_a_finding(self) -> bool:
-        """Whether the estimates have anything in common, at the 5 % level."""
+        """Tell whether the estimates agree, at the 5 % level."""
         return self.p_value <= 0.05
 
 

@@ -17,7 +17,7 @@ from scipy.special import nctdtr, stdtrit
 __all__ = ["detectable_effect", "more_runs_needed", "power_of", "runs_needed"]
 
 MOST_RUNS = 100_000
-"""Where the search for a number of runs ends."""
+"""Largest number of runs that is searched."""
 
 
 def power_of(effect: float, runs: int, significance: float = 0.05) -> float:

@@ -17,15 +17,12 @@ from numpy.typing import ArrayLike
 
 __all__ = [
     "collapsed",
-    "curve_range",
     "cvar",
-    "dispersion_across_runs",
     "dispersion_of_rollouts",
     "dispersion_over_time",
     "drawdown",
     "long_term_risk",
     "outlying",
-    "risk_across_runs",
     "short_term_risk",
 ]
 
@@ -118,7 +115,7 @@ def long_term_risk(returns: ArrayLike, tail: float = 0.05) -> float:
 
 
 def collapsed(returns: ArrayLike, floor: float = 0.0, share: float = 0.5) -> bool:
-    """Whether a run ends below half of its own best, both counted from a floor.
+    """Tell whether a run ends below half of its own best, both counted from a floor.
 
     final - floor < share * (best - floor). A run that never rose above the floor has not collapsed; it has failed.
 
@@ -139,39 +136,6 @@ def collapsed(returns: ArrayLike, floor: float = 0.0, share: float = 0.5) -> boo
     return best > 0 and float(y[-1]) - floor < share * best
 
 
-def curve_range(returns: ArrayLike) -> float:
-    """Return the rise of a curve, by which risks are divided: its 95th percentile less its first value.
-
-    Example:
-        >>> round(curve_range([2.0, 3.0, 4.0, 5.0]), 3)
-        2.85
-    """
-    y = np.asarray(returns, np.float64)
-    return float(np.quantile(y, 0.95) - y[0])
-
-
-def dispersion_across_runs(curves: ArrayLike) -> np.ndarray:
-    """IQR over runs at every point of curves [runs, T]; at least ten runs make it worth looking at.
-
-    Example:
-        >>> dispersion_across_runs([[1.0, 1.0], [3.0, 4.0]]).tolist()
-        [1.0, 1.5]
-    """
-    y = _runs(curves)
-    low, high = np.quantile(y, [0.25, 0.75], axis=0)
-    return high - low
-
-
-def risk_across_runs(curves: ArrayLike, tail: float = 0.05) -> np.ndarray:
-    """Lower CVaR over runs at every point of curves [runs, T]. With 20 runs or fewer it is the worst run.
-
-    Example:
-        >>> risk_across_runs([[2.0, 3.0], [0.1, -0.5]], tail=0.51).tolist()
-        [0.1, -0.5]
-    """
-    return cvar(_runs(curves), tail, axis=0)
-
-
 def dispersion_of_rollouts(returns: ArrayLike) -> float:
     """IQR of the returns of one fixed policy's episodes.
 
@@ -181,13 +145,6 @@ def dispersion_of_rollouts(returns: ArrayLike) -> float:
     """
     low, high = np.quantile(np.asarray(returns, np.float64), [0.25, 0.75])
     return float(high - low)
-
-
-def _runs(curves: ArrayLike) -> np.ndarray:
-    y = np.asarray(curves, np.float64)
-    if y.ndim != 2 or len(y) < 2:
-        raise ValueError(f"Expected curves [runs, T] of at least 2 runs, got shape {y.shape}.")
-    return y
 
 
 def outlying(values: ArrayLike, cut: float = 5.0) -> np.ndarray:

@@ -230,7 +230,7 @@ def cell_scores(results: StudyResults, runs: Sequence[RunResult]) -> np.ndarray:
 
 
 def succeeded(results: StudyResults, run: RunResult) -> bool:
-    """Whether a run finished at its task's threshold or above it; without a threshold, above both floors.
+    """Tell whether a run finished at its task's threshold or above it; without a threshold, above both floors.
 
     Above a floor means above the upper end of the 95 % interval of its mean. Without threshold and
     floors, no run is a success.
@@ -245,7 +245,7 @@ def succeeded(results: StudyResults, run: RunResult) -> bool:
 
 
 def has_collapsed(results: StudyResults, run: RunResult) -> bool:
-    """Whether a run ends below half of its own best, both above the random policy's return."""
+    """Tell whether a run ends below half of its own best, both above the random policy's return."""
     finite = run.curve_returns[np.isfinite(run.curve_returns)]
     return bool(finite.size) and reliability.collapsed(finite, random_return(results, run.task))
 

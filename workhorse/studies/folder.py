@@ -34,7 +34,7 @@ _KINDS: tuple[Kind, ...] = ("runs", "tuning", "floors", "sweeps", "searches", "c
 
 
 def is_study(path: str | os.PathLike[str]) -> bool:
-    """Whether a folder holds a study."""
+    """Tell whether a folder holds a study."""
     return (Path(path) / "study.json").is_file()
 
 

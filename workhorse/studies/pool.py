@@ -19,10 +19,10 @@ from typing import Any
 __all__ = ["JobEvent", "Pool", "Tell", "JobRequest"]
 
 JobRequest = dict[str, Any]
-"""What a worker is told to do, as JSON; its `kind` is "run", "seeds", "measure", "floor" or "sweep"."""
+"""Task for a worker, as JSON; its `kind` is "run", "seeds", "measure", "floor" or "sweep"."""
 
 JobEvent = dict[str, Any]
-"""What a worker reports of its work, as JSON; see `Pool`."""
+"""Report of a worker about its task, as JSON; see `Pool`."""
 
 Tell = Callable[[Mapping[str, Any]], None]
 """Function by which a worker reports to the study, in JSON."""

@@ -68,7 +68,7 @@ class RunResult:
 
     @property
     def ended(self) -> bool:
-        """Whether the run is a result: it finished, diverged or crashed."""
+        """Tell whether the run is a result: it finished, diverged or crashed."""
         return self.outcome != "unfinished"
 
 

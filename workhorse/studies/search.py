@@ -22,7 +22,7 @@ __all__ = ["BATCH", "Proposal", "Searching", "is_whole"]
 
 
 def is_whole(annotation: object) -> bool:
-    """Whether an option takes only whole numbers (or None).
+    """Tell whether an option takes only whole numbers (or None).
 
     Example:
         >>> is_whole(int), is_whole(int | None), is_whole(float | None)

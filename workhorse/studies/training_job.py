@@ -132,7 +132,7 @@ def train_together(job: Mapping[str, Any], tell: Tell) -> None:
 
 
 def is_fatal(error: BaseException) -> bool:
-    """Whether an error is one of the disk, which affects every seed."""
+    """Tell whether an error is one of the disk, which affects every seed."""
     return isinstance(error, UsageError) and isinstance(error.__cause__, OSError)
 
 
@@ -174,7 +174,7 @@ def spent_core_hours(path: Path) -> float:
 
 
 def _can_go_on(path: Path) -> bool:
-    """Whether a folder holds a run with a checkpoint; a run killed before its first one is started again."""
+    """Tell whether a folder holds a run with a checkpoint; a run killed before its first one is started again."""
     return (path / "manifest.json").exists() and bool(saved_iterations(path))
 
 
@@ -192,7 +192,7 @@ def _wait_until_free(path: Path) -> None:
 
 
 def _newest_policy_is_saved(folder: RunFolder) -> bool:
-    """Whether the policy is that of the last iteration; a run saves it only while its parameters are finite."""
+    """Tell whether the policy is that of the last iteration; a run saves it only while its parameters are finite."""
     status = folder.status()
     try:
         policy = Policy.load(folder.policy)
