@@ -432,7 +432,7 @@ def test_each_kind_of_action_is_checked_inside_its_space(action: ActionSpace) ->
 
 @pytest.mark.parametrize(
     "action",
-    [Discrete(0), MultiDiscrete(()), MultiDiscrete((2, 0)), MultiBinary(0), Box((1.0,), (0.0,)), None],
+    [Discrete(0), MultiDiscrete(()), MultiDiscrete((2, 0)), MultiBinary(0), Box((1.0,), (0.0,))],
     ids=str,
 )
 def test_a_space_with_nothing_in_it_is_named(action: Any) -> None:
