@@ -152,7 +152,7 @@ def grouped(scores: Float[Array, "out"], counts: Sequence[int]) -> Float[Array, 
     """
     ends, column = np.cumsum(counts), np.arange(max(counts))
     place = (ends - counts)[:, None] + column
-    return jnp.where(column < np.array(counts)[:, None], scores[np.minimum(place, ends[-1] - 1)], NEVER)
+    return jnp.where(column < np.array(counts)[:, None], scores[np.minimum(place, ends[-1] - 1)], jnp.float32(NEVER))
 
 
 class Bernoullis(NamedTuple):
