@@ -16,7 +16,7 @@ from workhorse.core.algorithm import Key
 __all__ = ["draw", "permutation", "root_key"]
 
 
-def root_key(seed: int) -> Key:
+def root_key(seed: int | Integer[Array, ""]) -> Key:
     """The run's root key. Seeds are non-negative integers below 2**32."""
     return jax.random.key(seed)
 

@@ -19,10 +19,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import PyTree
 
-from workhorse.core.addresses import host_keys
 from workhorse.core.algorithm import Action, Actor, Algorithm, Carry, Key
 from workhorse.core.randomness import draw, root_key
 from workhorse.core.types import Moments
+from workhorse.environments.batch import episode_keys
 from workhorse.environments.protocol import HostEnv, JaxEnv, failure_reason
 from workhorse.math import moments
 from workhorse.training.loop import Evaluation
@@ -263,7 +263,7 @@ class _HostEpisodes(EpisodePlayer):
         living = np.flatnonzero(work.episodes >= 0)
         observations = np.zeros((self.num_slots, *self._space.shape))
         observations[living] = env.reset(
-            host_keys(self._root, work.stream, work.iteration, work.episodes[living]), living
+            episode_keys(self._env, self._root, work.stream, work.iteration, work.episodes[living]), living
         )
         key = draw(root_key(self._root), "act", work.iteration)
         rows, stepping = np.arange(self.num_slots), self._begin(actor, work.members)

@@ -15,10 +15,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import PyTree
 
-from workhorse.core.addresses import host_keys
 from workhorse.core.algorithm import Action, Actor, Algorithm, Carry, Extras, Key, OnPolicy
 from workhorse.core.randomness import draw, root_key
 from workhorse.core.types import Rollout
+from workhorse.environments.batch import episode_keys
 from workhorse.environments.protocol import BeginsAgain, HostEnv, JaxEnv, failure_reason
 from workhorse.training.loop import Failures
 
@@ -98,7 +98,7 @@ class HostCollector(Collector):
 
     def start(self, actor: Actor) -> Slots:
         size = self._env.num_slots
-        obs = self._env.reset(host_keys(self._root, "reset", 0, 0, np.arange(size)))
+        obs = self._env.reset(episode_keys(self._env, self._root, "reset", 0, 0, np.arange(size)))
         return self._leave(obs, np.zeros(size), np.zeros(size, np.int64), begun(self._algorithm, actor, size))
 
     def _leave(self, obs: np.ndarray, total: np.ndarray, length: np.ndarray, carry: Carry) -> Slots:
@@ -142,7 +142,9 @@ class HostCollector(Collector):
                     failures.append(f"slot {slot}, step {time} of iteration {iteration}: {why}")
                 which = np.flatnonzero(ended)
                 obs = np.array(obs)  # what a step returned may be read-only
-                obs[which] = self._env.reset(host_keys(self._root, "reset", iteration, time + 1, which), which)
+                obs[which] = self._env.reset(
+                    episode_keys(self._env, self._root, "reset", iteration, time + 1, which), which
+                )
                 total, length = np.where(ended, 0.0, total), np.where(ended, 0, length)
                 carry = _begun_again(self._algorithm, actor, carry, ended) if jax.tree.leaves(carry) else carry
         rollout = Rollout(*(_stack(column) for column in zip(*taken, strict=True)), carry=at_start)  # type: ignore[call-arg]
