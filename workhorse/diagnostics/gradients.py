@@ -63,7 +63,7 @@ STEP_SIZES = (1, 4, 16)
 """Rollouts of which the algorithm's own step is measured: each is a program of its own, which takes long to compile."""
 
 OTHER_ROOT = 2**31
-"""What is added to the run's seed for the addresses of a diagnosis: fresh experience, and the same whenever asked."""
+"""Added to the run's seed for the addresses: fresh experience, and the same at every call."""
 
 
 @dataclass(frozen=True)

@@ -57,7 +57,7 @@ LEAST_PIECES = 8
 """Pieces of the line, at least: its interval is over them."""
 
 OTHER_ROOT = 2**30
-"""What is added to the run's seed for the addresses: fresh experience, and not that of another diagnosis."""
+"""Added to the run's seed for the addresses: fresh experience, and not that of another diagnosis."""
 
 
 def env_steps_needed(grid: int, pairs: int, limit: int, rollout: int) -> int:
@@ -171,7 +171,7 @@ def _pieces(pairs: int, slots: int, mean_length: float) -> int:
 
 
 def _players(plan: Plan, frozen: Frozen, slots: int, count: int, root: int, threads: int) -> list[Player]:
-    """Return players of `count` points side by side: two, if there are threads, so that one steps while the other acts."""
+    """Return players of `count` points side by side: two, if there are threads, so that one steps as the other acts."""
     shares = [threads // 2, threads - threads // 2] if threads > 1 else [1]
     made: list[Player] = []
     for share in shares:

@@ -50,10 +50,10 @@ TAIL = 1e-3
 """Weight of the first reward that is no longer waited for; the rest is completed by the value function."""
 
 LEAST_AGES, MOST_AGED = 8, 2000
-"""States are taken at the ends of so many rollouts at least; and of more only until so many steps have passed."""
+"""Rollouts, at least, at whose ends states are taken; of more only until this number of steps has passed."""
 
 OTHER_ROOT = 2**31 + 2**30
-"""What is added to the run's seed for the addresses: fresh experience, and not that of the gradients' diagnosis."""
+"""Added to the run's seed for the addresses: fresh experience, and not that of another diagnosis."""
 
 
 @dataclass(frozen=True)
