@@ -262,6 +262,7 @@ def _estimate(
     whole = whole_returns(trajectory, trajectory.next_value)
     length = algorithm.rollout_steps
     own = length * algorithm.num_envs
+    # "constant" needs no sums of its own: it is "none" with the mean taken off.
     sums = {(kind, name): SumsBySize(sizes, own, length) for kind in RETURNS for name in ("none", "agent", "true")}
     values = []
     for number, rollout in enumerate(rollouts[: plan.used]):
@@ -310,6 +311,7 @@ def _gradients(sums: dict[tuple[str, str], SumsBySize], sizes: Sequence[int]) ->
 
 def _row(name: tuple[str, str, int], estimates: np.ndarray) -> BaselineRow:
     kind, baseline, size = name
+    # Times the samples, so that sizes compare: the variance of a mean falls as 1 / N.
     variance = size * float(estimates.var(0, ddof=1).sum())
     return BaselineRow(kind, baseline, size, concentration(estimates, size), variance)
 

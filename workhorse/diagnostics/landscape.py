@@ -72,7 +72,7 @@ def env_steps_needed(grid: int, pairs: int, limit: int, rollout: int) -> int:
         >>> env_steps_needed(31, 20_000, 1000, 2048)
         21164528
     """
-    slots = _slots_per_point(pairs, limit)
+    slots = _slots_per_point(pairs, limit)  # each plays an episode at least, whatever the pairs
     line = max(_line_pairs(grid, pairs), LEAST_PIECES * slots * limit)
     return grid**2 * max(pairs, slots * limit) + len(LINE) * line + (1 + -(-pairs // rollout)) * rollout
 
@@ -202,7 +202,7 @@ class _Found:
 
     def __init__(self, kept: Results, of: str) -> None:
         self._kept = kept
-        if kept.found.get("of") != of:
+        if kept.found.get("of") != of:  # results of another plane, as after the run was trained anew
             kept.found.clear()
             kept.add("of", of)
 

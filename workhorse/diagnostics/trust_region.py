@@ -79,7 +79,7 @@ def trust_region(folder: RunFolder) -> list[Promise]:
                 continue
             share = low = high = float("nan")
             if limit is not None:
-                above = int((values > limit * (1 + 1e-6)).sum())
+                above = int((values > limit * (1 + 1e-6)).sum())  # a limit met exactly, but for rounding, held
                 interval = proportion_interval(above, len(values))
                 share, low, high = above / len(values), interval.low, interval.high
             found.append(
