@@ -207,12 +207,13 @@ class Prompt:
 
 def whole_coordinator(workers: int, observation_size: int, episodes: int = 8, iterations: int = 20) -> dict:
     """Processor seconds of an iteration of the whole coordinator with a chunk of 8 episodes for every worker."""
+    from workhorse.training.learning import Learning
+
     from workhorse.algorithms import registry
     from workhorse.core.spec import Box, EnvSpec
     from workhorse.core.types import Moments
     from workhorse.distributed.cluster import Cluster
     from workhorse.training.evolve import Evolve
-    from workhorse.training.learning import Learning
     from workhorse.training.plan import Plan
     from workhorse.training.workforce import Tally
 

@@ -152,9 +152,9 @@ def score_estimates(env: Any, episodes: int) -> np.ndarray:
 def perturbation_estimates(env: Any, episodes: int, sigma: float = 0.1) -> np.ndarray:
     """The same of each episode's estimate by one perturbation of all parameters, one-sided: R e / sigma."""
     import jax
+    from workhorse.training.gather import JaxGather
 
     from workhorse.algorithms import registry
-    from workhorse.training.gather import JaxGather
     from workhorse.training.workforce import training_work
 
     settings = {"num_pairs": episodes, "noise_std": sigma, "policy": "linear"}

@@ -50,7 +50,9 @@ def digests(checkout: Path, folder: Path, algorithm: str, task: str, seed: int) 
         found = subprocess.run(command, cwd=folder, env=surroundings, capture_output=True, text=True)
         if found.returncode:
             raise RuntimeError(f"{' '.join(command)} in {checkout} failed:\n{found.stderr[-2000:]}")
-        metrics = polars.concat([polars.read_parquet(part) for part in sorted(place.glob("**/*.parquet"))], how="diagonal")
+        metrics = polars.concat(
+            [polars.read_parquet(part) for part in sorted(place.glob("**/*.parquet"))], how="diagonal"
+        )
         rows = {int(n): f"{d}" for n, d in zip(metrics["iteration"], metrics["digest"], strict=True) if d is not None}
         if set(ITERATIONS) <= rows.keys():
             return {iteration: rows[iteration] for iteration in ITERATIONS}

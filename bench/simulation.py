@@ -14,13 +14,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 import matplotlib
-from record import head
-
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt
-import numpy as np
-
-from workhorse.distributed.simulation import (
+from event_model import (
     CORES,
     Cluster,
     Network,
@@ -31,6 +25,12 @@ from workhorse.distributed.simulation import (
     predict,
     sweep,
 )
+from record import head
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+import numpy as np
+
 from workhorse.math.noise import BLOCK_SIZE
 
 HERE = Path(__file__).parent

@@ -786,9 +786,9 @@ A run reads its own metrics and warns of what looks wrong: once, with the iterat
 
 A rule reads metrics and nothing else, so a resumed run gives the warnings that it would have given, and a run from
 before the rules can be asked too. A condition must hold for several iterations in a row. *A warning is a reason to
-look and never proof.* `--no-measure-health` and `--no-measure-gradients` leave out the metrics that some rules read. The former
-made an update on HalfCheetah-v5 no longer that could be measured for `ppo`, and 5 % longer for `trpo+` (median of 14
-updates with and without it in turn, on a busy machine).
+look and never proof.* `--no-measure-health` and `--no-measure-gradients` leave out metrics that some rules read. The
+former made no measurable difference to an update of `ppo` on HalfCheetah-v5, and one of `trpo+` 5 % longer (median of
+14 updates with and without it in turn, on a busy machine).
 
 The scales of actions and observations are looked at before the first iteration too, unnormalised observations with the
 same bound of 20, and seeds that stand apart are named by a study: `action-scale` and `outlier-seed` are not part of the

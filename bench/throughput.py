@@ -14,12 +14,12 @@ from pathlib import Path
 import numpy as np
 from mujoco.batch import Batch
 from record import head
+from workhorse.training.gather import HostGather, Lanes, num_lanes
+from workhorse.training.learning import Learning
 
 from workhorse.algorithms import registry as algorithms
 from workhorse.environments import registry as environments
 from workhorse.training.evolve import Evolve
-from workhorse.training.gather import HostGather, Lanes, num_lanes
-from workhorse.training.learning import Learning
 from workhorse.training.workforce import Local
 
 TASKS = ("HalfCheetah-v5", "Hopper-v5", "Walker2d-v5", "Ant-v5", "Humanoid-v5")

@@ -16,9 +16,9 @@ def main(run: str) -> None:
     env = gymnasium.make(policy.task)
     for episode in range(3):
         obs, _ = env.reset(seed=episode)
-        total, ended = 0.0, False
+        total, ended, state = 0.0, False, None  # the state is the memory of a recurrent policy, None at the start
         while not ended:
-            action, _ = policy.predict(obs, deterministic=True)
+            action, state = policy.predict(obs, state, deterministic=True)
             obs, reward, terminated, truncated, _ = env.step(action)
             total += float(reward)
             ended = terminated or truncated

@@ -53,6 +53,15 @@ def test_every_layer_that_exists_is_named_in_the_contract() -> None:
     assert {path.parent.name for path in PACKAGE.glob("*/__init__.py")} <= named
 
 
+def test_contributing_shows_the_layers_of_the_contract() -> None:
+    layers = configuration()["tool"]["importlinter"]["contracts"][0]["layers"]
+    shown = re.findall(r"^    ([a-z |]+)$", (ROOT / "CONTRIBUTING.md").read_text(), re.MULTILINE)
+    start = shown.index(layers[0])
+    assert shown[start : start + len(layers)] == layers, "CONTRIBUTING.md should show:\n" + "\n".join(layers)
+    table = re.findall(r"^\| (`.*?`) \| ", (ROOT / "CONTRIBUTING.md").read_text(), re.MULTILINE)
+    assert set(re.findall(r"\w+", " ".join(layers))) <= set(re.findall(r"`(\w+)`", " ".join(table)))
+
+
 def test_every_import_of_jax_comes_with_our_set_up_of_it() -> None:
     """A module that imports JAX must import `core.numerics` too, itself or through a module of ours that does."""
     modules = {module_name(path): tree for path, tree in sources()}

@@ -1,4 +1,4 @@
-"""Workhorse: reinforcement learning that works where it can and says so, with numbers, where it cannot.
+"""Workhorse: reliable RL training that reports how often it fails.
 
 Importing this package imports neither JAX nor a simulator. `Policy` loads a trained policy with NumPy alone:
 

@@ -8,7 +8,7 @@ import pytest
 from workhorse.algorithms import registry
 from workhorse.algorithms.policy_gradient import health
 from workhorse.algorithms.policy_gradient.policy_gradient import Acted
-from workhorse.core.spec import Box, Discrete, EnvSpec
+from workhorse.core.spec import ActionSpace, Box, Discrete, EnvSpec, MultiBinary, MultiDiscrete
 from workhorse.core.types import Rollout
 from workhorse.networks.actor_critic import ActorCritic
 from workhorse.networks.mlp import MLP
@@ -17,7 +17,7 @@ STEPS, SLOTS, SIZE = 40, 6, 3
 SPEC = EnvSpec("Anything-v0", Box.unbounded(SIZE), Box((-1.0, -1.0), (1.0, 1.0)), 100)
 
 
-def networks(action: Box | Discrete = SPEC.action, seed: int = 0) -> ActorCritic:
+def networks(action: ActionSpace = SPEC.action, seed: int = 0) -> ActorCritic:
     return ActorCritic.create(
         jax.random.key(seed), SIZE, action, (8, 8), activation="tanh", is_orthogonal=True, log_std=-0.5
     )
@@ -34,8 +34,8 @@ def rollout_of(params: ActorCritic, key: jax.Array) -> Rollout:
     return Rollout(obs, drawn, nothing, nothing > 0, nothing > 0, obs, Acted(drawn, log_prob))
 
 
-@pytest.mark.parametrize("action", [SPEC.action, Discrete(3)])
-def test_draws_of_the_policy_itself_are_sound(action: Box | Discrete) -> None:
+@pytest.mark.parametrize("action", [SPEC.action, Discrete(3), MultiDiscrete((2, 4, 3)), MultiBinary(5)])
+def test_draws_of_the_policy_itself_are_sound(action: ActionSpace) -> None:
     params = networks(action)
     rollout = rollout_of(params, jax.random.key(1))
     found = health.acting(params.policy, SPEC, rollout.obs, rollout)

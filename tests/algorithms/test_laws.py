@@ -6,21 +6,43 @@ import numpy as np
 import pytest
 
 from workhorse.algorithms import registry
-from workhorse.core.spec import Box, Discrete, EnvSpec
-from workhorse.core.types import Returns
+from workhorse.algorithms.policy_gradient.trpo import TRPO
+from workhorse.core.algorithm import Algorithm
+from workhorse.core.spec import Box, Discrete, EnvSpec, MultiBinary, MultiDiscrete
+from workhorse.core.types import Returns, Rollout
 from workhorse.math import moments
 
-CONTINUOUS = EnvSpec("test", Box.unbounded(5), Box((-1.0, -2.0), (1.0, 2.0)), 100)
-DISCRETE = EnvSpec("test", Box.unbounded(5), Discrete(3), 100)
-SEARCHES = [name for name, row in registry.entries().items() if ".evolution." in row.module]
-CASES = [(name, policy, spec) for name in SEARCHES for policy in ("linear", "mlp") for spec in (CONTINUOUS, DISCRETE)]
-every_case = pytest.mark.parametrize(
-    ("name", "policy", "spec"), CASES, ids=[f"{n}-{p}-{type(s.action).__name__}" for n, p, s in CASES]
-)
+SPACES = {
+    "box": Box((-1.0, -2.0), (1.0, 2.0)),
+    "discrete": Discrete(3),
+    "multi-discrete": MultiDiscrete((2, 3)),
+    "multi-binary": MultiBinary(2),
+}
+SPECS = {name: EnvSpec("test", Box.unbounded(5), space, 100) for name, space in SPACES.items()}
+CONTINUOUS = SPECS["box"]
+ROLLOUT = {"num_envs": 4, "held_out_envs": 2, "rollout_steps": 6}
+NETWORKS = {Returns: ("linear", "mlp"), Rollout: ("linear", "mlp", "gru")}
+
+
+def cases(*spaces):
+    """Every algorithm of the registry, on every network that it has; presets on one, for they share a class."""
+    for name in registry.entries():
+        cls = registry.algorithm_class(name)
+        policies = [one for one in NETWORKS[cls.consumes] if not (one == "gru" and issubclass(cls, TRPO))]
+        for policy in policies if name == cls.name else ["mlp"]:
+            for space in spaces if policy == "mlp" and name == cls.name else ["box"]:
+                yield pytest.param(name, policy, SPECS[space], id=f"{name}-{policy}-{space}")
+
+
+every_case = pytest.mark.parametrize(("name", "policy", "spec"), list(cases("box", "discrete")))
+every_space = pytest.mark.parametrize(("name", "policy", "spec"), list(cases(*SPACES)))
+every_algorithm = pytest.mark.parametrize("name", list(registry.entries()))
 
 
 def made(name, policy, spec, **settings):
-    return registry.make(name, spec, {"policy": policy, "hidden": (8,)} | settings)
+    known = registry.options(name)
+    small = {"policy": policy, "hidden": (8,), "minibatch_size": 12, "num_epochs": 2, "value_epochs": 2} | ROLLOUT
+    return registry.make(name, spec, {key: value for key, value in small.items() if key in known} | settings)
 
 
 @jax.jit
@@ -36,78 +58,137 @@ def returns_for(algorithm, seed=0):
     return Returns((rng.normal(size=count) * 100).astype(np.float32), rng.uniform(1, 100), seen)
 
 
-@every_case
-def test_an_update_keeps_tree_shapes_and_dtypes_and_compiles_once(name, policy, spec):
-    algorithm = made(name, policy, spec)
-    state = algorithm.init(jax.random.key(0))
-    traces = []
+def rollout_for(algorithm, state, seed=0):
+    """A rollout of the state's own policy on observations and rewards that are noise."""
+    rng = np.random.default_rng(seed)
+    steps, slots = algorithm.rollout_steps, algorithm.num_slots
+    obs = rng.normal(size=(steps + 1, slots, 5)).astype(np.float32)
+    ended = rng.random((2, steps, slots)) < 0.2
+    actor = algorithm.actor(state)
+    begun = jax.vmap(lambda slot: algorithm.begin(actor, slot))(jnp.arange(slots))
 
-    def counted(state, returns):
+    def step(carry, given):
+        obs, ended, key = given
+        act = jax.vmap(lambda carry, obs, key: algorithm.act(actor, carry, obs, key, explore=True))
+        action, after, extras = act(carry, obs, jax.random.split(key, slots))
+        after = jax.tree.map(lambda new, old: jnp.where(ended[:, None], new, old), begun, after)
+        return after, (action, extras)
+
+    keys = jax.random.split(jax.random.key(seed), steps)
+    _, (action, extras) = jax.lax.scan(step, begun, (obs[:-1], ended.any(0), keys))
+    reward = rng.normal(size=(steps, slots))
+    return Rollout(obs[:-1], action, reward, ended[0], ended[1], obs[1:], extras, begun)
+
+
+def experience_for(algorithm, state, seed=0):
+    if algorithm.consumes is Returns:
+        return returns_for(algorithm, seed)
+    return jax.jit(lambda state: rollout_for(algorithm, state, seed))(state)
+
+
+def leaves_of(tree):
+    return [leaf for leaf in jax.tree.leaves(tree) if not jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)]
+
+
+@every_case
+def test_an_update_keeps_tree_shapes_and_dtypes_compiles_once_and_is_a_function(name, policy, spec):
+    algorithm = made(name, policy, spec)
+    state, traces = algorithm.init(jax.random.key(0)), []
+
+    def counted(state, experience, key):
         traces.append(1)
-        return algorithm.update(state, returns, jax.random.key(1))
+        return algorithm.update(state, experience, key)
 
     update = jax.jit(counted)
-    after, metrics = update(state, returns_for(algorithm))
-    again, _ = update(after, returns_for(algorithm, 1))
+    experience = experience_for(algorithm, state)
+    after, metrics = update(state, experience, jax.random.key(1))
+    same, _ = update(state, experience, jax.random.key(1))
+    again, _ = update(after, experience_for(algorithm, after, 1), jax.random.key(2))
     assert len(traces) == 1
     shapes = [[(leaf.shape, leaf.dtype) for leaf in jax.tree.leaves(tree)] for tree in (state, after, again)]
     assert shapes[0] == shapes[1] == shapes[2]
     assert jax.tree.structure(state) == jax.tree.structure(again)
-    assert all(value.shape == () and np.isfinite(value) for value in metrics.values())
-    assert after.params.dtype == jnp.float32 and (after.params != state.params).any()
+    jax.tree.map(np.testing.assert_array_equal, leaves_of(after), leaves_of(same))
+    assert all(value.shape == () and not np.isinf(value) for value in metrics.values())
+    assert any((one != other).any() for one, other in zip(leaves_of(after), leaves_of(state), strict=True))
+    params = [leaf for leaf in leaves_of(algorithm.actor(after)) if leaf.dtype == jnp.float64]
+    assert not params, "what acts is single precision"
 
 
 @every_case
 def test_slots_can_be_permuted_without_changing_a_bit(name, policy, spec):
     algorithm = made(name, policy, spec)
-    params = jax.random.normal(jax.random.key(1), (algorithm.num_params,), jnp.float32)
-    seen = returns_for(algorithm).observations
-    actor = algorithm.actor(algorithm.init(jax.random.key(0))._replace(params=params, observations=seen))
-    members = jnp.arange(min(algorithm.num_members, 13))
-    obs = jax.random.normal(jax.random.key(2), (len(members), 5))
-    order = np.random.default_rng(0).permutation(len(members))
+    actor = algorithm.actor(algorithm.init(jax.random.key(0)))
+    slots = jnp.arange(min(getattr(algorithm, "num_members", 13), 13))
+    obs = jax.random.normal(jax.random.key(2), (len(slots), 5))
+    order = np.random.default_rng(0).permutation(len(slots))
 
     @jax.jit
-    def act(members, obs):
-        carry = jax.vmap(lambda member: algorithm.begin(actor, member))(members)
+    def act(slots, obs):
+        carry = jax.vmap(lambda slot: algorithm.begin(actor, slot))(slots)
         return jax.vmap(lambda c, o: algorithm.act(actor, c, o, jax.random.key(0), explore=True)[0])(carry, obs)
 
-    assert (np.asarray(act(members, obs))[order] == np.asarray(act(members[order], obs[order]))).all()
+    assert (np.asarray(act(slots, obs))[order] == np.asarray(act(slots[order], obs[order]))).all()
 
 
-@every_case
-def test_a_negative_member_is_the_policy_itself(name, policy, spec):
+@every_space
+def test_actions_fit_the_task_and_the_networks_are_float32(name, policy, spec):
     algorithm = made(name, policy, spec)
+    actor = algorithm.actor(algorithm.init(jax.random.key(0)))
+    carry = algorithm.begin(actor, jnp.asarray(-1))
+
+    def act(carry, obs, key, explore):
+        return algorithm.act(actor, carry, obs, key, explore=explore)[0]
+
+    for explore in (False, True):
+        keys = jax.random.split(jax.random.key(1), 50)
+        drawn = np.asarray(jax.vmap(lambda key, e=explore: act(carry, 30 * jnp.ones(5), key, e))(keys))
+        match spec.action:
+            case Box(low, high):
+                assert drawn.dtype == np.float32 and drawn.shape == (50, 2)
+                assert (drawn >= low).all() and (drawn <= high).all()
+            case Discrete(count):
+                assert drawn.shape == (50,) and drawn.min() >= 0 and drawn.max() < count
+            case MultiDiscrete(counts):
+                assert drawn.shape == (50, 2) and drawn.min() >= 0 and (drawn < counts).all()
+            case _:
+                assert drawn.shape == (50, 2) and set(np.unique(drawn)) <= {0, 1}
+    program = str(jax.make_jaxpr(lambda c, o: act(c, o, jax.random.key(0), False))(carry, jnp.ones(5, jnp.float32)))
+    assert "f64" not in program
+
+
+@every_algorithm
+def test_an_algorithm_says_what_it_is_and_can_be_made_again_from_its_settings(name):
+    algorithm = made(name, "mlp", CONTINUOUS)
+    row = registry.entry(name)
+    assert isinstance(algorithm, Algorithm) and row.summary and row.name == name
+    assert type(algorithm).name in registry.entries() and algorithm.summary
+    again = registry.make(name, CONTINUOUS, {key: _as_given(value) for key, value in algorithm.settings().items()})
+    assert again == algorithm
+
+
+def _as_given(value):
+    return tuple(value) if isinstance(value, list) else value
+
+
+@pytest.mark.parametrize("name", [name for name in registry.entries() if registry.options(name).get("noise_std")])
+@pytest.mark.parametrize("policy", ["linear", "mlp"])
+def test_a_negative_member_is_the_policy_itself(name, policy):
+    algorithm = made(name, policy, CONTINUOUS)
     actor = algorithm.actor(algorithm.init(jax.random.key(3)))
     network = algorithm.begin(actor, jnp.asarray(-1))
     jax.tree.map(np.testing.assert_array_equal, network, algorithm.to_network(actor.params))
 
 
-@every_case
-def test_actions_fit_the_task_and_the_networks_are_float32(name, policy, spec):
-    algorithm = made(name, policy, spec)
-    actor = algorithm.actor(algorithm.init(jax.random.key(0)))
-    carry = algorithm.begin(actor, jnp.asarray(-1))
-    big = jax.tree.map(lambda leaf: 1e3 * jnp.ones_like(leaf), carry)
-
-    def act(c, o):
-        return algorithm.act(actor, c, o, jax.random.key(0), explore=True)[0]
-
-    action = act(big, jnp.ones(5))
-    if isinstance(spec.action, Box):
-        assert action.dtype == jnp.float32 and action.tolist() == [1.0, 2.0]
-    else:
-        assert action.shape == () and 0 <= int(action) < 3
-    program = str(jax.make_jaxpr(act)(big, jnp.ones(5, jnp.float32)))
-    assert "f64" not in program
-
-
-@pytest.mark.parametrize("name", ["openai-es", "ars", "finite-differences"])
+@every_algorithm
 def test_a_vanishing_learning_rate_changes_nothing(name):
-    algorithm = made(name, "mlp", CONTINUOUS, learning_rate=1e-38)
+    if "learning_rate" not in registry.options(name):
+        pytest.skip("it has no learning rate")
+    still = {"learning_rate": 1e-38} | ({"max_kl": 1e-30} if "max_kl" in registry.options(name) else {})
+    algorithm = made(name, "mlp", CONTINUOUS, **still)
     state = algorithm.init(jax.random.key(0))
-    after, _ = jax.jit(algorithm.update)(state, returns_for(algorithm), jax.random.key(0))
-    np.testing.assert_allclose(after.params, state.params, atol=1e-30)
+    after, _ = jax.jit(algorithm.update)(state, experience_for(algorithm, state), jax.random.key(0))
+    jax.tree.map(lambda one, other: np.testing.assert_allclose(one, other, atol=1e-6), after.params, state.params)
 
 
 @pytest.mark.parametrize("name", list(registry.entries()))

@@ -19,7 +19,9 @@ from workhorse.core.spec import Box, Discrete, EnvSpec
 from workhorse.core.types import Rollout
 from workhorse.environments.probes import ResetLeakProbe, SlotIdentityProbe, TerminationProbe, TimeLimitProbe
 from workhorse.math.distributions import DiagonalGaussian
-from workhorse.training.on_policy import JaxRollouts
+from workhorse.training.episodes import Lanes, make_player
+from workhorse.training.on_policy import OnPolicyLoop
+from workhorse.training.rollouts import make_collector
 
 CONTINUOUS = EnvSpec("test", Box.unbounded(5), Box((-1.0, -2.0), (1.0, 2.0)), 100)
 DISCRETE = EnvSpec("test", Box.unbounded(5), Discrete(3), 100)
@@ -151,10 +153,11 @@ def fitted_value(name, env, discount, **settings):
     small = {"num_envs": 4, "held_out_envs": 0, "rollout_steps": 32, "hidden": (32,), "learning_rate": 3e-3}
     own = {"ppo": {"minibatch_size": 32}, "trpo": {"minibatch_size": 32}, "a2c": {}, "reinforce": {}}[name]
     algorithm = registry.make(name, env.spec, {**small, **own, **settings})
-    rollouts = JaxRollouts(algorithm, env, 0)
-    state, slots = algorithm.init(jax.random.key(0)), rollouts.start()
-    for iteration in range({"ppo": 60, "trpo": 60}.get(name, 1500)):
-        state, slots, *_ = rollouts.learn(state, slots, iteration)
+    loop = OnPolicyLoop(algorithm, 0, make_collector(algorithm, env, 0), Lanes([make_player(algorithm, env, 1, 0)]))
+    progress = loop.start()
+    for _ in range({"ppo": 60, "trpo": 60}.get(name, 1500)):
+        progress, _, _ = loop.iterate(progress)
+    state = progress.state
     return lambda obs: float(algorithm.values(state.params, jnp.asarray(obs, jnp.float32)[None])[0])
 
 
@@ -247,10 +250,10 @@ def test_every_slot_of_a_batch_keeps_its_own_numbers(name):
     env = SlotIdentityProbe(5)
     plain = {"normalise_observations": False, "observation_clip": None, "scale_rewards": False, "reward_clip": None}
     algorithm = registry.make(name, env.spec, {**SMALL, **OWN[name], **plain})
-    loop, state = JaxRollouts(algorithm, env, 0), algorithm.init(jax.random.key(0))
-    slots = loop.start()
+    collector, state = make_collector(algorithm, env, 0), algorithm.init(jax.random.key(0))
+    slots = collector.start(algorithm.actor(state))
     for iteration in range(2):
-        rollout, slots, _, _ = loop.gather(algorithm.actor(state), slots, iteration)
+        rollout, slots, _, _ = collector.collect(algorithm.actor(state), slots, iteration)
         np.testing.assert_array_equal(rollout.reward, rollout.obs[..., 0])
         np.testing.assert_array_equal(rollout.next_obs, rollout.obs)
         assert len(np.unique(rollout.obs[0])) == algorithm.num_slots, "every slot has a number of its own"
@@ -338,13 +341,13 @@ def test_losses_are_what_numpy_makes_of_a_batch_and_their_gradients_its_differen
         expected = -(logs * centred(advantage)).mean() + 0.7 * value_loss - 0.3 * entropy
     else:
         expected = -(weight * logs * centred(advantage)).sum() / weight.sum() + value_loss
-    found, parts = algorithm.loss(params, batch)
+    found, parts = algorithm.batch_loss(params, batch)
     assert float(found) == pytest.approx(expected, rel=2e-5)
     assert float(parts["value_loss"]) == pytest.approx(value_loss, rel=1e-5)
 
     flat, back = ravel_pytree(params)
-    gradient = np.asarray(jax.grad(lambda p: algorithm.loss(back(p), batch)[0])(flat), np.float64)
-    loss = jax.jit(lambda p: algorithm.loss(back(p), batch)[0])
+    gradient = np.asarray(jax.grad(lambda p: algorithm.batch_loss(back(p), batch)[0])(flat), np.float64)
+    loss = jax.jit(lambda p: algorithm.batch_loss(back(p), batch)[0])
     direction = rng.normal(size=len(flat))
     there, here = (float(loss(flat + sign * 1e-3 * direction)) for sign in (1, -1))
     assert gradient @ direction == pytest.approx((there - here) / 2e-3, rel=0.02, abs=0.01)

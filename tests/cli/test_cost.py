@@ -13,12 +13,13 @@ from workhorse.cli import cost
 from workhorse.cli.main import COMMANDS, main
 from workhorse.core.errors import UsageError
 from workhorse.core.machine import Hardware
-from workhorse.distributed.simulation import project
 from workhorse.runs.cost import Ledger
 from workhorse.runs.files import write_file
 from workhorse.runs.folder import RunFolder
 from workhorse.runs.manifest import Manifest
+from workhorse.runs.measured import Measured, algorithm_of, measure
 from workhorse.runs.metrics import MetricsLog
+from workhorse.runs.projection import project
 
 PRICES = """
 currency = "EUR"
@@ -78,6 +79,10 @@ def said(*words) -> str:
     with contextlib.redirect_stdout(out):
         assert main(["cost", *map(str, words)]) == 0
     return out.getvalue()
+
+
+def measured_of(folder: RunFolder) -> Measured:
+    return measure(folder, Ledger.of(folder), algorithm_of(folder))
 
 
 # --- what a run cost ---
@@ -177,57 +182,49 @@ def test_bad_input_gets_a_sentence_and_exit_code_2(tmp_path, capsys, line, messa
 
 
 def test_measurements_are_the_run_s_own(tmp_path):
-    folder = run_folder(tmp_path, lengths=[100, 300])
-    measured, notes = cost._measurements_of(folder, Ledger.of(folder))
-    assert (measured.num_members, measured.slots, measured.observation_size) == (64, 8, 4)
-    assert measured.num_params == 4 * 2
+    measured = measured_of(run_folder(tmp_path, lengths=[100, 300]))
+    assert measured.num_chunks == 8 and measured.slots == 8  # 64 members of one episode
     assert measured.cores == 2 and measured.iterations == 4
-    assert measured.iteration_seconds == pytest.approx(3.0)  # of 2, 4 and 3 seconds: the first iteration compiles
-    assert measured.chunk_seconds == pytest.approx((3.0 * 2 / 8,))  # 8 chunks of 8 members on 2 cores
-    assert measured.update_seconds == 0
-    assert measured.env_steps_per_iteration == 1000
-    assert measured.episode_length_variation == pytest.approx(0.5)
-    assert measured.exchange == "scalars"  # 64 returns are fewer bytes than the whole actor
-    assert "the first, 9 s, compiles" in notes[0]
-    assert "not recorded apart" in notes[2] and "2 evaluated ones, by 50 %" in notes[3]
+    assert measured.iteration_s == pytest.approx(3.0)  # of 2, 4 and 3 seconds: the first iteration compiles
+    assert measured.chunk_s == pytest.approx(3.0 * 2 / 8)  # 8 chunks of 8 members on 2 cores
+    assert measured.update_s == 0 and measured.update_blocks == 1
+    assert measured.length_variation == pytest.approx(0.5)
+    assert "the first, 9 s, compiles" in measured.notes[0]
+    assert "was not recorded" in measured.notes[2] and "2 evaluated ones, by 50 %" in measured.notes[3]
 
 
 def test_an_update_that_was_timed_is_no_part_of_the_chunks(tmp_path):
-    folder = run_folder(tmp_path, update_s=[7.0, 1.0, 1.0, 1.0])
-    measured, notes = cost._measurements_of(folder, Ledger.of(folder))
-    assert measured.update_seconds == 1.0 and measured.chunk_seconds == pytest.approx(((3.0 - 1.0) * 2 / 8,))
-    assert not any("not recorded apart" in note for note in notes)
-    assert "equally long" in notes[-1]
+    measured = measured_of(run_folder(tmp_path, update_s=[7.0, 1.0, 1.0, 1.0]))
+    assert measured.update_s == 1.0 and measured.chunk_s == pytest.approx((3.0 - 1.0) * 2 / 8)
+    assert not any("was not recorded and" in note for note in measured.notes)
+    assert "equally long" in measured.notes[-1]
 
 
 def test_threads_that_share_an_update_took_less_than_one_would(tmp_path):
-    folder = run_folder(tmp_path, update_s=[7.0, 1.0, 1.0, 1.0], policy="mlp", hidden=[300, 300])
-    measured, _ = cost._measurements_of(folder, Ledger.of(folder))
-    assert measured.num_params > measured.block_size == 2_048  # many blocks, shared by 2 threads
-    assert measured.update_seconds == 2.0 and measured.chunk_seconds == pytest.approx(((3.0 - 1.0) * 2 / 8,))
+    measured = measured_of(run_folder(tmp_path, update_s=[7.0, 1.0, 1.0, 1.0], policy="mlp", hidden=[300, 300]))
+    assert measured.update_blocks > 2  # many blocks, shared by 2 threads
+    assert measured.update_s == 2.0 and measured.chunk_s == pytest.approx((3.0 - 1.0) * 2 / 8)
 
 
-@pytest.mark.parametrize(("wanted", "taken"), [(None, "parameters"), ("scalars", "scalars")])
+@pytest.mark.parametrize(("wanted", "taken"), [((), "parameters"), (("--exchange", "scalars"), "scalars")])
 def test_the_exchange_is_the_cheaper_one_or_the_one_asked_for(tmp_path, wanted, taken):
-    folder = run_folder(tmp_path, directions=2000)  # 4,000 returns are more bytes than a small actor
-    assert cost._measurements_of(folder, Ledger.of(folder), wanted)[0].exchange == taken
+    run_folder(tmp_path, directions=2000)  # 4,000 returns are more bytes than a small actor
+    assert f"exchanging {taken}" in said("--project", "runs/r", "--cores", 4, *wanted)
 
 
 def test_a_cluster_s_run_has_its_workers_seconds(tmp_path):
     ledger = Ledger({"AMD EPYC 7B13": 144.0}, 18.0, 4000)
     columns = {"workers": [4] * 4, "workers_busy_s": [99, 16.0, 16.0, 16.0], "workers_updating_s": [9, 2.0, 2.0, 2.0]}
-    folder = run_folder(tmp_path, ledger=ledger, **columns)
-    measured, notes = cost._measurements_of(folder, Ledger.of(folder))
+    measured = measured_of(run_folder(tmp_path, ledger=ledger, **columns))
     assert measured.cores == 8  # 144 core-seconds in 18 s
-    assert measured.chunk_seconds == pytest.approx((16.0 / 8 * 2,))  # each of 4 workers has 2 cores
-    assert measured.update_seconds == pytest.approx(0.5)
-    assert len(notes) == 2
+    assert measured.chunk_s == pytest.approx(16.0 / 8 * 2)  # each of 4 workers has 2 cores
+    assert measured.update_s == pytest.approx(0.5)
+    assert len(measured.notes) == 2
 
 
 def test_a_projection_to_the_run_s_own_cores_gives_the_run_again(tmp_path):
     """8 chunks of 0.75 core-seconds on 2 cores take the 3 s an iteration that were measured, plus messages."""
-    folder = run_folder(tmp_path)
-    measured, _ = cost._measurements_of(folder, Ledger.of(folder))
+    measured = measured_of(run_folder(tmp_path))
     assert project(measured, 2).wall_s == pytest.approx(12.0, rel=0.01)
     printed = said("--project", "runs/r", "--cores", 2)
     assert "measured    12 s on 2 cores, 4 iterations" in printed and "wall time   12 s" in printed
@@ -266,6 +263,14 @@ def test_a_ledger_without_charges_is_priced_by_the_manifest(tmp_path):
     assert re.search(r"^AMD EPYC 7B13 ", said("--project", "runs/r", "--cores", 2), re.M)
 
 
+def test_a_run_that_no_cluster_could_gather_is_not_projected(tmp_path, capsys):
+    folder = run_folder(tmp_path)
+    made = replace(folder.manifest(), algorithm="ppo", settings={})
+    (folder.path / "manifest.json").write_text(made.to_json())
+    assert main(["cost", "--project", "runs/r", "--cores", "4"]) == 2
+    assert "Expected a run of an evolution strategy to project" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("seconds", [[], [3.0]])
 def test_a_run_that_has_only_compiled_is_not_projected(tmp_path, capsys, seconds):
     run_folder(tmp_path, seconds=seconds)
@@ -278,22 +283,22 @@ def test_a_run_that_has_only_compiled_is_not_projected(tmp_path, capsys, seconds
 @pytest.mark.parametrize("seconds", [[1.0, -0.5, 2.0], [1.0, math.nan, 1.0]])
 def test_a_clock_that_goes_back_is_not_projected(tmp_path, seconds):
     folder = run_folder(tmp_path, ledger=Ledger(), seconds=seconds)
-    with pytest.raises(UsageError, match=r"Expected a clock that goes on in every row of `wall_s`"):
-        cost._measurements_of(folder, Ledger.of(folder))
+    with pytest.raises(UsageError, match=r"Expected a `wall_s` that grows from row to row"):
+        measured_of(folder)
 
 
 def test_a_cluster_that_was_not_there_from_the_start_is_mentioned(tmp_path):
     columns = {"workers": [None, None, 4, 4], "workers_busy_s": [None, None, 16.0, 16.0]}
     folder = run_folder(tmp_path, **columns)
-    _, notes = cost._measurements_of(folder, Ledger.of(folder))
+    notes = measured_of(folder).notes
     assert any("2 of 4 iterations ran without the cluster" in note for note in notes)
 
 
-@pytest.mark.parametrize("columns", [{"workers": [4] * 4}, {"steps": [0] * 4}, {"steps": [math.nan] * 4}])
+@pytest.mark.parametrize("columns", [{"workers": [4] * 4}, {"workers": [4] * 4, "workers_busy_s": [math.nan] * 4}])
 def test_measurements_that_cannot_be_are_refused(tmp_path, columns):
     folder = run_folder(tmp_path, **columns)
-    with pytest.raises(UsageError, match=r"Expected steps and seconds above 0 in .*metrics\.parquet"):
-        cost._measurements_of(folder, Ledger.of(folder))
+    with pytest.raises(UsageError, match=r"Expected seconds above 0 in .*metrics\.parquet"):
+        measured_of(folder)
 
 
 @pytest.mark.parametrize("content", ["{", "{}", '{"lengths": 3}', '{"lengths": ["a"]}', "[]"])
@@ -301,4 +306,4 @@ def test_a_damaged_evaluation_is_named(tmp_path, content):
     folder = run_folder(tmp_path)
     (folder.evaluations / "1-1.json").write_text(content)
     with pytest.raises(UsageError, match=r"Expected an evaluation .* in .*1-1\.json, but it cannot be read"):
-        cost._measurements_of(folder, Ledger.of(folder))
+        measured_of(folder)

@@ -26,7 +26,7 @@ def test_a_study_ends_in_a_table_and_a_page(study):
     folder, said = study
     assert "3 of 3" in said
     assert "3 of 3 runs have ended; 0 crashed" in said
-    assert "chosen by measurement" in said
+    assert "fastest" in said
     assert str(folder / "report.html") in said
     page = (folder / "report.html").read_text()
     assert "CartPole-v1" in page
@@ -37,7 +37,7 @@ def test_a_study_ends_in_a_table_and_a_page(study):
 def test_a_study_goes_on_from_its_folder(study, capsys):
     folder, _ = study
     assert main(["study", str(folder)]) == 0
-    assert "Going on, 3 of 3 runs have ended" in capsys.readouterr().out
+    assert "Continuing, 3 of 3 runs have ended" in capsys.readouterr().out
 
 
 def test_two_studies_are_compared(study, capsys):
@@ -73,7 +73,7 @@ def test_a_report_is_made_of_a_study_a_table_and_a_run(study, tmp_path, capsys):
         ("study --tasks CartPole-v1 --algorithms ars --id ../x", "Expected a study id"),
         ("study --tasks Pendulum-v1 --algorithms ppo --workers 2", "--workers is for runs on a cluster"),
         ("study --tasks CartPole-v1 --algorithms ars ppo --cluster auto", "ppo learns on one machine"),
-        ("study SEARCH", "takes whole numbers: search between such"),
+        ("study SEARCH", "takes whole numbers: got the range"),
         ("study ARTEFACT", "gravty"),
         ("study STUDY --seeds 4", "--seeds is for a new study"),
         ("compare STUDY", "Expected the other study, which is missing"),

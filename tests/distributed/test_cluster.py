@@ -8,14 +8,16 @@ import jax
 import numpy as np
 import pytest
 
+from tests.distributed.in_process import InProcess
 from workhorse.core.digest import digest
 from workhorse.core.errors import UsageError
 from workhorse.distributed.cluster import Cluster
-from workhorse.distributed.in_process import InProcess
 from workhorse.distributed.messages import NOTHING, decode_report, encode_control
 from workhorse.distributed.worker import Worker
 from workhorse.training.evolve import Evolve
-from workhorse.training.plan import Plan, local_workforce
+from workhorse.training.loop import make_loop
+from workhorse.training.plan import Plan
+from workhorse.training.population import PopulationPrograms
 
 CART_POLE = Plan("CartPole-v1", {"max_episode_steps": 30}, "openai-es", {"num_pairs": 6}, 3, 3)
 HOPPER = Plan("Hopper-v5", {"max_episode_steps": 25}, "ars", {"num_directions": 4, "num_top_directions": 2}, 0, 3)
@@ -23,19 +25,23 @@ PLANS = {"CartPole-v1": CART_POLE, "Hopper-v5": HOPPER}
 ITERATIONS = 4
 
 
+def programs_of(plan):
+    return PopulationPrograms(plan.make_algorithm(plan.spec()), plan.seed)
+
+
 @functools.cache
 def prepared(task):
     plan = PLANS[task]
-    return plan, plan.learning(plan.spec())
+    return plan, programs_of(plan)
 
 
 @functools.cache
 def alone(task):
     """Digest of every iteration, and the returns of an evaluation, on this process alone."""
-    plan, learning = prepared(task)
-    workforce = local_workforce(plan, learning, 1)
-    found = follow(Evolve(learning, workforce))
-    workforce.close()
+    plan, programs = prepared(task)
+    loop = make_loop(plan, programs.algorithm.spec, 1)
+    found = follow(loop)
+    loop.close()
     return found
 
 
@@ -45,7 +51,7 @@ def follow(loop, progress=None, each=lambda iteration: None, goes_on=lambda env_
     while int(progress.iteration) < ITERATIONS:
         each(int(progress.iteration))
         progress, _, _ = loop.iterate(progress, goes_on)
-        digests.append(digest(progress.learner))
+        digests.append(digest(progress.state))
     return digests, loop.evaluate(progress, 5).returns.tolist()
 
 
@@ -53,13 +59,13 @@ class Team:
     """A cluster of threads, its notes, and the loop over it."""
 
     def __init__(self, task, make=Worker, workers=2, exchange="scalars", **settings):
-        self.plan, self.learning = prepared(task)
+        self.plan, self.programs = prepared(task)
         self.notes = []
         self.transport = InProcess(workers, make)
         self.cluster = Cluster(
-            self.plan, self.learning, self.transport, exchange, self.notes.append, patience_floor_s=0.2, **settings
+            self.plan, self.programs, self.transport, exchange, self.notes.append, patience_floor_s=0.2, **settings
         )
-        self.loop = Evolve(self.learning, self.cluster)
+        self.loop = Evolve(self.programs, self.cluster)
 
     def __enter__(self):
         return self
@@ -195,14 +201,14 @@ def test_a_worker_whose_learner_drifts_is_named_and_set_right():
         def _move_on(self, assignment, state):
             super()._move_on(assignment, state)
             if self.name == "thread-1" and self._at == 2 and not state:
-                params = np.array(self._learner.params)
+                params = np.array(self._state.params)
                 params.view(np.uint32)[0] ^= 1
-                self._learner = self._learner._replace(params=jax.numpy.asarray(params))
+                self._state = self._state._replace(params=jax.numpy.asarray(params))
 
     with Team("CartPole-v1", Drifting) as team:
         assert follow(team.loop) == alone("CartPole-v1")
         states = [row for row in team.cluster.traffic() if row[2] == "state"]
-    assert "Worker thread-1" in team.said and "disagrees about the learner after iteration 2: digest" in team.said
+    assert "Worker thread-1" in team.said and "disagrees about the state after iteration 2: digest" in team.said
     assert [row[1] for row in states] == ["thread-1"]
 
 
@@ -213,7 +219,7 @@ def test_a_worker_that_always_disagrees_is_let_go():
 
     with Team("CartPole-v1", Wrong, workers=2) as team:
         assert follow(team.loop) == alone("CartPole-v1")
-    assert "thread-1" in team.said and "disagreed 3 times about the learner" in team.said
+    assert "thread-1" in team.said and "disagreed 3 times about the state" in team.said
 
 
 def test_a_slow_worker_neither_stops_the_run_nor_changes_it():
@@ -280,16 +286,15 @@ def test_one_worker_that_cannot_take_part_does_not_stop_the_others():
 
 
 def test_a_cluster_goes_on_where_one_process_stopped_and_the_other_way_round():
-    plan, learning = prepared("CartPole-v1")
-    workforce = local_workforce(plan, learning, 1)
-    loop = Evolve(learning, workforce)
+    plan, programs = prepared("CartPole-v1")
+    loop = make_loop(plan, programs.algorithm.spec, 1)
     progress = loop.start()
     for _ in range(2):
         progress, _, _ = loop.iterate(progress)
     with Team("CartPole-v1") as team:
         digests, returns = follow(team.loop, progress)
     assert (digests, returns) == (alone("CartPole-v1")[0][2:], alone("CartPole-v1")[1])
-    workforce.close()
+    loop.close()
 
 
 def test_what_a_worker_is_sent_is_what_was_promised_whatever_the_size_of_the_policy():
@@ -297,9 +302,9 @@ def test_what_a_worker_is_sent_is_what_was_promised_whatever_the_size_of_the_pol
     for hidden in ((8,), (200, 200)):
         settings = {"num_pairs": 6, "policy": "mlp", "hidden": hidden}
         plan = Plan("CartPole-v1", {"max_episode_steps": 5}, "openai-es", settings, 0, 3)
-        learning = plan.learning(plan.spec())
-        cluster = Cluster(plan, learning, InProcess(1), "scalars")
-        loop = Evolve(learning, cluster)
+        programs = programs_of(plan)
+        cluster = Cluster(plan, programs, InProcess(1), "scalars")
+        loop = Evolve(programs, cluster)
         progress = loop.start()
         for _ in range(2):
             progress, _, _ = loop.iterate(progress)
@@ -314,8 +319,8 @@ def test_what_a_worker_is_sent_is_what_was_promised_whatever_the_size_of_the_pol
 
 
 def test_auto_takes_the_exchange_of_fewer_bytes():
-    plan, learning = prepared("CartPole-v1")
-    cluster = Cluster(plan, learning, InProcess(0))
+    plan, programs = prepared("CartPole-v1")
+    cluster = Cluster(plan, programs, InProcess(0))
     assert cluster.exchange == ("scalars" if cluster.cost.scalars <= cluster.cost.parameters else "parameters")
     many = Plan("CartPole-v1", {}, "openai-es", {"num_pairs": 500}, 0, 50)
-    assert Cluster(many, many.learning(many.spec()), InProcess(0)).exchange == "parameters"
+    assert Cluster(many, many.programs(many.spec()), InProcess(0)).exchange == "parameters"

@@ -27,7 +27,7 @@ from workhorse.distributed.messages import (
     encode_update,
 )
 from workhorse.distributed.versions import mismatch
-from workhorse.training.gather import Episodes
+from workhorse.training.episodes import Episodes
 from workhorse.training.workforce import Tally
 
 SIZE = 3
@@ -146,8 +146,8 @@ def test_a_state_that_is_none_is_malformed(state):
 def test_a_learner_comes_back_with_its_digest(name):
     spec = EnvSpec("test", Box.unbounded(3), Box((-1.0,), (1.0,)), 10)
     algorithm = registry.make(name, spec, {"policy": "mlp", "hidden": (8,)})
-    learner = algorithm.init(jax.random.key(3))
-    assert digest(decode_state(encode_state(learner), algorithm.init(jax.random.key(0)))) == digest(learner)
+    state = algorithm.init(jax.random.key(3))
+    assert digest(decode_state(encode_state(state), algorithm.init(jax.random.key(0)))) == digest(state)
 
 
 def test_the_cheaper_exchange_is_chosen_and_scalars_do_not_grow_with_the_policy():

@@ -7,6 +7,7 @@ from workhorse.core.types import Moments, Returns
 from workhorse.distributed.shared_blocks import SharedBlocks
 from workhorse.math import noise
 from workhorse.training.plan import Plan
+from workhorse.training.population import PopulationPrograms
 
 
 def compute(block):
@@ -70,16 +71,16 @@ def test_a_block_of_another_size_is_made_anew(tmp_path):
 )
 def test_an_update_through_shared_blocks_has_the_bits_of_one_alone(algorithm, settings, tmp_path):
     plan = Plan("CartPole-v1", {}, algorithm, settings | {"policy": "mlp", "hidden": (60, 60)}, 0)
-    learning = plan.learning(plan.spec())
-    learner = learning.init()
-    assert noise.num_blocks(learner.params.shape[0]) > 1
+    programs = PopulationPrograms(plan.make_algorithm(plan.spec()), plan.seed)
+    state = programs.init()
+    assert noise.num_blocks(state.params.shape[0]) > 1
     returns = Returns(np.arange(6, dtype=np.float32) ** 2, 5.0, Moments(np.float64(2), np.zeros(4), np.ones(4)))
-    alone, _ = learning.update(learner, 0, returns)
-    backwards, _ = learning.update(
-        learner, 0, returns, lambda _, count, make: [make(block) for block in reversed(range(count))][::-1]
+    alone, _ = programs.update(state, 0, returns)
+    backwards, _ = programs.update(
+        state, 0, returns, lambda _, count, make: [make(block) for block in reversed(range(count))][::-1]
     )
     for name in ("one", "two"):
-        shared, _ = learning.update(learner, 0, returns, SharedBlocks("run", name, root=tmp_path))
+        shared, _ = programs.update(state, 0, returns, SharedBlocks("run", name, root=tmp_path))
         np.testing.assert_array_equal(shared.params, alone.params)
     np.testing.assert_array_equal(backwards.params, alone.params)
-    assert np.abs(np.asarray(alone.params) - np.asarray(learner.params)).max() > 0
+    assert np.abs(np.asarray(alone.params) - np.asarray(state.params)).max() > 0

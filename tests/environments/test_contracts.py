@@ -1,7 +1,7 @@
 """Every environment keeps the protocol's promises, and `check_env` names each promise that a broken one breaks."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from workhorse.core.addresses import host_generator
-from workhorse.core.spec import Box, EnvSpec
+from workhorse.core.spec import ActionSpace, Box, Discrete, EnvSpec, MultiBinary, MultiDiscrete
 from workhorse.core.types import Step
 from workhorse.environments import probes, registry
 from workhorse.environments.check import PROMISES, BrokenPromise, check_env
@@ -396,6 +396,48 @@ def test_a_broken_pure_environment_is_named(broken: str) -> None:
 def test_a_step_that_maps_differently_is_named() -> None:
     with pytest.raises(BrokenPromise, match=r"^Walk-v0 breaks the promise 'vmap'"):
         check_env(slanted_under_vmap(Walk()))
+
+
+@dataclass(frozen=True)
+class Shaped(Walk):
+    """Observations of shape (1, 2) and actions of another kind."""
+
+    action: ActionSpace = field(default_factory=lambda: Discrete(2))
+
+    @property
+    def spec(self) -> EnvSpec:  # type: ignore[override]
+        return EnvSpec("Shaped-v0", Box((-9.0,) * 2, (9.0,) * 2, (1, 2)), self.action, 12)
+
+    def reset(self, key: Any) -> tuple[WalkState, Any]:
+        state, obs = super().reset(key)
+        return state, obs[None]
+
+    def step(self, state: WalkState, action: Any, key: Any) -> tuple[Any, Step]:
+        least, most = (np.array([-1.0, 5.0]), np.array([1.0, 35.0])) if isinstance(self.action, Box) else (0, 1)
+        if isinstance(self.action, MultiDiscrete):
+            most = np.array(self.action.counts) - 1
+        assert action.shape == {Discrete: (), Box: (2, 1)}.get(type(self.action), (2,))
+        action = action.reshape(-1)
+        outside = (action < least) | (action > most)
+        state, step = super().step(state, jnp.where(outside.any(), jnp.nan, action.sum()), key)
+        return state, step._replace(obs=step.obs[None], next_obs=step.next_obs[None])
+
+
+@pytest.mark.parametrize(
+    "action", [Discrete(2), MultiDiscrete((2, 5)), MultiBinary(2), Box((-1.0, 5.0), (1.0, 35.0), (2, 1))], ids=str
+)
+def test_each_kind_of_action_is_checked_inside_its_space(action: ActionSpace) -> None:
+    check_env(Shaped(action=action))
+
+
+@pytest.mark.parametrize(
+    "action",
+    [Discrete(0), MultiDiscrete(()), MultiDiscrete((2, 0)), MultiBinary(0), Box((1.0,), (0.0,))],
+    ids=str,
+)
+def test_a_space_with_nothing_in_it_is_named(action: Any) -> None:
+    with pytest.raises(BrokenPromise, match=r"^Shaped-v0 breaks the promise 'spec' .* is no space or an empty one"):
+        check_env(Shaped(action=action))
 
 
 def test_every_promise_is_broken_by_some_test() -> None:

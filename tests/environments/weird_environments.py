@@ -73,12 +73,113 @@ class IntegerBox(Walk):
         return action.astype(np.float32), np.float32(0.5), np.bool_(False), False, {}
 
 
-class ManyChoices(Walk):
-    action_space = spaces.MultiDiscrete([2, 3])
+class Frames:
+    """Frames that are stacked when an array is asked for, as lazily stacked ones are."""
+
+    def __init__(self, frames: list[np.ndarray]) -> None:
+        self.frames = frames
+
+    def __array__(self, dtype: Any = None, copy: Any = None) -> np.ndarray:
+        return np.stack(self.frames).astype(dtype)
 
 
-class Endless(Walk):
-    observation_space = spaces.Sequence(spaces.Discrete(2))
+class Answer(gymnasium.Env):
+    """One step, and 1 for the right answer: less for every component of the action that is wrong.
+
+    Its options choose the kinds of its spaces; `dark` shows nothing but zeros. An action outside the action space, or
+    of another type, raises.
+    """
+
+    OBSERVATIONS: dict[str, spaces.Space] = {
+        "vector": spaces.Box(-1, 1, (3,), np.float64),
+        "number": spaces.Box(-1, 1, (), np.float32),
+        "matrix": spaces.Box(-1, 1, (2, 3), np.float32),
+        "image": spaces.Box(0, 255, (4, 3, 2), np.uint8),
+        "frames": spaces.Box(0, 255, (2, 4, 3), np.uint8),
+        "switches": spaces.MultiBinary((2, 2)),
+        "goals": spaces.Dict(
+            observation=spaces.Box(-1, 1, (2,), np.float64),
+            achieved_goal=spaces.Box(-2, 2, (1,), np.float64),
+            desired_goal=spaces.Box(-2, 2, (1,), np.float64),
+        ),
+    }
+    ACTIONS: dict[str, tuple[spaces.Space, Any]] = {
+        "discrete": (spaces.Discrete(3, start=10), 12),
+        "choices": (spaces.MultiDiscrete([[2, 3], [4, 2]], start=[[0, 5], [-1, 0]]), [[1, 5], [2, 0]]),
+        "small choices": (spaces.MultiDiscrete([2, 3], dtype=np.int16), [1, 2]),
+        "switches": (spaces.MultiBinary((2, 2)), [[1, 0], [0, 1]]),
+        "matrix": (spaces.Box(-1, 1, (2, 2), np.float32), [[0.5, -0.5], [0.25, 0.0]]),
+        "bytes": (spaces.Box(1, 5, (2,), np.uint8), [4, 2]),
+        "valve": (spaces.Box(0.7, 35.3, (2,), np.float64), [20.0, 20.0]),
+        "above": (spaces.Box(5.0, np.inf, (1,), np.float32), [6.0]),
+        "whole": (spaces.Box(-(2**63), 2**63 - 1, (1,), np.int64), [3]),
+    }
+
+    def __init__(self, observed: str = "vector", acted: str = "discrete", dark: bool = False) -> None:
+        self.observed, self.dark = observed, dark
+        self.observation_space = self.OBSERVATIONS[observed]
+        self.action_space, answer = self.ACTIONS[acted]
+        self.answer = np.asarray(answer)
+
+    def see(self) -> Any:
+        self.observation_space.seed(int(self.np_random.integers(2**31)))
+        seen = self.observation_space.sample()
+        if self.dark:
+            seen = {name: 0 * part for name, part in seen.items()} if isinstance(seen, dict) else 0 * seen
+        return Frames(list(seen)) if self.observed == "frames" else seen
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
+        super().reset(seed=seed)
+        return self.see(), {}
+
+    def step(self, action: Any) -> Any:
+        dtype, space = getattr(action, "dtype", type(action)), self.action_space
+        if not space.contains(action) or dtype != space.dtype:
+            raise ValueError(f"{action!r} of {dtype} is not in {space}")
+        wrong = np.abs(np.asarray(action, float) - self.answer)
+        if not isinstance(space, spaces.Box):
+            wrong = wrong > 0
+        return self.see(), 1.0 - float(np.mean(wrong)), True, False, {}
+
+
+class Words(spaces.Space):
+    """A space class of the user's own, which Gymnasium cannot flatten."""
+
+    def sample(self, mask: Any = None, probability: Any = None) -> str:
+        return "go"
+
+    def contains(self, x: Any) -> bool:
+        return isinstance(x, str)
+
+
+class Unusable(Walk):
+    """Spaces that no algorithm takes, by name."""
+
+    SPACES = {
+        "text": spaces.Text(5),
+        "graph": spaces.Graph(spaces.Box(0, 1, (1,)), None),
+        "sequence": spaces.Sequence(spaces.Discrete(2)),
+        "empty": spaces.Dict({}),
+        "own": Words(),
+        "mission": spaces.Dict(image=spaces.Box(0, 255, (2, 2), np.uint8), mission=Words()),
+        "nothing": spaces.Box(0, 1, (0,)),
+        "none": None,
+    }
+
+    def __init__(self, observed: str | None = None, acted: str | None = None) -> None:
+        if observed:
+            self.observation_space = self.SPACES[observed]  # type: ignore[assignment]
+        if acted:
+            self.action_space = self.SPACES[acted]  # type: ignore[assignment]
+
+
+class Refusing(Walk):
+    """Raises at its third step, always."""
+
+    def step(self, action: Any) -> Any:
+        if self.count == 2:
+            raise ValueError(f"refused, object {id(action)}")
+        return super().step(action)
 
 
 class Faulty(Walk):
@@ -182,9 +283,12 @@ class Remembering(Walk):
         return self.memory, *rest
 
 
+KINDS = (Structured, IntegerBox, Answer, Unusable, Refusing, Faulty, Dying, Moody, LateMoody, Scaled, Remembering)
+
+
 def register() -> None:
     """Put all of them into Gymnasium's registry, some as strings and some as objects."""
-    for cls in (Structured, IntegerBox, ManyChoices, Endless, Faulty, Dying, Moody, LateMoody, Scaled, Remembering):
+    for cls in KINDS:
         gymnasium.register(f"weird/{cls.__name__}-v0", entry_point=cls, max_episode_steps=50)
     gymnasium.register("weird/Walk-v0", entry_point="weird_environments:Walk", max_episode_steps=20)
     gymnasium.register("weird/Declared-v0", entry_point=Walk, max_episode_steps=20, nondeterministic=True)

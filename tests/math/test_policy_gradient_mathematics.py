@@ -1,12 +1,14 @@
 """Returns, distributions and trust regions against plain NumPy loops, with and without compilation."""
 
+import itertools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from scipy import stats
+from scipy import special, stats
 
-from workhorse.math.distributions import Categorical, DiagonalGaussian
+from workhorse.math.distributions import NEVER, Bernoullis, Categorical, Categoricals, DiagonalGaussian, grouped
 from workhorse.math.returns import discounted_sum, lambda_advantages, lambda_returns
 from workhorse.math.trust_region import backtracking, conjugate_gradient
 
@@ -119,6 +121,64 @@ def test_choices_have_the_probabilities_of_their_scores():
     drawn = jax.vmap(one.sample)(jax.random.split(jax.random.key(0), 50_000))
     np.testing.assert_allclose(np.bincount(drawn, minlength=3) / 50_000, p, atol=0.01)
     assert int(one.mode()) == 2
+
+
+def joint(one, actions):
+    """Probabilities of every action there is, by enumeration."""
+    return np.exp(jax.vmap(one.log_prob)(jnp.array(actions)))
+
+
+def test_several_choices_are_the_product_of_each():
+    rng, counts = np.random.default_rng(0), (2, 4, 3)
+    scores, other = rng.normal(size=(2, 9))
+    one, another = (Categoricals(grouped(jnp.asarray(given), counts)) for given in (scores, other))
+    parts = [special.softmax(part) for part in np.split(scores, [2, 6])]
+    actions = list(itertools.product(*map(range, counts)))
+    p, q = joint(one, actions), joint(another, actions)
+    expected = [np.prod([p[a] for p, a in zip(parts, action, strict=True)]) for action in actions]
+    np.testing.assert_allclose(p, expected, rtol=1e-6)
+    assert float(one.entropy()) == pytest.approx(stats.entropy(p))
+    assert float(one.kl(another)) == pytest.approx(stats.entropy(p, q))
+    assert tuple(one.mode().tolist()) == actions[p.argmax()]
+    drawn = np.asarray(jax.vmap(one.sample)(jax.random.split(jax.random.key(0), 50_000)))
+    found = np.bincount(np.ravel_multi_index(drawn.T, counts), minlength=24) / 50_000
+    np.testing.assert_allclose(found, p, atol=0.01)
+
+
+def test_switches_are_scipys():
+    rng = np.random.default_rng(1)
+    logits, other = rng.normal(size=(2, 4))
+    one, another = Bernoullis(jnp.asarray(logits)), Bernoullis(jnp.asarray(other))
+    on = special.expit(logits)
+    actions = list(itertools.product((0, 1), repeat=4))
+    p, q = joint(one, actions), joint(another, actions)
+    np.testing.assert_allclose(p, np.exp([stats.bernoulli(on).logpmf(action).sum() for action in actions]), rtol=1e-6)
+    assert float(one.entropy()) == pytest.approx(stats.bernoulli(on).entropy().sum())
+    assert float(one.kl(another)) == pytest.approx(stats.entropy(p, q))
+    assert tuple(one.mode().tolist()) == actions[p.argmax()]
+    assert Bernoullis(jnp.zeros(1)).mode().tolist() == [0]
+    drawn = np.asarray(jax.vmap(one.sample)(jax.random.split(jax.random.key(0), 50_000)))
+    np.testing.assert_allclose(drawn.mean(0), on, atol=0.01)
+    assert abs(np.corrcoef(drawn.T) - np.eye(4)).max() < 0.02
+
+
+@pytest.mark.parametrize("sharp", [1.0, 1e3])
+def test_gradients_are_finite_where_choices_are_missing_or_certain(sharp):
+    scores = sharp * jnp.array([0.3, -1.0, 2.0, 0.0, 1.0])
+
+    def everything(kind, action, scores):
+        one, other = kind(scores), kind(scores[::-1])
+        return one.log_prob(action) + one.entropy() + one.kl(other)
+
+    choices = lambda scores: Categoricals(grouped(scores, (2, 3)))  # noqa: E731
+    for kind, action in ((choices, jnp.array([1, 0])), (Bernoullis, jnp.array([1, 0, 0, 1, 0]))):
+        value, gradient = jax.value_and_grad(everything, argnums=2)(kind, action, scores)
+        assert np.isfinite(value) and np.isfinite(gradient).all() and np.any(gradient != 0)
+
+
+def test_scores_are_grouped_in_their_order():
+    rows = grouped(jnp.arange(6.0), (1, 3, 2))
+    assert rows.tolist() == [[0.0, NEVER, NEVER], [1.0, 2.0, 3.0], [4.0, 5.0, NEVER]]
 
 
 @EITHER_WAY

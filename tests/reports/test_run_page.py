@@ -65,10 +65,10 @@ def test_the_page_prints_the_last_evaluation_and_its_limits(tmp_path):
     reader, text = read(write_run_report(folder.path))
     returns = json.loads((folder.evaluations / "40-30.json").read_text())["returns"]
     assert f"return {interval_text(mean_interval(returns))} over 30 episodes" in text
-    assert "says nothing about another seed" in text
+    assert "says nothing about other seeds" in text
     assert "workhorse train Hopper-v5 --seed 3" in text
     assert "12 core-minutes" in text
-    assert "400k of 400k asked for" in text
+    assert "400k of 400k planned" in text
     assert all(address.startswith("data:") for address in reader.loads)
     assert set(json.loads(reader.blocks["figures"])) == {
         "returns", "last-evaluation", "speed-and-length", "other-metrics",

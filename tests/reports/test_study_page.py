@@ -125,7 +125,7 @@ def test_better_comes_from_the_tests_alone(written, tmp_path):
     _, words, plain = page_of(alone, tmp_path)
     assert "better" not in words
     assert "better" not in re.sub(r"<script>.*?</script>", "", plain.read_text(), flags=re.S)
-    assert "more seeds a side" in words
+    assert "more seeds of each" in words
 
 
 def test_many_verdicts_are_folded_and_none_is_lost(tmp_path):
@@ -227,7 +227,7 @@ def test_robustness_is_printed_as_analysed(written):
     for cell in swept:
         found = cell.robustness
         share, low, high = (share_text(value) for value in found.worst_share[:3])
-        assert f"{cell.variant}: least is left under {found.worst_artefact}: {share} [{low}, {high}]" in text
+        assert f"{cell.variant}: smallest share left under {found.worst_artefact}: {share} [{low}, {high}]" in text
         assert f"worst corner {found.worst_corner}: {share_text(found.worst_corner_share)} is left" in text
         assert ("this breaks it" in text) == any(one.robustness.breaks for one in swept)
     assert "Not tried, time limit: the task has no clock." in text
@@ -267,8 +267,8 @@ def test_a_search_prints_its_gap(tmp_path):
     results = invented.search_study()
     _, text, _ = page_of(results, tmp_path)
     found = search_gap(results, 0)
-    assert f"The search promised {number_text(found.promised)} (3 tuning seeds)" in text
-    assert f"promised less delivered: {interval_text(found.gap)}" in text
+    assert f"The winner scored {number_text(found.promised)} on 3 tuning seeds" in text
+    assert f"(the winner's curse): {interval_text(found.gap)}" in text
     table = pl.read_csv(tmp_path / "report-data" / "search-HalfCheetah-v5-ars.csv")
     trials = table.filter(pl.col("line") == "trial")
     assert trials["score"].to_list() == [trial.value for trial in results.searches[0].trials]

@@ -10,6 +10,7 @@ import pytest
 
 from workhorse.core.addresses import host_generator, host_keys
 from workhorse.core.errors import UsageError
+from workhorse.core.layers import GRU, Dense, Mode, Normalise, head_for
 from workhorse.core.randomness import draw, root_key
 from workhorse.core.spec import Box, Discrete
 from workhorse.environments.mujoco.perturbations import Physics, set_physics
@@ -42,16 +43,26 @@ def away(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
 
 
+def linear(weight, action, task, *before):
+    layers = (*before, Dense(weight), head_for(action))
+    return Policy(layers, observation=Box.unbounded(np.shape(weight)[1]), action=action, task=task)
+
+
 def hopper(normalised=True, factor=1.0):
     rng = np.random.default_rng(0)
-    scale = {"mean": np.zeros(11), "scale": NOISE} if normalised else {}
-    return Policy(
-        [factor * rng.normal(size=(3, 11))], [None], action=Box((-1.0,) * 3, (1.0,) * 3), task="Hopper-v5", **scale
-    )
+    before = (Normalise(np.zeros(11), NOISE),) if normalised else ()
+    return linear(factor * rng.normal(size=(3, 11)), Box((-1.0,) * 3, (1.0,) * 3), "Hopper-v5", *before)
+
+
+def hopper_with_memory():
+    rng = np.random.default_rng(1)
+    arrays = [rng.normal(size=shape) for shape in [(12, 11), (12, 4), (12,), (4,)]]
+    layers = (Normalise(np.zeros(11), NOISE, 2.0), GRU(*arrays), Dense(rng.normal(size=(3, 4))), Mode())
+    return Policy(layers, observation=Box.unbounded(11), action=Box((-1.0,) * 3, (1.0,) * 3), task="Hopper-v5")
 
 
 def cart_pole():
-    return Policy([np.array([[-1.0, 0, -3, -1], [1, 0, 3, 1]])], [None], action=Discrete(2), task="CartPole-v1")
+    return linear(np.array([[-1.0, 0, -3, -1], [1, 0, 3, 1]]), Discrete(2), "CartPole-v1")
 
 
 def swept(artefacts, policy=None, **changed):
@@ -61,13 +72,15 @@ def swept(artefacts, policy=None, **changed):
 
 def walk(policy, obs, step, steps, delay=0, repeat=1, noise=None):
     """Returns of a batch of episodes, none of which ends early, and everything seen."""
-    chosen, seen, total = [], [], np.zeros(len(obs))
+    chosen, seen, total, state = [], [], np.zeros(len(obs)), None
     generators = [host_generator(key) for key in host_keys(SEED, "perturb", 0, np.arange(len(obs)))]
     for time in range(steps):
         seen.append(obs)
         if noise is not None:
             obs = obs + noise * np.stack([generator.standard_normal(obs.shape[1]) for generator in generators])
-        chosen.append(policy.predict(obs)[0] if time % repeat == 0 else chosen[-1])
+        if time % repeat == 0:
+            action, state = policy.predict(obs, state)
+        chosen.append(action)
         action = chosen[time - delay] if time >= delay else np.zeros_like(chosen[0])
         obs, reward = step(action)
         total = total + reward
@@ -121,6 +134,18 @@ def test_a_value_is_that_task_on_its_own(name, value, changes, mixed):
     expected, _ = walk_hopper(hopper(), **changes)
     assert np.array_equal(row(mixed, name, value), expected)
     assert not np.array_equal(expected, walk_hopper(hopper())[0]), "the change makes no difference here"
+
+
+def test_a_policy_with_memory_keeps_it_in_every_variation():
+    policy = hopper_with_memory()
+    found = swept({"action repeat": [3]}, policy)
+    for repeat in (1, 3):
+        assert np.array_equal(row(found, "action repeat", float(repeat)), walk_hopper(policy, repeat=repeat)[0])
+    obs = np.array([[0.1] * 11, [1e300] * 11, [0.2] * 11])
+    actions, refused, state = variations._predict(policy, obs, (np.full((3, 4), 0.5),))
+    assert refused.tolist() == [False, True, False] and state[0].shape == (3, 4)
+    expected, _ = policy.predict(obs[[0, 2]], (np.full((2, 4), 0.5),))
+    np.testing.assert_allclose(actions[[0, 2]], expected, atol=1e-6)
 
 
 def test_the_nominal_value_is_the_task_itself(mixed):
@@ -195,10 +220,10 @@ def test_simulations_that_break_are_counted_and_kept():
 
 
 def test_observations_that_the_policy_cannot_act_on_break_their_episodes_alone():
-    policy = Policy([np.full((3, 11), 3e38)], [None], action=Box((-1.0,) * 3, (1.0,) * 3), task="Hopper-v5")
+    policy = linear(np.full((3, 11), 3e38), Box((-1.0,) * 3, (1.0,) * 3), "Hopper-v5")
     found = swept({"action delay": [1]}, policy)
     assert found.artefacts[0].broken.tolist() == [EPISODES] * 2 and math.isnan(found.nominal_return)
-    actions, refused = variations._predict(hopper(), np.array([[0.1] * 11, [1e300] * 11, [0.2] * 11]))
+    actions, refused, _ = variations._predict(hopper(), np.array([[0.1] * 11, [1e300] * 11, [0.2] * 11]), None)
     assert refused.tolist() == [False, True, False]
     assert np.array_equal(actions[[0, 2]], hopper().predict(np.array([[0.1] * 11, [0] * 11, [0.2] * 11]))[0][[0, 2]])
 
@@ -246,7 +271,7 @@ def test_a_gymnasium_task_is_swept_through_the_adapter():
     # the lake's safe path: 0 down, 4 down, 8 right, 9 down, 13 right, 14 right, 15 is the goal
     scores = np.zeros((4, 16))
     scores[1, [0, 4, 9]] = scores[2, [8, 13, 14]] = 1
-    policy = Policy([scores], [None], action=Discrete(4), task="FrozenLake-v1")
+    policy = linear(scores, Discrete(4), "FrozenLake-v1")
     options = {"is_slippery": False, "max_episode_steps": 6}
     asked = {"action delay": [1], "time limit": [0.5, 2], "gravity": [2]}
     found = sweep(policy, "FrozenLake-v1", options, artefacts=asked, episodes=2, threads=1)
@@ -257,7 +282,7 @@ def test_a_gymnasium_task_is_swept_through_the_adapter():
 
 
 def test_what_a_mujoco_task_cannot_have_is_skipped():
-    policy = Policy([np.zeros((2, 8))], [None], action=Box((-1.0,) * 2, (1.0,) * 2), task="Swimmer-v5")
+    policy = linear(np.zeros((2, 8)), Box((-1.0,) * 2, (1.0,) * 2), "Swimmer-v5")
     found = sweep(
         policy, "Swimmer-v5", {"max_episode_steps": 5}, artefacts={"gravity": [2], "body mass": [2]}, episodes=1
     )
@@ -290,10 +315,10 @@ def test_the_rest_is_checked():
         swept(None, episodes=0)
     with pytest.raises(UsageError, match="Expected a task with a time limit, got Hopper-v5 without one"):
         sweep(hopper(), "Hopper-v5", {"max_episode_steps": None})
-    with pytest.raises(UsageError, match="Expected observations of 11 components"):
+    with pytest.raises(UsageError, match=r"Expected observations of shape \(11,\)"):
         sweep(hopper(), "HalfCheetah-v5")
-    with pytest.raises(UsageError, match="Expected a policy for the actions of CartPole-v1"):
-        sweep(Policy([np.zeros((2, 4))], [None], action=Box((-1.0,) * 2, (1.0,) * 2), task="probe"), "CartPole-v1")
+    with pytest.raises(UsageError, match=r"Expected a task with the actions of probe, .* in CartPole-v1"):
+        sweep(linear(np.zeros((2, 4)), Box((-1.0,) * 2, (1.0,) * 2), "probe"), "CartPole-v1")
 
 
 def test_a_sweep_survives_as_strict_json(mixed):

@@ -131,12 +131,13 @@ def edited(**changes) -> str:
         ("{", "Expected a ledger in JSON in run/ledger.json, but it cannot be read .*damaged"),
         (b"\xff\xfe\x00", "cannot be read"),
         ("[" * 100_000, "cannot be read"),
-        ("[1]", "Expected a ledger in run/ledger.json, got JSON without a `format`"),
+        ("[1]", "Expected a ledger in JSON in run/ledger.json, got no table but \\[1\\]"),
+        ("{}", "Expected a ledger in run/ledger.json, got JSON without a `format`"),
         (edited(format=2), "Expected ledger format 1 in run/ledger.json, got 2: another version"),
         (edited(wall_s=...), "Expected a field `wall_s` in run/ledger.json, got none"),
         (edited(estimated=...), "Expected a field `estimated` in run/ledger.json, got none"),
         (edited(colour="red"), "Expected no field `colour` in run/ledger.json, got one"),
-        (edited(wall_s="2"), "Expected `wall_s` .* to be finite seconds of at least 0, got '2'"),
+        (edited(wall_s="2"), "Expected `wall_s` .* to be a finite number of at least 0, got '2'"),
         (edited(wall_s=True), "Expected `wall_s` .* got True"),
         (edited(wall_s=math.nan), "Expected `wall_s` .* got nan"),
         (edited(wall_s=10**400), "Expected `wall_s` .* got 1000"),
@@ -144,8 +145,11 @@ def edited(**changes) -> str:
         (edited(env_steps=-1), "Expected `env_steps` .* got -1"),
         (edited(env_steps=True), "Expected `env_steps` .* got True"),
         (edited(estimated=1), "Expected `estimated` .* to be true or false, got 1"),
-        (edited(core_seconds=[1]), "Expected `core_seconds` .* to be finite seconds of at least 0 by kind of core"),
-        (edited(core_seconds={EPYC: -1}), "Expected `core_seconds`"),
+        (edited(core_seconds=[1]), "Expected `core_seconds` .* to be a table, got"),
+        (
+            edited(core_seconds={EPYC: -1}),
+            "Expected `core_seconds` of 'AMD.*' .* to be a finite number of at least 0",
+        ),
         (edited(core_seconds={EPYC: math.inf}), "Expected `core_seconds`"),
         (edited(core_seconds={EPYC: False}), "Expected `core_seconds`"),
     ],
@@ -192,7 +196,7 @@ def test_a_run_without_a_ledger_on_a_processor_without_a_name(tmp_path):
     "row", [{"env_steps": 40}, {"wall_s": math.nan, "env_steps": 4}, {"wall_s": "x", "env_steps": 4}]
 )
 def test_metrics_without_a_clock_are_no_estimate(tmp_path, row):
-    with pytest.raises(UsageError, match=r"Expected `wall_s` and `env_steps` in the last row of .*metrics\.parquet"):
+    with pytest.raises(UsageError, match=r"Expected `wall_s` in the last row of .*metrics\.parquet to be a finite"):
         Ledger.of(run_folder(tmp_path, rows=[row]))
 
 
@@ -202,7 +206,7 @@ def test_metrics_without_a_clock_are_no_estimate(tmp_path, row):
 def test_money_by_hand(tmp_path):
     prices = PriceBook.read(book(tmp_path / "p.toml", ("epyc", 0.02), ("*", "0.05")))
     found = price(Ledger().charge(EPYC, 64, 1800).charge(XEON, 2, 900), prices)
-    assert [(line.kind, line.core_hours, line.entry.number) for line in found.lines] == [
+    assert [(line.kind, line.core_hours, line.number) for line in found.lines] == [
         (EPYC, 32.0, 1),
         (XEON, 0.5, 2),
     ]
@@ -225,8 +229,8 @@ def test_money_by_hand(tmp_path):
 )
 def test_the_first_entry_that_matches_is_taken(tmp_path, kind, first):
     file = book(tmp_path / "p.toml", ("amd*7b13", 1), ("EPYC", 2), ("Xeon(R) CPU @ ?.20GHz", 3), ("*", 4))
-    entry = PriceBook.read(file).entry_for(kind)
-    assert f"{entry.number}: {entry.kind}" == first and entry.price_per_core_hour == entry.number
+    (line,) = price(Ledger().charge(kind, 1, 1), PriceBook.read(file)).lines
+    assert f"{line.number}: {line.entry.kind}" == first and line.entry.price_per_core_hour == line.number
 
 
 def test_a_core_of_one_s_own_may_cost_nothing(tmp_path):
@@ -248,22 +252,25 @@ CORE = '[[core]]\nkind = "*"\nprice_per_core_hour = 1\nsource = "s"\n'
         ("currency =", r"Expected a price book in TOML in .*p\.toml, but it cannot be read"),
         (b"\xff", "cannot be read"),
         ("a = " + "[" * 100_000, "cannot be read"),
-        (CORE, r"Expected a key `currency` in .*p\.toml, got none"),
-        ('currency = "EUR"', r"Expected a key `core` in .*p\.toml, got none"),
-        ('currency = "EUR"\ncore = []', r"Expected \[\[core\]\] entries in .*p\.toml"),
-        ('currency = "EUR"\ncore = 3', r"Expected \[\[core\]\] entries"),
-        ('currency = "EUR"\ncore = [3]', r"Expected \[\[core\]\] entries"),
-        ('currency = "EUR"\n[core]\nkind = "*"', r"Expected \[\[core\]\] entries"),
+        (CORE, r"Expected a field `currency` in .*p\.toml, got none"),
+        ('currency = "EUR"', r"Expected a field `core` in .*p\.toml, got none"),
+        ('currency = "EUR"\ncore = []', r"Expected at least one \[\[core\]\] entry in .*p\.toml"),
+        ('currency = "EUR"\ncore = 3', "Expected `core` .* to be a list, got 3"),
+        ('currency = "EUR"\ncore = [3]', "Expected `core` entry 1 .* to be a table, got 3"),
+        ('currency = "EUR"\n[core]\nkind = "*"', "Expected `core` .* to be a list, got"),
         ("currency = 3\n" + CORE, r"Expected `currency` in .*p\.toml to be text that is not empty, got 3"),
         ('currency = " "\n' + CORE, "Expected `currency` .* got ' '"),
-        ('currency = "EUR"\ncolour = 1\n' + CORE, r"Expected no key `colour` in .*p\.toml, got one: the keys are curr"),
+        (
+            'currency = "EUR"\ncolour = 1\n' + CORE,
+            r"Expected no field `colour` in .*p\.toml, got one: the fields",
+        ),
         (
             f'currency = "EUR"\n{CORE}colour = 1',
-            r"Expected no key `colour` in .*p\.toml, \[\[core\]\] entry 1, got one",
+            r"Expected no field `colour` in .*p\.toml, `core` entry 1, got one",
         ),
-        (f'currency = "EUR"\n{CORE.replace("source", "# ")}', r"Expected a key `source` in .* entry 1, got none"),
-        (f'currency = "EUR"\n{CORE.replace("kind", "# ")}', "Expected a key `kind`"),
-        (f'currency = "EUR"\n{CORE.replace("price_per_core_hour", "# ")}', "Expected a key `price_per_core_hour`"),
+        (f'currency = "EUR"\n{CORE.replace("source", "# ")}', r"Expected a field `source` in .* entry 1, got none"),
+        (f'currency = "EUR"\n{CORE.replace("kind", "# ")}', "Expected a field `kind`"),
+        (f'currency = "EUR"\n{CORE.replace("price_per_core_hour", "# ")}', "Expected a field `price_per_core_hour`"),
         (f'currency = "EUR"\n{CORE.replace("*", "")}', "Expected `kind` in .* to be text that is not empty, got ''"),
         (f'currency = "EUR"\n{CORE}{CORE}', r"to be the last in .*, got kind = '\*' in \[\[core\]\] entry 1 of 2"),
     ],
@@ -277,7 +284,7 @@ def test_a_price_book_is_read_strictly(tmp_path, text, message):
 
 @pytest.mark.parametrize("amount", ["-0.01", "nan", "inf", "-inf", "true", '"0.04"', "[1]", "1" + "0" * 400, "1e999"])
 def test_a_price_is_a_finite_number_of_at_least_0(tmp_path, amount):
-    with pytest.raises(UsageError, match=r"`price_per_core_hour` in .*p\.toml, \[\[core\]\] entry 2 to be a finite"):
+    with pytest.raises(UsageError, match=r"`price_per_core_hour` in .*p\.toml, `core` entry 2 to be a finite"):
         PriceBook.read(book(tmp_path / "p.toml", ("EPYC", 0.01), ("*", amount)))
 
 
@@ -286,7 +293,7 @@ def test_a_price_book_that_is_not_there(tmp_path, monkeypatch):
         UsageError, match=r"Expected a price book in .*none\.toml, found none\. `workhorse cost --help`"
     ):
         PriceBook.find(tmp_path / "none.toml")
-    with pytest.raises(UsageError, match="Could not read the price book"):
+    with pytest.raises(UsageError, match=r"Expected a price book in .*, but it cannot be read"):
         PriceBook.find(tmp_path)
     monkeypatch.setenv("WORKHORSE_PRICES", "other.toml")
     with pytest.raises(UsageError, match=r"in other\.toml \(named by \$WORKHORSE_PRICES\), found none"):

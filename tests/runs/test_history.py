@@ -48,7 +48,7 @@ def test_every_iteration_comes_out_as_it_did(run):
     seen = []
     with opened(run.path, 1) as history:
         state = history.at(5, lambda progress, metrics: seen.append((int(progress.iteration), metrics["entropy"])))
-        assert f"{digest(state.learner):016x}" == digests(run)[5]
+        assert f"{digest(state.state):016x}" == digests(run)[5]
         assert digest(history.kept(3)) == digest(history.at(3))
         with pytest.raises(UsageError, match=r"keeps no state of iteration 4: the nearest are 3 and 6 of 0, 3, 6"):
             history.kept(4)
@@ -75,8 +75,8 @@ def test_a_fork_without_a_change_is_the_run_itself_and_a_change_is_found_where_i
     found = bisect(made.unchanged[3].path, made.changed[3].path, 1)
     assert found.iteration == 5
     assert found.earlier == ()
-    assert "learner/params/value/weights/0" in found.leaves
-    assert "learner/observations/mean" not in found.leaves, "the steps of iteration 5 were taken before the change acts"
+    assert "state/params/value/weights/0" in found.leaves
+    assert "state/observations/mean" not in found.leaves, "the steps of iteration 5 were taken before the change acts"
     assert RunFolder.open(made.changed[3].path).manifest().settings["discount"] == 0.5
 
 
@@ -84,15 +84,15 @@ def test_a_planted_leaf_is_named(run, tmp_path):
     folder = fork(run.path, 4, {"trace": 0.95}, range(3, 4), tmp_path, threads=1).unchanged[3]
     with opened(run.path, 1) as history:
         state, meta = checkpoint.load(folder, 4, history.at(4), "checkpoints")
-    policy = state.learner.params.policy
+    policy = state.state.params.policy
     weights = policy.network.weights[0].at[0, 0].add(1e-3)
     network = dataclasses.replace(policy.network, weights=(weights, *policy.network.weights[1:]))
-    params = state.learner.params._replace(policy=dataclasses.replace(policy, network=network))
+    params = state.state.params._replace(policy=dataclasses.replace(policy, network=network))
     for place in ("checkpoints", "milestones"):
-        checkpoint.save(folder, 4, state._replace(learner=state.learner._replace(params=params)), meta, place)
+        checkpoint.save(folder, 4, state._replace(state=state.state._replace(params=params)), meta, place)
     train.resume(folder.path, threads=1)
     found = bisect(run.path, folder.path, 1)
-    assert (found.iteration, found.earlier) == (5, ("learner/params/policy/network/weights/0",))
+    assert (found.iteration, found.earlier) == (5, ("state/params/policy/network/weights/0",))
 
 
 @pytest.mark.parametrize(
@@ -121,7 +121,7 @@ def test_a_fork_outlives_its_checkpoints_and_is_gone_on_with(run, tmp_path):
     with pytest.raises(UsageError, match="of a fork with other settings"):
         fork(run.path, 4, {"trace": 0.8}, range(1), tmp_path, threads=1)
     with opened(folder.path, 1) as history:
-        assert digest(history.at(6).learner) == int(digests(folder)[6], 16)
+        assert digest(history.at(6).state) == int(digests(folder)[6], 16)
         shutil.rmtree(folder.path / "milestones")
         with pytest.raises(UsageError, match="begins at iteration 5, as a fork does"):
             history.at(5)
@@ -139,14 +139,14 @@ def test_a_damaged_milestone_is_passed_over(run, tmp_path):
         if place.exists():
             (place / "state.safetensors").write_bytes(b"no state")
     with opened(folder, 1) as history:
-        assert digest(history.at(4).learner) == int(digests(run)[4], 16)
+        assert digest(history.at(4).state) == int(digests(run)[4], 16)
 
 
 def test_a_state_of_another_run_is_not_taken_for_this_ones(run, tmp_path):
     folder = RunFolder.open(shutil.copytree(run.path, tmp_path / "mixed"))
     with opened(run.path, 1) as history:
         state = history.kept(3)
-    other = state._replace(learner=state.learner._replace(iteration=state.learner.iteration + 1))
+    other = state._replace(state=state.state._replace(iteration=state.state.iteration + 1))
     checkpoint.save(folder, 3, other, {}, "milestones", later="kept")
     assert kept_iterations(folder) == [0, 3, 6]
     with opened(folder.path, 1) as history:
@@ -161,10 +161,10 @@ def test_a_run_that_had_diverged_is_not_measured(run, tmp_path):
     with opened(folder.path, 1) as history:
         state = history.kept(3)
         assert digest(history.measurable(3)) == digest(state)
-        params = jax.tree.map(lambda leaf: leaf * np.nan, state.learner.params)
-        checkpoint.save(folder, 3, state._replace(learner=state.learner._replace(params=params)), {}, later="kept")
-        checkpoint.save(folder, 3, state._replace(learner=state.learner._replace(params=params)), {}, "milestones")
-        assert np.isnan(jax.tree.leaves(history.kept(3).learner.params)[0]).all()
+        params = jax.tree.map(lambda leaf: leaf * np.nan, state.state.params)
+        checkpoint.save(folder, 3, state._replace(state=state.state._replace(params=params)), {}, later="kept")
+        checkpoint.save(folder, 3, state._replace(state=state.state._replace(params=params)), {}, "milestones")
+        assert np.isnan(jax.tree.leaves(history.kept(3).state.params)[0]).all()
         with pytest.raises(UsageError, match=r"Parameters of iteration 3 of .* are not finite: the run had diverged"):
             history.measurable(3)
 
@@ -191,7 +191,7 @@ def test_runs_of_other_kinds_are_not_compared(run, tmp_path):
 def test_the_commands(run, tmp_path, capsys):
     assert main(["replay", str(run.path), "--iteration", "2", "--threads", "1"]) == 0
     said = capsys.readouterr().out
-    assert f"digest {digests(run)[2]}, the same again" in said and "entropy" in said
+    assert f"digest {digests(run)[2]}, identical" in said and "entropy" in said
     words = ["fork", str(run.path), "--iteration", "5", "--set", "discount=.5", "--seeds", "2", "--runs", str(tmp_path)]
     assert main([*words, "--threads", "1"]) == 0
     said = capsys.readouterr().out

@@ -59,21 +59,29 @@ def edited(**changes) -> str:
     [
         ("{", "Expected a manifest in JSON in run/manifest.json, but it cannot be read .*damaged"),
         (b"\xff\xfe\x00", "cannot be read"),
-        ("[1]", "Expected a Workhorse manifest in run/manifest.json, got JSON without a `format`"),
+        ("[1]", "Expected a manifest in JSON in run/manifest.json, got no table but"),
         ('{"name": "x"}', "without a `format`"),
-        (edited(format=2), "Expected manifest format 1 in run/manifest.json, got 2: another version of Workhorse"),
+        (edited(format=3), "Expected manifest format 2 in run/manifest.json, got 3: another version of Workhorse"),
         (edited(seed=...), "Expected a field `seed` in run/manifest.json, got none"),
         (edited(colour="red"), "Expected no field `colour` in run/manifest.json, got one"),
-        (edited(seed="3"), "Expected `seed` in run/manifest.json to be int, got '3'"),
-        (edited(seed=True), "Expected `seed` .* to be int, got True"),
-        (edited(recipe=4), "Expected `recipe` .* to be str or null, got 4"),
-        (edited(hardware=[]), "Expected `hardware` .* to be dict"),
+        (edited(seed="3"), "Expected `seed` in run/manifest.json to be a whole number, got '3'"),
+        (edited(seed=True), "Expected `seed` .* to be a whole number, got True"),
+        (edited(recipe=4), "Expected `recipe` .* to be text or null, got 4"),
+        (edited(hardware=[]), "Expected `hardware` .* to be a table"),
+        (edited(settings={"a": float("nan")}), "Expected `settings` of 'a' .* finite numbers"),
         (edited(hardware={"cpu": "x"}), "Expected a field `cores` in run/manifest.json, `hardware`, got none"),
     ],
 )
 def test_strict_reading(text, message):
     with pytest.raises(UsageError, match=message):
         Manifest.from_json(text, "run/manifest.json")
+
+
+def test_a_manifest_of_format_1_is_read_in_the_names_of_today():
+    made = manifest()
+    record = json.loads(made.to_json())
+    record["configuration"], record["chunk"], record["format"] = record.pop("settings"), 8, 1
+    assert Manifest.from_json(json.dumps(record), "manifest.json") == made
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), np.float32(1), object()])

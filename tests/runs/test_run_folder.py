@@ -99,8 +99,8 @@ def test_opening(tmp_path):
     file.write_text(text[:50])
     with pytest.raises(UsageError, match=r"Expected a manifest in JSON in .*manifest.json, but it cannot be read"):
         RunFolder.open(made.path)
-    file.write_text(text.replace('"format": 1', '"format": 7'))
-    with pytest.raises(UsageError, match=r"Expected manifest format 1 in .*manifest.json, got 7"):
+    file.write_text(text.replace('"format": 2', '"format": 7'))
+    with pytest.raises(UsageError, match=r"Expected manifest format 2 in .*manifest.json, got 7"):
         RunFolder.open(made.path)
 
 

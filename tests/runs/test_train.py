@@ -20,7 +20,8 @@ from workhorse.core.errors import UsageError
 from workhorse.runs import checkpoint, train
 from workhorse.runs.folder import RunFolder
 from workhorse.runs.metrics import read_metrics
-from workhorse.training.on_policy import OnPolicy
+from workhorse.training.loop import make_loop
+from workhorse.training.on_policy import OnPolicyLoop
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "environments"))
 import weird_environments  # noqa: F401
@@ -237,15 +238,22 @@ def run(tmp_path_factory):
     return begin(tmp_path_factory.mktemp("runs"), "r", "Hopper-v5", "openai-es", 600)
 
 
+def newest(folder):
+    """The algorithm of a run, and the actor of its newest checkpoint."""
+    plan = train.plan_of(folder.manifest())
+    loop = make_loop(plan, plan.spec(), 1)
+    _, progress, _, _ = checkpoint.load_newest(folder, loop.start())
+    loop.close()
+    return loop.algorithm, loop.algorithm.actor(progress.state)
+
+
 class TestTheFolder:
     def test_the_policy_artefact_acts_as_the_policy_in_training(self, run):
         folder, _ = run
-        setup = train._Setup.build(train.plan_of(folder.manifest()), 1)
-        _, progress, _, _ = checkpoint.load_newest(folder, setup.loop.start())
-        actor = setup.algorithm.actor(progress.learner)
-        network = setup.algorithm.begin(actor, -1)
+        algorithm, actor = newest(folder)
+        network = algorithm.begin(actor, -1)
         observations = np.random.default_rng(0).normal(size=(200, 11)) * 3
-        expected = jax.vmap(lambda obs: setup.algorithm.act(actor, network, obs, jax.random.key(0), explore=False)[0])(
+        expected = jax.vmap(lambda obs: algorithm.act(actor, network, obs, jax.random.key(0), explore=False)[0])(
             observations
         )
         found, _ = Policy.load(folder.path).predict(observations)
@@ -265,11 +273,9 @@ class TestTheFolder:
             schedule=QUICK,
             root=tmp_path,
         )
-        setup = train._Setup.build(train.plan_of(folder.manifest()), 1)
-        _, progress, _, _ = checkpoint.load_newest(folder, setup.loop.start())
-        actor = setup.algorithm.actor(progress.learner)
+        algorithm, actor = newest(folder)
         observations = np.random.default_rng(0).normal(size=(200, 11)) * 30
-        act = jax.vmap(lambda obs: setup.algorithm.act(actor, (), obs, jax.random.key(0), explore=False)[0])
+        act = jax.vmap(lambda obs: algorithm.act(actor, (), obs, jax.random.key(0), explore=False)[0])
         found, _ = Policy.load(folder.path).predict(observations)
         np.testing.assert_allclose(found, act(observations), atol=1e-5, rtol=1e-5)
         assert np.std(found) > 0
@@ -399,7 +405,7 @@ def test_an_evaluation_says_what_it_passed_over_and_works_only_where_it_can_be_w
     assert len(said) == 1 and f"iteration {newest}" in said[0] and "damaged" in said[0]
     shutil.rmtree(folder.evaluations)
     folder.evaluations.touch()
-    monkeypatch.setattr(OnPolicy, "evaluate", None)
+    monkeypatch.setattr(OnPolicyLoop, "evaluate", None)
     with pytest.raises(UsageError, match="Could not write the evaluation"):
         train.evaluate_run(folder.path, episodes=2, threads=1)
 

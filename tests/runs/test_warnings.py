@@ -130,9 +130,7 @@ def test_every_rule_is_tried_above_and_every_rule_is_documented() -> None:
 
 
 def test_an_iteration_without_episodes_is_no_fault() -> None:
-    assert (
-        warned_of({"training_return": lambda number, row: math.nan if number % 3 else row["training_return"]}) == []
-    )
+    assert warned_of({"training_return": lambda number, row: math.nan if number % 3 else row["training_return"]}) == []
 
 
 def test_a_condition_must_last_and_is_told_once() -> None:

@@ -5,16 +5,12 @@ import pytest
 
 from workhorse.statistics.reliability import (
     collapsed,
-    curve_range,
     cvar,
-    dispersion_across_runs,
     dispersion_of_rollouts,
     dispersion_over_time,
     drawdown,
     long_term_risk,
-    low_pass,
     outlying,
-    risk_across_runs,
     short_term_risk,
 )
 
@@ -29,10 +25,7 @@ def test_the_published_examples_within_a_run():
     assert [long_term_risk(y, tail=0.25) for _, y in (FIRST, SECOND)] == pytest.approx([0.0, 0.8])
 
 
-def test_the_published_examples_across_runs_and_rollouts():
-    assert dispersion_across_runs([[1.0, 1.0], [3.0, 4.0]]).tolist() == [1.0, 1.5]
-    assert np.median([curve_range([1.0, 1, 1]), curve_range([2.0, 3, 4, 5])]) == pytest.approx(1.425)
-    assert risk_across_runs([[2.0, 3.0], [0.1, -0.5]], tail=0.51).tolist() == [0.1, -0.5]
+def test_the_published_examples_of_rollouts():
     rollouts = [-1.0, 2, 5, 7, 3], [6.0, 5, 1, 34, 2]
     assert [dispersion_of_rollouts(y) / np.median(y) for y in rollouts] == pytest.approx([1.0, 0.8])
     assert [cvar(y, 0.49) for y in rollouts] == pytest.approx([0.5, 1.5])
@@ -50,15 +43,6 @@ def test_dispersion_over_time_ignores_a_steady_rise():
     assert dispersion_over_time(steps, np.where(steps % 20, 1.0, 0.0), window=40) == pytest.approx(0.2)
     with pytest.raises(ValueError, match="take a wider one"):
         dispersion_over_time(steps, steps, window=5)
-
-
-def test_the_low_pass_keeps_what_is_slow_and_drops_what_is_fast():
-    t = np.arange(4000)
-    slow, fast = t / 4000, np.sin(t)
-    smooth = low_pass(np.stack([slow + fast, slow]))
-    assert np.abs(smooth[0] - slow)[500:-500].max() < 0.02 and np.abs(smooth[1] - slow)[500:-500].max() < 0.02
-    with pytest.raises(ValueError, match="more than 27 points, got 27"):
-        low_pass(np.zeros(27))
 
 
 @pytest.mark.parametrize(
@@ -82,7 +66,6 @@ def test_collapse_is_below_half_of_the_own_best(curve, floor, expected):
         (lambda: cvar([1.0], 0.0), r"tail must be in \(0, 1\)"),
         (lambda: short_term_risk([1, 1], [0.0, 1.0]), "must rise"),
         (lambda: collapsed([float("nan")]), "without points"),
-        (lambda: dispersion_across_runs([1.0, 2.0]), "at least 2 runs"),
     ],
 )
 def test_what_makes_no_sense_is_refused(call, message):

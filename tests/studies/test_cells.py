@@ -77,7 +77,7 @@ def test_unequal_steps_are_aligned_by_the_last_evaluation_and_it_is_said():
     assert cell.curve.steps.tolist() == [100.0, 150.0, 200.0, 300.0]
     assert np.array_equal(cell.curve.runs[1], [np.nan, 10.0, 10.0, 30.0], equal_nan=True)
     assert np.isnan(cell.curve.mean[0]), "no mean over runs where one is missing"
-    assert "steps of their own" in cell.curve.note
+    assert "different steps" in cell.curve.note
 
 
 def test_steps_to_threshold_with_runs_that_never_got_there():
@@ -158,7 +158,7 @@ def test_without_floors_and_threshold_none_is_called_a_success():
     )
     cell = only(results)
     assert not cell.successes.any()
-    assert "none can be told" in cell.rule
+    assert "unknown: the task has no threshold" in cell.rule
 
 
 def test_a_diverged_seed_does_not_hide_the_others_curves():

@@ -12,7 +12,8 @@ import pytest
 
 from workhorse.runs.metrics import read_metrics
 from workhorse.studies.cells import summarise
-from workhorse.studies.conduct import Observer, conduct
+from workhorse.studies.conduct import conduct
+from workhorse.studies.dispatch import StudyObserver
 from workhorse.studies.folder import StudyFolder
 from workhorse.studies.loading import load_results
 from workhorse.studies.plan import FIRST_TUNING_SEED
@@ -46,7 +47,7 @@ def new(tmp_path, words, id="study"):
     return StudyFolder.create(tmp_path, id, plan_of(words), ("workhorse", "study"))
 
 
-class Notes(Observer):
+class Notes(StudyObserver):
     def __init__(self):
         self.sentences, self.records = [], {}
 
@@ -76,7 +77,7 @@ def test_a_study_is_ordinary_runs_and_says_what_became_of_each(tmp_path):
     choice = folder.record("choices", "CartPole-v1-ars")
     assert choice is not None
     assert choice["way"] in ("vectorised", "shared", "processes")
-    assert any("chosen by measurement" in note for note in results.notes)
+    assert any("fastest" in note for note in results.notes)
     floor = results.floors["CartPole-v1"]
     assert len(floor.random) == len(floor.nothing) == 100
     assert max(floor.nothing) <= 12, "pushing one way lets the pole fall in some ten steps"
@@ -169,11 +170,12 @@ def test_seeds_whose_common_process_dies_go_on_alone(tmp_path):
 SCRIPT = """
 import sys
 from workhorse.studies.cells import summarise
-from workhorse.studies.conduct import Observer, conduct
+from workhorse.studies.conduct import conduct
+from workhorse.studies.dispatch import StudyObserver
 from workhorse.studies.folder import StudyFolder
 folder = StudyFolder.open(sys.argv[1])
 with folder.lock():
-    conduct(folder, 2, Observer())
+    conduct(folder, 2, StudyObserver())
 """
 
 
@@ -220,7 +222,7 @@ def test_no_run_is_begun_beyond_the_budget(tmp_path):
     notes = Notes()
     results = conduct(folder, 1, notes)
     assert {run.outcome for run in results.runs} == {"unfinished"}
-    assert "6 of 6 runs were not begun" in " ".join(notes.sentences)
+    assert "6 of 6 runs were not started" in " ".join(notes.sentences)
 
 
 def test_seeds_are_added_until_enough_is_known(tmp_path):

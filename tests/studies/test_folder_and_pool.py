@@ -94,7 +94,7 @@ def test_a_job_nobody_knows_is_a_crash_and_the_worker_is_free_again(tmp_path):
         pool.give({"kind": "nonsense", "id": "n"})
         answer = answered(pool)
         assert answer["event"] == "crashed"
-        assert "no job 'nonsense'" in answer["reason"]
+        assert "the job 'nonsense'" in answer["reason"]
         assert pool.idle == 1
     finally:
         pool.close()

@@ -69,19 +69,19 @@ def test_a_plan_survives_its_own_words():
         ({"tasks": ["Hoper-v5"], "algorithms": ["ars"]}, "Unknown task 'Hoper-v5'. Did you mean Hopper-v5"),
         ({"tasks": ["CartPole-v1"], "algorithms": ["arz"]}, "Unknown algorithm 'arz'"),
         ({"tasks": ["CartPole-v1"]}, "at least one name under `algorithms`"),
-        ({**SMALL, "tasks": ["CartPole-v1", "CartPole-v1"]}, "CartPole-v1 stands twice under `tasks`"),
+        ({**SMALL, "tasks": ["CartPole-v1", "CartPole-v1"]}, "CartPole-v1 is listed twice under `tasks`"),
         ({**SMALL, "taks": 1}, "Unknown entry 'taks' in .*Did you mean tasks"),
         ({**SMALL, "seeds": 0}, "at least 1 seed, got 0"),
-        ({**SMALL, "seeds": [1, 1]}, "A seed stands twice"),
+        ({**SMALL, "seeds": [1, 1]}, "A seed is listed twice"),
         ({**SMALL, "seeds": [-1]}, r"\[0, 2\*\*31\), got -1"),
-        ({**SMALL, "seeds": [FIRST_TUNING_SEED]}, "no seed is tuned on and reported"),
-        ({**SMALL, "seeds": "ten"}, "`seeds` must be how many, or a list"),
+        ({**SMALL, "seeds": [FIRST_TUNING_SEED]}, "no seed is used for both"),
+        ({**SMALL, "seeds": "ten"}, "`seeds` must be a number of seeds or a list"),
         ({**SMALL, "env_steps": -5}, "`env_steps` must be a whole number of at least 1, got -5"),
         ({**SMALL, "env_steps": {"Hopper-v5": 5}}, "names 'Hopper-v5', which is none of the study's tasks"),
         ({**SMALL, "settings": {"openai-es": {}}}, "names 'openai-es', which is none of the study's algorithms"),
         ({**SMALL, "settings": {"ars": {"nois_std": 1}}}, "Unknown option of ars 'nois_std'. Did you mean noise_std"),
         ({**SMALL, "grid": {"noise_std": 0.1}}, "`grid` needs a list of values for noise_std"),
-        ({**SMALL, "grid": {"noise_std": [0.1, 0.1]}}, "A value of noise_std stands twice"),
+        ({**SMALL, "grid": {"noise_std": [0.1, 0.1]}}, "A value of noise_std is listed twice"),
         ({**SMALL, "grid": {"noise_std": [0.1]}, "search": {"noise_std": [1, 2]}}, "a grid or a search, not both"),
         (
             {**SMALL, "grid": {"noise_std": [0.1]}, "settings": {"ars": {"noise_std": 0.2}}},
@@ -91,10 +91,10 @@ def test_a_plan_survives_its_own_words():
         ({**SMALL, "search": {"noise_std": {"low": 1}}}, "`search` needs for noise_std"),
         ({**SMALL, "search": {"noise_std": {"low": 2, "high": 1}}}, "must rise"),
         ({**SMALL, "search": {"noise_std": {"low": 0, "high": 1, "log": True}}}, "above 0 where it is logarithmic"),
-        ({**SMALL, "until": "failure_rate width < 0.3"}, "may take for ever"),
+        ({**SMALL, "until": "failure_rate width < 0.3"}, "may never end"),
         ({**SMALL, "until": "failure width < 0.3", "budget": "1 core-hours"}, "Unknown statistic 'failure'.*Did you"),
         ({**SMALL, "until": "failure_rate < 0.3", "budget": "1 core-hours"}, "'STATISTIC width < NUMBER'"),
-        ({**SMALL, "until": "failure_rate width < 3", "budget": "1 core-hours"}, "never wider than 1"),
+        ({**SMALL, "until": "failure_rate width < 3", "budget": "1 core-hours"}, "at most 1 wide"),
         ({**SMALL, "budget": "2 hours"}, "a number and a unit"),
         ({**SMALL, "budget": "-2 core-hours"}, "a number above 0, got '-2'"),
         ({**SMALL, "thresholds": float("nan")}, "must be a finite number, got nan"),
@@ -118,13 +118,16 @@ def test_files_that_are_none(tmp_path):
         read_plan(tmp_path / "none.yaml")
     file = tmp_path / "study.yaml"
     file.write_text("tasks: [Hopper-v5")
-    with pytest.raises(UsageError, match="is not YAML"):
+    with pytest.raises(UsageError, match=r"a study file in YAML in .* cannot be read"):
         read_plan(file)
     file.write_text("- Hopper-v5")
-    with pytest.raises(UsageError, match="got list"):
+    with pytest.raises(UsageError, match="got no table but"):
+        read_plan(file)
+    file.write_text("tasks: " + "[" * 10_000)
+    with pytest.raises(UsageError, match="cannot be read"):
         read_plan(file)
     file.write_text("tasks: !!python/object/apply:os.system ['true']")
-    with pytest.raises(UsageError, match="is not YAML"):
+    with pytest.raises(UsageError, match=r"a study file in YAML in .* cannot be read"):
         read_plan(file)
 
 

@@ -41,7 +41,7 @@ def test_an_unclear_one_says_how_many_seeds_are_missing():
     assert "better" not in verdict.sentence
     assert verdict.more_runs is not None
     assert verdict.more_runs > 10
-    assert f"about {verdict.more_runs} more seeds a side" in verdict.sentence
+    assert f"about {verdict.more_runs} more seeds of each" in verdict.sentence
 
 
 def test_too_few_runs_are_not_compared():
@@ -53,7 +53,7 @@ def test_too_few_runs_are_not_compared():
 
 def test_equal_scores_need_no_number_of_seeds():
     results = study(scores([5.0, 5, 5], variant="a") + scores([5.0, 5, 5], variant="b"))
-    assert "no number of seeds" in judged(results)[0].sentence
+    assert "no feasible number of seeds" in judged(results)[0].sentence
 
 
 def test_many_comparisons_share_one_error():

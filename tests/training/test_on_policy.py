@@ -14,7 +14,7 @@ from workhorse.algorithms import registry
 from workhorse.core.spec import Box, Discrete, EnvSpec
 from workhorse.core.types import Step
 from workhorse.runs.metrics import read_metrics
-from workhorse.training.on_policy import JaxRollouts
+from workhorse.training.rollouts import make_collector
 
 
 @dataclass(frozen=True)
@@ -33,9 +33,8 @@ class Drawn:
 
 def test_where_an_episode_starts_has_nothing_to_do_with_what_ended_the_one_before():
     algorithm = registry.make("a2c", Drawn.spec, {"num_envs": 64, "rollout_steps": 64, "policy": "linear"})
-    rollouts = JaxRollouts(algorithm, Drawn(), 0)
-    actor, slots = algorithm.actor(algorithm.init(jax.random.key(0))), rollouts.start()
-    rollout, *_ = rollouts.gather(actor, slots, 0)
+    collector, actor = make_collector(algorithm, Drawn(), 0), algorithm.actor(algorithm.init(jax.random.key(0)))
+    rollout, *_ = collector.collect(actor, collector.start(actor), 0)
     shown, paid = np.asarray(rollout.obs)[..., 0], np.asarray(rollout.reward)
     assert len(np.unique(np.concatenate([shown, paid]).astype(np.float32))) > 0.99 * 2 * shown.size
     together = np.corrcoef(paid[:-1].ravel(), shown[1:].ravel())[0, 1]

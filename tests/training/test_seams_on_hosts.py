@@ -8,8 +8,9 @@ import jax
 import numpy as np
 import pytest
 
-from workhorse.training.learning import actor_of
+from workhorse.training.loop import make_loop
 from workhorse.training.plan import Plan
+from workhorse.training.rollouts import actor_of
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "environments"))
 import weird_environments  # noqa: F401
@@ -19,19 +20,19 @@ SMALL = {"num_envs": 3, "held_out_envs": 1, "rollout_steps": 12, "minibatch_size
 
 def seams(task, **options):
     plan = Plan(task, options, "ppo", SMALL, 0)
-    loop = plan.on_policy(plan.spec(), 1)
+    loop = make_loop(plan, plan.spec(), 1)
     progress = loop.start()
-    rollout, *_ = loop.rollouts.gather(actor_of(loop.algorithm, progress.learner), progress.slots, 0)
-    batch, _, _ = jax.jit(loop.algorithm.batch)(progress.learner, rollout)
+    rollout, *_ = loop.collector.collect(actor_of(loop.algorithm, progress.state), progress.data.slots, 0)
+    batch, _, _ = jax.jit(loop.algorithm.batch)(progress.state, rollout)
     loop.close()
-    return loop.algorithm, progress.learner, rollout, batch
+    return loop.algorithm, progress.state, rollout, batch
 
 
 @pytest.mark.parametrize(
     ("task", "options"), [("HalfCheetah-v5", {"max_episode_steps": 5}), ("weird/Walk-v0", {"max_episode_steps": 5})]
 )
 def test_a_time_limit_is_bootstrapped_from_where_the_episode_was(task, options):
-    algorithm, learner, rollout, batch = seams(task, **options)
+    algorithm, state, rollout, batch = seams(task, **options)
     ended = rollout.terminated | rollout.truncated
     assert rollout.truncated.any() and not (rollout.terminated & rollout.truncated).any()
     within = ~ended[:-1]
@@ -40,8 +41,8 @@ def test_a_time_limit_is_bootstrapped_from_where_the_episode_was(task, options):
     assert (np.abs(rollout.next_obs[:-1][ended[:-1]] - reset).max(-1) > 0).all(), "not what came after the reset"
     discount = np.asarray(batch.transition.discount)
     np.testing.assert_allclose(discount, algorithm.discount * ~rollout.terminated, rtol=1e-6)
-    value = algorithm.values(learner.params, jax.vmap(jax.vmap(
-        lambda obs: algorithm.scaled(algorithm.actor(learner), obs)))(rollout.next_obs))  # fmt: skip
+    value = algorithm.values(state.params, jax.vmap(jax.vmap(
+        lambda obs: algorithm.scaled(algorithm.actor(state), obs)))(rollout.next_obs))  # fmt: skip
     cut = rollout.truncated & ~rollout.terminated
     one_step = np.asarray(batch.transition.reward) + discount * np.asarray(value) - np.asarray(batch.value)
     np.testing.assert_allclose(np.asarray(batch.advantage)[cut], one_step[cut], rtol=1e-4, atol=1e-5)

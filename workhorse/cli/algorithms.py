@@ -15,14 +15,14 @@ __all__ = ["run"]
 
 @dataclasses.dataclass
 class AlgorithmsOptions:
-    """What `algorithms` takes."""
+    """Options of `algorithms`."""
 
     name: tyro.conf.Positional[str | None] = None
-    """An algorithm whose options to list."""
+    """List the options of this algorithm."""
 
 
 def run(arguments: Sequence[str]) -> int:
-    """List the algorithms, or the options of one; the exit code."""
+    """List the algorithms, or the options of one, and return the exit code."""
     chosen = parse(AlgorithmsOptions, "algorithms", arguments, "List the algorithms, or the options of one.").name
     if chosen is None:
         width = max(map(len, entries()))

@@ -17,20 +17,23 @@ SHOWN = 10
 
 @dataclasses.dataclass
 class BisectOptions:
-    """What `bisect` takes."""
+    """Options of `bisect`."""
 
     first_run: tyro.conf.Positional[str]
     """A run folder."""
     second_run: tyro.conf.Positional[str]
-    """Another."""
+    """Another run folder."""
     threads: int = 0
-    """Simulation threads; 0 for one a core."""
+    """Simulation threads; 0 uses one for each core."""
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Print where two runs part; the exit code."""
+    """Print the first difference of two runs and return the exit code."""
     options = parse(
-        BisectOptions, "bisect", arguments, "Find the first iteration at which two runs differ, and in what."
+        BisectOptions,
+        "bisect",
+        arguments,
+        "Find the first iteration at which two runs differ, and in which arrays.",
     )
     from workhorse.runs.folder import RunFolder
 
@@ -47,7 +50,7 @@ def run(arguments: Sequence[str]) -> int:
         words = "another shape" if math.isnan(largest) else f"largest difference {largest:.3g}"
         print(f"  {name}  {'not finite' if math.isinf(largest) else words}")
     if len(found.leaves) > SHOWN:
-        print(f"  and {len(found.leaves) - SHOWN} more leaves of the learner")
+        print(f"  and {len(found.leaves) - SHOWN} more arrays of the state")
     if found.earlier:
-        print(f"  An iteration before, these differed already: {', '.join(found.earlier[:SHOWN])}.")
+        print(f"  One iteration earlier, these already differed: {', '.join(found.earlier[:SHOWN])}.")
     return 0

@@ -5,11 +5,12 @@ from __future__ import annotations
 import dataclasses
 import sys
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from workhorse.core.errors import UsageError
 
 if TYPE_CHECKING:
+    from workhorse.cli.display import Display
     from workhorse.core.spec import EnvSpec
     from workhorse.training.loop import Loop, MakeLoop
     from workhorse.training.plan import Plan
@@ -35,7 +36,7 @@ class Notes:
     """Passes sentences to the display; to standard error as long as there is none."""
 
     def __init__(self) -> None:
-        self.observer: Any = None
+        self.observer: Display | None = None
 
     def __call__(self, sentence: str) -> None:
         if self.observer is None:

@@ -15,26 +15,26 @@ __all__ = ["run"]
 
 @dataclasses.dataclass
 class CompareOptions:
-    """What `compare` takes."""
+    """Options of `compare`."""
 
     study: tyro.conf.Positional[str]
-    """A study folder, or the table of one (results.parquet)."""
+    """A study folder, or its table (results.parquet)."""
     other_study: tyro.conf.Positional[str]
-    """The other."""
+    """The other study."""
     variant: str | None = None
-    """Compare this variant alone; by default every one that both studies have, or the only one of each."""
+    """Compare only this variant; by default all that both studies have, or the only one of each."""
     any_version: bool = False
-    """Compare even where the versions of what computes differ."""
+    """Compare even if the studies were made with different versions of JAX or MuJoCo."""
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Compare two studies; the exit code."""
+    """Compare two studies and return the exit code."""
     options = parse(
         CompareOptions,
         "compare",
         arguments,
-        "Compare two studies on the tasks they share. Nothing is called better unless the test says so; otherwise you "
-        "are told how many seeds are missing.",
+        "Compare two studies on the tasks that both have. A difference is reported only if a test confirms it; "
+        "otherwise you learn how many more seeds are needed.",
     )
     from rich.console import Console
 

@@ -1,4 +1,4 @@
-"""What a user sees while a run goes on: a live line in a terminal, plain lines elsewhere, or nothing."""
+"""Show the progress of a run: a live line in a terminal, plain lines elsewhere, or nothing."""
 
 from __future__ import annotations
 
@@ -14,39 +14,28 @@ from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn
 from rich.text import Text
 
 from workhorse.algorithms.recipes import Recipe
-from workhorse.cli.quantities import amount_text, duration_text
 from workhorse.core.errors import UsageError
+from workhorse.reports.wording import amount_text, duration_text, interval_text
 from workhorse.runs.cost import Ledger, PriceBook, price
 from workhorse.runs.folder import RunFolder
 from workhorse.runs.manifest import Manifest
 from workhorse.runs.train import Observer, Summary
 from workhorse.statistics.gradient_quality import GradientMeter
-from workhorse.statistics.intervals import Interval
 
-__all__ = ["Display", "LiveDisplay", "display_for", "interval_text"]
+__all__ = ["Display", "LiveDisplay", "display_for"]
 
 PLAIN_LINE_EVERY_S = 5.0
 
 
 def display_for(quiet: bool, recipe: Recipe | None) -> Display:
-    """The display that fits the terminal."""
+    """Return the display that fits the terminal."""
     if quiet:
         return Display(recipe, silent=True)
     return LiveDisplay(recipe) if sys.stdout.isatty() else Display(recipe)
 
 
-def interval_text(interval: Interval) -> str:
-    """A mean with its interval, for people.
-
-    Example:
-        >>> interval_text(Interval(3012.2, 2950.04, 3074.36, "Student t"))
-        '3012.2 [2950.0, 3074.4]'
-    """
-    return f"{interval.value:.1f} [{interval.low:.1f}, {interval.high:.1f}]"
-
-
 class Display(Observer):
-    """Plain lines, one every few seconds, for logs and pipes; says how to resume when interrupted."""
+    """Display of plain lines, one every few seconds, for logs and pipes; says how to resume when interrupted."""
 
     def __init__(self, recipe: Recipe | None, silent: bool = False) -> None:
         self._recipe = recipe
@@ -69,14 +58,14 @@ class Display(Observer):
         if self._folder is None:
             return
         if isinstance(error, KeyboardInterrupt):
-            self._say(f"Stopped; the state is saved. Go on with: workhorse resume {self._folder.path}", always=True)
+            self._say(f"Stopped; the state is saved. Continue with: workhorse resume {self._folder.path}", always=True)
         elif isinstance(error, Exception):
             error.run_folder = self._folder.path  # type: ignore[attr-defined]
 
     def started(self, folder: RunFolder, manifest: Manifest, row: Mapping[str, Any]) -> None:
         self._folder, self._budget = folder, row["budget"]
         self._first_steps, self._begun = row["env_steps"], time.monotonic()
-        verb = f"Going on at iteration {row['iteration']:,}" if row["resumed"] else "Training"
+        verb = f"Continuing at iteration {row['iteration']:,}" if row["resumed"] else "Training"
         self._say(f"{verb}: {manifest.task} by {manifest.algorithm}, seed {manifest.seed}, {self._budget:,} steps")
         if manifest.recipe:
             self._say(f"Recipe {manifest.recipe}: {manifest.recipe_source}")
@@ -92,7 +81,7 @@ class Display(Observer):
             self._say(self._line(row))
 
     def _note(self, row: Mapping[str, Any]) -> None:
-        """Keep what is shown of iterations that say nothing of it, and add up the gradient's quality."""
+        """Keep the last return and evaluation, which not every row has, and add to the gradient's quality."""
         self._evaluated = row.get("evaluation_return", self._evaluated)
         if math.isfinite(row["training_return"]):
             self._return = row["training_return"]
@@ -104,12 +93,12 @@ class Display(Observer):
         print(sentence, file=sys.stderr)
 
     def finished(self, folder: RunFolder, summary: Summary) -> None:
-        """The lines every run ends with."""
+        """Print the last lines of a run."""
         simulated = "-" if summary.simulated_s is None else duration_text(summary.simulated_s)
         speed = summary.env_steps / max(summary.wall_s, 1e-9)
         lines = [
             f"return         {interval_text(summary.episode_return)}  "
-            f"(mean of {len(summary.episode_returns)} noiseless episodes, 95 % {summary.episode_return.method})",
+            f"(mean of {len(summary.episode_returns)} episodes without noise, 95 % {summary.episode_return.method})",
             f"steps          {summary.env_steps:,} trained, {summary.evaluation_steps:,} evaluated",
             f"simulated      {simulated}",
             f"wall time      {duration_text(summary.wall_s)}  ({speed:,.0f} steps/s)",
@@ -155,7 +144,7 @@ class Display(Observer):
 
 
 class LiveDisplay(Display):
-    """One line that stays in place: bar, iteration, steps, speed, population's return, last evaluation, time left."""
+    """Display of one line that stays in place: bar, iteration, steps, speed, training return, evaluation, time left."""
 
     def __init__(self, recipe: Recipe | None) -> None:
         super().__init__(recipe)
@@ -198,7 +187,7 @@ class LiveDisplay(Display):
 
 
 class _Field(ProgressColumn):
-    """A number of the newest iteration, blank until there is one."""
+    """Column with a number of the newest iteration; blank until there is one."""
 
     def __init__(self, name: str, form: str, style: str = "") -> None:
         super().__init__()
@@ -210,7 +199,7 @@ class _Field(ProgressColumn):
 
 
 def _money(ledger: Ledger) -> str:
-    """What the core-hours come to by the user's prices; nothing where a price cannot be read or is missing."""
+    """Return the cost at the user's prices as text; empty where a price is missing or cannot be read."""
     try:
         book = PriceBook.find()
         total = price(ledger, book)

@@ -14,27 +14,30 @@ __all__ = ["run"]
 
 @dataclasses.dataclass
 class EvaluateOptions:
-    """What `evaluate` takes."""
+    """Options of `evaluate`."""
 
     run: tyro.conf.Positional[str]
     """The run folder, as in runs/<id>."""
     episodes: int = 100
-    """Noiseless episodes on the raw reward."""
+    """Number of episodes, without noise."""
     seed: int | None = None
-    """Root of the initial states; by default the run's own seed."""
+    """Seed of the initial states; by default the run's seed."""
     threads: int = 0
-    """Simulation threads; 0 for one a core."""
+    """Simulation threads; 0 uses one for each core."""
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Measure a run's policy and print what came out; the exit code."""
+    """Evaluate a run's policy, print the returns, and return the exit code."""
     options = parse(
-        EvaluateOptions, "evaluate", arguments, "Measure a run's policy, without noise and on the raw reward."
+        EvaluateOptions,
+        "evaluate",
+        arguments,
+        "Evaluate a run's policy on new episodes, without noise and with the task's own reward.",
     )
     from workhorse.runs.folder import RunFolder
 
     RunFolder.open(options.run)
-    from workhorse.cli.display import interval_text
+    from workhorse.reports.wording import interval_text
     from workhorse.runs import train
 
     folder, found, interval = train.evaluate_run(

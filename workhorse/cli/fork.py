@@ -15,32 +15,35 @@ __all__ = ["run"]
 
 @dataclasses.dataclass
 class ForkOptions:
-    """What `fork` takes."""
+    """Options of `fork`."""
 
     run: tyro.conf.Positional[str]
     """The run folder, as in runs/<id>."""
     iteration: int
-    """Where to begin: the state after this iteration."""
+    """Start from the state after this iteration."""
     set: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
-    """An option of the algorithm to change, as discount=.98; may be given several times."""
+    """An option of the algorithm to change, such as discount=.98; may be repeated."""
     seeds: int = 10
-    """Pairs of runs, with the change and without, from seed 0 on."""
+    """Number of pairs of runs, one with the change and one without, from seed 0 on."""
     env_steps: Count | None = None
-    """Budget of each, the steps before the fork included; by default the run's own."""
+    """Budget of each run, including the steps before the fork; by default the budget of the original run."""
     runs: str = "runs"
-    """The folder for the new runs."""
+    """Folder for the new runs."""
     threads: int = 0
-    """Simulation threads; 0 for one a core."""
+    """Simulation threads; 0 uses one for each core."""
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Go on from one state with and without a change, and compare; the exit code."""
+    """Continue from one state with and without a change, compare, and return the exit code."""
     options = parse(
-        ForkOptions, "fork", arguments, "Go on from an iteration of a run under a change, beside runs without it."
+        ForkOptions,
+        "fork",
+        arguments,
+        "Continue a run from an iteration with a changed option, and compare with runs without the change.",
     )
-    settings = parse_task_options(options.set, "What --set changes", "discount=.98")
+    settings = parse_task_options(options.set, "A change by --set", "discount=.98")
     if not settings:
-        raise UsageError("Expected what to change, as in --set discount=.98: got nothing.")
+        raise UsageError("Expected a change such as --set discount=.98: got none.")
     if options.seeds < 1:
         raise UsageError(f"--seeds must be at least 1: got {options.seeds}.")
     from workhorse.runs.folder import RunFolder
@@ -70,8 +73,11 @@ def run(arguments: Sequence[str]) -> int:
             _, summary = train.resume(folder.path, threads=options.threads)
             scores.append(summary.episode_return.value)
         differences.append(scores[1] - scores[0])
-        print(f"seed {seed}: {scores[0]:.4g} as it was, {scores[1]:.4g} with {change}", flush=True)
+        print(f"seed {seed}: {scores[0]:.4g} unchanged, {scores[1]:.4g} with {change}", flush=True)
     found = mean_interval(np.array(differences))
     apart = f" [{found.low:.4g}, {found.high:.4g}]" if np.isfinite(found.low) else ""
-    print(f"{change} from iteration {options.iteration} on changes the return by {found.value:.4g}{apart}, paired.")
+    print(
+        f"{change} from iteration {options.iteration} on changes the return by {found.value:.4g}{apart}, the mean "
+        "difference over pairs of runs."
+    )
     return 0

@@ -1,7 +1,7 @@
-"""`workhorse COMMAND ...`: find the command, run it, turn errors into sentences and exit codes.
+"""`workhorse COMMAND ...`: find the command, run it, and turn errors into sentences and exit codes.
 
-Exit codes: 0 done; 2 the input cannot be used (one sentence on standard error); 130 stopped by Ctrl-C or SIGTERM;
-141 stopped because nobody reads what it prints, as by `| head`; 1 an internal error, with its traceback.
+Exit codes: 0 done; 2 invalid input (one sentence on standard error); 130 stopped by Ctrl-C or SIGTERM; 141 stopped
+because its output was closed, as by `| head`; 1 an internal error, with its traceback.
 """
 
 from __future__ import annotations
@@ -21,28 +21,29 @@ from workhorse.core.errors import UsageError, unknown
 __all__ = ["COMMANDS", "main"]
 
 COMMANDS = {
-    "train": "train a policy on a task, with the best recipe known or your own settings",
-    "resume": "go on with a run that was stopped, killed or finished",
-    "evaluate": "measure a run's policy on fresh noiseless episodes",
-    "video": "render an episode of a run's policy to a file",
-    "study": "train many seeds, and say how often it works, how good it is and what it costs",
-    "compare": "compare two studies, and say whether one is better",
-    "report": "write the page of a run or a study",
-    "diagnose": "measure what a policy gradient assumes: its estimates, value function, trust region and surrogate",
-    "warnings": "say what a run is warned of, explain a warning, or list those of a run",
-    "replay": "run an iteration of a run again, and prove that it is the same",
-    "bisect": "find where two runs part, and in what",
-    "fork": "go on from an iteration of a run under a change, beside runs without it",
+    "train": "train a policy on a task, with the best known recipe or your own settings",
+    "resume": "continue a run that was stopped, killed or finished",
+    "evaluate": "evaluate a run's policy on new episodes, without noise",
+    "video": "record an episode of a run's policy as a video",
+    "export": "write a run's policy as ONNX, for programs without Workhorse",
+    "study": "train many seeds and report success rate, return and cost",
+    "compare": "compare two studies and test whether one is better",
+    "report": "write the HTML report of a run or a study",
+    "diagnose": "check the assumptions of a policy gradient: estimates, value function, trust region, surrogate",
+    "warnings": "list and explain warnings, or show those of a run",
+    "replay": "repeat an iteration of a run and check that it is identical",
+    "bisect": "find the first difference between two runs",
+    "fork": "continue a run from an iteration with a changed option, and compare",
     "tasks": "list the tasks",
     "algorithms": "list the algorithms, or the options of one",
     "runs": "list the runs in a folder",
-    "cost": "price a run's core-hours, or project it to another number of cores",
-    "worker": "give this machine's cores to a cluster",
+    "cost": "compute the cost of a run, or estimate it for another number of cores",
+    "worker": "add this machine's cores to a cluster",
 }
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; returns the exit code."""
+    """Run one command and return the exit code."""
     is_program = arguments is None
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     if not arguments or arguments[0] in ("-h", "--help"):
@@ -64,7 +65,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     except KeyboardInterrupt:
         if is_program and "ray" not in sys.modules:
-            _end(130)  # compiled programs may still run in threads, and the interpreter's end would pull them down
+            _end(130)  # compiled programs may still run in threads, and crash if the interpreter shuts down
         return 130
     except BrokenPipeError:
         _drop_output()
@@ -76,8 +77,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return 2
         traceback.print_exc()
         where = getattr(error, "run_folder", None)
-        place = f" The run folder is {where}; its last checkpoint is whole." if where else ""
-        print(f"workhorse {command}: internal error, not yours to mend.{place}", file=sys.stderr)
+        place = f" The run folder is {where}; its last checkpoint is complete." if where else ""
+        print(f"workhorse {command}: internal error; this is a bug in Workhorse.{place}", file=sys.stderr)
         return 1
 
 
@@ -90,7 +91,7 @@ def _end(code: int) -> NoReturn:
 
 
 def _drop_output() -> None:
-    """What is still to be printed goes nowhere, so that the interpreter does not stumble over it at its end."""
+    """Discard what is still to be printed, so that the interpreter does not fail on it when it exits."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, sys.stdout.fileno())
     os.close(nowhere)
@@ -99,7 +100,7 @@ def _drop_output() -> None:
 def _usage() -> str:
     width = max(map(len, COMMANDS))
     lines = [
-        "Workhorse: reinforcement learning that works where it can, and says so where it cannot.",
+        "Workhorse: reliable RL training that reports how often it fails.",
         "",
         "usage: workhorse COMMAND ...   (workhorse COMMAND --help for its options)",
         "",

@@ -1,7 +1,7 @@
-"""How values are read from the command line: step counts like 7e6, task options like name=value.
+"""Read the command line: step counts like 7e6, task options like name=value, and errors in one sentence.
 
-What tyro rejects is said in one sentence, like all bad input. Its hook for that is not part of its stable interface;
-an event that is not known here, or no hook at all, leaves tyro's own words, which are longer.
+tyro's hook for errors is not part of its stable interface. Where the hook or an event is unknown, tyro's own, longer
+message is printed.
 """
 
 from __future__ import annotations
@@ -10,7 +10,8 @@ import ast
 import contextlib
 import math
 from collections.abc import Sequence
-from typing import Annotated, Any
+from contextlib import AbstractContextManager
+from typing import Annotated, Any, TypeAlias, TypeVar
 
 import tyro
 from tyro.constructors import PrimitiveConstructorSpec
@@ -18,6 +19,13 @@ from tyro.constructors import PrimitiveConstructorSpec
 from workhorse.core.errors import UsageError, nearest
 
 __all__ = ["Count", "parse", "parse_task_options"]
+
+
+CommandOptions = TypeVar("CommandOptions")
+
+# Objects of tyro's private interface, which has no types to name.
+TyroEvent: TypeAlias = Any
+TyroArgument: TypeAlias = Any
 
 
 def _count(words: list[str]) -> int:
@@ -40,29 +48,29 @@ Count = Annotated[
         str_from_instance=lambda value: [f"{value:_}" if value >= 10_000 else str(value)],
     ),
 ]
-"""A whole number that may be written 7e6 or 7_000_000."""
+"""Whole number that may be written 7e6 or 7_000_000."""
 
 
-def parse(kind: Any, command: str, arguments: Sequence[str], description: str) -> Any:
-    """The command's options as an instance of a dataclass. `--help` exits with 0.
+def parse(kind: type[CommandOptions], command: str, arguments: Sequence[str], description: str) -> CommandOptions:
+    """Return the command's options as an instance of the dataclass `kind`; `--help` exits with 0.
 
     Raises:
-        UsageError: an option that does not exist, that lacks its value, or whose value is of the wrong kind.
+        UsageError: an option is unknown, lacks its value, or has a value of the wrong kind.
     """
     program = f"workhorse {command}"
     with _one_sentence(kind, program, list(arguments)):
         return tyro.cli(kind, args=list(arguments), prog=program, description=description)
 
 
-def _one_sentence(kind: Any, program: str, arguments: list[str]) -> Any:
-    """A context in which what tyro rejects becomes a `UsageError`."""
+def _one_sentence(kind: type, program: str, arguments: list[str]) -> AbstractContextManager[object]:
+    """Return a context in which an error of tyro becomes a `UsageError`."""
     try:
         from tyro._errors import on_parse_error
     except ImportError:
         return contextlib.nullcontext()
     flags = [f"--{name.replace('_', '-')}" for name in getattr(kind, "__dataclass_fields__", {})]
 
-    def say(event: Any) -> None:
+    def say(event: TyroEvent) -> None:
         sentence = _sentence(event, flags, arguments)
         if sentence:
             raise UsageError(f"{sentence} `{program} --help` lists the options.")
@@ -70,8 +78,8 @@ def _one_sentence(kind: Any, program: str, arguments: list[str]) -> Any:
     return on_parse_error(say)
 
 
-def _sentence(event: Any, flags: list[str], arguments: list[str]) -> str | None:
-    """What tyro rejects, in our words; None for what is not known here."""
+def _sentence(event: TyroEvent, flags: list[str], arguments: list[str]) -> str | None:
+    """Return our sentence about an error of tyro; None for an unknown one."""
     match type(event).__name__:
         case "UnrecognizedArgs":
             word = event.tokens[0]
@@ -94,27 +102,25 @@ def _sentence(event: Any, flags: list[str], arguments: list[str]) -> str | None:
             return None
 
 
-def _name(argument: Any) -> str:
-    """The option as it is typed, or what a word without an option is."""
+def _name(argument: TyroArgument) -> str:
+    """Return the option as it is typed, or the name of a positional argument."""
     if argument.is_positional():
         return f"the {str(argument.field.intern_name).replace('_', ' ')}"
     return str(argument.lowered.name_or_flags[0])
 
 
-def _wanted(argument: Any) -> str:
-    """A value's kind in words, from the name that `--help` shows for it."""
+def _wanted(argument: TyroArgument) -> str:
+    """Return the kind of a value in words, from the name that `--help` shows for it."""
     shown = str(argument.lowered.metavar)
     kinds = {"INT": "a whole number", "FLOAT": "a number", "STR": "a word", "PATH": "a path"}
-    if (
-        shown == "{None}|FLOAT"
-    ):  # None turns something off; of other options it is only what is there when none is given
+    if shown == "{None}|FLOAT":  # where None switches something off; elsewhere it only means that nothing was given
         return "a number or None"
     shown = shown.removeprefix("{None}|")
     return kinds.get(shown, f"of the form {shown}")
 
 
-def _given(argument: Any, arguments: list[str]) -> str:
-    """The words that were given for an option."""
+def _given(argument: TyroArgument, arguments: list[str]) -> str:
+    """Return the words that were given for an option."""
     flag = argument.lowered.name_or_flags[0]
     for position, word in enumerate(arguments):
         if word.replace("_", "-") == flag:
@@ -129,7 +135,7 @@ def _given(argument: Any, arguments: list[str]) -> str:
 def parse_task_options(
     words: Sequence[str], what: str = "A task option", example: str = "frame_skip=5"
 ) -> dict[str, Any]:
-    """Options of a task, or of what is named, written name=value with a Python literal or a bare word as the value.
+    """Return options written name=value, where the value is a Python literal or a bare word.
 
     Example:
         >>> parse_task_options(["healthy_z_range=(0.5,2)", "xml_file=ant.xml"])

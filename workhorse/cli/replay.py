@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Protocol, SupportsInt
 
 import tyro
 
@@ -13,31 +13,38 @@ from workhorse.cli.options import parse
 __all__ = ["run"]
 
 
+class HasIteration(Protocol):
+    """State of a run after an iteration, of whatever kind of loop."""
+
+    @property
+    def iteration(self) -> SupportsInt: ...
+
+
 @dataclasses.dataclass
 class ReplayOptions:
-    """What `replay` takes."""
+    """Options of `replay`."""
 
     run: tyro.conf.Positional[str]
     """The run folder, as in runs/<id>."""
     iteration: int
-    """The iteration to run again; it is reached from the newest state kept before it."""
+    """Iteration to repeat, starting from the newest state kept before it."""
     threads: int = 0
-    """Simulation threads; 0 for one a core."""
+    """Simulation threads; 0 uses one for each core."""
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Run an iteration again, prove that it is the same one, and print what it measured; the exit code."""
+    """Repeat an iteration, check its digest, print its metrics, and return the exit code."""
     options = parse(
-        ReplayOptions, "replay", arguments, "Run an iteration of a run again, and check that it comes out as it did."
+        ReplayOptions, "replay", arguments, "Repeat an iteration of a run and check that the result is identical."
     )
     from workhorse.runs.folder import RunFolder
 
     RunFolder.open(options.run)
     from workhorse.runs.history import opened
 
-    measured: dict[str, Any] = {}
+    measured: dict[str, object] = {}
 
-    def keep(progress: Any, metrics: Mapping[str, Any]) -> None:
+    def keep(progress: HasIteration, metrics: Mapping[str, object]) -> None:
         measured.clear()
         measured.update(metrics)
         measured["iteration"] = int(progress.iteration)
@@ -48,7 +55,7 @@ def run(arguments: Sequence[str]) -> int:
         if options.iteration:
             history.once_more(before, keep)
         expected = history.digest_of(options.iteration)
-    proof = "the same again" if options.iteration else "the state that the first iteration begins with"
+    proof = "identical" if options.iteration else "the state before the first iteration"
     print(f"iteration {options.iteration} of {options.run}: digest {expected}, {proof}")
     width = max(map(len, measured), default=0)
     for name, value in measured.items():

@@ -15,18 +15,18 @@ __all__ = ["run"]
 
 @dataclasses.dataclass
 class ReportOptions:
-    """What `report` takes."""
+    """Options of `report`."""
 
     folder: tyro.conf.Positional[str]
-    """A run folder, a study folder, or the table of a study (results.parquet)."""
+    """A run folder, a study folder, or a study's table (results.parquet)."""
     output: str | None = None
-    """For a table: the folder that the page is written to; by default the table's."""
+    """Folder for the report of a table; by default the table's folder."""
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Write a page; the exit code."""
+    """Write a report and return the exit code."""
     options = parse(
-        ReportOptions, "report", arguments, "Write the page of a run or a study as one HTML file that needs no network."
+        ReportOptions, "report", arguments, "Write the report of a run or a study, one HTML file that works offline."
     )
     from workhorse.core.errors import UsageError
     from workhorse.runs.files import writing
@@ -34,7 +34,7 @@ def run(arguments: Sequence[str]) -> int:
 
     place = Path(options.folder)
     if options.output is not None and not place.is_file():
-        raise UsageError("--output is for the table of a study; the page of a folder is written into it.")
+        raise UsageError("--output is for the table of a study; the report of a folder is written into the folder.")
     if is_study(place):
         from workhorse.reports.study_page import write_study_report
         from workhorse.studies.loading import load_results

@@ -15,25 +15,25 @@ __all__ = ["run"]
 
 @dataclasses.dataclass
 class ResumeOptions(ClusterOptions):
-    """What `resume` takes."""
+    """Options of `resume`."""
 
     run: tyro.conf.Positional[str] = tyro.MISSING
     """The run folder, as in runs/<id>."""
     env_steps: Count | None = None
-    """A new budget in environment steps; by default the run's own."""
+    """New budget in environment steps; by default the run's budget."""
     threads: int = 0
-    """Simulation threads, no part of the result; 0 for one a core."""
+    """Simulation threads, which do not affect the numbers; 0 uses one for each core."""
     quiet: bool = False
-    """Print nothing but the last line."""
+    """Print only the last line."""
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Go on with a run; the exit code."""
+    """Continue a run and return the exit code."""
     options = parse(
         ResumeOptions,
         "resume",
         arguments,
-        "Go on with a run from its newest whole checkpoint: the same bits as if it had never stopped.",
+        "Continue a run from its newest complete checkpoint. The result is identical to an uninterrupted run.",
     )
     from pathlib import Path
 
@@ -41,7 +41,7 @@ def run(arguments: Sequence[str]) -> int:
     from workhorse.runs.folder import RunFolder
 
     if (Path(options.run) / "study.json").is_file():
-        raise UsageError(f"{options.run} is a study, not a run: `workhorse study {options.run}` goes on with it.")
+        raise UsageError(f"{options.run} is a study, not a run: use `workhorse study {options.run}`.")
     RunFolder.open(options.run)
     notes = Notes()
     make = loop_maker(options, notes)

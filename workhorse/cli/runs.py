@@ -13,14 +13,14 @@ __all__ = ["run"]
 
 @dataclasses.dataclass
 class RunsOptions:
-    """What `runs` takes."""
+    """Options of `runs`."""
 
     runs: str = "runs"
-    """The folder that holds the runs."""
+    """Folder of the runs."""
 
 
 def run(arguments: Sequence[str]) -> int:
-    """List the runs in a folder, newest first; the exit code."""
+    """List the runs in a folder, newest first, and return the exit code."""
     folder = parse(RunsOptions, "runs", arguments, "List the runs in a folder, newest first.").runs
     rows = list_runs(folder)
     if not rows:

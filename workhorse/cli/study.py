@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import tyro
 
@@ -13,46 +13,51 @@ from workhorse.cli.cluster import ClusterOptions, loop_maker
 from workhorse.cli.options import Count, parse, parse_task_options
 from workhorse.core.errors import UsageError
 
+if TYPE_CHECKING:  # imported by the functions below, so that `--help` needs no JAX
+    from workhorse.studies.folder import StudyFolder
+    from workhorse.studies.plan import StudyPlan
+    from workhorse.training.loop import MakeLoop
+
 __all__ = ["check_by_building", "conclude", "run"]
 
 
 @dataclasses.dataclass
 class StudyOptions(ClusterOptions):
-    """What `study` takes: a study file, a study folder to go on with, or tasks and algorithms."""
+    """Options of `study`: a study file, a study folder to continue, or tasks and algorithms."""
 
     study: tyro.conf.Positional[str | None] = None
-    """A study file in YAML, or the folder of a study to go on with; neither with --tasks and --algorithms."""
+    """A study file in YAML, or the folder of a study to continue; leave out with --tasks and --algorithms."""
     tasks: tuple[str, ...] = ()
-    """Tasks, crossed with the algorithms."""
+    """Tasks; every algorithm is trained on each."""
     algorithms: tuple[str, ...] = ()
-    """Algorithms, each with its recipe for the task where there is one."""
+    """Algorithms, each with its recipe for the task if there is one."""
     seeds: int | None = None
-    """Seeds of each algorithm on each task, from 0; 10 where the file does not say."""
+    """Number of seeds of each algorithm on each task, from 0; by default 10."""
     env_steps: Count | None = None
-    """Training steps of every run; by default the recipe's."""
+    """Training steps of each run; by default the recipe's."""
     task_option: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
-    """An option of the task, as name=value, for a study of one task; may be given several times."""
+    """An option of the task, written name=value, for a study of one task; may be repeated."""
     threshold: float | None = None
-    """The return from which on a run is a success, for a study of one task; by default the task's own."""
+    """Lowest final return of a successful run, for a study of one task; by default the task's own."""
     perturbations: bool = False
-    """Try every trained policy on changed versions of its task."""
+    """Also evaluate every trained policy on changed versions of its task."""
     until: str | None = None
-    """Add seeds until every interval is narrow enough, as 'failure_rate width < 0.3'; needs --budget."""
+    """Add seeds until every interval is narrow enough, such as 'failure_rate width < 0.3'; needs --budget."""
     budget: str | None = None
-    """What the study may take, as '2 core-hours'; no run is begun beyond it."""
+    """Limit of the study, such as '2 core-hours'; no run starts beyond it."""
     cores: int = 0
-    """Worker processes, one seed each; 0 for one a core."""
+    """Worker processes, one seed each; 0 uses one for each core."""
     studies: str = "studies"
-    """The folder that holds the studies."""
+    """Folder of the studies."""
     id: str | None = None
-    """The study's name; by default from the time."""
+    """Name of the study; by default made from the time."""
     quiet: bool = False
-    """Print nothing but the table at the end."""
+    """Print only the final table."""
 
 
 DESCRIPTION = (
-    "Train many seeds, and say how often it works, how good it is, what it costs and what breaks it. A study can be "
-    "stopped and gone on with: workhorse study STUDY_FOLDER. A seed that crashes is counted."
+    "Train many seeds and report success rate, return, cost and robustness, with intervals. A study can "
+    "be stopped and continued: workhorse study STUDY_FOLDER. Crashed seeds count as failures."
 )
 _OF_A_NEW_STUDY = (
     "tasks",
@@ -69,10 +74,10 @@ _OF_A_NEW_STUDY = (
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Conduct a study; the exit code."""
+    """Conduct a study and return the exit code."""
     options = parse(StudyOptions, "study", arguments, DESCRIPTION)
     if options.cores < 0:
-        raise UsageError(f"--cores must be at least 1, or 0 for one a core: got {options.cores}.")
+        raise UsageError(f"--cores must be at least 1, or 0 for one on each core: got {options.cores}.")
     from workhorse.studies.conduct import check_cluster
     from workhorse.studies.folder import StudyFolder
 
@@ -91,8 +96,8 @@ def run(arguments: Sequence[str]) -> int:
     return 0
 
 
-def conclude(folder: Any, cores: int, quiet: bool, make: Any = None) -> None:
-    """Conduct a study to its end, write its page, and print what came of it."""
+def conclude(folder: StudyFolder, cores: int, quiet: bool, make: MakeLoop | None = None) -> None:
+    """Conduct a study to its end, write its report, and print the results."""
     from rich.console import Console
 
     from workhorse.cli.study_display import cell_table, study_display_for
@@ -111,22 +116,23 @@ def conclude(folder: Any, cores: int, quiet: bool, make: Any = None) -> None:
         page = write_study_report(results, folder.path)
     cells = summarise(results)
     Console().print(cell_table(cells))
-    print("grades: reliability / robustness / cost, from A to E; the page says what they mean")
+    print("grades: reliability / robustness / cost, from A to E; the report explains them")
     for verdict in verdicts(results, cells):
         print(verdict.sentence)
     for search, gap in searched(results):
         apart = f" [{gap.gap.low:.4g}, {gap.gap.high:.4g}]" if gap.gap else ""
         print(
             f"Search of {search.algorithm} on {search.task}: {gap.promised:.4g} on the tuning seeds, "
-            f"{gap.delivered:.4g} on fresh ones; the winner's curse is {gap.promised - gap.delivered:.4g}{apart}."
+            f"{gap.delivered:.4g} on fresh seeds: the choice of the best overstates it by "
+            f"{gap.promised - gap.delivered:.4g}{apart}."
         )
     for sentence in (*outlying_seeds(cells), *results.notes):
         print(sentence)
-    print(f"{folder.core_hours():.3f} core-hours in all. The page to look at: {page}")
+    print(f"{folder.core_hours():.3f} core-hours in all. Report: {page}")
 
 
-def _existing(options: StudyOptions) -> Any:
-    """The study to go on with; None for a new one."""
+def _existing(options: StudyOptions) -> StudyFolder | None:
+    """Return the study to continue; None for a new one."""
     from workhorse.studies.folder import StudyFolder, is_study
 
     if options.study is None or (not is_study(options.study) and not os.path.isdir(options.study)):
@@ -136,13 +142,13 @@ def _existing(options: StudyOptions) -> Any:
         if getattr(options, name) != getattr(StudyOptions, name):
             flag = name.replace("_", "-")
             raise UsageError(
-                f"--{flag} is for a new study, and {options.study} has begun: leave it out, or begin another study."
+                f"--{flag} is for a new study, and {options.study} has begun: leave it out, or start another study."
             )
     return folder
 
 
-def _plan(options: StudyOptions) -> Any:
-    """The plan of a new study, from the file and what the command line adds to it."""
+def _plan(options: StudyOptions) -> StudyPlan:
+    """Return the plan of a new study, from its file and the command line."""
     from workhorse.studies.study_file import plan_of, read_plan
 
     words = read_plan(options.study) if options.study is not None else {}
@@ -161,9 +167,7 @@ def _plan(options: StudyOptions) -> Any:
         if value is None or value is False or value == []:
             continue
         if name in words:
-            raise UsageError(
-                f"`{name}` is given by {options.study} and on the command line: leave it out in one of the two places."
-            )
+            raise UsageError(f"`{name}` is set both in {options.study} and on the command line: set it in one place.")
         words[name] = value
     task_options = parse_task_options(options.task_option)
     if task_options or options.threshold is not None:
@@ -174,29 +178,30 @@ def _plan(options: StudyOptions) -> Any:
     return plan_of(words, options.study or "the command line")
 
 
-def _ends_of_search(plan: Any) -> list[tuple[str, dict[str, Any]]]:
-    """(algorithm, setting) of every choice, and of both ends of every range, one option at a time.
+def _ends_of_search(plan: StudyPlan) -> list[tuple[str, dict[str, object]]]:
+    """Return (algorithm, setting) for every choice and for both ends of every range, one option at a time.
 
     Raises:
-        UsageError: a range of whole numbers whose end is none.
+        UsageError: an option takes whole numbers, and an end of its range is not one.
     """
     from workhorse.algorithms import registry
     from workhorse.studies.search import is_whole
 
     found = []
-    for algorithm in plan.algorithms if plan.search else ():
-        for name, span in plan.search.ranges.items():
-            ends = span.choices or (span.low, span.high)
+    ranges = plan.search.ranges if plan.search else {}
+    for algorithm in plan.algorithms:
+        for name, span in ranges.items():
+            ends: tuple[Any, ...] = span.choices or (span.low, span.high)
             if not span.choices and is_whole(registry.options(algorithm)[name].annotation):
                 if any(end != int(end) for end in ends):
-                    raise UsageError(f"{name} of {algorithm} takes whole numbers: search between such, got {ends}.")
+                    raise UsageError(f"{name} of {algorithm} takes whole numbers: got the range {ends}.")
                 ends = tuple(map(int, ends))
             found += [(algorithm, {name: end}) for end in ends]
     return found
 
 
-def check_by_building(plan: Any) -> None:
-    """Build every cell once, so that a setting that cannot be is found before the first run.
+def check_by_building(plan: StudyPlan) -> None:
+    """Build every cell once, to find an impossible setting before the first run.
 
     Raises:
         UsageError: an option out of range, a task that cannot be made, actions that an algorithm cannot take.
@@ -206,7 +211,8 @@ def check_by_building(plan: Any) -> None:
 
     if plan.perturbations:
         read_ranges(plan.perturbations)
-    settings = [*plan.cells(), *((task, name, one) for task in plan.tasks for name, one in _ends_of_search(plan))]
+    settings: list[tuple[str, str, Mapping[str, object]]] = plan.cells()
+    settings += [(task, name, one) for task in plan.tasks for name, one in _ends_of_search(plan)]
     for task, algorithm, setting in settings:
         job = plan.job(task, algorithm, setting, plan.seeds[0])
         built = Plan(task, job.task_options, algorithm, job.settings, job.seed)

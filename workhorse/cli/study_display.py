@@ -1,4 +1,4 @@
-"""What a user sees while a study goes on, and the table it ends with."""
+"""Show the progress of a study in the terminal, and the table of its results."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from rich.table import Table
 from rich.text import Text
 
-from workhorse.cli.quantities import duration_text
+from workhorse.reports.wording import duration_text
 from workhorse.studies.cells import CellSummary
-from workhorse.studies.conduct import Observer
+from workhorse.studies.dispatch import StudyObserver
 from workhorse.studies.folder import StudyFolder
 
 __all__ = ["LiveStudyDisplay", "StudyDisplay", "cell_table", "study_display_for"]
@@ -25,14 +25,14 @@ LINE_EVERY_S = 10.0
 
 
 def study_display_for(quiet: bool) -> StudyDisplay:
-    """The display that fits the terminal."""
+    """Return the display that fits the terminal."""
     if quiet:
         return StudyDisplay(silent=True)
     return LiveStudyDisplay() if sys.stdout.isatty() else StudyDisplay()
 
 
-class StudyDisplay(Observer):
-    """Plain lines: one for each run that ends, and one every few seconds in between."""
+class StudyDisplay(StudyObserver):
+    """Display of plain lines: one for each run that ends, and one every few seconds in between."""
 
     def __init__(self, silent: bool = False) -> None:
         self._silent = silent
@@ -49,14 +49,14 @@ class StudyDisplay(Observer):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self._folder is not None and isinstance(error, KeyboardInterrupt):
-            self._say(f"Stopped; every run is saved. Go on with: workhorse study {self._folder.path}", always=True)
+            self._say(f"Stopped; every run is saved. Continue with: workhorse study {self._folder.path}", always=True)
         elif self._folder is not None and isinstance(error, Exception):
             error.run_folder = self._folder.path  # type: ignore[attr-defined]
 
     def began(self, folder: StudyFolder, jobs: int, done: int) -> None:
         self._folder, self._jobs, self._ended, self._ended_before = folder, jobs, done, done
         plan = folder.plan
-        verb = f"Going on, {done} of {jobs} runs have ended" if done else f"{jobs} runs"
+        verb = f"Continuing, {done} of {jobs} runs have ended" if done else f"{jobs} runs"
         self._say(f"Study {folder.path}: {verb}; {', '.join(plan.algorithms)} on {', '.join(plan.tasks)}")
 
     def added(self, jobs: int, why: str) -> None:
@@ -95,7 +95,7 @@ class StudyDisplay(Observer):
 
 
 class LiveStudyDisplay(StudyDisplay):
-    """A bar for the study and one for each run under way; runs that end are listed above it."""
+    """Display of one bar for the study and one for each running run; ended runs are listed above them."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -157,7 +157,7 @@ class LiveStudyDisplay(StudyDisplay):
 
 
 def cell_table(cells: tuple[CellSummary, ...]) -> Group:
-    """The study in a table a task: score, success, worst seed, grades and price of every variant."""
+    """Return a table for each task: return, success, worst seed, grades and cost of every variant."""
     return Group(*(_task_table(task, [cell for cell in cells if cell.task == task]) for task in _tasks(cells)))
 
 

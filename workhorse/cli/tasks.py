@@ -14,12 +14,12 @@ __all__ = ["run"]
 
 @dataclasses.dataclass
 class TasksOptions:
-    """What `tasks` takes: nothing."""
+    """Options of `tasks`: none."""
 
 
 def run(arguments: Sequence[str]) -> int:
-    """List the tasks; the exit code."""
-    parse(TasksOptions, "tasks", arguments, "List the tasks, what simulates them, and the recipes there are for them.")
+    """List the tasks and return the exit code."""
+    parse(TasksOptions, "tasks", arguments, "List the tasks, their simulators and their recipes.")
     known: dict[str, list[str]] = {}
     for row in recipes():
         known.setdefault(row.task, []).append(row.algorithm + ("*" if row == best_recipe(row.task) else ""))
@@ -27,6 +27,6 @@ def run(arguments: Sequence[str]) -> int:
     for task in TASKS.values():
         made_for = ", ".join(known.get(task.id, [])) or "-"
         print(f"{task.id:<{width}}  {task.kind:<7}  {made_for:<16}  {task.summary}")
-    print("\nRecipes: * is taken where no --algorithm is named. Any environment registered with Gymnasium can be")
-    print("trained as well, by its id, or as module:id where a module has to be imported first.")
+    print("\nRecipes: * is used if no --algorithm is given. You can also train on any environment registered with")
+    print("Gymnasium, by its id, or as module:id to import a module first.")
     return 0

@@ -20,54 +20,55 @@ __all__ = ["run"]
 
 @dataclasses.dataclass
 class RunOptions:
-    """What every training run takes; an algorithm's own options are added to these."""
+    """Options of every training run; an algorithm's own options are added to these."""
 
     task: tyro.conf.Positional[str]
     """The task, a Gymnasium id; `workhorse tasks` lists them, and your own registered ids work as module:id."""
     algorithm: str | None = None
     """The algorithm; by default that of the best recipe known for the task."""
     seed: int = 0
-    """Root of all randomness: equal seeds give equal bits."""
+    """Seed of all random numbers; equal seeds give identical runs."""
     seeds: int | None = None
-    """Train so many seeds, from --seed on, as a study: how often it works, with intervals and a page."""
+    """Number of seeds to train, from --seed on, as a study with success rate, intervals and a report."""
     env_steps: Count | None = None
     """Training budget in environment steps; by default the recipe's."""
     evaluate_every: Count | None = None
-    """Environment steps between noiseless evaluations; by default a tenth of the budget, 0 for none."""
+    """Environment steps between evaluations without noise; by default a tenth of the budget, 0 for none."""
     evaluation_episodes: int = 16
-    """Episodes of each of them."""
+    """Episodes per evaluation."""
     final_episodes: int = 100
-    """Episodes of the evaluation at the end."""
+    """Episodes of the final evaluation."""
     task_option: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
-    """An option of the task, as name=value; may be given several times."""
+    """An option of the task, written name=value; may be repeated."""
     slots: int | None = None
-    """Episodes side by side, part of the result's bits; by default what the population needs, at most 64."""
+    """Environments stepped in parallel, which affects the numbers; by default what the algorithm needs, at most 64."""
     threads: int = 0
-    """Simulation threads, no part of the result; 0 for one a core."""
+    """Simulation threads, which do not affect the numbers; 0 uses one for each core."""
     checkpoint_every_s: float = 30.0
     """Seconds between checkpoints; 0 saves after every iteration."""
     runs: str = "runs"
-    """The folder that holds the runs."""
+    """Folder of the runs."""
     studies: str = "studies"
-    """The folder that holds the studies, with --seeds."""
+    """Folder of the studies, with --seeds."""
     id: str | None = None
-    """The run's name, or the study's; by default task, algorithm, seed and time."""
+    """Name of the run or the study; by default task, algorithm, seed and time."""
     stop_on_warning: bool = False
-    """End the run at its first warning; without it, warnings are printed and kept, and the run goes on."""
+    """End the run at its first warning; otherwise warnings are only printed and kept."""
     stop_at_return: float | None = None
-    """End the run at the first evaluation whose mean return is at least this."""
+    """End the run at the first evaluation whose mean return is at least this. This biases the final return upwards; use
+    more final episodes."""
     quiet: bool = False
-    """Print nothing but the last line."""
+    """Print only the last line."""
 
 
 DESCRIPTION = (
-    "Train a policy. Without --algorithm the best recipe known for the task is taken, and named. "
-    "The options listed last are the algorithm's own; --algorithm NAME --help shows another's."
+    "Train a policy. Without --algorithm, the best known recipe for the task is used and named. "
+    "The last options belong to the algorithm; --algorithm NAME --help lists those of another one."
 )
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Train on a task; the exit code."""
+    """Train on a task and return the exit code."""
     task, named = _peek(arguments)
     known = (recipe(task, named) if named else best_recipe(task)) if task else None
     algorithm = named or (known.algorithm if known else DEFAULT_ALGORITHM)
@@ -86,9 +87,9 @@ def run(arguments: Sequence[str]) -> int:
     if env_steps < 1:
         raise UsageError(f"--env-steps must be at least 1: got {env_steps}.")
     if options.seeds is not None:
-        return _train_seeds(options, algorithm, known, env_steps, evaluate_every, arguments)
+        return _train_seeds(options, options.seeds, algorithm, known, env_steps, evaluate_every, arguments)
     if options.studies != RunOptions.studies:
-        raise UsageError("--studies is for --seeds: leave it out, or say how many seeds.")
+        raise UsageError("--studies needs --seeds: give the number of seeds, or leave out --studies.")
     notes = Notes()
     make = loop_maker(options, notes)
 
@@ -126,9 +127,15 @@ def run(arguments: Sequence[str]) -> int:
 
 
 def _train_seeds(
-    options: Any, algorithm: str, known: Recipe | None, env_steps: int, evaluate_every: int, arguments: Sequence[str]
+    options: TrainOptions,
+    seeds: int,
+    algorithm: str,
+    known: Recipe | None,
+    env_steps: int,
+    evaluate_every: int,
+    arguments: Sequence[str],
 ) -> int:
-    """The study of one algorithm on one task that --seeds asks for; the exit code."""
+    """Train several seeds of one algorithm on one task as a study, and return the exit code."""
     from workhorse.cli.study import check_by_building, conclude
     from workhorse.studies.conduct import check_cluster
     from workhorse.studies.folder import StudyFolder
@@ -136,11 +143,11 @@ def _train_seeds(
 
     for name in ("slots", "checkpoint_every_s", "stop_on_warning", "stop_at_return"):
         if getattr(options, name) != getattr(RunOptions, name):
-            raise UsageError(f"--{name.replace('_', '-')} is for one run: leave it out, or leave out --seeds.")
+            raise UsageError(f"--{name.replace('_', '-')} is for a single run: leave out it or --seeds.")
     if options.runs != RunOptions.runs:
-        raise UsageError("--runs is for one run: with --seeds the runs are in the study, see --studies.")
-    if options.seeds < 1:
-        raise UsageError(f"--seeds must be at least 1: got {options.seeds}.")
+        raise UsageError("--runs is for a single run: with --seeds the runs are inside the study, see --studies.")
+    if seeds < 1:
+        raise UsageError(f"--seeds must be at least 1: got {seeds}.")
     usual = known.settings if known and known.algorithm == algorithm else {}
     settings = {}
     for name, option in registry.options(algorithm).items():
@@ -151,7 +158,7 @@ def _train_seeds(
     words: dict[str, Any] = {
         "tasks": [options.task],
         "algorithms": [algorithm],
-        "seeds": list(range(options.seed, options.seed + options.seeds)),
+        "seeds": list(range(options.seed, options.seed + seeds)),
         "env_steps": env_steps,
         "evaluations": max(env_steps // evaluate_every, 1) if evaluate_every else 1,
         "evaluation_episodes": options.evaluation_episodes,
@@ -170,7 +177,7 @@ def _train_seeds(
 
 
 def _peek(arguments: Sequence[str]) -> tuple[str | None, str | None]:
-    """Task and --algorithm from the raw words: they decide what the other options are."""
+    """Return the task and --algorithm from the raw words, because they decide which other options exist."""
     algorithm = None
     for position, word in enumerate(arguments):
         if word == "--algorithm" and position + 1 < len(arguments):
@@ -184,8 +191,13 @@ def _peek(arguments: Sequence[str]) -> tuple[str | None, str | None]:
     return (known[0][0] if known else None), algorithm
 
 
-def _options_of(algorithm: str, known: Recipe | None) -> type:
-    """`RunOptions` with the algorithm's options, whose defaults are the recipe's where there is one."""
+@dataclasses.dataclass
+class TrainOptions(ClusterOptions, RunOptions):
+    """`RunOptions` with the options of a cluster; `_options_of` adds those of the algorithm."""
+
+
+def _options_of(algorithm: str, known: Recipe | None) -> type[TrainOptions]:
+    """Return a dataclass that adds the algorithm's options, with the recipe's defaults where there is one."""
     settings = known.settings if known and known.algorithm == algorithm else {}
     for name in settings:
         if name not in registry.options(algorithm):
@@ -196,11 +208,11 @@ def _options_of(algorithm: str, known: Recipe | None) -> type:
         default = tuple(default) if isinstance(default, list) else default
         kind = Annotated[option.annotation, tyro.conf.arg(help=option.help)]
         extra.append((option.name, kind, dataclasses.field(default=default)))
-    return dataclasses.make_dataclass("TrainOptions", extra, bases=(ClusterOptions, RunOptions))
+    return dataclasses.make_dataclass("TrainOptions", extra, bases=(TrainOptions,))
 
 
 def _check_task(task: str) -> None:
-    """Refuse a misspelt id before JAX is imported; one that resembles no task may yet be an adapter's to judge."""
+    """Refuse a misspelt id before JAX is imported; an id that resembles no task is left to the Gymnasium adapter."""
     if task not in TASKS and ":" not in task and nearest(task, TASKS) and not _registered(task):
         raise unknown("task", task, list(TASKS), "workhorse tasks")
 
@@ -211,8 +223,8 @@ def _registered(task: str) -> bool:
     return task in gymnasium.registry
 
 
-def _check_policy_size(settings: dict[str, Any], options: Any, arguments: Sequence[str]) -> None:
-    """Raise a `UsageError` where layers were asked for without any; leave those of a recipe out."""
+def _check_policy_size(settings: dict[str, object], options: TrainOptions, arguments: Sequence[str]) -> None:
+    """Drop a recipe's `hidden` for a linear policy, and raise a `UsageError` where the user asked for it."""
     if "hidden" in settings and getattr(options, "policy", None) == "linear":
         if any(word.partition("=")[0] == "--hidden" for word in arguments):
             raise UsageError(

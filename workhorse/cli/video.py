@@ -15,23 +15,25 @@ __all__ = ["run"]
 
 @dataclasses.dataclass
 class VideoOptions:
-    """What `video` takes."""
+    """Options of `video`."""
 
     run: tyro.conf.Positional[str]
     """The run folder, as in runs/<id>."""
     seed: int = 0
-    """Which initial state."""
+    """Seed of the initial state."""
     max_steps: int = 1000
-    """The longest that is recorded, in environment steps."""
+    """Longest video, in environment steps."""
     width: int = 480
-    """Pixels, for MuJoCo tasks."""
+    """Width in pixels, for MuJoCo tasks."""
     height: int = 480
-    """Pixels, for MuJoCo tasks."""
+    """Height in pixels, for MuJoCo tasks."""
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Render an episode of a run's policy; the exit code."""
-    options = parse(VideoOptions, "video", arguments, "Render one noiseless episode of a run's newest policy as MP4.")
+    """Record an episode of a run's policy and return the exit code."""
+    options = parse(
+        VideoOptions, "video", arguments, "Record one episode of a run's newest policy, without noise, as MP4."
+    )
     from workhorse.runs.video import record
 
     def show(frames: int) -> None:

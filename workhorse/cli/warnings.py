@@ -17,20 +17,20 @@ __all__ = ["run"]
 
 @dataclasses.dataclass
 class WarningsOptions:
-    """What `warnings` takes."""
+    """Options of `warnings`."""
 
     what: tyro.conf.Positional[str] = ""
-    """A rule by its name, or a run folder as in runs/<id>; nothing for all rules."""
+    """The name of a rule, or a run folder such as runs/<id>; leave out to list all rules."""
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Say what is warned of, explain one rule, or list the warnings of a run; the exit code."""
+    """List all rules, explain one, or list the warnings of a run; return the exit code."""
     options = parse(
         WarningsOptions,
         "warnings",
         arguments,
-        "What a run warns of while it trains. Name a rule to have it explained, or a run folder for what its metrics "
-        "warn of, by the rules of today.",
+        "List the warnings that a training run can give. Name a rule to have it explained, or a run folder for the "
+        "warnings that today's rules find in its metrics.",
     )
     from workhorse.runs.warnings import OTHER_RULES, RULES
 

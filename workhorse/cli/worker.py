@@ -12,7 +12,7 @@ __all__ = ["run"]
 
 @dataclasses.dataclass
 class WorkerOptions:
-    """What `worker` takes."""
+    """Options of `worker`."""
 
     join: str
     """The head of a Ray cluster, HOST:PORT."""
@@ -21,13 +21,13 @@ class WorkerOptions:
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Be a node of a cluster until stopped; the exit code."""
+    """Join a cluster as a node until stopped; return the exit code."""
     options = parse(
         WorkerOptions,
         "worker",
         arguments,
-        "Give this machine's cores to a Ray cluster. Runs that are under way there start workers on it by themselves; "
-        "stop it at any time with Ctrl-C, and they go on without it.",
+        "Give this machine's cores to a Ray cluster. Runs in progress there start workers on it automatically. Stop it "
+        "at any time with Ctrl-C; the runs continue without it.",
     )
     from workhorse.distributed.ray_transport import join
 

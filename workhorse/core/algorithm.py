@@ -92,7 +92,9 @@ class Algorithm(ABC):
         return ()
 
     @abstractmethod
-    def act(self, actor: Actor, carry: Carry, obs: Array, key: Key, *, explore: bool) -> tuple[Action, Carry, Extras]:
+    def act(
+        self, actor: Actor, carry: Carry, obs: Array, key: Key, *, explore: bool
+    ) -> tuple[Action, Carry, Extras]:
         """Choose one action, within the bounds of the task.
 
         Returns:
@@ -104,7 +106,7 @@ class Algorithm(ABC):
         """Return the state after learning from experience of the type `consumes`, and scalars that describe it."""
 
     @abstractmethod
-    def policy_network(self, actor: Actor) -> PolicyNetwork:
+    def policy_layers(self, actor: Actor) -> PolicyNetwork:
         """Return the noiseless policy as the named layers that an artefact holds."""
 
     @abstractmethod

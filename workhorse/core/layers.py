@@ -1,66 +1,207 @@
-"""The layers a policy artefact is a list of: named, plain arrays, run by NumPy alone."""
+"""The layers that a policy artefact is a list of: plain arrays under names, which NumPy alone can run.
 
-from typing import Any, NamedTuple, TypeAlias
+Every layer reads one sample, a vector or an image (height, width, channels); the equations leave out the batch axis.
+The arrays are JAX's inside an algorithm and NumPy's, float32, in a `runs.policy.Policy`. The last layer is the head,
+which turns outputs into an action of the task.
+"""
 
-__all__ = ["Activation", "Argmax", "Bins", "Bits", "Dense", "GRU", "Layer", "Mode", "Normalise", "PolicyNetwork"]
+from collections.abc import Sequence
+from typing import Annotated, Any, NamedTuple, TypeAlias
+
+from workhorse.core.spec import ActionSpace, Box, MultiBinary
+
+__all__ = [
+    "ACTIVATIONS",
+    "GRU",
+    "HEADS",
+    "KINDS",
+    "Activation",
+    "Argmax",
+    "BatchNorm",
+    "Bins",
+    "Bits",
+    "Convolution",
+    "Dense",
+    "Flatten",
+    "Layer",
+    "LayerNorm",
+    "Mode",
+    "Normalise",
+    "PolicyNetwork",
+    "Squash",
+    "head_for",
+    "perceptron",
+]
+
+Tensor: TypeAlias = Annotated[Any, "an array of finite real numbers"]
+"""A field that is stored among the tensors; all other fields stand in policy.json."""
 
 
 class Normalise(NamedTuple):
-    """z = clip((x - mean) / scale, -clip, clip); without a clip where it is None."""
+    """z = clip((x - mean) / scale, -clip, clip); without a bound where `clip` is None.
 
-    mean: Any
-    scale: Any
-    clip: float | None
+    `mean` and `scale` have the input's shape or one that broadcasts to it, such as () or one number a channel.
+    """
+
+    mean: Tensor
+    scale: Tensor
+    clip: float | None = None
+
+
+class Flatten(NamedTuple):
+    """Lay an image out as a vector, row by row, the channels of a pixel side by side."""
 
 
 class Dense(NamedTuple):
-    """y = weight x + bias, weight (out, in); without a bias where it is None."""
+    """y = weight x + bias, weight (out, in)."""
 
-    weight: Any
-    bias: Any
+    weight: Tensor
+    bias: Tensor | None = None
+
+
+class Convolution(NamedTuple):
+    """y[i, j, o] = bias[o] + sum over h, w, c of weight[o, c, h, w] x[i * stride + h, j * stride + w, c].
+
+    Attributes:
+        weight: (out, in, height, width), as in Equinox, PyTorch and ONNX.
+        bias: (out,).
+        stride: steps between windows, down and across.
+        padding: zeros added to x at the top, the bottom, the left and the right.
+    """
+
+    weight: Tensor
+    bias: Tensor | None = None
+    stride: tuple[int, int] = (1, 1)
+    padding: tuple[int, int, int, int] = (0, 0, 0, 0)
+
+
+class LayerNorm(NamedTuple):
+    """y = (x - m) / sqrt(v + epsilon) * weight + bias, with the mean m and variance v of all components of x."""
+
+    weight: Tensor | None = None
+    bias: Tensor | None = None
+    epsilon: float = 1e-5
+
+
+class BatchNorm(NamedTuple):
+    """y = (x - mean) / sqrt(variance + epsilon) * weight + bias, with one stored number each a channel."""
+
+    mean: Tensor
+    variance: Tensor
+    weight: Tensor | None = None
+    bias: Tensor | None = None
+    epsilon: float = 1e-5
 
 
 class Activation(NamedTuple):
-    """An element-wise function by name: "tanh", "relu"."""
+    """A function of each component, by its name in `ACTIVATIONS`."""
 
     name: str
 
 
 class GRU(NamedTuple):
-    """A gated recurrent cell with state h (H,); gates in the order reset, update, candidate.
+    """A gated recurrent cell that puts out its state h, zero at the start of an episode.
 
-    r, u = sigmoid(W x + U h + b);  c = tanh(W_c x + b_c + r * (U_c h + b_n));  h' = c + u * (h - c).
+    r = sigmoid(W_r x + b_r + U_r h);  u = sigmoid(W_u x + b_u + U_u h)
+    c = tanh(W_c x + b_c + r * (U_c h + candidate_bias));  h' = c + u * (h - c)
+
+    These are the equations of `equinox.nn.GRUCell`, whose arrays fit as they are.
 
     Attributes:
-        input_weight: W, (3 H, in).
-        state_weight: U, (3 H, H).
-        bias: b, (3 H,).
-        candidate_bias: b_n, (H,).
+        input_weight: W_r, W_u, W_c on top of each other, (3 H, in).
+        state_weight: U_r, U_u, U_c likewise, (3 H, H).
+        bias: b_r, b_u, b_c, (3 H,).
+        candidate_bias: (H,).
     """
 
-    input_weight: Any
-    state_weight: Any
-    bias: Any
-    candidate_bias: Any
+    input_weight: Tensor
+    state_weight: Tensor
+    bias: Tensor | None = None
+    candidate_bias: Tensor | None = None
 
 
 class Mode(NamedTuple):
-    """A `Box` action: the outputs, clipped to the task's bounds."""
+    """`Box` action: the outputs, clipped to the bounds. With `log_std`, noise exp(log_std) * normal can be drawn."""
+
+    log_std: Tensor | None = None
+
+
+class Squash(NamedTuple):
+    """Bounded `Box` action: middle + half * tanh(y), for bounds middle -+ half. `log_std`: of noise added to y."""
+
+    log_std: Tensor | None = None
 
 
 class Argmax(NamedTuple):
-    """A `Discrete` or `MultiDiscrete` action: in each group of outputs the place of the highest; ties go to the first."""
+    """`Discrete` action: the place of the highest output, the first of equals; `MultiDiscrete`: one in each group.
+
+    Attributes:
+        draws: the outputs are logits by which actions can be drawn.
+    """
+
+    draws: bool = False
 
 
 class Bits(NamedTuple):
-    """A `MultiBinary` action: 1 where the output is above zero."""
+    """`MultiBinary` action: 1 where the output is above zero.
+
+    Attributes:
+        draws: the outputs are logits of ones, by which actions can be drawn.
+    """
+
+    draws: bool = False
 
 
 class Bins(NamedTuple):
-    """A bounded `Box` action: in each component the highest-scored of `count` values evenly spaced over its bounds."""
+    """Bounded `Box` action: in each component the highest-scored of `count` values evenly spaced over its bounds.
+
+    The outputs are the scores, component by component; the first of equals is taken.
+    """
 
     count: int
 
 
-Layer: TypeAlias = Normalise | Dense | Activation | GRU | Mode | Argmax | Bits | Bins
+Layer: TypeAlias = (
+    Normalise | Flatten | Dense | Convolution | LayerNorm | BatchNorm | Activation | GRU | Mode | Squash | Argmax | Bits
+    | Bins
+)  # fmt: skip
 PolicyNetwork: TypeAlias = tuple[Layer, ...]
+"""A policy: layers in the order in which they run, exactly one head among them, the last."""
+
+HEADS = (Mode, Squash, Argmax, Bits, Bins)
+KINDS: dict[str, type[Layer]] = {
+    "normalise": Normalise,
+    "flatten": Flatten,
+    "dense": Dense,
+    "convolution": Convolution,
+    "layer_norm": LayerNorm,
+    "batch_norm": BatchNorm,
+    "activation": Activation,
+    "gru": GRU,
+    "mode": Mode,
+    "squash": Squash,
+    "argmax": Argmax,
+    "bits": Bits,
+    "bins": Bins,
+}
+"""Layers by the name of their kind in policy.json."""
+
+ACTIVATIONS = ("tanh", "relu", "sigmoid", "elu", "silu", "gelu", "leaky_relu")
+"""As in `jax.nn` with its defaults: elu's alpha is 1, leaky_relu's slope 0.01, gelu the approximation by tanh."""
+
+
+def perceptron(weights: Sequence[Tensor], biases: Sequence[Tensor | None], activation: str) -> PolicyNetwork:
+    """Return dense layers with an activation between them, and none after the last."""
+    layers: list[Layer] = []
+    for weight, bias in zip(weights, biases, strict=True):
+        layers += [Activation(activation)] * bool(layers) + [Dense(weight, bias)]
+    return tuple(layers)
+
+
+def head_for(
+    space: ActionSpace, *, action_bins: int | None = None, log_std: Tensor | None = None, draws: bool = False
+) -> Layer:
+    """Return the head of a policy whose outputs are values of a `Box` action's components, or scores of choices."""
+    if isinstance(space, Box):
+        return Mode(log_std) if action_bins is None else Bins(action_bins)
+    return Bits(draws) if isinstance(space, MultiBinary) else Argmax(draws)

@@ -6,7 +6,18 @@ from typing import Any, Literal
 
 import numpy as np
 
-__all__ = ["ActionSpace", "Box", "Discrete", "EnvSpec", "Goal", "MultiBinary", "MultiDiscrete", "idle_actions"]
+__all__ = [
+    "ActionFormat",
+    "ActionSpace",
+    "Box",
+    "Discrete",
+    "EnvSpec",
+    "Goal",
+    "MultiBinary",
+    "MultiDiscrete",
+    "idle_actions",
+    "random_actions",
+]
 
 
 @dataclass(frozen=True)
@@ -25,11 +36,16 @@ class Box:
     def __post_init__(self) -> None:
         if not self.shape:
             object.__setattr__(self, "shape", (len(self.low),))
+        # JAX hashes a spec at every call of a compiled function, and an image has 28,224 bounds: 0.6 ms each time
+        object.__setattr__(self, "_hash", hash((self.low, self.high, self.shape)))
         if math.prod(self.shape) != len(self.low) or len(self.low) != len(self.high):
             raise ValueError(
                 f"A Box of shape {self.shape} needs {math.prod(self.shape)} bounds of each kind: got {len(self.low)} "
                 f"and {len(self.high)}."
             )
+
+    def __hash__(self) -> int:
+        return self._hash  # type: ignore[attr-defined]
 
     @property
     def size(self) -> int:
@@ -43,12 +59,12 @@ class Box:
 
     @staticmethod
     def unbounded(size: int) -> "Box":
-        """Vectors of `size` components without bounds."""
+        """Return the space of vectors of `size` components without bounds."""
         return Box((-float("inf"),) * size, (float("inf"),) * size)
 
     @staticmethod
     def of(low: np.ndarray, high: np.ndarray) -> "Box":
-        """The box whose bounds are two arrays of one shape."""
+        """Return the box whose bounds are two arrays of one shape."""
         return Box(tuple(map(float, np.ravel(low))), tuple(map(float, np.ravel(high))), np.shape(low))
 
 
@@ -67,9 +83,11 @@ class Goal(Box):
 
     goal_size: int = 0
 
+    __hash__ = Box.__hash__  # a dataclass would make a new one
+
     @staticmethod
     def of_parts(observation: Box, goal: Box) -> "Goal":
-        """The space of an observation, an achieved and a desired goal."""
+        """Return the space of an observation, an achieved and a desired goal."""
         low, high = observation.low + 2 * goal.low, observation.high + 2 * goal.high
         return Goal(low, high, goal_size=goal.size)
 
@@ -110,7 +128,7 @@ ActionSpace = Box | Discrete | MultiDiscrete | MultiBinary
 
 
 def idle_actions(space: ActionSpace, count: int) -> np.ndarray:
-    """The action that does as good as nothing, `count` times.
+    """Return the action that does as good as nothing, `count` times.
 
     Zero moved into the bounds for a `Box` (float32), the first choice of a `Discrete` or `MultiDiscrete` (int64), every
     switch off of a `MultiBinary` (int8).
@@ -130,6 +148,67 @@ def idle_actions(space: ActionSpace, count: int) -> np.ndarray:
     return np.tile(idle, (count, *[1] * idle.ndim))
 
 
+def random_actions(space: ActionSpace, shape: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
+    """Draw actions inside the space; `shape` are the axes before an action's own.
+
+    Uniform between two finite bounds and over choices; standard normal, clipped to the bound there may be, elsewhere.
+
+    Example:
+        >>> random_actions(MultiDiscrete((2, 9)), (3,), np.random.default_rng(0)).tolist()
+        [[1, 5], [1, 2], [0, 0]]
+    """
+    match space:
+        case Discrete():
+            return rng.integers(space.count, size=shape)
+        case MultiDiscrete():
+            return rng.integers(space.counts, size=(*shape, space.size))
+        case MultiBinary():
+            return rng.integers(2, size=(*shape, space.size), dtype=np.int8)
+    low, high = (np.reshape(bound, space.shape) for bound in (space.low, space.high))
+    with np.errstate(over="ignore", invalid="ignore"):  # bounds may be infinite, or the ends of float64
+        bounded = np.isfinite(high - low)
+        start, span = np.where(bounded, low, 0.0), np.where(bounded, high - low, 0.0)
+    drawn = rng.random((*shape, *space.shape))
+    normal = rng.standard_normal((*shape, *space.shape))
+    return np.where(bounded, start + span * drawn, np.clip(normal, low, high))
+
+
+@dataclass(frozen=True)
+class ActionFormat:
+    """How a task's own code wants an action, where Workhorse counts from zero and writes vectors.
+
+    Attributes:
+        dtype: NumPy's name of the space's dtype.
+        shape: of one action there; () for a number.
+        start: of each choice, in row-major order: what its first value is called; empty where that is zero.
+
+    Example:
+        >>> ActionFormat("int64", (), (10,)).write(Discrete(2), np.array(1))
+        np.int64(11)
+        >>> ActionFormat("int16", (2,)).write(Box((-3.0, -3.0), (3.0, 3.0)), np.array([1.6, -9.0])).tolist()
+        [2, -3]
+    """
+
+    dtype: str
+    shape: tuple[int, ...]
+    start: tuple[int, ...] = ()
+
+    def write(self, space: ActionSpace, action: np.ndarray) -> Any:
+        """Return one action of `space` as the task takes it: clipped to a Box, rounded where that holds integers."""
+        dtype = np.dtype(self.dtype)
+        if isinstance(space, Box):
+            action = np.reshape(action, space.shape)
+            if dtype.kind in "iu":
+                action = np.rint(action)
+            action = np.clip(action, *(np.reshape(bound, space.shape) for bound in (space.low, space.high)))
+            if dtype.kind in "iu" and dtype.itemsize == 8:  # the ends of 64 bits are no float64
+                action = np.minimum(action, np.nextafter(float(np.iinfo(dtype).max), 0.0))
+        elif self.start:
+            action = np.asarray(action, np.int64) + np.reshape(self.start, np.shape(action))
+        written = np.asarray(action).reshape(self.shape).astype(dtype)
+        return written[()] if isinstance(space, Discrete) else written
+
+
 @dataclass(frozen=True)
 class EnvSpec:
     """A task, hashable, so that an algorithm may hold it as a static field.
@@ -138,12 +217,13 @@ class EnvSpec:
         task: the id it is made by, "HalfCheetah-v5".
         observation: a `Box`; a `Goal` where the task has goals.
         action: what it may be told to do.
-        max_episode_steps: after so many steps `truncated` is true; None where the task has no clock.
-        step_seconds: simulated seconds a step; None where the task has no such time.
+        max_episode_steps: steps after which `truncated` is true; None where the task has no clock.
+        step_seconds: simulated seconds of a step; None where the task has no such time.
         alive_bonus: the reward a step that is paid for not having failed alone; 0 where there is none.
         resume: what a snapshot promises. `exact`: the same bits go on. `journal`: the actions since the reset are
             replayed. `episode`: the episode starts again.
         options: the non-default options it was made with, as (name, value) pairs sorted by name.
+        action_format: how a task from outside wants its actions; None where it takes them as `action` says.
     """
 
     task: str
@@ -154,3 +234,4 @@ class EnvSpec:
     alive_bonus: float = 0.0
     resume: Literal["exact", "journal", "episode"] = "exact"
     options: tuple[tuple[str, object], ...] = field(default=())
+    action_format: ActionFormat | None = None

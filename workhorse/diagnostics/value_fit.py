@@ -119,6 +119,7 @@ def fit_value(
         trajectory_of(algorithm, state, (next(stream) for _ in range(count))) for count in (fitted, judging)
     )
     value = algorithm.init(draw(key, "init")).params.value
+    assert isinstance(value, MLP)
     epochs, completed = 0, [part.next_value for part in (learnt, judge)]
     for round_number in range(2):
         pairs = [

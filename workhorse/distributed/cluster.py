@@ -1,18 +1,19 @@
-"""A run's workforce made of workers elsewhere: what is sent to whom, what is believed, who is let go.
+"""A workforce of workers in other processes: what is sent to which, which answers are believed, which is dismissed.
 
-The coordinator holds the state like everybody else and is the only one who writes. A worker is believed only as far
-as it can be checked: it must answer what it was asked, in numbers of the right shape, from a state whose digest is
-the coordinator's.
+The coordinator holds the state of the algorithm, as the workers do, and alone writes it. A worker's answer is believed
+only as far as it can be checked: it must answer what it was asked, in numbers of the right shape, from a state whose
+digest is the coordinator's.
 """
 
 from __future__ import annotations
 
-import math
 import time
 import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
+
+from jaxtyping import PyTree
 
 from workhorse.core.algorithm import State
 from workhorse.core.digest import digest
@@ -33,6 +34,7 @@ from workhorse.distributed.messages import (
 )
 from workhorse.distributed.traffic import Traffic
 from workhorse.distributed.transport import Arrived, Event, Gone, Received, Transport
+from workhorse.distributed.updates import UpdateLog
 from workhorse.training.episodes import Episodes, num_chunks
 from workhorse.training.evolve import slots_of
 from workhorse.training.loop import Message
@@ -42,28 +44,25 @@ from workhorse.training.workforce import Tally, Workforce
 
 __all__ = ["Cluster"]
 
-KEPT_BYTES = 2**28
-"""Updates kept for workers that are behind; who is further behind than these is sent the state."""
-
 DISAGREEMENTS = 3
-"""Times a worker may disagree about the state before it is let go for good."""
+"""Times a worker may disagree about the state before it is dismissed for good."""
 
 ATTEMPTS = 3
-"""Workers on which a chunk may fail before the fault is taken to be the chunk's."""
+"""Workers on which a chunk may fail before the chunk is blamed instead of the workers."""
 
 REPLACEMENTS = 10
-"""Workers let go on one host that are replaced; a host that goes wrong more often is left alone."""
+"""Workers dismissed on one host that are replaced; a host that fails more often gets no more."""
 
 PATIENT_AT_START_S = 20.0
-"""How long the first worker may take to appear before the user is told that nobody is there."""
+"""Seconds the first worker may take to appear before the user is told that there is none."""
 
 WAIT_S = 1.0
-"""The longest the coordinator sleeps at a time."""
+"""Longest time that the coordinator sleeps at once."""
 
 
 @dataclass
 class _Member:
-    """What is known of a worker.
+    """Record of a worker.
 
     `at` is the iteration its state will have reached once everything sent to it is done; None: it has no state.
     """
@@ -115,15 +114,12 @@ class Cluster(Workforce):
         self._clock = clock
         self._size = algorithm.spec.observation.size
         self._num_episodes = algorithm.num_members * algorithm.episodes_per_member
-        self._crew = Crew(patience, patience_floor_s)
+        self._crew: Crew[Tally | Episodes | None] = Crew(patience, patience_floor_s)
         self._members: dict[str, _Member] = {}
         self._failures: dict[int, int] = {}
         self._refusals: list[str] = []
         self._dismissals: dict[str, int] = {}
-        self._updates: dict[int, bytes] = {}
-        self._updates_bytes = 0
-        self._kept_from = 0
-        self._digests: dict[int, int] = {}
+        self._log = UpdateLog()
         self._state: tuple[int, bytes] = (-1, b"")
         self._token = uuid.uuid4().hex
         record = {"plan": asdict(plan), "versions": installed_versions(), "exchange": self.exchange}
@@ -145,16 +141,16 @@ class Cluster(Workforce):
         return self._run(Job("reset", iteration), self._num_episodes, limit, state, iteration)
 
     def announce(self, iteration: int, returns: Returns, goes_on: bool) -> None:
-        """Tell the workers, with orders for the next iteration where one follows at once.
+        """Tell the workers the returns, with orders for the next iteration where one follows at once.
 
-        They move their states while the coordinator moves its own, and begin: one message an iteration.
+        They update their states while the coordinator updates its own, and begin: one message an iteration.
         """
         if self.exchange != "scalars":
             return
-        self._updates[iteration] = encode_update(iteration, returns)
-        self._updates_bytes += len(self._updates[iteration])
-        self._forget()
-        if goes_on and all(self._can_follow(name, iteration + 1) for name in self._crew.workers):
+        reached = [member.at for member in self._members.values() if member.at is not None]
+        self._log.add(iteration, encode_update(iteration, returns), reached)
+        present = [self._members[name] for name in self._crew.workers]
+        if goes_on and all(self._log.reaches(iteration + 1, member.at) for member in present):
             self._begin(Job("reset", iteration + 1), self._num_episodes)
             self._hand_out(None, None, iteration + 1)
 
@@ -162,7 +158,7 @@ class Cluster(Workforce):
         return self._run(Job("evaluate", iteration), num_episodes, None, state, iteration)
 
     def metrics(self) -> dict[str, float]:
-        """Workers, bytes and seconds since the last call."""
+        """Return workers, bytes and seconds, counted since the last call."""
         found = {
             "workers": self._crew.size,
             "bytes_sent": self._sent,
@@ -177,7 +173,7 @@ class Cluster(Workforce):
         return found
 
     def messages(self) -> list[Message]:
-        """Bytes by worker, iteration and purpose, counted since the last call."""
+        """Return bytes by worker, iteration and purpose, counted since the last call."""
         return [Message(*row) for row in self._traffic.rows()]
 
     def core_seconds(self) -> Mapping[str, float]:
@@ -192,8 +188,8 @@ class Cluster(Workforce):
     # --- a job ---
 
     def _run(self, job: Job, num_episodes: int, limit: int | None, state: State, at: int) -> list[Any]:
-        if at not in self._digests and self.exchange == "scalars":
-            self._digests[at] = digest(state)
+        if at not in self._log.digests and self.exchange == "scalars":
+            self._log.digests[at] = digest(state)
         self._iteration = at
         if self._crew.job != job:
             self._begin(job, num_episodes)
@@ -216,11 +212,6 @@ class Cluster(Workforce):
         for order in self._crew.orders(self._clock()):
             self._assign(order, limit, state, at)
 
-    def _can_follow(self, name: str, at: int) -> bool:
-        """Whether updates alone bring a worker's state to iteration `at`."""
-        reached = self._members[name].at
-        return reached is not None and (reached == at or self._kept_from <= reached)
-
     def _assign(self, order: Order, limit: int | None, state: State, at: int) -> None:
         """Send a chunk, with whatever the worker lacks of the state at iteration `at`."""
         name, job = order.worker, order.job
@@ -229,9 +220,8 @@ class Cluster(Workforce):
         if self.exchange == "parameters":
             if member.at != at:
                 attachment, state_at = self._encoded(self._programs.actor(state), at), at
-        elif self._can_follow(name, at):
-            assert member.at is not None
-            updates = tuple(self._updates[iteration] for iteration in range(member.at, at))
+        elif member.at is not None and self._log.reaches(at, member.at):
+            updates = self._log.between(member.at, at)
         else:
             attachment, state_at = self._encoded(state, at), at
         member.at = at
@@ -243,7 +233,7 @@ class Cluster(Workforce):
         }
         self._send(name, message, parts, attachment)
 
-    def _encoded(self, tree: Any, at: int) -> bytes:
+    def _encoded(self, tree: PyTree, at: int) -> bytes:
         if self._state[0] != at:
             self._state = (at, encode_state(tree))
         return self._state[1]
@@ -256,17 +246,6 @@ class Cluster(Workforce):
         self._members[name].outstanding += 1
         self._transport.send(name, message, attachment)
 
-    def _forget(self) -> None:
-        """Drop updates that every worker has, and the oldest ones where they take too much room."""
-        behind = [member.at for member in self._members.values() if member.at is not None]
-        oldest = min(behind, default=0)
-        for iteration in list(self._updates):
-            if iteration >= oldest and self._updates_bytes <= KEPT_BYTES:
-                break
-            self._updates_bytes -= len(self._updates.pop(iteration))
-            self._digests.pop(iteration - 1000, None)
-        self._kept_from = next(iter(self._updates), max(self._digests, default=0) + 1)
-
     # --- what happens ---
 
     def _react(self, event: Event) -> None:
@@ -275,7 +254,7 @@ class Cluster(Workforce):
             self._members[name] = _Member(charged_until=self._clock())
             self._send(name, self._set_up, {"set up": len(self._set_up)})
         elif name not in self._members:
-            return  # it was let go; what it says now is late, and harmless
+            return  # it was dismissed; its late answers do no harm
         elif isinstance(event, Gone):
             self._lose(name, f"{self._called(name)} is gone: {event.reason}")
         else:
@@ -309,7 +288,7 @@ class Cluster(Workforce):
         member.cores = int(control.get("cores", 1))
         member.processor = str(control.get("processor", "unknown"))
         member.ready = True
-        if self.exchange == "scalars" and self._digests.keys() <= {0}:
+        if self.exchange == "scalars" and self._log.digests.keys() <= {0}:
             member.at = 0  # it makes the first state itself
         ours, theirs = set(self._hardware.instruction_sets), set(control.get("instruction_sets", ()))
         if ours != theirs:
@@ -321,7 +300,7 @@ class Cluster(Workforce):
         self._crew.join(name)
 
     def _weigh(self, name: str, report: Report, size: int) -> None:
-        """Believe a report, or not."""
+        """Accept a report, or dismiss its sender."""
         evaluating = report.job.stream == "evaluate"
         self._count(name, "evaluation" if evaluating else "reports", size)
         if not self._crew.asked(name, report.job, report.chunk):
@@ -331,10 +310,12 @@ class Cluster(Workforce):
                 replace=True,
             )
             return
-        if self.exchange == "scalars" and report.digest != self._digests.get(report.at, report.digest):
+        if self.exchange == "scalars" and report.digest != self._log.digests.get(report.at, report.digest):
             self._disagree(name, report)
             return
-        fault = self._fault(report)
+        expected = min(self.num_slots, self._job_episodes - report.chunk * self.num_slots)
+        # a stale report will not be used, whatever is in it
+        fault = report.fault(expected) if report.job == self._crew.job else None
         if fault:
             self._dismiss(name, f"answered {fault}", replace=True)
             return
@@ -343,52 +324,23 @@ class Cluster(Workforce):
             self._busy_s += report.episodes_s
             self._updating_s += report.updates_s
 
-    def _fault(self, report: Report) -> str | None:
-        """What is wrong with a report's numbers, or None."""
-        result = report.result
-        if report.job != self._crew.job:
-            return None  # it is stale, and will not be used
-        if result is None:
-            return "no episodes"
-        expected = min(self.num_slots, self._job_episodes - report.chunk * self.num_slots)
-        count = len(result.fitness) if isinstance(result, Tally) else int((result.length > 0).sum())
-        where = f"in chunk {report.chunk} of iteration {report.job.iteration}"
-        if count != expected:
-            return f"{count} episodes where {expected} were asked for {where}"
-        observations = result.observations
-        total = (
-            (result.fitness if isinstance(result, Tally) else result.returns).sum()
-            + observations.mean.sum()
-            + observations.deviation.sum()
-        )  # NaN or infinite if any is
-        if not math.isfinite(total) and not result.failures:
-            return f"numbers that are not finite {where}"
-        steps = result.steps if isinstance(result, Tally) else int(result.length.sum())
-        if steps < expected or float(result.observations.count) != steps:
-            return f"{steps} steps but moments of {result.observations.count:.0f} observations {where}"
-        return None
-
     def _disagree(self, name: str, report: Report) -> None:
         member = self._members[name]
         member.disagreements += 1
         self._crew.refuse(name)
-        ours = self._digests[report.at]
-        sentence = (
-            f"{self._called(name)} disagrees about the state after iteration {report.at}: digest "
-            f"{report.digest:016x}, the coordinator's is {ours:016x}."
-        )
         if member.disagreements >= DISAGREEMENTS:
-            self._dismiss(
-                name,
-                f"disagreed {DISAGREEMENTS} times about the state; its processor or memory is not to be trusted",
-                replace=True,
-            )
-        else:
-            member.at = None
-            self._note(f"{sentence} Its answer was dropped and it is sent the state anew.")
+            why = f"disagreed {DISAGREEMENTS} times about the state; its processor or memory is not to be trusted"
+            self._dismiss(name, why, replace=True)
+            return
+        member.at = None
+        self._note(
+            f"{self._called(name)} disagrees about the state after iteration {report.at}: digest {report.digest:016x}, "
+            f"the coordinator's is {self._log.digests[report.at]:016x}. Its answer was dropped and it is sent the "
+            "state anew."
+        )
 
     def _blame(self, name: str, trace: str) -> None:
-        """A worker failed: its fault, unless the same chunk fails everywhere."""
+        """Dismiss a worker that failed, unless the same chunk fails on all of them."""
         lease = self._crew.lease(name)
         if lease is not None:
             self._failures[lease] = self._failures.get(lease, 0) + 1
@@ -415,7 +367,7 @@ class Cluster(Workforce):
             self._note(f"{sentence}. What it was doing is done again.")
 
     def _look_after(self) -> None:
-        """Say once that nobody is there, and once that somebody is back."""
+        """Tell the user once that no worker is there, and once that one is back."""
         if self._crew.size:
             if self._said_alone:
                 self._note(f"Going on with {self._crew.size} worker(s).")

@@ -1,4 +1,4 @@
-"""Which chunk goes to which worker, what has come back, what is issued again: plain bookkeeping, no process, no clock.
+"""Bookkeeping of chunks: which worker has which, what has come back, what is issued again. No process, no clock.
 
 A job is all chunks of one iteration. Work is keyed by (job, chunk), and a chunk's result is the same whoever computes
 it, so it does no harm to issue a chunk twice, to be answered twice, late, or by a worker believed dead: the first
@@ -13,9 +13,11 @@ from __future__ import annotations
 import statistics
 from collections import OrderedDict, deque
 from enum import Enum
-from typing import Any, NamedTuple
+from typing import Generic, NamedTuple, TypeVar
 
 __all__ = ["Answer", "Crew", "Job", "Order"]
+
+Result = TypeVar("Result")
 
 
 class Job(NamedTuple):
@@ -34,7 +36,7 @@ class Order(NamedTuple):
 
 
 class Answer(Enum):
-    """What became of an answer."""
+    """Fate of an answer."""
 
     ACCEPTED = "accepted"
     REPEATED = "repeated"
@@ -56,8 +58,8 @@ UNKNOWN_S = 60.0
 """How long a chunk may take while nothing is known of any other: the first one compiles."""
 
 
-class Crew:
-    """Who is there, who does what, and how far the job is.
+class Crew(Generic[Result]):
+    """Workers present, the chunk that each has, and the results of the job so far.
 
     Args:
         patience: a chunk is issued again to an idle worker once it has taken this many times the median of the last
@@ -78,7 +80,7 @@ class Crew:
         self._pending: deque[int] = deque()
         self._issued: deque[tuple[float, int, str]] = deque()
         self._holders: dict[int, list[str]] = {}
-        self._results: dict[int, Any] = {}
+        self._results: dict[int, Result] = {}
         self._num_chunks = 0
         self.reissued = 0
         """Chunks issued a second time because they were late, since the crew was made."""
@@ -89,27 +91,27 @@ class Crew:
 
     @property
     def workers(self) -> tuple[str, ...]:
-        """Everybody present, in the order of arrival."""
+        """Workers present, in the order of arrival."""
         return tuple(self._leases)
 
     @property
     def idle(self) -> tuple[str, ...]:
-        """Everybody without a chunk."""
+        """Workers without a chunk."""
         return tuple(self._idle)
 
     @property
     def size(self) -> int:
-        """How many are present."""
+        """Number of workers present."""
         return len(self._leases)
 
     def join(self, worker: str) -> None:
-        """A worker is ready for work. Joining twice is harmless."""
+        """Add a worker that is ready for work. Joining twice is harmless."""
         if worker not in self._leases:
             self._leases[worker] = None
             self._idle[worker] = None
 
     def leave(self, worker: str) -> None:
-        """A worker is gone; what it was doing is issued again, first of all. Leaving twice is harmless."""
+        """Remove a worker; its chunk is issued again, first of all. Leaving twice is harmless."""
         lease = self._leases.pop(worker, None)
         self._idle.pop(worker, None)
         if lease is not None:
@@ -131,20 +133,20 @@ class Crew:
 
     @property
     def complete(self) -> bool:
-        """Whether every chunk of the job has a result."""
+        """True once every chunk of the job has a result."""
         return self._job is not None and len(self._results) == self._num_chunks
 
-    def results(self) -> list[Any]:
-        """The results in the order of the chunks."""
+    def results(self) -> list[Result]:
+        """Return the results in the order of the chunks."""
         if not self.complete:
             raise ValueError(f"{self._job} is not complete: {len(self._results)} of {self._num_chunks} chunks are in.")
         return [self._results[chunk] for chunk in range(self._num_chunks)]
 
     def orders(self, now: float) -> list[Order]:
-        """What to send out now: waiting chunks first, then late ones a second time."""
+        """Return what to send out now: waiting chunks first, then late ones a second time."""
         orders = []
         while self._idle and (chunk := self._next(now)) is not None:
-            worker, _ = self._idle.popitem()  # whoever was busy last has the newest learner
+            worker, _ = self._idle.popitem()  # the worker that was busy last has the newest state
             assert self._job is not None
             self._leases[worker] = _Lease(self._job, chunk, now)
             self._holders.setdefault(chunk, []).append(worker)
@@ -153,7 +155,7 @@ class Crew:
         return orders
 
     def late_at(self) -> float | None:
-        """When the oldest chunk that is out becomes late; None while nobody is idle or nothing is out."""
+        """Return when the oldest chunk that is out becomes late; None while no worker is idle or nothing is out."""
         if not self._idle or not self._issued:
             return None
         self._forget_finished()
@@ -163,21 +165,21 @@ class Crew:
 
     @property
     def job(self) -> Job | None:
-        """The job under way, or the last one."""
+        """Job under way, or the last one."""
         return self._job
 
     def lease(self, worker: str) -> int | None:
-        """The chunk of the present job that a worker is at, if any."""
+        """Return the chunk of the present job that a worker has, if any."""
         lease = self._leases.get(worker)
         return lease.chunk if lease is not None and lease.job == self._job else None
 
     def asked(self, worker: str, job: Job, chunk: int) -> bool:
-        """Whether this is what the worker was last asked for."""
+        """Tell whether this is what the worker was last asked for."""
         lease = self._leases.get(worker)
         return lease is not None and lease.chunk == chunk and lease.job == job
 
-    def answer(self, worker: str, job: Job, chunk: int, result: Any, now: float) -> Answer:
-        """A worker's result of a chunk it was asked for."""
+    def answer(self, worker: str, job: Job, chunk: int, result: Result, now: float) -> Answer:
+        """Take a worker's result of a chunk that it was asked for."""
         lease = self._leases.get(worker)
         if lease is not None and lease.chunk == chunk and lease.job == job:
             self._leases[worker] = None
@@ -193,7 +195,7 @@ class Crew:
         return Answer.ACCEPTED
 
     def refuse(self, worker: str) -> None:
-        """What a worker answered cannot be used: its chunk is issued again, and it is free."""
+        """Drop a worker's answer: its chunk is issued again, and it is free."""
         lease = self._leases.get(worker)
         if lease is not None:
             self._leases[worker] = None
@@ -223,12 +225,12 @@ class Crew:
         holders = self._holders[lease.chunk]
         newest = holders[-1] == worker
         holders.remove(worker)
-        if newest and lease.chunk not in self._results:  # whoever else is at it was late already
+        if newest and lease.chunk not in self._results:  # any other worker that has it was late already
             self._pending.appendleft(lease.chunk)
             self.returned += 1
 
     def _forget_finished(self) -> None:
-        """Drop from the queue of chunks that are out those that are in, or that wait to be issued again anyway."""
+        """Drop chunks from the queue of those that are out if they are in, or wait to be issued again anyway."""
         while self._issued:
             _, chunk, worker = self._issued[0]
             if chunk not in self._results and worker in self._holders[chunk]:
@@ -236,7 +238,7 @@ class Crew:
             self._issued.popleft()
 
     def _allowance(self) -> float:
-        """Seconds a chunk may take, by the last job of the same stream; by this job's own chunks if it is the first."""
+        """Return the seconds a chunk may take, by the last job of the same stream; the first goes by its own chunks."""
         assert self._job is not None
         known = self._allowances.get(self._job.stream)
         if known is not None:

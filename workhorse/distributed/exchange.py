@@ -1,4 +1,4 @@
-"""What is sent an iteration: scalars from which every worker rebuilds the update, or the parameters themselves."""
+"""The two exchanges: scalars from which every worker rebuilds the update, or the parameters themselves."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Exchange = Literal["auto", "scalars", "parameters"]
 
 
 class ExchangeCost(NamedTuple):
-    """Bytes that a worker is sent an iteration, beside its orders.
+    """Bytes that a worker is sent in an iteration, on top of its orders.
 
     Attributes:
         scalars: the fitness of every member, and the observation moments.
@@ -29,7 +29,7 @@ class ExchangeCost(NamedTuple):
 
     @staticmethod
     def of(algorithm: Population) -> ExchangeCost:
-        """Both costs for an algorithm, from messages of its sizes."""
+        """Measure both costs for an algorithm, on messages of its sizes."""
         size = algorithm.spec.observation.size
         fitness = np.zeros(algorithm.num_members, np.float32)
         returns = Returns(fitness, 0.0, Moments(np.zeros(()), np.zeros(size), np.zeros(size)))
@@ -38,7 +38,7 @@ class ExchangeCost(NamedTuple):
 
 
 def choose(wanted: Exchange, cost: ExchangeCost) -> Literal["scalars", "parameters"]:
-    """The exchange to use: the cheaper one in bytes, unless one was asked for.
+    """Choose the cheaper exchange in bytes, unless one was asked for.
 
     Example:
         >>> choose("auto", ExchangeCost(scalars=360, parameters=1200))

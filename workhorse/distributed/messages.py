@@ -1,4 +1,4 @@
-"""What travels between a coordinator and its workers: bytes of a fixed layout, little-endian, never a pickle.
+"""Messages between a coordinator and its workers: bytes of a fixed layout, little-endian, never a pickle.
 
 A message is the letters WH, a kind, and the kind's fields. Setting a worker up is JSON; everything an iteration sends
 is packed numbers, so that its size can be said in advance: an update is 4 bytes a member, 8 (1 + 2 D) bytes of
@@ -8,10 +8,12 @@ observation moments and 16 bytes; a report is 4 bytes an episode, the moments, a
 from __future__ import annotations
 
 import json
+import math
 import struct
 from typing import Any, NamedTuple
 
 import numpy as np
+from jaxtyping import PyTree
 from safetensors import SafetensorError
 from safetensors.numpy import load as load_tensors
 from safetensors.numpy import save as save_tensors
@@ -49,18 +51,18 @@ _CONTROL, _ASSIGN, _ANSWER = 1, 2, 3
 
 
 class Malformed(ValueError):
-    """Bytes that are no message of ours."""
+    """Bytes that are no message of this protocol."""
 
 
 class Assignment(NamedTuple):
-    """What a coordinator asks of a worker: move the learner on, then run a chunk.
+    """Request of a coordinator to a worker: bring the state up to date, then run a chunk.
 
     Attributes:
         job, chunk: what to run; chunk NOTHING for nothing.
         num_episodes: episodes of the whole job.
-        limit: steps after which an episode is cut, None for the task's own clock; a worker that has the learner does
+        limit: steps after which an episode is cut, None for the task's own clock; a worker that has the state does
             not need it.
-        at: iterations the learner must have learnt from before acting.
+        at: iterations the state must have learnt from before acting.
         state_at: the iteration of the state that is attached, if one is.
         updates: encoded updates to apply, oldest first.
     """
@@ -91,12 +93,12 @@ class Assignment(NamedTuple):
 
 
 class Report(NamedTuple):
-    """What a worker answers to an assignment.
+    """Answer of a worker to an assignment.
 
     Attributes:
         job, chunk: what was run; chunk NOTHING for nothing.
-        at: iterations its learner has learnt from.
-        digest: the learner's 64-bit digest (0 in the exchange of parameters).
+        at: iterations its state has learnt from.
+        digest: the state's 64-bit digest (0 in the exchange of parameters).
         episodes_s: seconds spent on the episodes.
         updates_s: seconds spent on the updates.
         result: a `Tally` of a training chunk, `Episodes` of an evaluation, None for nothing.
@@ -127,14 +129,33 @@ class Report(NamedTuple):
             body += found.length.astype("<i4").tobytes() + _pack_moments(found.observations)
         return b"".join([_HEAD.pack(b"WH", 1, _ANSWER), fixed, failures, body])
 
+    def fault(self, expected: int) -> str | None:
+        """Return what is wrong with the numbers, where `expected` episodes were asked for; None if nothing is."""
+        result = self.result
+        if result is None:
+            return "no episodes"
+        count = len(result.fitness) if isinstance(result, Tally) else int((result.length > 0).sum())
+        where = f"in chunk {self.chunk} of iteration {self.job.iteration}"
+        if count != expected:
+            return f"{count} episodes where {expected} were asked for {where}"
+        moments = result.observations
+        scores = result.fitness if isinstance(result, Tally) else result.returns
+        total = scores.sum() + moments.mean.sum() + moments.deviation.sum()  # not finite if any number is not
+        if not math.isfinite(total) and not result.failures:
+            return f"numbers that are not finite {where}"
+        steps = result.steps if isinstance(result, Tally) else int(result.length.sum())
+        if steps < expected or float(moments.count) != steps:
+            return f"{steps} steps but moments of {moments.count:.0f} observations {where}"
+        return None
+
 
 def encode_control(record: dict[str, Any]) -> bytes:
-    """A message about the work rather than of it, as JSON."""
+    """Encode a message that sets work up, refuses it or reports a failure, as JSON."""
     return _HEAD.pack(b"WH", 1, _CONTROL) + json.dumps(record).encode()
 
 
 def decode_control(message: bytes) -> dict[str, Any] | None:
-    """The record of a control message; None for a message of another kind.
+    """Return the record of a control message; None for a message of another kind.
 
     Raises:
         Malformed: these are no bytes of ours.
@@ -151,7 +172,7 @@ def decode_control(message: bytes) -> dict[str, Any] | None:
 
 
 def decode_assignment(message: bytes) -> Assignment:
-    """The inverse of `Assignment.encode`.
+    """Decode the bytes of `Assignment.encode`.
 
     Raises:
         Malformed: these are no bytes of an assignment.
@@ -167,7 +188,7 @@ def decode_assignment(message: bytes) -> Assignment:
 
 
 def decode_report(message: bytes, observation_size: int) -> Report:
-    """The inverse of `Report.encode`.
+    """Decode the bytes of `Report.encode`.
 
     Raises:
         Malformed: these are no bytes of a report, or too few or too many of them.
@@ -199,14 +220,14 @@ def decode_report(message: bytes, observation_size: int) -> Report:
 
 
 def encode_update(iteration: int, returns: Returns) -> bytes:
-    """What every worker is told of an iteration: 16 bytes, 4 a member, and the moments of its observations."""
+    """Encode what a worker needs to rebuild an update: 16 bytes, 4 a member, and the moments of observations."""
     fitness = np.asarray(returns.fitness)
     fixed = _UPDATE.pack(iteration, len(fitness), float(returns.mean_length))
     return fixed + fitness.astype("<f4").tobytes() + _pack_moments(returns.observations)
 
 
 def decode_update(message: bytes, observation_size: int) -> tuple[int, Returns]:
-    """The inverse of `encode_update`: (iteration, what its population earned).
+    """Decode the bytes of `encode_update`: (iteration, returns of its population).
 
     Raises:
         Malformed: these are no bytes of an update, or too few or too many of them.
@@ -221,13 +242,13 @@ def decode_update(message: bytes, observation_size: int) -> tuple[int, Returns]:
     return iteration, returns
 
 
-def encode_state(tree: Any) -> bytes:
-    """A learner or an actor as safetensors."""
+def encode_state(tree: PyTree) -> bytes:
+    """Encode a state or an actor as safetensors."""
     return save_tensors(flatten_arrays(tree))
 
 
-def decode_state(message: bytes, template: Any) -> Any:
-    """The inverse of `encode_state` for a tree like `template`.
+def decode_state(message: bytes, template: PyTree) -> PyTree:
+    """Decode the bytes of `encode_state` into a tree like `template`.
 
     Raises:
         Malformed: these are no bytes of a state.

@@ -12,7 +12,7 @@ import os
 import socket
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from workhorse.core.errors import UsageError
@@ -21,26 +21,26 @@ from workhorse.distributed.transport import Arrived, Event, Gone, Received
 __all__ = ["RayTransport", "RayWorker", "connect", "join"]
 
 LOOK_EVERY_S = 2.0
-"""Seconds between looks at which nodes there are."""
+"""Seconds between two looks at the nodes of the cluster."""
 
 ATTACHED_FROM = 65_536
 """Bytes from which an attachment travels through the object store."""
 
 LEAVE_WITHIN_S = 2.0
-"""How long workers may take to tidy up when a run ends."""
+"""Seconds in which workers may tidy up when a run ends."""
 
 FALSE_STARTS = 3
-"""Workers in a row that may die before they answer until their node is left alone."""
+"""Workers in a row that may die before they answer until their node gets no more."""
 
 BARRED_FOR_S = 300.0
-"""How long a node is left alone after a worker on it could not take part; it may be mended meanwhile."""
+"""Seconds in which a node gets no worker after one could not take part; it may be repaired meanwhile."""
 
 CONNECT_WITHIN_S = 5.0
-"""How long an address may take to answer."""
+"""Seconds in which an address must answer."""
 
 
 class RayWorker:
-    """The actor: a `Worker` behind Ray's calls."""
+    """Ray actor around a `Worker`."""
 
     def __init__(self, name: str, threads: int) -> None:
         import ray
@@ -50,15 +50,15 @@ class RayWorker:
         self._worker = Worker(name, threads, ray.get_runtime_context().get_node_id()[:16])
 
     def here(self) -> bool:
-        """Answers once the actor has a process."""
+        """Return once the actor has a process."""
         return True
 
     def leave(self) -> None:
-        """Let go of what outlives a process."""
+        """Free what would outlive the process."""
         self._worker.close()
 
     def handle(self, message: bytes, attachment: bytes) -> bytes:
-        """A message's answer."""
+        """Return the answer to a message."""
         return self._worker.handle(message, attachment)
 
 
@@ -106,7 +106,7 @@ def connect(address: str, note: Callable[[str], None] = lambda sentence: None) -
 
 
 def join(address: str, cores: int | None) -> int:
-    """Make this machine a node of a cluster until it is stopped; the exit code of Ray's node.
+    """Make this machine a node of a cluster until it is stopped; return the exit code of Ray's node.
 
     Raises:
         UsageError: Ray is missing, or nothing answers at the address.
@@ -123,7 +123,7 @@ def join(address: str, cores: int | None) -> int:
 
 
 class RayTransport:
-    """A worker on every free core of a cluster, or on so many.
+    """Transport with a worker on every free core of a cluster, or on a given number of them.
 
     Nodes that enter the cluster get workers, a worker that dies is replaced while there is room.
 
@@ -234,7 +234,7 @@ class RayTransport:
         self._calls[self._arriving[name]] = name
 
     def _note_false_start(self, worker: str, reason: str) -> None:
-        """A worker that dies as it starts may have been killed; a node on which they all do is left alone."""
+        """Count a worker that died as it started; a node on which they all do gets no more for a while."""
         node = self._nodes[worker]
         self._false_starts[node] = self._false_starts.get(node, 0) + 1
         self._note(f"Worker {worker} could not start: {reason}.")
@@ -256,7 +256,7 @@ class RayTransport:
             with contextlib.suppress(Exception):
                 self._ray.kill(actor)
 
-    def _finished(self, call: Any) -> Event | None:
+    def _finished(self, call: object) -> Event | None:
         worker = self._calls.pop(call, None)
         if worker is None or worker not in self._actors:
             return None
@@ -308,7 +308,7 @@ def _check_answers(address: str, also: str = "") -> None:
 
 
 @contextlib.contextmanager
-def _as_usage_error(address: str) -> Any:
+def _as_usage_error(address: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:
@@ -325,7 +325,7 @@ def _available_cores() -> int:
 
 
 def _reason(error: Exception) -> str:
-    """What a user can make of one of Ray's errors: its last line that says something."""
+    """Return the last line of one of Ray's errors that tells a user something."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     for line in reversed(lines):
         if "Error" in line or "died" in line or "killed" in line or "dead" in line:

@@ -27,7 +27,7 @@ class TrafficRow(NamedTuple):
 
 
 class Traffic:
-    """Counts; `rows` hands out what was counted since the last call."""
+    """Counters of bytes; `rows` returns those since the last call."""
 
     def __init__(self) -> None:
         self._counts: dict[tuple[int, str, str], list[int]] = defaultdict(lambda: [0, 0])
@@ -39,7 +39,7 @@ class Traffic:
         self._counts[iteration, worker, purpose][1] += size
 
     def rows(self) -> list[TrafficRow]:
-        """Everything counted since the last call, which is then forgotten."""
+        """Return the counts since the last call, and start from zero."""
         rows = [TrafficRow(*key, *counts) for key, counts in self._counts.items()]
         self._counts.clear()
         return rows

@@ -1,4 +1,4 @@
-"""How messages travel: the little a coordinator needs, so that Ray is one way among others."""
+"""Interface of a transport: the little that a coordinator needs, so that Ray is one way among others."""
 
 from typing import NamedTuple, Protocol
 
@@ -12,7 +12,7 @@ class Arrived(NamedTuple):
 
 
 class Gone(NamedTuple):
-    """A worker that will answer no more, with the reason."""
+    """A worker that will answer no more, and the reason."""
 
     worker: str
     reason: str
@@ -32,19 +32,19 @@ class Transport(Protocol):
     """Carries bytes to workers and back, and says who comes and goes."""
 
     def poll(self, timeout_s: float) -> list[Event]:
-        """What has happened since the last call; waits so long if nothing has."""
+        """Return what happened since the last call; wait up to `timeout_s` if nothing has."""
         ...
 
     def send(self, worker: str, message: bytes, attachment: bytes = b"") -> None:
-        """Hand a message to a worker, with bytes that others may get too. One that is gone says so in `poll`."""
+        """Send a message to a worker, with bytes that others may get too. A worker that is gone shows in `poll`."""
         ...
 
     def dismiss(self, worker: str, replace: bool) -> None:
-        """End a worker; `replace` whether another may be started in its place."""
+        """End a worker; `replace` tells whether another may be started in its place."""
         ...
 
     def arriving(self) -> int:
-        """Workers that have been started and may yet arrive."""
+        """Return the number of workers that were started and may yet arrive."""
         ...
 
     def close(self) -> None:

@@ -1,4 +1,4 @@
-"""Whether two processes can be expected to compute the same bits."""
+"""Check that two processes can be expected to compute the same bits."""
 
 from collections.abc import Mapping
 
@@ -6,7 +6,7 @@ __all__ = ["mismatch"]
 
 
 def mismatch(coordinator: Mapping[str, str], worker: Mapping[str, str]) -> str | None:
-    """A sentence about the first version that differs; None where all are equal.
+    """Return a sentence about the first version that differs; None where all are equal.
 
     Python's own version is left out: nothing that is computed depends on it.
 

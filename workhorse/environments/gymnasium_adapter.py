@@ -2,41 +2,26 @@
 
 from __future__ import annotations
 
-import contextlib
-import copy
 import importlib
-import os
-import signal
-import socket
-import subprocess
-import sys
 import warnings
-import weakref
 from collections.abc import Iterator
-from multiprocessing.connection import Connection
 from typing import Any
 
 import gymnasium
 import numpy as np
 
 from workhorse.core.errors import UsageError
-from workhorse.core.spec import Box, Discrete, EnvSpec
+from workhorse.core.spec import Box, Discrete, EnvSpec, MultiBinary, MultiDiscrete
 from workhorse.core.types import Step
-from workhorse.environments.gymnasium_worker import (
-    Description,
-    Fault,
-    Recipe,
-    SlotGroup,
-    Unreachable,
-    command,
-    in_worker,
-)
+from workhorse.environments.gymnasium_processes import LocalGroup, RemoteGroup, portable, usable_cores
+from workhorse.environments.gymnasium_spaces import Fault
+from workhorse.environments.gymnasium_worker import Description, Recipe, Unreachable, in_worker
 
 __all__ = ["EnvironmentFault", "GymnasiumAdapter", "is_registered", "registered_ids"]
 
 
 def is_registered(id: str) -> bool:
-    """Whether Gymnasium knows a task; "module:id" imports module first, as `gymnasium.make` does.
+    """Return whether Gymnasium knows a task; "module:id" imports module first, as `gymnasium.make` does.
 
     Raises:
         UsageError: the module cannot be imported.
@@ -45,7 +30,7 @@ def is_registered(id: str) -> bool:
 
 
 def registered_ids() -> list[str]:
-    """Every id in Gymnasium's registry, in alphabetical order."""
+    """Return every id in Gymnasium's registry, in alphabetical order."""
     return sorted(gymnasium.registry)
 
 
@@ -63,20 +48,20 @@ def _find(id: str) -> Any:
 
 
 class EnvironmentFault(RuntimeError):
-    """The traceback of a user's environment, from the process it ran in; the cause of a `UsageError`."""
+    """Traceback of a user's environment, from the process it ran in; the cause of a `UsageError`."""
 
 
 class GymnasiumAdapter:
     """B slots of one Gymnasium environment, shared out among worker processes.
 
-    Each worker owns a fixed run of consecutive slots, each slot an environment of its own made by
-    `gymnasium.make(id, **options)` with its wrappers, so `truncated` is `TimeLimit`'s and stays apart from
-    `terminated`. Slots do not depend on one another, and so results do not depend on the number of workers.
+    Each worker owns consecutive slots, and each slot is an environment made by `gymnasium.make(id, **options)` with
+    its wrappers: `truncated` is `TimeLimit`'s and stays apart from `terminated`. Slots do not depend on one another,
+    so results do not depend on the number of workers.
 
-    Observations are flattened by `gymnasium.spaces.flatten` (Discrete becomes one-hot) to float64 where a part of it is
-    float64 and to float32 otherwise; they may leave their space's bounds, but not its shape. Actions: for a Box, rows
-    of its flattened components, cast to its dtype (*integer boxes: rounded and clipped to the bounds*); for a
-    Discrete, integers counted from 0, to which its `start` is added. Reset seeds are 31 bits drawn from the slot's key.
+    Observations have their space's shape and actions its kind, see `gymnasium_spaces`: vectors, matrices and images
+    stay what they are, a goal environment becomes a `Goal`, other structures become one vector. Actions are rows of
+    `spec.action`; `spec.action_format` turns each into what the environment takes, always inside its space. Reset
+    seeds are 31 bits drawn from the slot's key.
 
     A registered factory is imported in the workers by its module and name. One that no other process can import (a
     lambda, a local class, something typed into a prompt) runs in this process, one slot after another, and a warning
@@ -112,10 +97,10 @@ class GymnasiumAdapter:
         spec = _find(id)
         if spec is None:
             raise UsageError(f"Gymnasium knows no task {id!r}; register it, or name its module as 'module:{id}'.")
-        self._workers: list[_RemoteGroup | _LocalGroup] = []
+        self._workers: list[RemoteGroup | LocalGroup] = []
         self._closed = False
         self._num_slots = num_slots
-        workers = min(num_threads or _usable_cores(), num_slots)
+        workers = min(num_threads or usable_cores(), num_slots)
         self._parts = [part.tolist() for part in np.array_split(np.arange(num_slots), workers)]
         self._worker_of = np.repeat(np.arange(workers), [len(part) for part in self._parts])
         description = self._start(id, spec, options)
@@ -124,7 +109,7 @@ class GymnasiumAdapter:
         self._keys = np.zeros((num_slots, 2), np.uint64)
         self._started = np.zeros(num_slots, bool)
         self._running = np.zeros(num_slots, bool)
-        self._obs = np.zeros((num_slots, self._spec.observation.size), self._dtype)
+        self._obs = np.zeros((num_slots, *self._spec.observation.shape), self._dtype)
         self._journal: list[list[np.ndarray]] = [[] for _ in range(num_slots)]
 
     @property
@@ -137,14 +122,14 @@ class GymnasiumAdapter:
 
     @property
     def observations(self) -> np.ndarray:
-        """The latest observation of every slot, (B, D): zeros before the first reset, a restart's after `restore`."""
+        """Latest observation of every slot, (B, ...): zeros before the first reset, a restart's after `restore`."""
         return self._obs.copy()
 
     def reset(self, keys: np.ndarray, slots: np.ndarray | None = None) -> np.ndarray:
         """Start an episode in each of `slots` (all where None) with its key; see `HostEnv`."""
         slots = self._checked_slots(slots)
         keys = _checked_keys(keys, len(slots))
-        obs = np.zeros((len(slots), self._obs.shape[1]), self._dtype)
+        obs = np.zeros((len(slots), *self._obs.shape[1:]), self._dtype)
         requests = {
             worker: ("reset", (slots[rows].tolist(), keys[rows])) for worker, rows in self._rows_by_worker(slots)
         }
@@ -167,8 +152,8 @@ class GymnasiumAdapter:
             raise ValueError(
                 f"{self._spec.task}: slots {waiting} have no episode going on; reset them before stepping."
             )
-        n, width = len(slots), self._obs.shape[1]
-        obs, next_obs = np.zeros((n, width), self._dtype), np.zeros((n, width), self._dtype)
+        n = len(slots)
+        obs, next_obs = (np.zeros((n, *self._obs.shape[1:]), self._dtype) for _ in range(2))
         reward, terminated, truncated = np.zeros(n), np.zeros(n, bool), np.zeros(n, bool)
         requests = {
             worker: ("step", (slots[rows].tolist(), actions[rows], None if keys is None else keys[rows]))
@@ -188,10 +173,10 @@ class GymnasiumAdapter:
         return Step(obs, reward, terminated, truncated, next_obs, {"failed": np.zeros(n, bool)})
 
     def snapshot(self) -> dict[str, np.ndarray]:
-        """The journal: keys, flags and last observations of the slots, and all their actions since the reset.
+        """Return the journal: keys, flags and last observations of the slots, and all their actions since the reset.
 
-        Arrays: "keys" uint64 (B, 2), "started" and "running" bool (B,), "length" int64 (B,), "obs" (B, D), "actions"
-        (sum of length, A), or (sum of length,) for Discrete, slot after slot.
+        Arrays: "keys" uint64 (B, 2), "started" and "running" bool (B,), "length" int64 (B,), "obs" (B, ...), "actions"
+        (sum of length, ...), slot after slot.
         """
         kept = [action for journal in self._journal for action in journal]
         return {
@@ -211,17 +196,19 @@ class GymnasiumAdapter:
                 observation than the recorded one.
         """
         shape = np.shape(arrays["obs"])
-        if shape != self._obs.shape:
+        if shape[:1] != self._obs.shape[:1] or np.size(arrays["obs"]) != self._obs.size:
             raise UsageError(
                 f"{self._spec.task}: the snapshot holds observations of shape {shape}, but this environment has "
                 f"{self._obs.shape}; restore with the same task, options and number of slots."
             )
         exact = self._spec.resume == "journal"
-        journals = np.split(np.asarray(arrays["actions"]), np.cumsum(arrays["length"])[:-1])
+        # older snapshots hold flat images and matrices
+        actions = np.reshape(arrays["actions"], (-1, *self._no_actions().shape[1:]))
+        journals = np.split(actions, np.cumsum(arrays["length"])[:-1])
         if not exact:
             journals = [journal[:0] for journal in journals]
         started = np.flatnonzero(arrays["started"])
-        obs = np.array(arrays["obs"], self._dtype)
+        obs = np.array(arrays["obs"], self._dtype).reshape(self._obs.shape)
         for turn in range(max(len(part) for part in self._parts)):  # the workers replay side by side
             slots = {worker: part[turn] for worker, part in enumerate(self._parts) if turn < len(part)}
             requests = {
@@ -256,9 +243,9 @@ class GymnasiumAdapter:
 
     def _start(self, id: str, spec: Any, options: dict[str, Any]) -> Description:
         """Build the slots, in workers where the factory can be reached there; what the first group is like."""
-        recipe, reason = _portable(id, spec, options)
+        recipe, reason = portable(id, spec, options)
         if reason is None:
-            self._workers = [_RemoteGroup(id, part) for part in self._parts]
+            self._workers = [RemoteGroup(id, part) for part in self._parts]
             try:
                 return self._build(recipe)
             except Unreachable as error:
@@ -268,7 +255,7 @@ class GymnasiumAdapter:
         _warn_once(id, reason)
         self._parts = [list(range(self._num_slots))]
         self._worker_of = np.zeros(self._num_slots, int)
-        self._workers = [_LocalGroup()]
+        self._workers = [LocalGroup()]
         return self._build(Recipe(id, spec, None, None, None, options))
 
     def _build(self, recipe: Recipe) -> Description:
@@ -320,137 +307,34 @@ class GymnasiumAdapter:
         return slots
 
     def _checked_actions(self, actions: np.ndarray, count: int) -> np.ndarray:
-        space, task = self._spec.action, self._spec.task
-        actions = np.array(actions)
-        shape = (count,) if isinstance(space, Discrete) else (count, space.size)
+        space, task, none = self._spec.action, self._spec.task, self._no_actions()
+        actions, shape = np.array(actions), (count, *none.shape[1:])
         if actions.shape != shape:
             raise ValueError(f"{task}: actions must have the shape {shape}, one row a slot, not {actions.shape}.")
-        if isinstance(space, Discrete):
-            if actions.dtype.kind not in "iu" or np.any((actions < 0) | (actions >= space.count)):
-                raise ValueError(
-                    f"{task}: actions must be integers from 0 to {space.count - 1}, not {actions.tolist()}."
+        if isinstance(space, Box):
+            finite = np.isfinite(actions).all(axis=tuple(range(1, actions.ndim)))
+            if not finite.all():
+                raise UsageError(
+                    f"{task}: an action is NaN or infinite (rows {np.flatnonzero(~finite)}): where a policy gave it, "
+                    "it has diverged. Lower the learning rate or the noise."
                 )
-            return actions.astype(np.int64)
-        if not np.all(np.isfinite(actions)):
-            raise UsageError(
-                f"{task}: an action is NaN or infinite (rows {np.flatnonzero(~np.isfinite(actions).all(1))}): where a "
-                "policy gave it, it has diverged. Lower the learning rate or the noise."
-            )
-        return actions.astype(np.float64)
+            return actions.astype(none.dtype)
+        most = np.asarray(getattr(space, "count", None) or getattr(space, "counts", 2)) - 1
+        if actions.dtype.kind not in "iub" or np.any((actions < 0) | (actions > most)):
+            raise ValueError(f"{task}: actions must be integers from 0 to {most.tolist()}, not {actions.tolist()}.")
+        return actions.astype(none.dtype)
 
     def _no_actions(self) -> np.ndarray:
-        if isinstance(self._spec.action, Discrete):
-            return np.zeros(0, np.int64)
-        return np.zeros((0, self._spec.action.size))
-
-
-class _LocalGroup:
-    """The slots in this process, behind the interface of a worker."""
-
-    def __init__(self) -> None:
-        self._group: SlotGroup | None = None
-        self._request: tuple[str, tuple[Any, ...]] = ("", ())
-
-    def send(self, name: str, arguments: tuple[Any, ...]) -> None:
-        self._request = (name, arguments)
-
-    def receive(self, doing: str) -> Any:
-        name, arguments = self._request
-        if name == "build":
-            try:
-                self._group = SlotGroup(*arguments)
-            except Unreachable as error:  # there is nowhere else to look
-                raise UsageError(f"{arguments[0].task} could not be made: {error}.") from error
-            return None
-        return getattr(self._group, name)(*arguments)
-
-    def ask_to_close(self) -> None:
-        pass
-
-    def close(self) -> None:
-        if self._group is not None:
-            self._group.close()
-
-
-class _RemoteGroup:
-    """A worker process and the pipe to it."""
-
-    def __init__(self, task: str, slots: list[int]) -> None:
-        self._task, self._slots = task, slots
-        ours, theirs = socket.socketpair()
-        self._pipe = Connection(ours.detach())
-        with theirs:
-            self._process = subprocess.Popen(
-                command(theirs.fileno()), pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL
-            )
-        self._finalizer = weakref.finalize(self, _end, self._process, self._pipe)
-
-    @property
-    def pid(self) -> int:
-        return self._process.pid
-
-    def send(self, name: str, arguments: tuple[Any, ...]) -> None:
-        try:
-            self._pipe.send((name, arguments))
-        except OSError:
-            pass  # it died; `receive` says how
-        except Exception as error:  # raised before a byte was written: an option that no pipe takes
-            raise Unreachable(f"its options cannot be sent to one: {error}") from error
-
-    def receive(self, doing: str) -> Any:
-        try:
-            while not self._pipe.poll(1.0) and self._process.poll() is None:
-                pass
-            kind, *rest = self._pipe.recv()
-        except (EOFError, OSError):
-            raise self._death(doing) from None
-        if kind == "ok":
-            return rest[0]
-        if kind == "fault":
-            raise Fault(*rest)
-        if kind == "unreachable":
-            raise Unreachable(*rest)
-        raise RuntimeError(f"A worker of {self._task} failed while {doing} its slots:\n{rest[0]}")
-
-    def ask_to_close(self) -> None:
-        with contextlib.suppress(OSError):
-            self._pipe.send(("close", ()))
-
-    def close(self) -> None:
-        self._finalizer()
-
-    def _death(self, doing: str) -> UsageError:
-        try:
-            code = self._process.wait(10.0)
-        except subprocess.TimeoutExpired:
-            code = None
-        how = (
-            f"exit code {code}"
-            if code is None or code >= 0
-            else f"signal {signal.Signals(-code).name}, exit code {code}"
-        )
-        return UsageError(
-            f"{self._task} ended its worker process ({how}) while {doing} slots {_span(self._slots)}; the environment "
-            "must not leave the process, so run one episode of it alone to see why."
-        )
-
-
-def _end(process: subprocess.Popen[bytes], pipe: Connection) -> None:
-    """Close the pipe, which ends the worker between two requests; kill it if it does not leave within 5 s."""
-    pipe.close()
-    try:
-        process.wait(5.0)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
-
-
-def _usable_cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _span(slots: list[int]) -> str:
-    return str(slots[0]) if len(slots) == 1 else f"{slots[0]} to {slots[-1]}"
+        """Return no rows of actions, of the shape and type that the journal holds."""
+        match self._spec.action:
+            case Discrete():
+                return np.zeros(0, np.int64)
+            case MultiDiscrete(counts):
+                return np.zeros((0, len(counts)), np.int64)
+            case MultiBinary(size):
+                return np.zeros((0, size), np.int8)
+            case Box(shape=shape):
+                return np.zeros((0, *shape))
 
 
 _warned: set[str] = set()
@@ -466,52 +350,21 @@ def _warn_once(id: str, reason: str) -> None:
         )
 
 
-def _portable(id: str, spec: Any, options: dict[str, Any]) -> tuple[Recipe, str | None]:
-    """The recipe a worker gets, and why none can be given, if so."""
-    spec = copy.copy(spec)
-    spec.vector_entry_point = None
-    entry, place, main_path = spec.entry_point, None, None
-    if isinstance(entry, str) and entry.startswith("__main__:"):
-        place = ("__main__", entry.partition(":")[2])
-    elif not isinstance(entry, str):
-        place = (getattr(entry, "__module__", "") or "", getattr(entry, "__qualname__", ""))
-    module = id.rpartition(":")[0] or None
-    if place is not None:
-        spec.entry_point = None
-        if _found(*place) is None or (not isinstance(entry, str) and _found(*place) is not entry):
-            return Recipe(id, spec, module, place, None, options), f"{entry!r} is no name of an importable module"
-    if place is not None and place[0] == "__main__":
-        main_path = getattr(sys.modules["__main__"], "__file__", None)
-        if main_path is None or not os.path.isfile(main_path):
-            return Recipe(id, spec, module, place, None, options), "it was defined at a prompt"
-    return Recipe(id, spec, module, place, main_path, options), None
-
-
-def _found(module: str, name: str) -> Any:
-    found: Any = sys.modules.get(module)
-    for part in name.split("."):
-        found = getattr(found, part, None)
-    return found
-
-
 def _env_spec(id: str, description: Description, options: dict[str, Any]) -> EnvSpec:
-    if description.action_kind == "box":
-        action: Box | Discrete = Box.of(description.action_low, description.action_high)
-    else:
-        action = Discrete(description.action_count)
     return EnvSpec(
         task=id,
-        observation=Box.of(description.observation_low, description.observation_high),
-        action=action,
+        observation=description.observation,
+        action=description.action,
         max_episode_steps=description.max_episode_steps,
         step_seconds=description.step_seconds,
         resume="journal" if description.deterministic else "episode",
         options=tuple((name, _hashable(options[name])) for name in sorted(options)),
+        action_format=description.action_format,
     )
 
 
 def _hashable(value: Any) -> object:
-    """Options become part of a hashable spec: lists and arrays as tuples, dicts as sorted pairs."""
+    """Return an option as part of a hashable spec: lists and arrays as tuples, dicts as sorted pairs."""
     if isinstance(value, np.ndarray):
         value = value.tolist()
     if isinstance(value, list | tuple):

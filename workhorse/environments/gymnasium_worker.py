@@ -1,7 +1,7 @@
-"""One worker's share of a Gymnasium task: its slots, what they are asked, and how their mistakes are put in words.
+"""One worker's share of a Gymnasium task: the environments of its slots, and the program of a worker process.
 
-`SlotGroup` does the work and runs in either place: in a worker process behind a pipe (`main`), or in the caller's own
-where the task's factory cannot be reached from another process. Nothing here imports JAX.
+`SlotGroup` runs in a worker process behind a pipe (`main`), or in the caller's own process where the task's factory
+cannot be reached from another one. Nothing here imports JAX.
 """
 
 from __future__ import annotations
@@ -24,7 +24,9 @@ from typing import Any
 
 import gymnasium
 import numpy as np
-from gymnasium import spaces
+
+from workhorse.core.spec import ActionFormat, ActionSpace, Box, random_actions
+from workhorse.environments.gymnasium_spaces import Fault, Observations, action_space, shown
 
 __all__ = ["Description", "Fault", "Recipe", "SlotGroup", "Unreachable", "episode_seed", "in_worker", "main"]
 
@@ -33,15 +35,6 @@ PROBE_STEPS = 10
 
 class Unreachable(Exception):
     """The task's factory cannot be found from this process."""
-
-
-class Fault(Exception):
-    """The user's environment broke its side of the contract: `message` is one sentence, `detail` a traceback or ""."""
-
-    def __init__(self, message: str, detail: str = "") -> None:
-        super().__init__(message)
-        self.message = message
-        self.detail = detail
 
 
 @dataclass(frozen=True)
@@ -67,19 +60,16 @@ class Recipe:
 
 @dataclass(frozen=True)
 class Description:
-    """What the caller must know of a task to use it, all plain data.
+    """Facts about a task that its user needs, all plain data.
 
-    `action_kind` is "box" or "discrete"; `action_count` is 0 for boxes. `deterministic`: two episodes from one seed
-    and equal actions were equal to the bit, and the task does not call itself non-deterministic.
+    `deterministic`: two episodes from one seed and equal actions were equal to the bit, and the task does not call
+    itself non-deterministic.
     """
 
-    observation_low: np.ndarray
-    observation_high: np.ndarray
+    observation: Box
     observation_dtype: str
-    action_kind: str
-    action_low: np.ndarray
-    action_high: np.ndarray
-    action_count: int
+    action: ActionSpace
+    action_format: ActionFormat
     max_episode_steps: int | None
     step_seconds: float | None
     deterministic: bool
@@ -93,7 +83,7 @@ class _Slot:
 
 
 def episode_seed(key: np.ndarray) -> int:
-    """The seed, below 2**31, that an episode's key names; small, because many environments keep 32 bits of it."""
+    """Return the seed, below 2**31, that an episode's key names; many environments keep only 32 bits of a seed."""
     return int(np.random.SeedSequence([int(word) for word in key]).generate_state(1)[0] >> 1)
 
 
@@ -110,41 +100,33 @@ class SlotGroup:
         self._make = _factory(recipe)
         self._slots = {slot: _Slot(self._made(slot)) for slot in slots}
         first = self._slots[slots[0]].env
-        self._observation_space = first.observation_space
-        self._action_space = first.action_space
-        self._dtype = self._checked_dtype()
-        self._checked_action_space()
+        self._observations = Observations(self._task, getattr(first, "observation_space", None))
+        self._action, self._action_format = action_space(self._task, getattr(first, "action_space", None))
 
     def describe(self) -> Description:
+        """Describe the task, after probing the first slot for determinism."""
         slot = next(iter(self._slots))
         env = self._slots[slot].env
-        flat = spaces.flatten_space(self._observation_space)
-        assert isinstance(flat, spaces.Box)
-        space = self._action_space
-        box = isinstance(space, spaces.Box)
         dt = getattr(env.unwrapped, "dt", None)
         real = isinstance(dt, numbers.Real) and np.isfinite(float(dt)) and float(dt) > 0
         return Description(
-            observation_low=np.asarray(flat.low, np.float64),
-            observation_high=np.asarray(flat.high, np.float64),
-            observation_dtype=self._dtype.name,
-            action_kind="box" if box else "discrete",
-            action_low=np.asarray(space.low, np.float64).ravel() if box else np.zeros(0),
-            action_high=np.asarray(space.high, np.float64).ravel() if box else np.zeros(0),
-            action_count=0 if box else int(space.n),  # type: ignore[attr-defined]
+            observation=self._observations.box,
+            observation_dtype=self._observations.dtype.name,
+            action=self._action,
+            action_format=self._action_format,
             max_episode_steps=None if env.spec is None else env.spec.max_episode_steps,
             step_seconds=float(dt) if real else None,  # type: ignore[arg-type]
             deterministic=self._is_deterministic(slot),
         )
 
     def reset(self, slots: list[int], keys: np.ndarray) -> np.ndarray:
-        """Observations (n, D) after starting an episode in each slot."""
+        """Start an episode in each slot and return the observations, (n, ...)."""
         return self._rows([self._reset(slot, key) for slot, key in zip(slots, keys, strict=True)])
 
     def step(
         self, slots: list[int], actions: np.ndarray, keys: np.ndarray | None
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-        """(obs, reward, terminated, truncated, next_obs) of `slots`; ended ones start again where `keys` are given."""
+        """Return (obs, reward, terminated, truncated, next_obs); ended slots start again where `keys` are given."""
         obs, next_obs = [], []
         reward, terminated, truncated = np.zeros(len(slots)), np.zeros(len(slots), bool), np.zeros(len(slots), bool)
         for row, slot in enumerate(slots):
@@ -155,7 +137,7 @@ class SlotGroup:
         return self._rows(obs), reward, terminated, truncated, self._rows(next_obs)
 
     def replay(self, slot: int, key: np.ndarray, actions: np.ndarray) -> np.ndarray:
-        """Make the slot's environment anew, seed it, repeat `actions`; the observation (D,) it ends on."""
+        """Make the slot's environment anew, seed it, repeat `actions`, and return the observation it ends on."""
         self._slots[slot].env.close()
         self._slots[slot] = _Slot(self._made(slot))
         obs = self._reset(slot, key)
@@ -169,7 +151,7 @@ class SlotGroup:
         self._slots = {}
 
     def _rows(self, rows: list[np.ndarray]) -> np.ndarray:
-        return np.stack(rows) if rows else np.zeros((0, spaces.flatdim(self._observation_space)), self._dtype)
+        return np.stack(rows) if rows else np.zeros((0, *self._observations.box.shape), self._observations.dtype)
 
     def _made(self, slot: int) -> gymnasium.Env:
         try:
@@ -179,26 +161,6 @@ class SlotGroup:
                 f"{self._task} could not be made: {_said(error)} (slot {slot}); check its options and dependencies.",
                 traceback.format_exc(),
             ) from error
-
-    def _checked_dtype(self) -> np.dtype:
-        space = self._observation_space
-        if not isinstance(space, spaces.Space) or not space.is_np_flattenable:
-            raise Fault(
-                f"{self._task} has the observation space {space}, which has no flat vector of fixed size; "
-                "wrap the environment so that it observes Box, Discrete, MultiDiscrete, MultiBinary, Dict or Tuple."
-            )
-        return np.dtype(np.float64 if _is_float64(space) else np.float32)
-
-    def _checked_action_space(self) -> None:
-        space = self._action_space
-        numeric = isinstance(space, spaces.Box) and (
-            np.issubdtype(space.dtype, np.floating) or np.issubdtype(space.dtype, np.integer)
-        )
-        if not numeric and not isinstance(space, spaces.Discrete):
-            raise Fault(
-                f"{self._task} has the action space {space}, but Box and Discrete are the ones supported; "
-                "wrap the environment so that it takes one of these."
-            )
 
     def _reset(self, slot: int, key: np.ndarray) -> np.ndarray:
         holder = self._slots[slot]
@@ -211,9 +173,9 @@ class SlotGroup:
                 f"{self._task} raised {_said(error)} {where}; mend the environment.", traceback.format_exc()
             ) from error
         if not isinstance(result, tuple) or len(result) != 2:
-            raise Fault(f"{self._task} returned {_shown(result)} {where}; return the pair (observation, info).")
+            raise Fault(f"{self._task} returned {shown(result)} {where}; return the pair (observation, info).")
         holder.steps = 0
-        holder.obs = self._flat(result[0], where)
+        holder.obs = self._observations.array(result[0], where)
         return holder.obs
 
     def _step(self, slot: int, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool]:
@@ -222,7 +184,7 @@ class SlotGroup:
         where = f"at step {holder.steps} of the episode, slot {slot}"
         result: Any
         try:
-            result = holder.env.step(self._native(action))
+            result = holder.env.step(self._action_format.write(self._action, action))
         except Exception as error:
             if isinstance(error, ValueError) and "to unpack (expected 5" in str(error):
                 result = f"something else than five things ({error})"
@@ -232,108 +194,49 @@ class SlotGroup:
                 ) from error
         if not isinstance(result, tuple) or len(result) != 5:
             raise Fault(
-                f"{self._task} returned {_shown(result)} {where}; step must return the 5-tuple "
+                f"{self._task} returned {shown(result)} {where}; step must return the 5-tuple "
                 "(observation, reward, terminated, truncated, info)."
             )
         obs, reward, terminated, truncated = result[:4]
         if np.ndim(reward) != 0 or not isinstance(np.asarray(reward).item(), numbers.Real):
-            raise Fault(f"{self._task} returned the reward {_shown(reward)} {where}; return one real number.")
+            raise Fault(f"{self._task} returned the reward {shown(reward)} {where}; return one real number.")
         if not np.isfinite(float(reward)):
             raise Fault(f"{self._task} returned the reward {float(reward)} {where}; rewards must be finite.")
         for name, flag in (("terminated", terminated), ("truncated", truncated)):
             if np.ndim(flag) != 0 or np.asarray(flag).dtype != bool:
-                raise Fault(f"{self._task} returned {name}={_shown(flag)} {where}; return True or False.")
-        holder.obs = self._flat(obs, where)
+                raise Fault(f"{self._task} returned {name}={shown(flag)} {where}; return True or False.")
+        holder.obs = self._observations.array(obs, where)
         return holder.obs, float(reward), bool(terminated), bool(truncated)
 
-    def _native(self, action: np.ndarray) -> Any:
-        """The action as the environment's own space has it."""
-        space = self._action_space
-        if isinstance(space, spaces.Discrete):
-            return np.int64(action) + np.int64(space.start)
-        assert isinstance(space, spaces.Box)
-        if np.issubdtype(space.dtype, np.integer):
-            action = np.clip(np.rint(action).reshape(space.shape), space.low, space.high)
-        return np.asarray(action).reshape(space.shape).astype(space.dtype)
-
-    def _flat(self, obs: Any, where: str) -> np.ndarray:
-        wrong = _mismatch(self._observation_space, obs)
-        if wrong:
-            raise Fault(f"{self._task} returned an observation {wrong} {where}; mend the environment or its space.")
-        flat = np.array(spaces.flatten(self._observation_space, obs), self._dtype)
-        if not np.all(np.isfinite(flat)):
-            raise Fault(f"{self._task} returned an observation with NaN or infinity {where}; mend the environment.")
-        return flat
-
     def _is_deterministic(self, slot: int) -> bool:
-        """Whether two short episodes with one seed and equal actions are equal.
+        """Return whether two short episodes with one seed and equal actions are equal.
 
         A failure in them is not reported: it will come again, with its slot and step, when the episode is a real one.
+        Where both fail alike, nothing speaks against the task.
         """
         spec = self._slots[slot].env.spec
         if spec is not None and spec.nondeterministic:
             return False
         try:
             return self._short_episode(slot) == self._short_episode(slot)
-        except Fault:
-            return False
         finally:  # leave no trace: the slot is as new as the others
             self._slots[slot].env.close()
             self._slots[slot] = _Slot(self._made(slot))
 
     def _short_episode(self, slot: int) -> list[tuple[Any, ...]]:
+        """Return what is seen in an episode of random actions; a failure ends it."""
         rng = np.random.default_rng(0)
-        seen: list[tuple[Any, ...]] = [(self._reset(slot, np.array([0, 1], np.uint64)).tobytes(),)]
-        space = self._action_space
-        for _ in range(PROBE_STEPS):
-            if isinstance(space, spaces.Discrete):
-                action = np.asarray(rng.integers(space.n))
-            else:
-                assert isinstance(space, spaces.Box)
-                low, high = np.maximum(space.low.ravel(), -1.0), np.minimum(space.high.ravel(), 1.0)
-                action = rng.uniform(np.minimum(low, high), np.maximum(low, high))
-            obs, reward, terminated, truncated = self._step(slot, action)
-            seen.append((obs.tobytes(), reward, terminated, truncated))
-            if terminated or truncated:
-                break
-        return seen
-
-
-def _is_float64(space: spaces.Space) -> bool:
-    """Whether any part of a space is a Box of float64."""
-    if isinstance(space, spaces.Dict):
-        return any(map(_is_float64, space.values()))
-    if isinstance(space, spaces.Tuple):
-        return any(map(_is_float64, space.spaces))
-    return isinstance(space, spaces.Box) and space.dtype == np.float64
-
-
-def _mismatch(space: spaces.Space, obs: Any, path: str = "") -> str | None:
-    """How an observation differs from its space in kind, as the rest of "an observation ...", or None.
-
-    Values outside a Box's bounds are let through: too many environments do that, and the bounds are only advice.
-    """
-    at = f" at {path}" if path else ""
-    if isinstance(space, spaces.Box):
+        seen: list[tuple[Any, ...]] = []
         try:
-            numeric = np.asarray(obs)
-        except ValueError:
-            return f"that is no array{at}"
-        if numeric.shape != space.shape:
-            return f"of shape {numeric.shape}{at}, where its space says {space.shape},"
-        if numeric.dtype.kind not in "biuf":
-            return f"of dtype {numeric.dtype}{at}, which is no number,"
-        return None
-    if isinstance(space, spaces.Dict):
-        if not isinstance(obs, dict) or set(obs) != set(space.spaces):
-            return f"{_shown(obs)}{at}, where its space has the keys {sorted(map(str, space.spaces))},"
-        return next(filter(None, (_mismatch(sub, obs[name], f"{path}[{name!r}]") for name, sub in space.items())), None)
-    if isinstance(space, spaces.Tuple):
-        if not isinstance(obs, tuple) or len(obs) != len(space.spaces):
-            return f"{_shown(obs)}{at}, where its space is a tuple of {len(space.spaces)},"
-        pairs = enumerate(zip(space.spaces, obs, strict=True))
-        return next(filter(None, (_mismatch(sub, part, f"{path}[{i}]") for i, (sub, part) in pairs)), None)
-    return None if space.contains(obs) else f"{_shown(obs)}{at}, which is not in {space},"
+            seen.append((self._reset(slot, np.array([0, 1], np.uint64)).tobytes(),))
+            for _ in range(PROBE_STEPS):
+                obs, reward, terminated, truncated = self._step(slot, random_actions(self._action, (), rng))
+                seen.append((obs.tobytes(), reward, terminated, truncated))
+                if terminated or truncated:
+                    break
+        except Fault:
+            seen.append(("failed",))
+        return seen
 
 
 def _factory(recipe: Recipe) -> Callable[[], gymnasium.Env]:
@@ -361,23 +264,11 @@ def _said(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
 
 
-def _shown(value: Any) -> str:
-    """A short name for a value that came where another was expected."""
-    if isinstance(value, str):
-        return value
-    if isinstance(value, np.ndarray):
-        return f"an array of shape {value.shape}"
-    if isinstance(value, tuple):
-        return f"a tuple of {len(value)}"
-    text = repr(value)
-    return f"{text if len(text) <= 60 else text[:57] + '...'} ({type(value).__name__})"
-
-
 _worker = False
 
 
 def in_worker() -> bool:
-    """Whether this process is one of the adapter's workers."""
+    """Return whether this process is one of the adapter's workers."""
     return _worker
 
 

@@ -12,7 +12,7 @@ __all__ = ["BeginsAgain", "HostEnv", "JaxEnv", "failure_reason"]
 
 @runtime_checkable
 class JaxEnv(Protocol):
-    """A pure environment, written for one slot; the loop maps it.
+    """Pure environment, written for one slot; the loop maps it.
 
     `reset(key)` returns (state, observation). `step(state, action, key)` returns (state, Step) with no leading axis;
     it does *not* reset by itself: `obs` equals `next_obs`, and the caller resets where the episode ended. The state
@@ -34,16 +34,17 @@ class HostEnv(Protocol):
     """B slots stepped together, NumPy in and out, slots independent of one another.
 
     `reset(keys, slots)` starts an episode in each of `slots` (all B where None): `keys` is uint64 (n, 2), one address
-    a slot (`workhorse.core.addresses.host_keys`), and equal keys give equal episodes. It returns their observations
-    (n, D).
+    a slot (`workhorse.core.addresses.host_keys`), and equal keys give equal episodes. It returns their observations,
+    (n, ...) with the shape of `spec.observation`.
 
     `step(actions, slots, reset_keys)` steps only `slots` (all B where None) and returns a `Step` of n rows in the
-    order of `slots`. Where `reset_keys` (n, 2) is given, an ended episode is started again with its row's key and
-    `obs` is the reset observation; where it is None, `obs` equals `next_obs`, and an ended slot stays ended and must be
-    reset before it is stepped again. Actions are (n, A) for `Box` and (n,) for `Discrete`. `next_obs` is the true
-    successor either way. `measures["failed"]`, bool (n,), marks a slot whose simulation broke (simulator error, NaN):
-    its episode ends as truncated with reward 0 and its last finite observation as `next_obs`, and no other slot is
-    touched. Rewards are float64; observations are float64 or float32. Returned arrays belong to the caller: a later
+    order of `slots`. Actions lie in `spec.action`: (n, ...) with the shape of a `Box`, integers (n,) for `Discrete`
+    and (n, A) for `MultiDiscrete` and `MultiBinary`. Where `reset_keys` (n, 2) is given, an ended episode is started
+    again with its row's key and `obs` is the reset observation; where it is None, `obs` equals `next_obs`, and an ended
+    slot stays ended and must be reset before it is stepped again. `next_obs` is the true successor either way.
+    `measures["failed"]`, bool (n,), marks a slot whose simulation broke (simulator error, NaN): its episode ends as
+    truncated with reward 0 and its last finite observation as `next_obs`, and no other slot is touched. Rewards are
+    float64; observations are float64 or float32, those of images too. Returned arrays belong to the caller: a later
     call never writes into them.
 
     `snapshot()` returns named arrays that hold everything the next steps depend on; `restore(arrays)` puts them back,

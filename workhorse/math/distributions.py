@@ -1,5 +1,6 @@
-"""The two distributions that stochastic policies draw actions from, one sample at a time."""
+"""The distributions that stochastic policies draw actions from, one sample at a time."""
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -9,7 +10,10 @@ from jaxtyping import Array, Float, Int
 
 from workhorse.core.algorithm import Key
 
-__all__ = ["Categorical", "DiagonalGaussian", "Distribution", "divergence"]
+__all__ = ["Bernoullis", "Categorical", "Categoricals", "DiagonalGaussian", "Distribution", "divergence", "grouped"]
+
+NEVER = -1e30
+"""Score of a choice that does not exist: its probability is exactly 0, and 0 times it is 0, as with -inf it is not."""
 
 _HALF_LOG_2PI = float(0.5 * np.log(2 * np.pi))
 
@@ -26,15 +30,15 @@ class DiagonalGaussian(NamedTuple):
     log_std: Float[Array, "A"]
 
     def sample(self, key: Key) -> Float[Array, "A"]:
-        """A draw: mean + std * eps."""
+        """Draw mean + std * eps."""
         return self.mean + jnp.exp(self.log_std) * jax.random.normal(key, self.mean.shape, self.mean.dtype)
 
     def mode(self) -> Float[Array, "A"]:
-        """The likeliest action: the mean."""
+        """Return the likeliest action: the mean."""
         return self.mean
 
     def log_prob(self, action: Float[Array, "A"]) -> Float[Array, ""]:
-        """Log density: sum_i -(a_i - m_i)^2 / (2 s_i^2) - log s_i - log(2 pi) / 2.
+        """Return the log density: sum_i -(a_i - m_i)^2 / (2 s_i^2) - log s_i - log(2 pi) / 2.
 
         *Of the action drawn*, before it is clipped to the task's bounds.
 
@@ -46,11 +50,11 @@ class DiagonalGaussian(NamedTuple):
         return (-0.5 * scaled * scaled - self.log_std - _HALF_LOG_2PI).sum()
 
     def entropy(self) -> Float[Array, ""]:
-        """Differential entropy: sum_i log s_i + (1 + log 2 pi) / 2. It may be negative."""
+        """Return the differential entropy, sum_i log s_i + (1 + log 2 pi) / 2. It may be negative."""
         return (self.log_std + 0.5 + _HALF_LOG_2PI).sum()
 
     def kl(self, other: "DiagonalGaussian") -> Float[Array, ""]:
-        """KL(self || other) = sum_i log(s'_i / s_i) + (s_i^2 + (m_i - m'_i)^2) / (2 s'_i^2) - 1/2.
+        """Return KL(self || other) = sum_i log(s'_i / s_i) + (s_i^2 + (m_i - m'_i)^2) / (2 s'_i^2) - 1/2.
 
         Example:
             >>> one, other = DiagonalGaussian(jnp.zeros(1), jnp.zeros(1)), DiagonalGaussian(jnp.ones(1), jnp.zeros(1))
@@ -72,15 +76,15 @@ class Categorical(NamedTuple):
     logits: Float[Array, "n"]
 
     def sample(self, key: Key) -> Int[Array, ""]:
-        """A draw, by the Gumbel trick."""
+        """Draw a choice, by the Gumbel trick."""
         return jax.random.categorical(key, self.logits)
 
     def mode(self) -> Int[Array, ""]:
-        """The likeliest choice, the lowest one among equals."""
+        """Return the likeliest choice, the lowest one among equals."""
         return jnp.argmax(self.logits)
 
     def log_prob(self, action: Int[Array, ""]) -> Float[Array, ""]:
-        """Log probability of a choice.
+        """Return the log probability of a choice.
 
         Example:
             >>> round(float(Categorical(jnp.log(jnp.array([0.25, 0.75]))).log_prob(jnp.array(0))), 4)
@@ -89,20 +93,112 @@ class Categorical(NamedTuple):
         return jax.nn.log_softmax(self.logits)[action]
 
     def entropy(self) -> Float[Array, ""]:
-        """-sum p log p, in nats."""
+        """Return -sum p log p, in nats."""
         log_p = jax.nn.log_softmax(self.logits)
         return -(jnp.exp(log_p) * log_p).sum()
 
     def kl(self, other: "Categorical") -> Float[Array, ""]:
-        """KL(self || other) = sum p log(p / p')."""
+        """Return KL(self || other) = sum p log(p / p')."""
         log_p, log_q = jax.nn.log_softmax(self.logits), jax.nn.log_softmax(other.logits)
         return (jnp.exp(log_p) * (log_p - log_q)).sum()
 
 
-Distribution = DiagonalGaussian | Categorical
+class Categoricals(NamedTuple):
+    """Independent choices, as many as there are rows.
+
+    Attributes:
+        logits: unnormalised log probabilities, a row for each choice as `grouped` makes them.
+    """
+
+    logits: Float[Array, "A n"]
+
+    def sample(self, key: Key) -> Int[Array, "A"]:
+        """Draw every choice, by the Gumbel trick."""
+        return jax.random.categorical(key, self.logits)
+
+    def mode(self) -> Int[Array, "A"]:
+        """Return the likeliest choices, the lowest ones among equals."""
+        return jnp.argmax(self.logits, axis=-1)
+
+    def log_prob(self, action: Int[Array, "A"]) -> Float[Array, ""]:
+        """Return the log probability of all choices together: the sum of theirs.
+
+        Example:
+            >>> one = Categoricals(grouped(jnp.log(jnp.array([0.25, 0.75, 0.2, 0.3, 0.5])), (2, 3)))
+            >>> round(float(jnp.exp(one.log_prob(jnp.array([1, 2])))), 4)
+            0.375
+        """
+        return jnp.take_along_axis(jax.nn.log_softmax(self.logits), action[:, None], axis=-1).sum()
+
+    def entropy(self) -> Float[Array, ""]:
+        """Return the sum of the choices' entropies, in nats."""
+        log_p = jax.nn.log_softmax(self.logits)
+        return -(jnp.exp(log_p) * log_p).sum()
+
+    def kl(self, other: "Categoricals") -> Float[Array, ""]:
+        """Return KL(self || other), the sum over the choices."""
+        log_p, log_q = jax.nn.log_softmax(self.logits), jax.nn.log_softmax(other.logits)
+        return (jnp.exp(log_p) * (log_p - log_q)).sum()
+
+
+def grouped(scores: Float[Array, "out"], counts: Sequence[int]) -> Float[Array, "A n"]:
+    """Return the scores of `counts` choices, which stand one after another, as rows of one length.
+
+    A row that is too short ends with `NEVER`.
+
+    Example:
+        >>> (grouped(jnp.array([1.0, 2.0, 3.0]), (1, 2)) > NEVER).tolist()
+        [[True, False], [True, True]]
+    """
+    ends, column = np.cumsum(counts), np.arange(max(counts))
+    place = (ends - counts)[:, None] + column
+    return jnp.where(column < np.array(counts)[:, None], scores[np.minimum(place, ends[-1] - 1)], jnp.float32(NEVER))
+
+
+class Bernoullis(NamedTuple):
+    """Independent switches.
+
+    Attributes:
+        logits: log odds of each switch being on.
+    """
+
+    logits: Float[Array, "A"]
+
+    def sample(self, key: Key) -> Int[Array, "A"]:
+        """Draw every switch, 0 or 1."""
+        return jax.random.bernoulli(key, jax.nn.sigmoid(self.logits)).astype(jnp.int8)
+
+    def mode(self) -> Int[Array, "A"]:
+        """Return the likeliest setting; a switch with even odds is off."""
+        return (self.logits > 0).astype(jnp.int8)
+
+    def log_prob(self, action: Int[Array, "A"]) -> Float[Array, ""]:
+        """Return the log probability of all switches together: sum_i log sigmoid(l_i), or log sigmoid(-l_i) where off.
+
+        Example:
+            >>> round(float(jnp.exp(Bernoullis(jnp.log(jnp.array([3.0, 1.0]))).log_prob(jnp.array([1, 0])))), 4)
+            0.375
+        """
+        return jax.nn.log_sigmoid(jnp.where(action > 0, self.logits, -self.logits)).sum()
+
+    def entropy(self) -> Float[Array, ""]:
+        """Return the sum of the switches' entropies, in nats."""
+        return -jnp.stack([p * log_p for p, log_p in self._both()]).sum()
+
+    def kl(self, other: "Bernoullis") -> Float[Array, ""]:
+        """Return KL(self || other), the sum over the switches."""
+        pairs = zip(self._both(), other._both(), strict=True)
+        return jnp.stack([p * (log_p - log_q) for (p, log_p), (_, log_q) in pairs]).sum()
+
+    def _both(self) -> list[tuple[Array, Array]]:
+        """Return (probability, its logarithm) of on and of off, each exact where it is close to 0."""
+        return [(jax.nn.sigmoid(logits), jax.nn.log_sigmoid(logits)) for logits in (self.logits, -self.logits)]
+
+
+Distribution = DiagonalGaussian | Categorical | Categoricals | Bernoullis
 
 
 def divergence(one: Distribution, other: Distribution) -> Float[Array, ""]:
-    """KL(one || other) of two distributions of one kind."""
+    """Return KL(one || other) of two distributions of one kind."""
     same: Any = other
     return one.kl(same)

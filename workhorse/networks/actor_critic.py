@@ -10,10 +10,12 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from workhorse.core.algorithm import Key
-from workhorse.core.spec import Box, Discrete
-from workhorse.math.distributions import Categorical, DiagonalGaussian, Distribution
+from workhorse.core.spec import ActionSpace, Box, Discrete, MultiDiscrete
+from workhorse.math.distributions import Bernoullis, Categorical, Categoricals, DiagonalGaussian, Distribution, grouped
+from workhorse.networks.heads import num_outputs
 from workhorse.networks.initialisers import glorot_uniform, orthogonal
 from workhorse.networks.mlp import MLP
+from workhorse.networks.recurrent import Recurrent
 
 __all__ = ["ActorCritic", "StochasticPolicy", "perceptron"]
 
@@ -21,53 +23,82 @@ HIDDEN_GAIN = 2**0.5
 
 
 class StochasticPolicy(eqx.Module):
-    """From a scaled observation to the distribution of the action.
+    """Function from a scaled observation to the distribution of the action.
 
     Attributes:
-        network: outputs the mean of each component, or a score for each choice.
-        log_std: logarithm of each component's standard deviation, the same everywhere; None for discrete actions.
+        network: outputs the mean of each component of a `Box`, a score for each choice, the log odds of each switch.
+        log_std: logarithm of each component's standard deviation, the same everywhere; None for other actions.
+        action: the kind of actions.
     """
 
-    network: MLP
+    network: MLP | Recurrent
     log_std: Float[Array, "A"] | None
+    action: ActionSpace = eqx.field(static=True)
 
     def __call__(self, observation: Float[Array, "D"]) -> Distribution:
-        outputs = self.network(observation)
-        return Categorical(outputs) if self.log_std is None else DiagonalGaussian(outputs, self.log_std)
+        assert isinstance(self.network, MLP), "a policy with memory is asked by `recall`"
+        return self.distribution(self.network(observation))
+
+    def recall(
+        self, observation: Float[Array, "D"], memory: Float[Array, "H"]
+    ) -> tuple[Distribution, Float[Array, "H"]]:
+        """Return the distribution of the action of a policy with memory, and the memory afterwards."""
+        assert isinstance(self.network, Recurrent)
+        outputs, memory = self.network(observation, memory)
+        return self.distribution(outputs), memory
+
+    def distribution(self, outputs: Float[Array, "out"]) -> Distribution:
+        """Return the distribution that the network's outputs stand for."""
+        if self.log_std is not None:
+            return DiagonalGaussian(outputs, self.log_std)
+        match self.action:
+            case Discrete():
+                return Categorical(outputs)
+            case MultiDiscrete(counts):
+                return Categoricals(grouped(outputs, counts))
+        return Bernoullis(outputs)
 
 
 class ActorCritic(NamedTuple):
-    """The two networks: they share nothing, so that the value's loss cannot move the policy."""
+    """Two networks that share nothing, so that the value's loss cannot move the policy."""
 
     policy: StochasticPolicy
-    value: MLP
+    value: MLP | Recurrent
 
     @staticmethod
     def create(
         key: Key,
         observation_size: int,
-        action: Box | Discrete,
+        action: ActionSpace,
         hidden: Sequence[int],
         *,
         activation: str,
         is_orthogonal: bool,
+        is_recurrent: bool,
         log_std: float | Float[Array, ""],
     ) -> "ActorCritic":
-        """Networks that have learnt nothing.
+        """Make networks that have learnt nothing.
 
         Orthogonal: gain sqrt(2) in hidden layers, 0.01 in the policy's last one, 1 in the value's. Otherwise Glorot's
-        uniform weights throughout. Biases are zero.
+        uniform weights throughout. Biases are zero. Recurrent: the first of `hidden` is a gated recurrent unit, with
+        Equinox's own uniform weights and biases.
         """
         policy_key, value_key = jax.random.split(key)
-        outputs = action.count if isinstance(action, Discrete) else action.size
-        std = None if isinstance(action, Discrete) else jnp.full(action.size, log_std, jnp.float32)
-        policy = perceptron(policy_key, (observation_size, *hidden, outputs), activation, is_orthogonal, last_gain=0.01)
-        value = perceptron(value_key, (observation_size, *hidden, 1), activation, is_orthogonal, last_gain=1.0)
-        return ActorCritic(StochasticPolicy(policy, std), value)
+        std = jnp.full(action.size, log_std, jnp.float32) if isinstance(action, Box) else None
+
+        def network(key: Key, outputs: int, last_gain: float) -> MLP | Recurrent:
+            if not is_recurrent:
+                return perceptron(key, (observation_size, *hidden, outputs), activation, is_orthogonal, last_gain)
+            cell_key, key = jax.random.split(key)
+            cell = eqx.nn.GRUCell(observation_size, hidden[0], dtype=jnp.float32, key=cell_key)
+            return Recurrent(cell, perceptron(key, (*hidden, outputs), activation, is_orthogonal, last_gain))
+
+        policy, value = network(policy_key, num_outputs(action), 0.01), network(value_key, 1, 1.0)
+        return ActorCritic(StochasticPolicy(policy, std, action), value)
 
 
 def perceptron(key: Key, sizes: Sequence[int], activation: str, is_orthogonal: bool, last_gain: float) -> MLP:
-    """A perceptron with biases."""
+    """Make a perceptron with biases."""
     keys = jax.random.split(key, len(sizes) - 1)
     weights = []
     for layer, (fan_in, fan_out) in enumerate(pairwise(sizes)):

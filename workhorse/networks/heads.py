@@ -4,35 +4,52 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from workhorse.core.spec import Box, Discrete
+from workhorse.core.spec import ActionSpace, Box, Discrete, MultiBinary, MultiDiscrete
+from workhorse.math.distributions import grouped
 
 __all__ = ["action_of", "num_outputs"]
 
 
-def num_outputs(space: Box | Discrete, action_bins: int | None) -> int:
-    """Outputs a network needs: a component's value each, a score a bin and component, or a score a choice."""
-    if isinstance(space, Discrete):
-        return space.count
-    return space.size * (action_bins or 1)
+def num_outputs(space: ActionSpace, action_bins: int | None = None) -> int:
+    """Return the outputs a network needs.
+
+    One for each component of a `Box` (or each bin of it) and each switch, and a score for each choice.
+    """
+    match space:
+        case Discrete(count):
+            return count
+        case MultiDiscrete(counts):
+            return sum(counts)
+        case Box():
+            return space.size * (action_bins or 1)
+    return space.size
 
 
-def action_of(space: Box | Discrete, action_bins: int | None, outputs: Float[Array, "out"]) -> Array:
-    """The action that a network's outputs mean.
+def action_of(space: ActionSpace, action_bins: int | None, outputs: Float[Array, "out"]) -> Array:
+    """Return the action that a network's outputs mean.
 
-    Discrete: the choice with the highest score. Continuous: the outputs themselves. Continuous in `action_bins` bins:
-    of k values evenly spaced from a component's lower to its upper bound, the one with the highest score. *Continuous
-    outputs are not clipped here*: action noise comes first.
+    `Discrete`, `MultiDiscrete`: of each choice, the number of the highest score. `MultiBinary`: on where the output is
+    above zero. `Box`: the outputs themselves; in `action_bins` bins, of that many values evenly spaced over a
+    component's bounds, the one with the highest score. *The outputs of a `Box` are not clipped here*: action noise
+    comes first.
 
     Example:
         >>> action_of(Box((-1.0,), (1.0,)), 3, jnp.array([0.1, 0.7, 0.2]))
         Array([0.], dtype=float32)
+        >>> action_of(MultiDiscrete((2, 3)), None, jnp.array([0.1, 0.7, 0.2, 0.1, 0.9])).tolist()
+        [1, 2]
 
     Source: Salimans et al. 2017, section 4.1, bin the actions of Hopper and Swimmer ten ways.
     """
-    if isinstance(space, Discrete):
-        return jnp.argmax(outputs)
+    match space:
+        case Discrete():
+            return jnp.argmax(outputs)
+        case MultiDiscrete(counts):
+            return jnp.argmax(grouped(outputs, counts), axis=-1)
+        case MultiBinary():
+            return (outputs > 0).astype(jnp.int8)
     if action_bins is None:
-        return outputs
+        return outputs.reshape(space.shape)
     values = jnp.asarray(np.linspace(space.low, space.high, action_bins, axis=-1), jnp.float32)
     choice = jnp.argmax(outputs.reshape(space.size, action_bins), axis=-1)
-    return jnp.take_along_axis(values, choice[:, None], axis=-1)[:, 0]
+    return jnp.take_along_axis(values, choice[:, None], axis=-1)[:, 0].reshape(space.shape)

@@ -1,1 +1,1 @@
-"""Pages made for people who would rather look than read: one self-contained HTML file for a run or a study."""
+"""Reports: one self-contained HTML file for a run or a study."""

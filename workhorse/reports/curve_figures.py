@@ -1,4 +1,4 @@
-"""Figures of training: learning curves of every seed, and how soon runs reach the threshold."""
+"""Figures of training: learning curves of every seed, and the steps to the threshold."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 import plotly.graph_objects as go
 import polars as pl
 
-from workhorse.reports.figure import DASHES, Figure, Key, band, blank, hover_name, level
+from workhorse.reports.figure import DASHES, Figure, LegendEntry, band, blank, hover_name, level
 from workhorse.reports.palette import LIGHT, NUM_SERIES, series, shade, variant_colours
 from workhorse.reports.wording import number_text, rate_text, slug, steps_text
 from workhorse.statistics.intervals import LEAST_RUNS
@@ -34,7 +34,7 @@ _CURVE_SCHEMA: dict[str, Any] = {
 
 
 def learning_curves(results: StudyResults, task: str, cells: Sequence[CellSummary]) -> Figure | None:
-    """Every seed of every variant on a task, the mean with its band, and the levels to see them beside.
+    """Draw every seed of every variant on a task, the mean with its band, and levels to compare with.
 
     Args:
         results: of the study.
@@ -64,7 +64,7 @@ def learning_curves(results: StudyResults, task: str, cells: Sequence[CellSummar
 
 
 def steps_to_threshold(results: StudyResults, cells: Sequence[CellSummary]) -> Figure | None:
-    """The share of runs that have reached the threshold by so many steps, a panel a task; None without thresholds."""
+    """Draw the share of runs that have reached the threshold against steps, a panel a task; None without thresholds."""
     measured = [cell for cell in cells if cell.reached is not None]
     if not measured:
         return None
@@ -82,7 +82,7 @@ def steps_to_threshold(results: StudyResults, cells: Sequence[CellSummary]) -> F
     few = sorted({f"{cell.variant} on {cell.task} ({cell.too_few})" for cell in measured if cell.too_few})
     caption = (
         "Kaplan and Meier's estimate of the share of runs that have reached the threshold, with a pointwise 95 % band; "
-        "a run that crashed before it got there never does." + (f" Without a band: {'; '.join(few)}." if few else "")
+        "a run that crashed before never reaches it." + (f" Without a band: {'; '.join(few)}." if few else "")
     )
     return Figure(
         "steps-to-threshold",
@@ -125,7 +125,7 @@ def _curve_rows(cell: CellSummary, floor: float) -> list[dict[str, Any]]:
 
 
 def _end_of(run: RunResult, floor: float) -> dict[str, float]:
-    """Where a curve breaks off; on the random policy's level where there is no curve."""
+    """Return the last point of a curve; at the random policy's level where there is no curve."""
     finite = np.flatnonzero(np.isfinite(run.curve_returns))
     if not finite.size:
         return {"env_steps": float(run.env_steps), "return": floor}
@@ -158,7 +158,7 @@ def _curve_panel(
 
 
 def _draw_seeds(panel: go.Figure, variant: str, rows: pl.DataFrame, colour: str) -> None:
-    """Thin lines, one a seed, as a single trace with gaps: hundreds of seeds stay quick."""
+    """Thin lines, one a seed, as a single trace with gaps, which stays fast with hundreds of seeds."""
     x: list[float | None] = []
     y: list[float | None] = []
     seeds: list[str] = []
@@ -244,28 +244,30 @@ def _levels(results: StudyResults, task: str) -> list[tuple[str, float, str, str
     return found
 
 
-def _level_keys(levels: Sequence[tuple[str, float, str, str]]) -> list[Key]:
-    return [Key(f"{name} {number_text(value)}", colour, "level", dash=dash) for name, value, dash, colour in levels]
+def _level_keys(levels: Sequence[tuple[str, float, str, str]]) -> list[LegendEntry]:
+    return [
+        LegendEntry(f"{name} {number_text(value)}", colour, "level", dash=dash) for name, value, dash, colour in levels
+    ]
 
 
-def _variant_keys(cells: Sequence[CellSummary], variants: tuple[str, ...]) -> tuple[Key, ...]:
+def _variant_keys(cells: Sequence[CellSummary], variants: tuple[str, ...]) -> tuple[LegendEntry, ...]:
     colours = variant_colours(variants)
     shown = dict.fromkeys(cell.variant for cell in cells)
     if len(shown) > 1 and len(set(colours.values())) == 1:
         return ()
-    return tuple(Key.of_series(variant, colours[variant]) for variant in shown)
+    return tuple(LegendEntry.of_series(variant, colours[variant]) for variant in shown)
 
 
-def _ending_keys(cells: Sequence[CellSummary]) -> list[Key]:
+def _ending_keys(cells: Sequence[CellSummary]) -> list[LegendEntry]:
     ended = any(cell.num_crashed + cell.num_diverged for cell in cells)
-    return [Key("crashed or diverged here", "bad", "cross")] if ended else []
+    return [LegendEntry("crashed or diverged here", "bad", "cross")] if ended else []
 
 
 # --- steps to the threshold ---
 
 
 def _reached_rows(cell: CellSummary, longest: float) -> list[dict[str, Any]]:
-    """The vertices of the step curve, from nobody there at the start to the end of the longest run."""
+    """Return the vertices of the step curve, from 0 at the start to the end of the longest run."""
     assert cell.reached is not None
     found = cell.reached
     steps = [0.0, *found.steps.tolist(), longest]

@@ -1,4 +1,4 @@
-"""Figures of a diagnosis: how far independent estimates of a gradient agree, against the experience in them."""
+"""Figures of a diagnosis: agreement of gradient estimates, value function, baselines."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import plotly.graph_objects as go
 import polars as pl
 
-from workhorse.reports.figure import DASHES, Figure, Key, band, blank, level
+from workhorse.reports.figure import DASHES, Figure, LegendEntry, band, blank, level
 from workhorse.reports.palette import LIGHT, series
 
 __all__ = [
@@ -27,7 +28,7 @@ _FIELDS = {"samples": int, "cosine": float, "low": float, "high": float, "to_ref
 
 
 def gradient_records(folder: Path) -> list[dict[str, Any]]:
-    """What `workhorse diagnose` found about a run's gradients, by iteration; a damaged file is passed over."""
+    """Return the records of a run's gradients by iteration; damaged files are skipped."""
     found = []
     for place in folder.glob("diagnostics/gradients-*.json"):
         try:
@@ -73,7 +74,7 @@ def gradient_agreement(records: Sequence[Mapping[str, Any]]) -> Figure | None:
                 marker={"size": 5, "color": colour},
                 hovertemplate=f"{html.escape(label)}<br>%{{y:.3f}} at %{{x:,}} steps<extra></extra>",
             )
-        keys.append(Key.of_series(label, place))
+        keys.append(LegendEntry.of_series(label, place))
     own = records[0]["own_samples"]
     sizes = [row["samples"] for record in records for row in record["rows"]]
     for panel in (pairs, reference):
@@ -103,7 +104,7 @@ def gradient_agreement(records: Sequence[Mapping[str, Any]]) -> Figure | None:
 
 
 def value_rows(folder: Path) -> list[tuple[str, ...]]:
-    """What `workhorse diagnose` found about a run's value function, a row an iteration, as text; see `VALUE_HEAD`."""
+    """Return the rows of a table about a run's value function, one for each iteration; see `VALUE_HEAD`."""
     found = []
     for place in folder.glob("diagnostics/values-*.json"):
         try:
@@ -128,7 +129,7 @@ _BASELINE_FIELDS = {"returns": str, "baseline": str, "samples": int, "cosine": f
 
 
 def baseline_records(folder: Path) -> list[dict[str, Any]]:
-    """What `workhorse diagnose` found about a run's baselines, by iteration; a damaged file is passed over."""
+    """Return the records of a run's baselines by iteration; damaged files are skipped."""
     found = []
     for place in folder.glob("diagnostics/baselines-*.json"):
         try:
@@ -172,12 +173,12 @@ def baseline_agreement(records: Sequence[Mapping[str, Any]]) -> Figure | None:
         f"{first['fitted_pairs']:,} returns of the frozen policy; agent: the run's own; constant: the mean return. "
         + _variances(records)
     )
-    keys = tuple(Key.of_series(name, place) for place, name in enumerate(names))
+    keys = tuple(LegendEntry.of_series(name, place) for place, name in enumerate(names))
     table = pl.concat(tables).select("iteration", *_BASELINE_FIELDS)
     return Figure("baselines", "What does a baseline do for the gradient?", caption, tuple(panels), table, keys, 330)
 
 
-def _baseline_line(panel: Any, rows: pl.DataFrame, place: int, name: str) -> None:
+def _baseline_line(panel: go.Figure, rows: pl.DataFrame, place: int, name: str) -> None:
     x, colour = rows["samples"].cast(pl.Float64).to_numpy(), series(place)
     band(panel, x, rows["low"].to_numpy(), rows["high"].to_numpy(), colour, name)
     panel.add_scatter(
@@ -193,7 +194,7 @@ def _baseline_line(panel: Any, rows: pl.DataFrame, place: int, name: str) -> Non
 
 
 def _variances(records: Sequence[Mapping[str, Any]]) -> str:
-    """What each baseline leaves of the variance without one."""
+    """Return a sentence on the variance that each baseline leaves, in percent of that without one."""
     words = []
     for record in records:
         parts = (
@@ -218,10 +219,10 @@ VALUE_HEAD = (
 
 
 def _needs(records: Sequence[Mapping[str, Any]]) -> str:
-    """What a cosine of .5 and .9 would take."""
+    """Return a sentence on the steps that a cosine of .5 and .9 needs."""
     words = []
     for record in records:
         scale = record["noise_scale"]
-        need = "more than was looked at" if scale is None else f"{scale:,.0f} and {9 * scale:,.0f} steps"
+        need = "more than was measured" if scale is None else f"{scale:,.0f} and {9 * scale:,.0f} steps"
         words.append(f"iteration {record['iteration']}: {need}")
     return f"A cosine of .5, and of .9, needs by the noise scale: {'; '.join(words)}."

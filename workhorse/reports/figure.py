@@ -1,4 +1,4 @@
-"""A figure: what is drawn, the words beside it, and the table of exactly what is drawn."""
+"""Figures: panels, title and caption, and a table of exactly the data drawn."""
 
 from __future__ import annotations
 
@@ -14,7 +14,18 @@ import polars as pl
 from workhorse.reports.palette import LIGHT, NUM_SERIES, shade
 from workhorse.reports.wording import label_text
 
-__all__ = ["DASHES", "SYMBOLS", "Figure", "Key", "band", "blank", "hover_name", "label_rows", "level", "whiskers"]
+__all__ = [
+    "DASHES",
+    "SYMBOLS",
+    "Figure",
+    "LegendEntry",
+    "band",
+    "blank",
+    "hover_name",
+    "label_rows",
+    "level",
+    "whiskers",
+]
 
 DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
 """Line of each series, so that no series is told by its colour alone."""
@@ -26,11 +37,11 @@ Style = Literal["line", "level", "dot", "cross", "ring", "diamond", "open"]
 
 
 @dataclass(frozen=True)
-class Key:
+class LegendEntry:
     """An entry of a legend.
 
     Attributes:
-        label: what it says.
+        label: text.
         colour: name of a colour of the palette.
         style: how it is drawn.
         group: the traces (their legendgroup) that a click on it hides; empty for none.
@@ -44,9 +55,9 @@ class Key:
     dash: str = "solid"
 
     @staticmethod
-    def of_series(label: str, place: int) -> Key:
+    def of_series(label: str, place: int) -> LegendEntry:
         """The entry of a series that is drawn as a line."""
-        return Key(label, f"series-{place % NUM_SERIES}", "line", label, DASHES[place % len(DASHES)])
+        return LegendEntry(label, f"series-{place % NUM_SERIES}", "line", label, DASHES[place % len(DASHES)])
 
 
 @dataclass(frozen=True)
@@ -67,13 +78,8 @@ class Figure:
     caption: str
     panels: tuple[go.Figure, ...]
     table: pl.DataFrame
-    legend: tuple[Key, ...] = ()
+    legend: tuple[LegendEntry, ...] = ()
     panel_width: int = 420
-
-    @property
-    def plotly_figure(self) -> go.Figure:
-        """The first panel, for a figure of one."""
-        return self.panels[0]
 
     @property
     def csv(self) -> str:
@@ -88,7 +94,7 @@ def blank(
 
     Args:
         title: plain text, above the panel.
-        x, y: what the axes are of.
+        x, y: titles of the axes.
         height: px.
         x_ticks, y_ticks: d3 formats of the ticks.
     """
@@ -149,7 +155,7 @@ def band(
 
 
 def level(panel: go.Figure, value: float, x: Sequence[float], name: str, dash: str, colour: str = "muted") -> None:
-    """A horizontal line that a curve is to be seen beside."""
+    """Draw a horizontal line to compare a curve with."""
     panel.add_scatter(
         x=list(x),
         y=[value, value],

@@ -1,4 +1,4 @@
-"""Figures of a landscape: the reward and the surrogate on their plane, how smooth it is, and what the step does."""
+"""Figures of a landscape: reward and surrogate on a plane, its smoothness, and the effect of a step."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy as np
 import plotly.graph_objects as go
 import polars as pl
 
-from workhorse.reports.figure import DASHES, SYMBOLS, Figure, Key, band, blank, level
+from workhorse.reports.figure import DASHES, SYMBOLS, Figure, LegendEntry, band, blank, level
 from workhorse.reports.palette import LIGHT, series
 
 __all__ = ["landscape_records", "landscape_summary", "plane", "side_view"]
@@ -22,7 +22,7 @@ _SCALE = "Cividis"
 
 
 def landscape_records(folder: Path) -> list[dict[str, Any]]:
-    """What `workhorse diagnose --only landscape` found, by iteration; a damaged file is passed over."""
+    """Return the landscapes of a run by iteration; damaged files are skipped."""
     found = []
     for place in folder.glob("diagnostics/landscape-*.json"):
         try:
@@ -33,7 +33,7 @@ def landscape_records(folder: Path) -> list[dict[str, Any]]:
 
 
 def _record(raw: Mapping[str, Any]) -> dict[str, Any]:
-    """The numbers that are drawn, of the shapes that they are drawn in."""
+    """Return the numbers to draw, with their shapes checked."""
     axis = np.array(raw["axis"], np.float64)
     surfaces = [
         {
@@ -66,7 +66,7 @@ def _record(raw: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _grid(rows: Any, axis: np.ndarray) -> np.ndarray:
+def _grid(rows: Sequence[Sequence[float | None]], axis: np.ndarray) -> np.ndarray:
     values = np.array([[np.nan if value is None else value for value in row] for row in rows], np.float64)
     if values.shape != (len(axis), len(axis)):
         raise ValueError("not a plane")
@@ -80,17 +80,17 @@ def plane(record: Mapping[str, Any]) -> Figure:
     panels = [_height(f"reward, {one['pairs']:,} steps a point", record, one, bounds) for one in _apart(first, last)]
     panels.append(_height(f"surrogate, {record['surrogate_pairs']:,} steps in all", record, record["surrogate"]))
     if record["clipped"] is not None:
-        panels.append(_height("clipped surrogate, which PPO climbs", record, record["clipped"]))
+        panels.append(_height("clipped surrogate, which PPO maximises", record, record["clipped"]))
     step, random = record["lengths"]
     caption = (
         "The mean return of the policy moved along the algorithm's own step (across; 1 is a whole update) and along a "
-        "random direction (up), every point with fresh randomness, and what the algorithm climbs in its place, the "
-        f"same steps at every point. A step is {step:.3g} long, the random vector {random:.3g}. Circle: the frozen "
-        "policy; diamond: after the update. Both rewards are on one scale; that of a surrogate ends at its 2nd and "
-        "98th percentile."
+        "random direction (up), every point with fresh randomness, and the objective that the algorithm maximises, on "
+        f"the same steps at every point. A step is {step:.3g} long, the random vector {random:.3g}. Circle: the "
+        "frozen policy; diamond: after the update. Both rewards have one scale; that of a surrogate ends at its 2nd "
+        "and 98th percentile."
     )
-    keys = (Key("the policy", "bad", "open"), Key("after the update", "bad", "diamond"))
-    title = f"Iteration {record['iteration']}: the reward, and what is climbed in its place"
+    keys = (LegendEntry("the policy", "bad", "open"), LegendEntry("after the update", "bad", "diamond"))
+    title = f"Iteration {record['iteration']}: the reward, and the objective maximised instead"
     name = f"landscape-{record['iteration']}"
     return Figure(name, title, caption, tuple(panels), _plane_table(record), keys, 330)
 
@@ -99,7 +99,12 @@ def _apart(first: Mapping[str, Any], last: Mapping[str, Any]) -> list[Mapping[st
     return [last] if first["pairs"] == last["pairs"] else [first, last]
 
 
-def _height(title: str, record: Mapping[str, Any], drawn: Any, bounds: tuple[float, float] | None = None) -> go.Figure:
+def _height(
+    title: str,
+    record: Mapping[str, Any],
+    drawn: Mapping[str, Any] | np.ndarray,
+    bounds: tuple[float, float] | None = None,
+) -> go.Figure:
     """A panel of heights over the plane."""
     panel = blank(title, x="steps", y="random vectors", height=330, x_ticks="~g", y_ticks="~g")
     values = drawn["reward"] if isinstance(drawn, Mapping) else drawn
@@ -149,7 +154,7 @@ def side_view(record: Mapping[str, Any]) -> Figure:
         _surface("surrogate" if record["clipped"] is None else "clipped surrogate", record, climbed, _middle(climbed)),
     )
     title = f"Iteration {record['iteration']}: the same from the side"
-    caption = "Drag to turn. Where the two do not rise together, what is climbed is not the reward."
+    caption = "Drag to turn. Where the two do not rise together, the surrogate does not follow the reward."
     name = f"landscape-{record['iteration']}-side"
     return Figure(name, title, caption, panels, _plane_table(record), (), 330)
 
@@ -210,7 +215,7 @@ def _plane_table(record: Mapping[str, Any]) -> pl.DataFrame:
 
 
 def landscape_summary(records: Sequence[Mapping[str, Any]]) -> Figure | None:
-    """How smooth the plane is against samples, and what the step does to the reward; None without a record."""
+    """Draw the smoothness of the plane against samples, and the effect of the step; None without a record."""
     if not records:
         return None
     smooth = blank("smoothness", x="steps a point", y="share that is no noise", height=320)
@@ -220,7 +225,7 @@ def landscape_summary(records: Sequence[Mapping[str, Any]]) -> Figure | None:
         label = f"iteration {record['iteration']}"
         _draw_smoothness(smooth, record, label, place)
         _draw_change(change, record, label, place, len(records))
-        keys.append(Key.of_series(label, place))
+        keys.append(LegendEntry.of_series(label, place))
         rows += _summary_rows(record)
     if max(len(record["surfaces"]) for record in records) > 1:
         sizes = sorted({one["pairs"] for record in records for one in record["surfaces"]})
@@ -229,9 +234,9 @@ def landscape_summary(records: Sequence[Mapping[str, Any]]) -> Figure | None:
     ends = [one["x"] for record in records for one in record["line"]]
     level(change, 0.0, (min(ends), max(ends)), "no change", "dot")
     caption = (
-        "Left: of what neighbouring points of the plane differ by, the share that is no sampling noise, with its 95 % "
-        "interval: 1 is as smooth as the truth, 0 nothing but noise. Right: the mean return along the step less that "
-        "of the frozen policy, with its 95 % interval, by the same starts and the same noise of actions. "
+        "Left: the share of the differences between neighbouring points that is not sampling noise, with its 95 % "
+        "interval: 1 is no noise, 0 only noise. Right: the mean return along the step minus that of the frozen policy, "
+        "with its 95 % interval, from the same starts and with the same action noise. "
         + " ".join(map(_verdict, records))
     )
     return Figure(
@@ -257,7 +262,7 @@ def _draw_smoothness(panel: go.Figure, record: Mapping[str, Any], label: str, pl
 
 
 def _draw_change(panel: go.Figure, record: Mapping[str, Any], label: str, place: int, count: int) -> None:
-    """Points with intervals, those of several iterations beside each other."""
+    """Draw points with intervals, side by side for several iterations."""
     line, colour = record["line"][1:], series(place)
     panel.add_scatter(
         x=[one["x"] + 0.05 * (place - (count - 1) / 2) for one in line],
@@ -297,8 +302,8 @@ def _summary_rows(record: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def _verdict(record: Mapping[str, Any]) -> str:
-    """What a whole update does, in a sentence."""
+    """Return a sentence on the effect of a whole update."""
     whole = next((one for one in record["line"] if one["x"] == 1.0), record["line"][-1])
     words = {"raises": "raises the reward", "lowers": "lowers the reward"}
-    what = words.get(whole["verdict"], "does what cannot be told from zero")
+    what = words.get(whole["verdict"], "has no effect that can be told from zero")
     return f"Iteration {record['iteration']}: the whole update {what}, over {record['episodes']:,} episodes."

@@ -40,7 +40,7 @@ def sentences(items: Sequence[object], kind: str = "") -> Markup:
 
 
 def definitions(pairs: Mapping[str, object], kind: str = "") -> Markup:
-    """Names with what they are, in a list."""
+    """Return names and values as a list."""
     inside = "".join(f"<div><dt>{escape(name)}</dt><dd>{escape(value)}</dd></div>" for name, value in pairs.items())
     return Markup(f"<dl{_class(kind)}>{inside}</dl>")
 

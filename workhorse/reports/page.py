@@ -14,7 +14,7 @@ from pathlib import Path
 import plotly.io
 from plotly.offline import get_plotlyjs
 
-from workhorse.reports.figure import Figure, Key
+from workhorse.reports.figure import Figure, LegendEntry
 from workhorse.reports.markup import Markup, escape
 from workhorse.reports.palette import css_variables, dark_twins
 from workhorse.runs.files import write_file, writing
@@ -22,7 +22,7 @@ from workhorse.runs.files import write_file, writing
 __all__ = ["DATA_FOLDER", "Page"]
 
 DATA_FOLDER = "report-data"
-"""Where the figures' tables lie beside the page."""
+"""Folder of the figures' tables, next to the page."""
 
 _DASH_LENGTHS = {
     "solid": "", "dash": "5 3.5", "dot": "2 2.5", "dashdot": "6 3 2 3", "longdash": "8 4", "longdashdot": "8 3 2 3",
@@ -139,7 +139,7 @@ def _legend(figure: Figure) -> str:
     return f'<div class="legend">{"".join(_key(figure.name, key) for key in figure.legend)}</div>'
 
 
-def _key(name: str, key: Key) -> str:
+def _key(name: str, key: LegendEntry) -> str:
     inside = f"{_swatch(key)}{escape(key.label)}"
     if not key.group:
         return f'<span class="key">{inside}</span>'
@@ -149,7 +149,7 @@ def _key(name: str, key: Key) -> str:
     )
 
 
-def _swatch(key: Key) -> str:
+def _swatch(key: LegendEntry) -> str:
     colour = f"var(--{key.colour})"
     if key.style in ("line", "level"):
         width = 2.6 if key.style == "line" else 1.6

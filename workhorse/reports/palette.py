@@ -68,7 +68,7 @@ def variant_colours(variants: tuple[str, ...]) -> dict[str, int]:
 
 
 def dark_twins() -> dict[str, str]:
-    """What each colour of a figure becomes in the dark."""
+    """Return the dark twin of each colour of a figure."""
     plain = {LIGHT[name]: DARK[name] for name in LIGHT}
     shades = {shade(light, share): shade(dark, share + 0.06) for light, dark in plain.items() for share in _SHADES}
     return plain | shades

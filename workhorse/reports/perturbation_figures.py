@@ -1,4 +1,4 @@
-"""What is left of a policy's return on changed versions of its task: a panel an artefact, a line a variant."""
+"""Figures of robustness: the share of the return left on changed tasks, a panel an artefact, a line a variant."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 import plotly.graph_objects as go
 import polars as pl
 
-from workhorse.reports.figure import DASHES, SYMBOLS, Figure, Key, band, blank, hover_name
+from workhorse.reports.figure import DASHES, SYMBOLS, Figure, LegendEntry, band, blank, hover_name
 from workhorse.reports.palette import LIGHT, series, variant_colours
 from workhorse.reports.wording import number_text, slug
 from workhorse.robustness.retained import BREAKS_BELOW, Retained
@@ -21,7 +21,7 @@ __all__ = ["perturbations"]
 
 
 def perturbations(results: StudyResults, task: str, cells: Sequence[CellSummary]) -> Figure | None:
-    """The share of the return above the random policy that each artefact leaves, by value; None without a sweep.
+    """Draw the share of the return above the random policy that each artefact leaves; None without a sweep.
 
     Args:
         results: of the study.
@@ -47,20 +47,18 @@ def perturbations(results: StudyResults, task: str, cells: Sequence[CellSummary]
         panels.append(panel)
     few = [cell for cell in swept if cell.robustness is not None and cell.robustness.num_runs < LEAST_RUNS]
     caption = "1: all of the return above the random policy is left; 0: none of it. Dotted: the task as it is trained. "
-    caption += (
-        "Dashed: one half. Ringed: where a variant keeps least of all. Bands: Student's 95 % interval over seeds."
-    )
+    caption += "Dashed: one half. Ringed: the smallest share of a variant. Bands: Student's 95 % interval over seeds."
     caption += (
         f" Fewer than {LEAST_RUNS} policies, so no band: {', '.join(cell.variant for cell in few)}." if few else ""
     )
-    keys = [Key.of_series(cell.variant, colours[cell.variant]) for cell in swept]
+    keys = [LegendEntry.of_series(cell.variant, colours[cell.variant]) for cell in swept]
     return Figure(
         slug("perturbations", task),
         task,
         caption,
         tuple(panels),
         table,
-        (*keys, Key("least of all", "ink", "ring")),
+        (*keys, LegendEntry("smallest share", "ink", "ring")),
         panel_width=200,
     )
 

@@ -1,4 +1,4 @@
-"""Figures of one run: what its population and its policy earned, the last evaluation, speed, and every other metric."""
+"""Figures of one run: training and evaluation returns, the last evaluation, speed, and every other metric."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ import itertools
 from collections.abc import Sequence
 
 import numpy as np
+import plotly.graph_objects as go
 import polars as pl
 
-from workhorse.reports.figure import Figure, Key, band, blank, whiskers
+from workhorse.reports.figure import Figure, LegendEntry, band, blank, whiskers
 from workhorse.reports.palette import LIGHT, series, shade
 from workhorse.reports.wording import count_text, number_text
 from workhorse.statistics.intervals import Interval
@@ -16,13 +17,13 @@ from workhorse.statistics.intervals import Interval
 __all__ = ["last_episodes", "other_metrics", "returns_over_training", "speed_and_length"]
 
 _SHOWN = ("training_return", "training_return_min", "training_return_max", "evaluation_return")
-_SPEED = {"steps_per_second": "training steps a second", "episode_length": "steps an episode"}
+_SPEED = {"steps_per_second": "training steps per second", "episode_length": "steps per episode"}
 _NO_CURVES = {"iteration", "env_steps", "steps", "wall_s", "digest", "evaluation_steps", *_SHOWN, *_SPEED}
 _MOST_POINTS = 2000
 
 
 def returns_over_training(metrics: pl.DataFrame, last: Interval | None, last_steps: float) -> Figure | None:
-    """What the perturbed members earned, and what the policy earned without noise; None without either.
+    """Draw the returns of training episodes and of evaluations; None if there are neither.
 
     Args:
         metrics: of the run, a row an iteration.
@@ -37,7 +38,7 @@ def returns_over_training(metrics: pl.DataFrame, last: Interval | None, last_ste
     panel, keys = blank(x="training steps", y="return", height=380), []
     x = table["env_steps"].cast(pl.Float64).to_numpy()
     if "training_return" in names:
-        keys += _draw_population(panel, table, x, names)
+        keys += _draw_training_returns(panel, table, x, names)
     if "evaluation_return" in names:
         known = table.filter(pl.col("evaluation_return").is_not_null())
         panel.add_scatter(
@@ -48,7 +49,7 @@ def returns_over_training(metrics: pl.DataFrame, last: Interval | None, last_ste
             marker={"size": 8, "symbol": "diamond", "color": series(1)},
             hovertemplate="policy without noise: %{y:,.4~g} after %{x:,} steps<extra></extra>",
         )
-        keys.append(Key("policy without noise", "series-1", "diamond"))
+        keys.append(LegendEntry("policy without noise", "series-1", "diamond"))
     if last is not None:
         row = {"env_steps": last_steps, "evaluation_return": last.value, "low": last.low, "high": last.high}
         rows = pl.concat([rows, pl.DataFrame([row])], how="diagonal_relaxed")
@@ -62,14 +63,14 @@ def returns_over_training(metrics: pl.DataFrame, last: Interval | None, last_ste
             f"[{number_text(last.low)}, {number_text(last.high)}]<extra></extra>",
         )
     caption = (
-        "Band: from the least to the greatest return of an iteration's members, no interval. Diamonds: evaluations "
+        "Band: lowest to highest return of an iteration's episodes (not a confidence interval). Diamonds: evaluations "
     )
-    caption += "of the policy itself; the whisker of the last is the 95 % interval over its episodes."
+    caption += "without noise; the error bar of the last is the 95 % interval over its episodes."
     return Figure("returns", "Return over training", caption, (panel,), rows, tuple(keys), panel_width=300)
 
 
 def last_episodes(returns: Sequence[float]) -> Figure | None:
-    """The episodes of the last evaluation: a histogram, and a mark an episode under it."""
+    """Draw the episodes of the last evaluation: a histogram, with a mark for each episode under it."""
     values = np.array([value for value in returns if np.isfinite(value)], float)
     if not values.size:
         return None
@@ -99,7 +100,7 @@ def last_episodes(returns: Sequence[float]) -> Figure | None:
 
 
 def speed_and_length(metrics: pl.DataFrame) -> Figure | None:
-    """Training steps a second, and how long episodes last."""
+    """Draw training steps per second and the length of episodes."""
     names = {name: words for name, words in _SPEED.items() if _has_numbers(metrics, name)}
     if not names:
         return None
@@ -108,7 +109,7 @@ def speed_and_length(metrics: pl.DataFrame) -> Figure | None:
 
 
 def other_metrics(metrics: pl.DataFrame) -> Figure | None:
-    """Every other column of numbers that is not the same all the time, a panel each."""
+    """Draw every other metric that changes, one panel each."""
     names = [name for name in metrics.columns if name not in _NO_CURVES and _has_numbers(metrics, name)]
     varying = {name: name for name in names if metrics[name].drop_nulls().n_unique() > 1}
     if not varying:
@@ -123,20 +124,22 @@ def other_metrics(metrics: pl.DataFrame) -> Figure | None:
 # --- within ---
 
 
-def _draw_population(panel, table: pl.DataFrame, x: np.ndarray, names: Sequence[str]) -> list[Key]:
+def _draw_training_returns(
+    panel: go.Figure, table: pl.DataFrame, x: np.ndarray, names: Sequence[str]
+) -> list[LegendEntry]:
     colour = series(0)
     if {"training_return_min", "training_return_max"} <= set(names):
         low, high = (table[f"training_return_{end}"].cast(pl.Float64).to_numpy() for end in ("min", "max"))
-        band(panel, x, low, high, colour, "population")
+        band(panel, x, low, high, colour, "training")
     panel.add_scatter(
         x=x,
         y=table["training_return"].to_list(),
         mode="lines",
-        legendgroup="population",
+        legendgroup="training",
         line={"color": colour, "width": 2},
-        hovertemplate="population, mean: %{y:,.4~g} after %{x:,} steps<extra></extra>",
+        hovertemplate="training episodes, mean: %{y:,.4~g} after %{x:,} steps<extra></extra>",
     )
-    return [Key("population: mean, least to greatest", "series-0", "line", "population")]
+    return [LegendEntry("training episodes: mean, lowest to highest", "series-0", "line", "training")]
 
 
 def _small_multiples(
@@ -165,7 +168,7 @@ def _has_numbers(metrics: pl.DataFrame, name: str) -> bool:
 
 
 def _thinned(table: pl.DataFrame) -> pl.DataFrame:
-    """At most so many rows that a page stays quick: every evaluation, and of the rest each n-th row, and the last."""
+    """Drop rows so that the page stays fast: keep every evaluation, every n-th other row, and the last one."""
     every = -(-len(table) // _MOST_POINTS)
     if every <= 1:
         return table

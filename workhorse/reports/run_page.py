@@ -1,4 +1,4 @@
-"""The page of one run."""
+"""Report of one run."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import math
 import os
 import shlex
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import polars as pl
 
@@ -20,6 +20,7 @@ from workhorse.reports.diagnosis_figures import (
     gradient_records,
     value_rows,
 )
+from workhorse.reports.figure import Figure
 from workhorse.reports.landscape_figures import landscape_records, landscape_summary, plane, side_view
 from workhorse.reports.markup import Markup, definitions, escape, paragraph, sentences, table
 from workhorse.reports.page import Page
@@ -45,13 +46,13 @@ from workhorse.statistics.intervals import LEAST_RUNS, Interval, mean_interval
 __all__ = ["write_run_report"]
 
 _ONE_SEED = Markup(
-    "One seed: the interval is over the episodes of this one policy and says nothing about another seed. "
-    "<code>workhorse study</code> runs several."
+    "One seed: the interval is over the episodes of this policy and says nothing about other seeds. "
+    "<code>workhorse study</code> trains several."
 )
 
 
 class _Evaluation(NamedTuple):
-    """The episodes of one evaluation, and the interval of their mean; None below 3 episodes."""
+    """Episodes of one evaluation, and the interval of their mean; None below 3 episodes."""
 
     iteration: int
     returns: tuple[float, ...]
@@ -69,7 +70,7 @@ def write_run_report(path: str | os.PathLike[str]) -> Path:
         The page.
 
     Raises:
-        UsageError: the folder is no run, its metrics are damaged, or it cannot be written.
+        UsageError: the folder is not a run, its metrics are damaged, or it cannot be written.
     """
     folder = RunFolder.open(path)
     manifest, status = folder.manifest(), folder.status()
@@ -79,7 +80,7 @@ def write_run_report(path: str | os.PathLike[str]) -> Path:
     page.begin(
         f"Run {folder.id}, {manifest.created[:10]}", _answer(manifest, status, last), paragraph(_ONE_SEED, "lead")
     )
-    page.add("result", "Result and price", _facts(folder, manifest, status, metrics, last))
+    page.add("result", "Result and cost", _facts(folder, manifest, status, metrics, last))
     warned = read_warnings(folder)
     page.add("warnings", "Warnings", sentences([str(each) for each in warned]) if warned else Markup(""))
     page.add("learning", "Learning", page.draw(_returns(metrics, last)) or paragraph("No iteration has ended yet."))
@@ -100,7 +101,7 @@ def write_run_report(path: str | os.PathLike[str]) -> Path:
     page.add("settings", "Settings", _settings(manifest))
     machine = f"{count_text(manifest.hardware.cores, 'core')} of {manifest.hardware.cpu or 'an unnamed processor'}"
     command = reproduce(shlex.join(manifest.command), _versions(manifest), f"{machine}, {manifest.hardware.system}")
-    page.add("reproduce", "Make it again", command)
+    page.add("reproduce", "Reproduce", command)
     page.add("reading", "How to read this page", reading(RUN_WORDS))
     return page.write(folder.path)
 
@@ -112,7 +113,7 @@ def _metrics(folder: RunFolder) -> pl.DataFrame:
 
 
 def _last_evaluation(folder: RunFolder) -> _Evaluation | None:
-    """The evaluation of the newest iteration, of the most episodes; a damaged file is passed over."""
+    """Return the evaluation of the newest iteration, with the most episodes; damaged files are skipped."""
     found = []
     for place in folder.evaluations.glob("*.json"):
         try:
@@ -130,7 +131,7 @@ def _last_evaluation(folder: RunFolder) -> _Evaluation | None:
     return _Evaluation(iteration, returns, estimate.value, estimate if number >= LEAST_RUNS else None)
 
 
-def _returns(metrics: pl.DataFrame, last: _Evaluation | None) -> Any:
+def _returns(metrics: pl.DataFrame, last: _Evaluation | None) -> Figure | None:
     steps = math.nan
     if last is not None and "env_steps" in metrics.columns:
         rows = metrics.filter(pl.col("iteration") == last.iteration)
@@ -157,7 +158,7 @@ def _facts(
         result["return"] = interval_text(last.interval) if last.interval else number_text(last.mean)
         result["worst, best episode"] = f"{number_text(min(last.returns))}, {number_text(max(last.returns))}"
     steps = status.env_steps if status else 0
-    result["training steps"] = f"{steps_text(steps)} of {steps_text(manifest.env_steps)} asked for"
+    result["training steps"] = f"{steps_text(steps)} of {steps_text(manifest.env_steps)} planned"
     result["iterations"] = number_text(status.iteration if status else 0)
     if "failed_episodes" in metrics.columns:
         result["episodes whose simulation broke"] = number_text(int(metrics["failed_episodes"].drop_nulls().sum()))
@@ -169,7 +170,7 @@ def _facts(
     }
     return Markup(
         f'<div class="cards"><article class="card"><h4>Result</h4>{definitions(result)}</article>'
-        f'<article class="card"><h4>Price</h4>{definitions(cost)}</article></div>'
+        f'<article class="card"><h4>Cost</h4>{definitions(cost)}</article></div>'
     )
 
 
@@ -189,9 +190,8 @@ def _video(place: Path, folder: Path) -> Markup:
 
 def _values(rows: list[tuple[str, ...]]) -> Markup:
     words = (
-        "On states never trained on. The truth is the mean return of the frozen policy from a state, gone back to over "
-        "and over; what the error of that mean adds is taken off what is explained, which is 1 at best, and 0 for a "
-        "constant."
+        "On states never trained on. The truth is the mean return of the frozen policy over many episodes from one "
+        "state. The share explained is corrected for the error of that mean; it is 1 at best, and 0 for a constant."
     )
     return Markup(paragraph(words) + table(VALUE_HEAD, rows, numbers=range(len(VALUE_HEAD))))
 
@@ -205,7 +205,7 @@ def _settings(manifest: Manifest) -> Markup:
     return Markup(f"{paragraph(recipe)}<details><summary>{summary}</summary>{inside}</details>")
 
 
-def _plain(value: Any) -> str:
+def _plain(value: object) -> str:
     return value if isinstance(value, str) else json.dumps(value)
 
 

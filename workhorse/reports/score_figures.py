@@ -1,4 +1,4 @@
-"""Figures of where runs end: the rate of success, every seed's score, and one number over all tasks."""
+"""Figures of final scores: success rate, every seed's score, and aggregates over all tasks."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 import plotly.graph_objects as go
 import polars as pl
 
-from workhorse.reports.figure import DASHES, SYMBOLS, Figure, Key, band, blank, hover_name, label_rows, whiskers
+from workhorse.reports.figure import DASHES, SYMBOLS, Figure, LegendEntry, band, blank, hover_name, label_rows, whiskers
 from workhorse.reports.palette import LIGHT, series, variant_colours
 from workhorse.reports.wording import number_text, rate_text, share_text
 from workhorse.statistics.aggregates import profile_interval
@@ -79,15 +79,15 @@ def score_strips(results: StudyResults, cells: Sequence[CellSummary]) -> Figure:
         panels.append(panel)
     few = sorted({f"{cell.variant} on {cell.task} ({cell.too_few})" for cell in cells if cell.too_few})
     caption = "A mark a seed: filled where it succeeded, open where it did not, a cross where it crashed or diverged "
-    caption += "and counts with the random policy's return. Below: the mean with Student's 95 % interval."
+    caption += "and gets the random policy's return. Below: the mean with Student's 95 % interval."
     caption += f" Without one: {'; '.join(few)}." if few else ""
     keys = (
-        Key("succeeded", "muted", "dot"),
-        Key("did not", "muted", "open"),
-        Key("crashed or diverged", "bad", "cross"),
-        Key("mean with interval", "muted", "diamond"),
+        LegendEntry("succeeded", "muted", "dot"),
+        LegendEntry("did not", "muted", "open"),
+        LegendEntry("crashed or diverged", "bad", "cross"),
+        LegendEntry("mean with interval", "muted", "diamond"),
         *(
-            [Key("success threshold", "ink", "level", dash="dash")]
+            [LegendEntry("success threshold", "ink", "level", dash="dash")]
             if any(v is not None for v in results.thresholds.values())
             else []
         ),
@@ -99,7 +99,7 @@ def score_strips(results: StudyResults, cells: Sequence[CellSummary]) -> Figure:
 def aggregate_intervals(results: StudyResults, found: Sequence[Aggregate]) -> Figure:
     """IQM, median, mean and optimality gap over all tasks, a panel each."""
     colours = variant_colours(results.variants)
-    names = {"iqm": "IQM", "median": "median", "mean": "mean", "optimality_gap": "optimality gap (less is good)"}
+    names = {"iqm": "IQM", "median": "median", "mean": "mean", "optimality_gap": "optimality gap (low is good)"}
     rows, panels = [], []
     for field, name in names.items():
         panel = blank(name, x="normalised score" if field != "optimality_gap" else "missing to the threshold")
@@ -121,7 +121,7 @@ def aggregate_intervals(results: StudyResults, found: Sequence[Aggregate]) -> Fi
         panel.update_xaxes(tickformat=".2~f")
         panels.append(panel)
     caption = "Normalised: 0 is the random policy, 1 the success threshold. 95 % intervals from a stratified bootstrap "
-    caption += "over the seeds; the tasks are not a sample, so this is about these tasks."
+    caption += "over the seeds; the tasks are not a sample, so this holds for these tasks only."
     return Figure(
         "across-tasks", "One number over all tasks", caption, tuple(panels), pl.DataFrame(rows), panel_width=240
     )
@@ -152,7 +152,7 @@ def performance_profiles(results: StudyResults, found: Sequence[Aggregate], seed
             hovertemplate=f"{hover_name(aggregate.variant)}: %{{y:.0%}} above %{{x:.2f}}<extra></extra>",
         )
     panel.update_yaxes(range=[-0.02, 1.04])
-    keys = [Key.of_series(one.variant, colours[one.variant]) for one in found]
+    keys = [LegendEntry.of_series(one.variant, colours[one.variant]) for one in found]
     caption = "For each score, the share of all runs on all tasks that are above it, with a pointwise 95 % band from a "
     caption += "stratified bootstrap. 0 is the random policy, 1 the success threshold."
     return Figure("performance-profile", "Performance profile", caption, (panel,), pl.DataFrame(rows), tuple(keys))

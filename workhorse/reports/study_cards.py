@@ -1,4 +1,4 @@
-"""The answers first: a card for every variant on every task, its grades beside its score."""
+"""Cards of a study: score, success and grades of every variant on every task."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ from workhorse.studies.results import RunResult, StudyResults
 __all__ = ["answer", "endings_text", "grade_rules", "task_cards"]
 
 _MOST_CARDS = 6
-"""Variants on a task from which on a table is easier to read than cards."""
+"""Number of variants on a task above which a table is easier to read than cards."""
 
 _MOST_PIPS = 60
 
 
 def answer(results: StudyResults, cells: Sequence[CellSummary]) -> str:
-    """The study in a line: how many runs succeed, and how many did not come to a good end."""
+    """Return the study in one line: successes and failures."""
     ended, waiting = sum(len(cell.runs) for cell in cells), sum(not run.ended for run in results.runs)
     later = f"{count_text(waiting, 'run')} not ended yet" if waiting else ""
     if not ended:
-        return f"No run has ended yet: {later or 'none was asked for'}."
+        return f"No run has ended yet: {later or 'none was planned'}."
     succeeded = sum(int(cell.successes.sum()) for cell in cells)
     if len(cells) == 1:
         (cell,) = cells
@@ -64,17 +64,17 @@ def task_cards(results: StudyResults, task: str, cells: Sequence[CellSummary]) -
 
 
 def grade_rules(cells: Sequence[CellSummary]) -> Markup:
-    """What the letters mean, in small print."""
+    """Return the meaning of the letters in small print."""
     if not cells:
         return Markup("")
     first = cells[0]
     grades = (first.reliability_grade, first.robustness_grade, first.cost_grade)
     text = " ".join(f"{name}: {grade.rule}." for name, grade in zip(_GRADES, grades, strict=True))
-    return paragraph(f"{text} In brackets: what the interval leaves open. A dash: nothing to grade.", "small")
+    return paragraph(f"{text} In brackets: the range that the interval allows. A dash: nothing to grade.", "small")
 
 
 def endings_text(cell: CellSummary) -> str:
-    """How many runs of a cell crashed, diverged, collapsed, or have not ended yet."""
+    """Return the numbers of runs of a cell that crashed, diverged, collapsed, or have not ended yet."""
     waiting = [f"{cell.num_unfinished:,} not ended yet"] if cell.num_unfinished else []
     return ", ".join([*_endings([getattr(cell, name) for name in _ENDINGS]), *waiting])
 
@@ -86,7 +86,7 @@ _GRADES = ("Reliability", "Robustness", "Cost")
 
 
 def _endings(counts: Sequence[int]) -> list[str]:
-    """Crashes are always counted; the rest where there is any."""
+    """Return the failures in words; crashes are always mentioned."""
     words = zip(_ENDINGS.values(), counts, strict=True)
     return [f"{number:,} {word}" for word, number in words if number or word == "crashed"]
 

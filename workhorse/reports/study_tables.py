@@ -1,4 +1,4 @@
-"""What a study's page says in tables and sentences: failures, every run, risk, robustness, settings."""
+"""Tables and sentences of a study's report: failures, all runs, risk, robustness, settings."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ _MOST_VERDICTS = 10
 
 
 def verdict_list(found: Sequence[Verdict]) -> Markup:
-    """The verdicts' own sentences, those that the test bears out marked; the others folded where they are many."""
+    """Return the verdicts as a list, with shown differences marked and the others folded away if there are many."""
 
     def listed(some: Sequence[Verdict]) -> str:
         items = (f"<li{' class=shown' if one.better else ''}>{escape(one.sentence)}</li>" for one in some)
@@ -54,7 +54,7 @@ def verdict_list(found: Sequence[Verdict]) -> Markup:
 
 
 def failures(results: StudyResults, cells: Sequence[CellSummary], folder: Path) -> Markup:
-    """Every run that failed: how, why, and where its folder is."""
+    """Return a table of every failed run: how, why, and its folder."""
     rows = []
     for cell in cells:
         for run, score, success in zip(cell.runs, cell.scores, cell.successes, strict=True):
@@ -71,7 +71,7 @@ def failures(results: StudyResults, cells: Sequence[CellSummary], folder: Path) 
 
 
 def all_runs(results: StudyResults, folder: Path) -> Markup:
-    """Every run that was asked for, also those that have not ended."""
+    """Return a table of every planned run, also those that have not ended."""
     columns = (
         "task", "variant", "seed", "outcome", "return", "episodes", "training steps", "time", "core time",
         "broken episodes", "run folder",
@@ -108,15 +108,13 @@ def reliability_table(cells: Sequence[CellSummary]) -> Markup:
         over_time, short_term, *rest = cell.reliability
         numbers = (over_time * 1e6, short_term * 1e6, *rest)
         rows.append((cell.task, cell.variant, *(number_text(value) for value in numbers)))
-    words = (
-        "After Chan et al. 2020, in the task's units of return: less spread is good, less loss is good. A dash: too "
-    )
+    words = "After Chan et al. 2020, in the task's units of return: low spread and low loss are good. A dash: too "
     words += "few runs, evaluations or episodes. Below 40 seeds the worst twentieth is little more than the worst seed."
     return Markup(table(columns, rows, numbers=range(2, 9), kind="fine") + paragraph(words, "small"))
 
 
 def robustness_table(cells: Sequence[CellSummary]) -> Markup:
-    """The least that each artefact leaves of each variant, the darker the less."""
+    """Return a table of the smallest share that each artefact leaves of each variant; darker is less."""
     swept = [cell for cell in cells if cell.robustness is not None]
     if not swept:
         return Markup("")
@@ -124,27 +122,28 @@ def robustness_table(cells: Sequence[CellSummary]) -> Markup:
         found.artefact for cell in swept if cell.robustness is not None for found in cell.robustness.retained
     )
     rows = [(artefact, *(_least(cell, artefact) for cell in swept)) for artefact in artefacts]
-    return table(("least that is left", *(cell.variant for cell in swept)), rows, kind="heat fine")
+    return table(("smallest share left", *(cell.variant for cell in swept)), rows, kind="heat fine")
 
 
 def robustness_sentences(cells: Sequence[CellSummary]) -> Markup:
-    """The worst artefact and the worst corner of each cell, and what could not be tried."""
+    """Return sentences on the worst artefact and corner of each cell, and on artefacts that were not tried."""
     items: list[str] = []
     skipped: dict[str, str] = {}
     for cell in cells:
         found = cell.robustness
         if found is None:
             if any(run.sweep is not None for run in cell.runs):
-                items.append(f"{cell.variant}: no policy had anything above the random policy to lose.")
+                items.append(f"{cell.variant}: no policy earned more than the random policy.")
             continue
         share = share_text(found.worst_share.value)
         ends = found.worst_share.low, found.worst_share.high
         interval = f" [{share_text(ends[0])}, {share_text(ends[1])}]" if np.isfinite(ends).all() else ""
-        end = ", and the interval lies below one half: this breaks it" if found.breaks else ""
-        looked = f"{count_text(found.num_runs, 'policy').replace('policys', 'policies')} looked at"
-        left_out = f", {found.left_out} left out with nothing to lose" if found.left_out else ""
+        end = ", and the whole interval is below one half: this breaks it" if found.breaks else ""
+        looked = f"{count_text(found.num_runs, 'policy').replace('policys', 'policies')} evaluated"
+        left_out = f", {found.left_out} left out, which earned no more than the random policy" if found.left_out else ""
         items.append(
-            f"{cell.variant}: least is left under {found.worst_artefact}: {share}{interval}{end} ({looked}{left_out})."
+            f"{cell.variant}: smallest share left under {found.worst_artefact}: {share}{interval}{end} "
+            f"({looked}{left_out})."
         )
         if found.worst_corner:
             items.append(
@@ -159,7 +158,7 @@ def robustness_sentences(cells: Sequence[CellSummary]) -> Markup:
 
 
 def sensitivity_words(results: StudyResults) -> Markup:
-    """Adkins et al.'s numbers of the grid, or why there are none."""
+    """Return Adkins et al.'s numbers of the grid, or why there are none."""
     if not results.grid:
         return Markup("")
     found = tuning_value(results)
@@ -171,7 +170,7 @@ def sensitivity_words(results: StudyResults) -> Markup:
     )
     return sentences(
         [
-            f"Tuning to each task is worth {share_text(found.sensitivity)} of a normalised score: "
+            f"Tuning to each task raises the normalised score by {share_text(found.sensitivity)}: "
             f"{share_text(found.tuned)} with each task's best setting, {share_text(found.default)} with one for all "
             f"({setting}).",
             f"Effective dimension: {found.effective_dimension} of {count_text(len(options), 'option')} must be tuned "
@@ -184,18 +183,18 @@ def sensitivity_words(results: StudyResults) -> Markup:
 
 
 def search_words(results: StudyResults, number: int) -> Markup:
-    """What a search promised, what fresh seeds gave, and all that it tried."""
+    """Return the winner's score on tuning and on fresh seeds, and a table of all trials."""
     search = results.searches[number]
     found = search_gap(results, number)
     seeds = count_text(len(search.tuning_seeds), "tuning seed")
     if found is None:
-        words = "The winner's runs on fresh seeds have not ended: what the search promised cannot be checked yet."
+        words = "The winner's runs on fresh seeds have not ended yet, so its score cannot be checked."
     else:
         fresh = count_text(len(results.cell(search.task, search.variant)), "fresh seed")
         gap = "too few seeds for an interval" if found.gap is None else interval_text(found.gap)
         words = (
-            f"The search promised {number_text(found.promised)} ({seeds}); {fresh} gave "
-            f"{number_text(found.delivered)}. The winner's curse, promised less delivered: {gap}."
+            f"The winner scored {number_text(found.promised)} on {seeds}, {number_text(found.delivered)} on {fresh}. "
+            f"Difference (the winner's curse): {gap}."
         )
     rows = [
         (
@@ -216,7 +215,7 @@ def search_words(results: StudyResults, number: int) -> Markup:
 
 
 def _failure(results: StudyResults, run: RunResult, success: bool) -> str:
-    """How a run failed; empty where it did not."""
+    """Return how a run failed; empty where it did not."""
     if run.outcome in ("crashed", "diverged"):
         return run.outcome
     if has_collapsed(results, run):

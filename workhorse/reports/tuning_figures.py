@@ -1,14 +1,15 @@
-"""What settings are worth: the swing of each option, and what a search promised beside what fresh seeds gave."""
+"""Figures of tuning: the swing of each option, and a search's winner on tuning and on fresh seeds."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import plotly.graph_objects as go
 import polars as pl
 
-from workhorse.reports.figure import Figure, Key, blank, hover_name, label_rows, whiskers
+from workhorse.reports.figure import Figure, LegendEntry, blank, hover_name, label_rows, whiskers
 from workhorse.reports.palette import LIGHT, series, shade
 from workhorse.reports.wording import number_text, slug
 from workhorse.statistics.intervals import LEAST_RUNS, mean_interval
@@ -20,7 +21,7 @@ __all__ = ["search_trials", "setting_text", "tornadoes"]
 
 
 def tornadoes(results: StudyResults) -> Figure | None:
-    """What each option of the grid does to the mean score, a panel a task; None without a grid."""
+    """Draw the effect of each option of the grid on the mean score, one panel a task; None without a grid."""
     panels, rows = [], []
     for task in results.tasks:
         effects = tornado(results, task)
@@ -35,13 +36,13 @@ def tornadoes(results: StudyResults) -> Figure | None:
     if not panels:
         return None
     caption = "A bar an option: the span of the mean score over its values, the others as in the best setting of the "
-    caption += "task; a dot a value. The best of many noisy means is partly luck: these spans are no intervals."
+    caption += "task; a dot a value. The best of many noisy means is partly luck: spans are not confidence intervals."
     table = pl.DataFrame(rows)
     return Figure("tornado", "What each option does", caption, tuple(panels), table, panel_width=340)
 
 
 def search_trials(results: StudyResults, number: int) -> Figure:
-    """Every trial of a search on the tuning seeds, and the winner on seeds the search never saw."""
+    """Every trial of a search on the tuning seeds, and the winner on seeds that the search never used."""
     search = results.searches[number]
     rows = _trial_rows(search) + _fresh_rows(results, search)
     table = pl.DataFrame(rows, schema=_TRIAL_SCHEMA)
@@ -67,19 +68,19 @@ def search_trials(results: StudyResults, number: int) -> Figure:
     caption = "Small: a tuning seed. Diamond: what the search maximised, their mean. Ringed: the winner. Right: the "
     caption += f"winner on the reporting seeds, with the mean's 95 % interval from {LEAST_RUNS} seeds on."
     keys = (
-        Key("trial, mean", "series-0", "diamond"),
-        Key("tuning seed", "series-0", "dot"),
-        Key("winner", "ink", "ring"),
-        Key("winner, fresh seed", "series-1", "open"),
-        Key("winner, mean of fresh seeds", "series-1", "diamond"),
+        LegendEntry("trial, mean", "series-0", "diamond"),
+        LegendEntry("tuning seed", "series-0", "dot"),
+        LegendEntry("winner", "ink", "ring"),
+        LegendEntry("winner, fresh seed", "series-1", "open"),
+        LegendEntry("winner, mean of fresh seeds", "series-1", "diamond"),
     )
     title = f"{search.algorithm} on {search.task}"
     return Figure(slug("search", search.task, search.algorithm), title, caption, (panel,), table, keys)
 
 
-def setting_text(settings: Any) -> str:
-    """Settings in a line, harmless in HTML and in a figure."""
-    return ", ".join(f"{hover_name(str(name))} {hover_name(str(value))}" for name, value in dict(settings).items())
+def setting_text(settings: Mapping[str, object]) -> str:
+    """Return settings as one line, escaped for HTML and figures."""
+    return ", ".join(f"{hover_name(str(name))} {hover_name(str(value))}" for name, value in settings.items())
 
 
 _TRIAL_SCHEMA: dict[str, Any] = {
@@ -104,7 +105,7 @@ def _effect_rows(task: str, effect: Effect) -> list[dict[str, Any]]:
     ]
 
 
-def _draw_effect(panel: Any, effect: Effect, rows: Sequence[dict[str, Any]], place: int) -> None:
+def _draw_effect(panel: go.Figure, effect: Effect, rows: Sequence[dict[str, Any]], place: int) -> None:
     known = [row for row in rows if row["mean_score"] is not None]
     means = [row["mean_score"] for row in known]
     panel.add_scatter(
@@ -152,7 +153,7 @@ def _fresh_rows(results: StudyResults, search: SearchResult) -> list[dict[str, A
     return [*rows, {"line": "reporting mean", "trial": search.winner, "score": mean.value, "winner": True, **bounds}]
 
 
-def _draw_winner(panel: Any, search: SearchResult, table: pl.DataFrame) -> None:
+def _draw_winner(panel: go.Figure, search: SearchResult, table: pl.DataFrame) -> None:
     if search.winner is None:
         return
     value = search.trials[search.winner].value

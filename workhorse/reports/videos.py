@@ -28,7 +28,7 @@ def newest_video(run_folder: Path | None) -> Path | None:
 
 
 def video(place: Path, page_folder: Path, caption: str, room: int = EMBEDDED_BYTES) -> Markup:
-    """A video with its caption; a link to it where it is larger than the room there is."""
+    """Return a video with its caption, or a link to it if it is too large for the page."""
     words = link(place, page_folder, caption)
     if place.stat().st_size > room:
         return Markup(

@@ -1,4 +1,4 @@
-"""Numbers as people read them: four digits that say something, intervals in brackets, steps with their thousands."""
+"""Write numbers for people: four significant digits, intervals in brackets, steps in thousands."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import re
 from workhorse.statistics.intervals import Interval
 
 __all__ = [
+    "amount_text",
     "core_unit",
     "count_text",
     "duration_text",
@@ -45,6 +46,19 @@ def number_text(value: float | None, digits: int = 4) -> str:
     return text.replace("-", MINUS)
 
 
+def amount_text(value: float) -> str:
+    """A quantity of any size: two decimals from 1 on, two digits that say something below.
+
+    Example:
+        >>> amount_text(1234.5678), amount_text(0.000123), amount_text(0)
+        ('1,234.57', '0.00012', '0.00')
+    """
+    if value == 0 or value >= 1:
+        return f"{value:,.2f}"
+    exponent = int(f"{value:.1e}".partition("e")[2])
+    return f"{value:.{max(2, 1 - exponent)}f}"
+
+
 def interval_text(interval: Interval | None, digits: int = 4) -> str:
     """An estimate with its interval.
 
@@ -75,7 +89,7 @@ def share_text(share: float) -> str:
 
 
 def rate_text(events: int, trials: int, interval: Interval | None) -> str:
-    """So many of so many, with the interval of the rate.
+    """Return a count of trials, with the interval of the rate.
 
     Example:
         >>> rate_text(8, 10, Interval(0.8, 0.4439, 0.9748, "Clopper-Pearson"))
@@ -123,7 +137,7 @@ def core_unit(core_hours: float) -> tuple[str, float]:
 
 
 def duration_text(seconds: float) -> str:
-    """A time in the two units that say most.
+    """Return a duration in its two largest units.
 
     Example:
         >>> duration_text(3.21), duration_text(75), duration_text(7260)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 import numpy as np
 
 from workhorse.core.addresses import host_generator, host_keys
-from workhorse.core.spec import ActionSpace, Box, Discrete, MultiBinary, MultiDiscrete, idle_actions
+from workhorse.core.spec import ActionSpace, idle_actions, random_actions
 from workhorse.environments import registry
 from workhorse.environments.batch import as_batch, episode_keys
 from workhorse.environments.protocol import HostEnv
@@ -22,9 +22,7 @@ def measure_floor(
 ) -> Floor:
     """Measure the returns of the random and of the do-nothing policy, from the same initial states.
 
-    A random action is uniform between the bounds of a `Box`, standard normal where a component has none, and uniform
-    over the choices of the other spaces. Doing nothing is the action zero, moved into the bounds; the first choice of a
-    `Discrete`.
+    `random_actions` and `idle_actions` say what the two do on each kind of action.
 
     Args:
         task, options: which task.
@@ -56,22 +54,4 @@ def _returns(env: HostEnv, seed: int, longest: int, choose: Callable[[], np.ndar
 def _random_actions(space: ActionSpace, slots: int, seed: int) -> Callable[[], np.ndarray]:
     """Return a function that draws one action a slot, each slot from a stream of its own."""
     generators = [host_generator(key) for key in host_keys(seed, "act", 0, np.arange(slots))]
-    if not isinstance(space, Box):
-        match space:
-            case Discrete():
-                counts, size = space.count, None
-            case MultiDiscrete():
-                counts, size = space.counts, space.size
-            case MultiBinary():
-                counts, size = 2, space.size
-        return lambda: np.array([generator.integers(counts, size=size) for generator in generators])
-    low, high = np.array(space.low), np.array(space.high)
-    bounded = np.isfinite(low) & np.isfinite(high)
-    low, span = np.where(bounded, low, 0.0), np.where(bounded, high - low, 0.0)
-
-    def act() -> np.ndarray:
-        drawn = np.stack([generator.random(space.size) for generator in generators])
-        normal = np.stack([generator.standard_normal(space.size) for generator in generators])
-        return np.where(bounded, low + span * drawn, normal).reshape(slots, *space.shape)
-
-    return act
+    return lambda: np.stack([random_actions(space, (), generator) for generator in generators])

@@ -39,18 +39,16 @@ def sweep(
     are at one end of their range or the other; see `Variation`. Returns are undiscounted sums of raw rewards, *with a
     changed time limit over the changed horizon*. A simulation that breaks keeps the return it had, and is counted.
 
-    Equal episodes at every value have equal initial states, from (seed, "evaluate", 0, e), and equal noise, from
+    Episode e has the same initial state at every value, from (seed, "evaluate", 0, e), and the same noise, from
     (seed, "perturb", 0, e). A standard deviation of noise is that of the policy's normaliser; without one, that of the
     observations in the nominal episodes. Neither threads nor the other artefacts change a bit of a value's returns.
 
     Args:
         policy: of the task.
-        task: its id.
-        task_options: as for `environments.registry.make`.
+        task, task_options: as for `environments.registry.make`.
         artefacts: by name, the values to try; the nominal one is added. None for `DEFAULT_RANGES`.
-        episodes: episodes for each value.
-        seed: root of the episodes' addresses.
-        threads: simulation threads; 0 for one a core.
+        episodes, seed: episodes for each value, and the root of their addresses.
+        threads: simulation threads; 0 for one on each core.
         progress: is told how many episodes have ended, and of how many.
 
     Raises:
@@ -58,7 +56,9 @@ def sweep(
 
     Example:
         >>> from workhorse.core.spec import Box
-        >>> still = Policy([np.zeros((1, 4))], [None], action=Box((-3.0,), (3.0,)), task="InvertedPendulum-v5")
+        >>> from workhorse.core.layers import Dense, Mode
+        >>> spaces = {"observation": Box.unbounded(4), "action": Box((-3.0,), (3.0,))}
+        >>> still = Policy([Dense(np.zeros((1, 4))), Mode()], task="InvertedPendulum-v5", **spaces)
         >>> found = sweep(still, "InvertedPendulum-v5", artefacts={"gravity": [0.7, 1.3]}, episodes=2)
         >>> found.artefacts[0].values
         array([0.7, 1. , 1.3])

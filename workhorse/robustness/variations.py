@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from workhorse.core.addresses import host_generator, host_keys
 from workhorse.core.errors import UsageError
-from workhorse.core.spec import Box, EnvSpec, idle_actions
+from workhorse.core.spec import EnvSpec, idle_actions
 from workhorse.environments.batch import JaxBatch, as_batch, episode_keys
 from workhorse.environments.mujoco.batch_task import BatchTask
 from workhorse.environments.mujoco.perturbations import Physics, reset_spread, set_physics
@@ -26,9 +26,8 @@ from workhorse.runs.policy import Policy
 
 __all__ = ["Variation", "Workbench"]
 
-Flags = NDArray[np.bool_]
-Floats = NDArray[np.float64]
-SlotNumbers = NDArray[np.intp]
+Memory = tuple[np.ndarray, ...] | None
+"""State of a recurrent policy, one row an episode; None before the first step."""
 
 MOST_SLOTS = 4096
 """Largest number of simulations in a batch. A Hopper takes 4 KB; beyond a thousand the time of each falls no more."""
@@ -160,12 +159,13 @@ class Workbench:
         limits = block.each(lambda variation: variation.steps(self.limit))
         noise = _Noise(self._seed, block, scale)
         actions = idle_actions(self.env.spec.action, count)
+        memory: list[Memory] = [None] * len(block.units)
         queue = _DelayedActions(actions, np.minimum(block.each(lambda variation: variation.action_delay), limits))
 
-        def act(obs: Floats, time: int, living: SlotNumbers) -> tuple[np.ndarray, Flags]:
+        def act(obs: NDArray[np.float64], time: int, living: NDArray[np.intp]) -> tuple[np.ndarray, NDArray[np.bool_]]:
             if seen is not None:
                 seen.append(obs[living])
-            refused = self._choose(block, noise.on(obs, living), time, living, actions)
+            refused = self._choose(block, noise.on(obs, living), time, living, actions, memory)
             return queue.push(actions)[living], refused[living]
 
         options = self._options if limit == self.limit else {**self._options, "max_episode_steps": limit}
@@ -183,13 +183,21 @@ class Workbench:
         set_physics(env, [Physics(*row) for row in block.each(lambda variation: variation.physics)])
         return reset_spread(env, keys, block.each(lambda variation: variation.initial_state))
 
-    def _choose(self, block: _Block, obs: Floats, time: int, living: SlotNumbers, actions: np.ndarray) -> Flags:
-        """Write the policy's new actions over the held ones; return the rows that it cannot act on, (n,)."""
+    def _choose(
+        self,
+        block: _Block,
+        obs: NDArray[np.float64],
+        time: int,
+        living: NDArray[np.intp],
+        actions: np.ndarray,
+        memory: list[Memory],
+    ) -> NDArray[np.bool_]:
+        """Write new actions and each unit's memory over the held ones; return the rows the policy refuses, (n,)."""
         alive, refused = np.zeros(len(obs), np.bool_), np.zeros(len(obs), np.bool_)
         alive[living] = True
-        for variation, rows in block.units:
+        for unit, (variation, rows) in enumerate(block.units):
             if time % variation.action_repeat == 0 and alive[rows].any():
-                actions[rows], refused[rows] = _predict(self._policy, obs[rows])
+                actions[rows], refused[rows], memory[unit] = _predict(self._policy, obs[rows], memory[unit])
         return refused
 
 
@@ -220,7 +228,7 @@ class _Noise:
             raise ValueError("Observation noise needs a scale.")
         self._scale = scale
 
-    def on(self, obs: Floats, living: SlotNumbers) -> Floats:
+    def on(self, obs: NDArray[np.float64], living: NDArray[np.intp]) -> NDArray[np.float64]:
         """Return what the policy sees; a new array where there is noise."""
         if not len(self._rows) or not np.isin(self._rows, living).any():
             return obs
@@ -230,18 +238,20 @@ class _Noise:
         return noisy
 
 
-def _predict(policy: Policy, obs: Floats) -> tuple[np.ndarray, Flags]:
-    """Return the policy's actions, and the rows that it refuses (beyond float32), whose action is that on zeros."""
+def _predict(policy: Policy, obs: NDArray[np.float64], state: Memory) -> tuple[np.ndarray, NDArray[np.bool_], Memory]:
+    """Return the actions, the rows the policy refuses (beyond float32), which act as on zeros, and its memory."""
     try:
-        return policy.predict(obs)[0], np.zeros(len(obs), np.bool_)
+        actions, state = policy.predict(obs, state)
+        return actions, np.zeros(len(obs), np.bool_), state
     except UsageError:
-        refused = np.array([_refuses(policy, row) for row in obs])
-        return policy.predict(np.where(refused[:, None], 0.0, obs))[0], refused
+        refused = np.array([_refuses(policy, obs[row : row + 1], state, row) for row in range(len(obs))])
+        actions, state = policy.predict(np.where(refused[:, None], 0.0, obs), state)
+        return actions, refused, state
 
 
-def _refuses(policy: Policy, observation: Floats) -> bool:
+def _refuses(policy: Policy, observation: NDArray[np.float64], state: Memory, row: int) -> bool:
     try:
-        policy.predict(observation)
+        policy.predict(observation, state and tuple(part[row : row + 1] for part in state))
     except UsageError:
         return True
     return False
@@ -269,14 +279,7 @@ def _most_slots(env: HostEnv) -> int:
 
 def _checked(policy: Policy, spec: EnvSpec) -> int:
     """Return the task's time limit, after checking that the policy fits the task."""
-    policy.check_observation_size(spec.observation.size, spec.task)
-    mine, its = policy.action, spec.action
-    # boxes may differ in their bounds, because a policy clips to its own
-    fits = mine.size == its.size if isinstance(mine, Box) and isinstance(its, Box) else mine == its
-    if not fits:
-        raise UsageError(
-            f"Expected a policy for the actions of {spec.task}, {its}, got one for {mine}: use it on {policy.task}."
-        )
+    policy.check_task(spec)
     if spec.max_episode_steps is None:
         raise UsageError(
             f"Expected a task with a time limit, got {spec.task} without one, whose episodes may never end: "

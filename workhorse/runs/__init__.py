@@ -1,4 +1,4 @@
-"""What a run leaves on disk: its folder, manifest, checkpoints, metrics and policy. No pickle is written or read.
+"""Files of a run: its folder, manifest, checkpoints, metrics and policy. No pickle is written or read.
 
 `policy`, `folder` and `manifest` need NumPy alone; `checkpoint` imports JAX, `metrics` polars.
 """

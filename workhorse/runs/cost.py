@@ -1,4 +1,4 @@
-"""What a run costs: the core-hours it held, by kind of core, times a price book that the user edits."""
+"""Cost of a run: the core-hours it held, by kind of core, times a price book that the user edits."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 from workhorse.core.errors import UsageError
 from workhorse.runs.files import write_file, writing
 from workhorse.runs.folder import RunFolder
+from workhorse.runs.records import AtLeastZero, CountFromZero, Text, build, from_json, parse
 
 __all__ = ["BUILT_IN_PRICES", "UNKNOWN_KIND", "Ledger", "Price", "PriceBook", "PriceEntry", "PriceLine", "price"]
 
@@ -27,13 +27,12 @@ UNKNOWN_KIND = "unknown"
 BUILT_IN_PRICES = Path(__file__).with_name("prices.toml")
 """The price book that is used where the user has none."""
 
-_DAMAGED = "The file is damaged or was edited: restore it from a copy."
 _LAYOUT = "`workhorse cost --help` says where a price book is looked for and what is in it."
 
 
 @dataclass(frozen=True)
 class Ledger:
-    """What a run has held so far. It only grows: work that is lost to a kill and done again is paid for twice.
+    """Core-time that a run has held so far. It only grows: work lost to a kill and done again is paid for twice.
 
     Attributes:
         core_seconds: seconds that cores were held, by kind of core (the processor's name). *Held, not busy*: a core
@@ -44,9 +43,9 @@ class Ledger:
             were kept.
     """
 
-    core_seconds: Mapping[str, float] = field(default_factory=dict)
-    wall_s: float = 0.0
-    env_steps: int = 0
+    core_seconds: Mapping[str, AtLeastZero] = field(default_factory=dict)
+    wall_s: AtLeastZero = 0.0
+    env_steps: CountFromZero = 0
     estimated: bool = False
 
     @property
@@ -55,7 +54,7 @@ class Ledger:
         return sum(self.core_seconds.values()) / 3600
 
     def charge(self, kind: str, cores: float, seconds: float) -> Ledger:
-        """The ledger after so many cores of a kind were held for so long. The clock's time is counted by `passed`.
+        """Return the ledger with more core-seconds of a kind. The clock's time is counted by `passed`.
 
         Example:
             >>> Ledger().charge("EPYC", 4, 900).charge("Xeon", 2, 900).charge("EPYC", 4, 900).core_hours
@@ -70,7 +69,7 @@ class Ledger:
         return replace(self, core_seconds={**self.core_seconds, kind: held})
 
     def passed(self, seconds: float, env_steps: int) -> Ledger:
-        """The ledger after so many seconds of the clock, with the run at so many training steps.
+        """Return the ledger with more seconds of the clock, and the run's training steps as they are now.
 
         Example:
             >>> ledger = Ledger().passed(10, env_steps=1000).passed(2.5, env_steps=1200)
@@ -84,7 +83,7 @@ class Ledger:
         return replace(self, wall_s=self.wall_s + float(seconds), env_steps=int(env_steps))
 
     def to_json(self) -> str:
-        """The ledger as strict JSON text."""
+        """Return the ledger as strict JSON text."""
         record = asdict(replace(self, core_seconds=dict(self.core_seconds)))
         return json.dumps({"format": FORMAT, **record}, indent=2, allow_nan=False)
 
@@ -99,33 +98,10 @@ class Ledger:
         Raises:
             UsageError: it is not JSON, of another format version, or a field is missing, unknown or of another type.
         """
-        place = os.fspath(where)
-        try:
-            record = json.loads(text)
-        except (ValueError, RecursionError) as error:
-            raise UsageError(
-                f"Expected a ledger in JSON in {place}, but it cannot be read ({error}). {_DAMAGED}"
-            ) from error
-        if not isinstance(record, dict) or "format" not in record:
-            raise UsageError(
-                f"Expected a ledger in {place}, got JSON without a `format`: it is another program's file. "
-                "Move it away, or name another run."
-            )
-        if (version := record.pop("format")) != FORMAT:
-            raise UsageError(
-                f"Expected ledger format {FORMAT} in {place}, got {version!r:.60}: another version of Workhorse wrote "
-                "it. Use that version."
-            )
-        for name in ("core_seconds", "wall_s", "env_steps", "estimated"):
-            if name not in record:
-                raise UsageError(f"Expected a field `{name}` in {place}, got none. {_DAMAGED}")
-        for name, value in record.items():
-            _check_field(name, value, place)
-        held = {kind: float(seconds) for kind, seconds in record["core_seconds"].items()}
-        return Ledger(held, float(record["wall_s"]), record["env_steps"], record["estimated"])
+        return from_json(Ledger, text, where, "ledger", FORMAT)
 
     def write(self, folder: str | os.PathLike[str]) -> None:
-        """Put the ledger into a run folder, whole or not at all.
+        """Write the ledger into a run folder, whole or not at all.
 
         Raises:
             UsageError: the disk is full, read-only or not there.
@@ -135,7 +111,7 @@ class Ledger:
 
     @staticmethod
     def of(folder: RunFolder) -> Ledger:
-        """The ledger of a run: its own, or an estimate where the run began before ledgers were kept.
+        """Return the ledger of a run: its own, or an estimate where the run began before ledgers were kept.
 
         The estimate is the manifest's threads times the last `wall_s` of the metrics, which counts training and no
         evaluation. Where no iteration was recorded yet, nothing is estimated and the ledger is empty.
@@ -154,28 +130,34 @@ class Ledger:
 
 @dataclass(frozen=True)
 class PriceEntry:
-    """What a core-hour of one kind of core costs.
+    """Price of a core-hour of one kind of core, as a [[core]] of a price book has it.
 
     Attributes:
-        number: place in its price book, from 1.
         kind: matched anywhere in the processor's name, upper and lower case alike; * stands for any text.
         price_per_core_hour: in the book's currency, at least 0.
         source: where the price comes from, in the user's words.
     """
 
-    number: int
-    kind: str
-    price_per_core_hour: float
-    source: str
+    kind: Text
+    price_per_core_hour: AtLeastZero
+    source: Text
 
     def matches(self, kind: str) -> bool:
-        """Whether a kind of core is of this entry.
+        """Tell whether a kind of core is of this entry.
 
         Example:
-            >>> PriceEntry(1, "amd*7b13", 0.02, "an offer").matches("AMD EPYC 7B13 64-Core Processor")
+            >>> PriceEntry("amd*7b13", 0.02, "an offer").matches("AMD EPYC 7B13 64-Core Processor")
             True
         """
-        return fnmatch.fnmatchcase(kind.lower(), f"*{self.kind.lower()}*")
+        return fnmatch.fnmatchcase(kind.lower(), f"*{self.kind.strip().lower()}*")
+
+
+@dataclass(frozen=True)
+class _PriceTable:
+    """A price book's file."""
+
+    currency: Text
+    core: tuple[PriceEntry, ...]
 
 
 @dataclass(frozen=True)
@@ -203,11 +185,11 @@ class PriceBook:
 
     @property
     def is_built_in(self) -> bool:
-        """Whether these are the prices that come with Workhorse: an assumption, and nobody's offer."""
+        """True for the prices that come with Workhorse: an assumption, and nobody's offer."""
         return self.path == BUILT_IN_PRICES
 
     def entry_for(self, kind: str) -> PriceEntry:
-        """The first entry that matches a kind of core.
+        """Return the first entry that matches a kind of core.
 
         Raises:
             UsageError: none does.
@@ -222,7 +204,7 @@ class PriceBook:
 
     @staticmethod
     def find(prices: str | os.PathLike[str] | None = None) -> PriceBook:
-        """The user's price book, or the built-in one.
+        """Find the user's price book, or the built-in one.
 
         Looked for in this order: `prices`; the file named by $WORKHORSE_PRICES; prices.toml in the current folder;
         workhorse/prices.toml in $XDG_CONFIG_HOME, by default ~/.config; the built-in one. *A run folder is not among
@@ -255,38 +237,37 @@ class PriceBook:
                 not finite; an entry could never be used.
         """
         file = Path(path)
+        noun = f"a price book in {file}{named_by}"
         try:
-            table = tomllib.loads(file.read_bytes().decode())
+            content = file.read_bytes()
         except FileNotFoundError:
-            raise UsageError(f"Expected a price book in {file}{named_by}, found none. {_LAYOUT}") from None
+            raise UsageError(f"Expected {noun}, found none. {_LAYOUT}") from None
         except OSError as error:
-            raise UsageError(f"Could not read the price book {file}{named_by} ({error.strerror}). {_LAYOUT}") from error
-        except (ValueError, RecursionError) as error:
-            raise UsageError(
-                f"Expected a price book in TOML in {file}, but it cannot be read ({error}). {_LAYOUT}"
-            ) from error
-        _check_keys(table, ("currency", "core"), str(file))
-        cores = table["core"]
-        if not isinstance(cores, list) or not all(isinstance(core, dict) for core in cores) or not cores:
-            raise UsageError(
-                f"Expected [[core]] entries in {file}, one per kind of core, got something else. {_LAYOUT}"
-            )
-        entries = tuple(_entry(core, number, file) for number, core in enumerate(cores, 1))
-        for entry in entries[:-1]:
-            if not entry.kind.strip("*"):
+            raise UsageError(f"Expected {noun}, but it cannot be read ({error.strerror}). {_LAYOUT}") from error
+        table = build(
+            _PriceTable, parse(tomllib.loads, content, file, "a price book in TOML", _LAYOUT), str(file), _LAYOUT
+        )
+        if not table.core:
+            raise UsageError(f"Expected at least one [[core]] entry in {file}, got none. {_LAYOUT}")
+        for number, entry in enumerate(table.core[:-1], 1):
+            if not entry.kind.strip("* "):
                 raise UsageError(
                     f"Expected the entry for any other core to be the last in {file}, got kind = {entry.kind!r} in "
-                    f"[[core]] entry {entry.number} of {len(entries)}: those after it would never be used. Move it to "
-                    "the end."
+                    f"[[core]] entry {number} of {len(table.core)}: those after it would never be used. Move it to the "
+                    "end."
                 )
-        return PriceBook(_text(table["currency"], "currency", str(file)), entries, file)
+        return PriceBook(table.currency.strip(), table.core, file)
 
 
 @dataclass(frozen=True)
 class PriceLine:
-    """The part of a price that one kind of core has; `money` = `core_hours` * `entry.price_per_core_hour`."""
+    """Part of a price that one kind of core has: `money` = `core_hours` * `entry.price_per_core_hour`.
+
+    `number` is the place of the entry in its price book, from 1.
+    """
 
     kind: str
+    number: int
     core_hours: float
     money: float
     entry: PriceEntry
@@ -294,7 +275,7 @@ class PriceLine:
 
 @dataclass(frozen=True)
 class Price:
-    """What a ledger comes to, by kind of core."""
+    """Price of a ledger, by kind of core."""
 
     currency: str
     lines: tuple[PriceLine, ...]
@@ -306,10 +287,10 @@ class Price:
 
 
 def price(ledger: Ledger, book: PriceBook) -> Price:
-    """What a ledger comes to by the prices of a book.
+    """Price a ledger by a book.
 
     Example:
-        >>> entries = (PriceEntry(1, "epyc", 0.25, "our contract"), PriceEntry(2, "*", 0.5, "a guess"))
+        >>> entries = (PriceEntry("epyc", 0.25, "our contract"), PriceEntry("*", 0.5, "a guess"))
         >>> ledger = Ledger().charge("AMD EPYC", 10, 3600).charge("Xeon", 2, 3600)
         >>> price(ledger, PriceBook("EUR", entries, Path("prices.toml"))).total
         3.5
@@ -320,7 +301,8 @@ def price(ledger: Ledger, book: PriceBook) -> Price:
     lines = []
     for kind, seconds in ledger.core_seconds.items():
         entry = book.entry_for(kind)
-        lines.append(PriceLine(kind, seconds / 3600, seconds / 3600 * entry.price_per_core_hour, entry))
+        hours, number = seconds / 3600, book.entries.index(entry) + 1
+        lines.append(PriceLine(kind, number, hours, hours * entry.price_per_core_hour, entry))
     return Price(book.currency, tuple(lines))
 
 
@@ -328,8 +310,16 @@ def _file(folder: str | os.PathLike[str]) -> Path:
     return Path(folder) / "ledger.json"
 
 
+@dataclass(frozen=True)
+class _LastRow:
+    """The metrics that an estimate needs."""
+
+    wall_s: AtLeastZero
+    env_steps: AtLeastZero
+
+
 def _estimate(folder: RunFolder) -> Ledger:
-    """The ledger of a run that kept none."""
+    """Estimate the ledger of a run that kept none."""
     if not folder.metrics.exists():
         return Ledger()
     from workhorse.runs.metrics import read_metrics  # polars takes too long to import where a ledger is there
@@ -337,79 +327,16 @@ def _estimate(folder: RunFolder) -> Ledger:
     rows = read_metrics(folder)
     if not len(rows):
         return Ledger()
-    last = rows.row(-1, named=True)
-    wall_s, env_steps = _amount(last.get("wall_s")), _amount(last.get("env_steps"))
-    if wall_s is None or env_steps is None:
-        raise UsageError(
-            f"Expected `wall_s` and `env_steps` in the last row of {folder.metrics}, as numbers of at least 0, got "
-            "others or none: the file is damaged. Restore it from a copy."
-        )
+    row = rows.row(-1, named=True)
+    last = build(
+        _LastRow, {name: row.get(name) for name in ("wall_s", "env_steps")}, f"the last row of {folder.metrics}"
+    )
     manifest = folder.manifest()
-    ledger = Ledger(estimated=True).charge(manifest.hardware.cpu, manifest.threads, wall_s)
-    return ledger.passed(wall_s, int(env_steps))
-
-
-def _amount(value: Any) -> float | None:
-    """A finite number of at least 0 as a float; None for anything else."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        return None
-    try:
-        number = float(value)
-    except OverflowError:
-        return None
-    return number if math.isfinite(number) and number >= 0 else None
+    ledger = Ledger(estimated=True).charge(manifest.hardware.cpu, manifest.threads, last.wall_s)
+    return ledger.passed(last.wall_s, int(last.env_steps))
 
 
 def _check_charge(**numbers: float) -> None:
     for name, number in numbers.items():
         if not 0 <= number < math.inf:
             raise ValueError(f"A ledger takes finite numbers of at least 0, got {name}={number!r}.")
-
-
-def _check_field(name: str, value: Any, place: str) -> None:
-    """One field of a ledger's JSON."""
-    if name == "core_seconds":
-        fits = isinstance(value, dict) and all(_amount(seconds) is not None for seconds in value.values())
-        expected = "finite seconds of at least 0 by kind of core"
-    elif name == "wall_s":
-        fits, expected = _amount(value) is not None, "finite seconds of at least 0"
-    elif name == "env_steps":
-        fits = isinstance(value, int) and not isinstance(value, bool) and value >= 0
-        expected = "a whole number of at least 0"
-    elif name == "estimated":
-        fits, expected = isinstance(value, bool), "true or false"
-    else:
-        raise UsageError(f"Expected no field `{name}` in {place}, got one. {_DAMAGED}")
-    if not fits:
-        raise UsageError(f"Expected `{name}` in {place} to be {expected}, got {value!r:.60}. {_DAMAGED}")
-
-
-def _check_keys(table: Mapping[str, Any], known: tuple[str, ...], place: str) -> None:
-    """Every key that is needed, and no other."""
-    for name in table:
-        if name not in known:
-            raise UsageError(
-                f"Expected no key `{name}` in {place}, got one: the keys are {', '.join(known)}. {_LAYOUT}"
-            )
-    for name in known:
-        if name not in table:
-            raise UsageError(f"Expected a key `{name}` in {place}, got none. {_LAYOUT}")
-
-
-def _entry(core: Mapping[str, Any], number: int, file: Path) -> PriceEntry:
-    """One [[core]] of a price book."""
-    place = f"{file}, [[core]] entry {number}"
-    _check_keys(core, ("kind", "price_per_core_hour", "source"), place)
-    amount = _amount(core["price_per_core_hour"])
-    if amount is None:
-        raise UsageError(
-            f"Expected `price_per_core_hour` in {place} to be a finite number of at least 0, got "
-            f"{core['price_per_core_hour']!r:.60}. Correct it."
-        )
-    return PriceEntry(number, _text(core["kind"], "kind", place), amount, _text(core["source"], "source", place))
-
-
-def _text(value: Any, name: str, place: str) -> str:
-    if not isinstance(value, str) or not value.strip():
-        raise UsageError(f"Expected `{name}` in {place} to be text that is not empty, got {value!r:.60}. Correct it.")
-    return value.strip()

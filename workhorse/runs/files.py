@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all, and errors of the disk as sentences."""
+"""Write files whole or not at all, and turn errors of the disk into sentences."""
 
 import contextlib
 import errno
@@ -26,7 +26,7 @@ _NOT_A_FOLDER = (errno.ENOTDIR, errno.EEXIST, errno.EISDIR)
 
 @contextlib.contextmanager
 def writing(what: str, path: str | os.PathLike[str]) -> Iterator[None]:
-    """Turn what a user can mend about a disk into a `UsageError`: full, read-only, forbidden, in the way, gone.
+    """Context manager: turn disk errors that a user can fix into a `UsageError`: full, read-only, forbidden, gone.
 
     Any other `OSError` (a failing disk, too many open files) passes through and keeps its traceback.
 
@@ -111,7 +111,7 @@ def replace_folder(temporary: Path, target: Path) -> None:
 
 
 def settled_folder(target: Path) -> Path:
-    """The folder itself, or the one that a crash inside `replace_folder` left set aside."""
+    """Return the folder itself, or the one that a crash inside `replace_folder` left set aside."""
     aside = _aside(target)
     return aside if aside.exists() and not target.exists() else target
 

@@ -1,4 +1,4 @@
-"""The run folder: where everything of one run is.
+"""The run folder, which holds everything of one run.
 
 runs/<id>/ manifest.json status.json metrics.parquet checkpoints/<iteration>/ policy/ evaluations/ videos/
            tensorboard/ run.log lock
@@ -15,11 +15,11 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 from workhorse.core.errors import UsageError
 from workhorse.runs.files import remove_folder, write_file, writing
 from workhorse.runs.manifest import Manifest, utc_now
+from workhorse.runs.records import build, parse
 
 __all__ = ["RunFolder", "RunRow", "Status", "list_runs"]
 
@@ -30,7 +30,7 @@ _held: set[int] = set()
 
 @dataclass(frozen=True)
 class Status:
-    """How far a run is; rewritten as it goes, so that listing runs reads one small file each.
+    """Progress of a run, rewritten as it goes on, so that listing runs reads one small file each.
 
     Attributes:
         state: "running", "finished", "stopped" (by the user) or "failed".
@@ -126,7 +126,7 @@ class RunFolder:
 
     @staticmethod
     def open(path: str | os.PathLike[str]) -> "RunFolder":
-        """The folder of a run that exists, its manifest verified.
+        """Open the folder of a run that exists, and verify its manifest.
 
         Raises:
             UsageError: nothing is there, it is a file, it is no run, or its manifest is damaged or of another format.
@@ -177,7 +177,7 @@ class RunFolder:
 
     @property
     def has_metrics(self) -> bool:
-        """Whether the first were written; a run that was killed within seconds may have states and none."""
+        """True once metrics were written; a run killed within seconds may have checkpoints and no metrics."""
         return self.metrics.exists()
 
     @property
@@ -185,7 +185,7 @@ class RunFolder:
         return self.path / "run.log"
 
     def manifest(self) -> Manifest:
-        """The run's manifest.
+        """Read the run's manifest.
 
         Raises:
             UsageError: it is missing, damaged, or of another format version.
@@ -200,14 +200,15 @@ class RunFolder:
             write_file(self.path / "manifest.json", text)
 
     def status(self) -> Status | None:
-        """How far the run is; None where no readable status was written."""
+        """Return the progress of the run; None where no readable status was written."""
         try:
-            return Status(**json.loads((self.path / "status.json").read_bytes()))
-        except (OSError, ValueError, TypeError):
+            file = self.path / "status.json"
+            return build(Status, parse(json.loads, file.read_bytes(), file, "a status in JSON"), str(file))
+        except (OSError, UsageError):
             return None
 
     def write_status(self, state: str, *, iteration: int, env_steps: int, last_return: float | None = None) -> None:
-        """Say how far the run is. A return that is not finite is stored as none."""
+        """Write the progress of the run. A return that is not finite is stored as none."""
         finite = last_return is not None and abs(float(last_return)) < float("inf")
         status = Status(state, int(iteration), int(env_steps), float(last_return or 0) if finite else None, utc_now())
         with writing("the status", self.path):
@@ -215,7 +216,7 @@ class RunFolder:
 
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:
-        """Hold the run for this process: no other can train in it until the block ends or the process dies, however.
+        """Lock the run for this process: no other can train in it until the block ends or the process dies.
 
         The kernel drops the lock with the process, so one left by a killed process is no obstacle.
 
@@ -250,7 +251,7 @@ class RunFolder:
                 path.unlink(missing_ok=True)
 
     def is_locked(self) -> bool:
-        """Whether a process holds the run now."""
+        """Tell whether a process holds the run now."""
         try:
             descriptor = os.open(self.path / "lock", os.O_RDONLY)
         except OSError:
@@ -331,12 +332,12 @@ def _acquired(descriptor: int) -> bool:
         time.sleep(0.02)
 
 
-def _holder(descriptor: int) -> Any:
+def _holder(descriptor: int) -> str:
     return os.pread(descriptor, 32, 0).decode(errors="replace") or "unknown"
 
 
 def _close_in_child() -> None:
-    """A forked worker must not keep its parent's lock alive: the lock lasts as long as any copy of the descriptor."""
+    """Close the locks in a forked worker: a lock lasts as long as any copy of its descriptor."""
     for descriptor in _held:
         with contextlib.suppress(OSError):
             os.close(descriptor)

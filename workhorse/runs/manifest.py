@@ -1,16 +1,16 @@
-"""What a run is: everything needed to start it again, and everything its bits may depend on, as JSON."""
+"""Manifest of a run: everything needed to start it again, and everything its bits may depend on, as JSON."""
 
 import json
 import os
 import subprocess
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any
 
-from workhorse.core.errors import UsageError
 from workhorse.core.machine import Hardware, describe_hardware, installed_versions
+from workhorse.runs.records import from_json
 
 __all__ = ["FORMAT", "Manifest", "git_state", "utc_now"]
 
@@ -20,7 +20,7 @@ FORMAT = 2
 
 @dataclass(frozen=True)
 class Manifest:
-    """A run's birth certificate; written once, before the first iteration.
+    """Description of a run, written once, before the first iteration.
 
     Attributes:
         id: the run folder's name.
@@ -76,7 +76,7 @@ class Manifest:
         recipe: str | None = None,
         recipe_source: str | None = None,
     ) -> "Manifest":
-        """The manifest of a run about to start here and now: time, versions, commit and hardware are filled in."""
+        """Describe a run about to start here and now: time, versions, commit and hardware are filled in."""
         return Manifest(
             id=id,
             created=utc_now(),
@@ -97,7 +97,7 @@ class Manifest:
         )
 
     def to_json(self) -> str:
-        """The manifest as strict JSON text (no NaN, no infinities).
+        """Return the manifest as strict JSON text (no NaN, no infinities).
 
         Raises:
             TypeError, ValueError: the settings or the options hold what JSON cannot.
@@ -106,7 +106,7 @@ class Manifest:
 
     @staticmethod
     def from_json(text: str | bytes, where: str | os.PathLike[str]) -> "Manifest":
-        """Read a manifest strictly: every field, no other, each of its type.
+        """Read a manifest strictly: every field, no other, each of its type; formats 1 and 2.
 
         Args:
             text: what `to_json` wrote.
@@ -115,32 +115,11 @@ class Manifest:
         Raises:
             UsageError: it is not JSON, of another format version, or a field is missing, unknown or of another type.
         """
-        place = os.fspath(where)
-        try:
-            record = json.loads(text)
-        except (ValueError, RecursionError) as error:
-            raise UsageError(
-                f"Expected a manifest in JSON in {place}, but it cannot be read ({error}): the file is damaged. "
-                "Restore it from a copy, or start a new run."
-            ) from error
-        if not isinstance(record, dict) or "format" not in record:
-            raise UsageError(
-                f"Expected a Workhorse manifest in {place}, got JSON without a `format`: it is another program's file. "
-                "Name a folder that `workhorse runs` lists."
-            )
-        record = _renewed(record)
-        if record["format"] != FORMAT:
-            raise UsageError(
-                f"Expected manifest format {FORMAT} in {place}, got {record['format']!r}: another version of Workhorse "
-                "wrote it. Use that version, or start a new run."
-            )
-        record = _checked(Manifest, record, place)
-        record["hardware"] = Hardware(**_checked(Hardware, record["hardware"], f"{place}, `hardware`"))
-        return Manifest(**record)
+        return from_json(Manifest, text, where, "manifest", FORMAT, _renewed)
 
 
 def _renewed(record: dict[str, Any]) -> dict[str, Any]:
-    """A record of format 1 in the names of format 2; any other as it is."""
+    """Rename the fields of a record of format 1 to those of format 2; leave any other as it is."""
     if record["format"] != 1:
         return record
     names = {"configuration": "settings"}
@@ -148,12 +127,12 @@ def _renewed(record: dict[str, Any]) -> dict[str, Any]:
 
 
 def utc_now() -> str:
-    """The time in UTC as ISO 8601, to the second: "2026-11-21T14:25:01+00:00"."""
+    """Return the time in UTC as ISO 8601, to the second: "2026-11-21T14:25:01+00:00"."""
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def git_state(source: str | os.PathLike[str] | None = None) -> dict[str, Any] | None:
-    """Commit of the checkout that tracks the source, and whether a tracked file of it was changed since.
+    """Return the commit of the checkout that tracks the source, and whether a tracked file was changed since.
 
     Args:
         source: a file of the source; this one by default.
@@ -173,38 +152,3 @@ def git_state(source: str | os.PathLike[str] | None = None) -> dict[str, Any] | 
         return {"commit": git("rev-parse", "HEAD"), "dirty": bool(git("status", "--porcelain", "-uno"))}
     except (OSError, subprocess.SubprocessError):
         return None
-
-
-def _checked(kind: type, record: Any, place: str) -> dict[str, Any]:
-    """A record with exactly the fields of a dataclass, each of its JSON type; lists become tuples."""
-    damaged = "The file is damaged or was edited: restore it from a copy."
-    if not isinstance(record, dict):
-        raise UsageError(f"Expected a JSON object in {place}, got {type(record).__name__}. {damaged}")
-    names = [field.name for field in fields(kind)]
-    for name in names:
-        if name not in record:
-            raise UsageError(f"Expected a field `{name}` in {place}, got none. {damaged}")
-    for name in record:
-        if name not in names:
-            raise UsageError(f"Expected no field `{name}` in {place}, got one. {damaged}")
-    hints = get_type_hints(kind)
-    checked: dict[str, Any] = {}
-    for name, value in record.items():
-        wanted = _JSON_TYPES[str(hints[name])]
-        if not isinstance(value, wanted) or (isinstance(value, bool) and bool not in wanted):
-            expected = " or ".join("null" if option is type(None) else option.__name__ for option in wanted)
-            raise UsageError(f"Expected `{name}` in {place} to be {expected}, got {value!r:.60}. {damaged}")
-        checked[name] = tuple(value) if isinstance(value, list) else value
-    return checked
-
-
-_JSON_TYPES: dict[str, tuple[type, ...]] = {
-    str(str): (str,),
-    str(int): (int,),
-    str(str | None): (str, type(None)),
-    str(tuple[str, ...]): (list,),
-    str(dict[str, Any]): (dict,),
-    str(dict[str, str]): (dict,),
-    str(dict[str, Any] | None): (dict, type(None)),
-    str(Hardware): (dict,),
-}

@@ -71,7 +71,7 @@ class MetricsLog:
 
     @property
     def last_iteration(self) -> int | None:
-        """The newest row's iteration; None where there is no row."""
+        """Return the newest row's iteration; None where there is no row."""
         if self._pending:
             iteration = self._pending[-1][1]["iteration"]
             assert isinstance(iteration, int)
@@ -79,7 +79,7 @@ class MetricsLog:
         return self._rows["iteration"][-1] if len(self._rows) else None
 
     def rows(self) -> list[dict[str, Any]]:
-        """The rows that a resumed run has behind it, oldest first."""
+        """Return the rows that a resumed run has behind it, oldest first."""
         return self._rows.to_dicts()
 
     def append(self, iteration: int, row: Mapping[str, Any]) -> None:
@@ -163,7 +163,7 @@ class MetricsLog:
 
 
 def read_metrics(path: str | os.PathLike[str]) -> pl.DataFrame:
-    """The metrics of a run, one row an iteration, oldest first.
+    """Read the metrics of a run, one row an iteration, oldest first.
 
     Args:
         path: metrics.parquet, or the run folder it is in.
@@ -209,9 +209,9 @@ def _damaged(file: Path) -> str:
     )
 
 
-def _scalar(name: str, value: Any) -> Scalar:
-    if getattr(value, "shape", None) == () and hasattr(value, "item"):
-        value = value.item()
+def _scalar(name: str, value: object) -> Scalar:
+    if getattr(value, "shape", None) == () and (item := getattr(value, "item", None)):
+        value = item()
     if name == "digest" and isinstance(value, int):
         return f"{value:016x}"
     if isinstance(value, bool):
@@ -221,7 +221,7 @@ def _scalar(name: str, value: Any) -> Scalar:
     raise TypeError(f"A metric must be a scalar, got {type(value).__name__} of shape {_shape(value)} for {name!r}.")
 
 
-def _shape(value: Any) -> Any:
+def _shape(value: object) -> object:
     return getattr(value, "shape", "unknown")
 
 

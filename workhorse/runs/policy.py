@@ -1,7 +1,6 @@
-"""The policy artefact: what a run is for, loadable with NumPy alone."""
+"""The policy artefact, which is what a run is for: a list of named layers that NumPy alone loads and runs."""
 
 import errno
-import json
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,151 +10,160 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from workhorse.core.errors import UsageError
-from workhorse.core.spec import Box, Discrete, EnvSpec
-from workhorse.runs.files import remove_folder, replace_folder, settled_folder, write_file, writing
-from workhorse.runs.tensors import DamagedFile, read_tensors, write_tensors
+from workhorse.core.layers import GRU, Argmax, Bits, Layer, Mode, Normalise, Squash
+from workhorse.core.spec import ActionSpace, Box, Discrete, EnvSpec, MultiDiscrete
+from workhorse.runs.files import remove_folder, replace_folder, writing
+from workhorse.runs.inference import run_head, run_hidden
+from workhorse.runs.layer_checks import brief, checked_layers
+from workhorse.runs.policy_files import PolicyParts, policy_folder, read_policy, write_policy
+from workhorse.runs.strict_json import plain_json
+from workhorse.runs.tensors import DamagedFile
 
-__all__ = ["ACTIVATIONS", "FORMAT", "Policy"]
-
-FORMAT = 1
-"""Version of the artefact's layout."""
-
-ACTIVATIONS = {"tanh": np.tanh, "relu": lambda x: np.maximum(x, 0)}
-"""What a hidden layer may apply, by the name stored in policy.json."""
-
-_INFINITIES = {"inf": float("inf"), "-inf": -float("inf")}
+__all__ = ["Policy"]
 
 
 class Policy:
-    """A trained policy: a normaliser and a small network, in NumPy and float32.
+    """A trained policy: layers of `workhorse.core.layers` in NumPy and float32, the last one its head.
 
-        z = clip((observation - mean) / scale, -observation_clip, observation_clip)     z = observation without a mean
-        h = activation(W h + b)                                                          for every hidden layer
-        y = W h + b                                                                      for the last layer
-
-    A `Box` action is y clipped to the bounds; with `action_bins` = k, y holds k scores a component, component by
-    component, and the action is the bin with the highest score among k values evenly spaced from low to high. A
-    `Discrete` action is the number of the highest score. Ties go to the lower number.
-
-    Acting is deterministic. One observation gives the bits that a batch of one gives; *a larger batch may differ in the
-    last bit*, because matrix products sum in an order that depends on their size.
+    One observation gives the bits that a batch of one gives; *a larger batch may differ in the last bit*, because
+    matrix products sum in an order that depends on their size.
 
     Attributes:
-        weights: one array a layer, (out, in), float32.
-        biases: one array a layer, (out,), float32, or None.
+        layers: as they run, with read-only float32 arrays.
+        observation: space of the observations, which are not clipped to its bounds.
+        action: space of the actions.
         task: the id of the task it was trained on.
         metadata: plain JSON: where it came from.
     """
 
     def __init__(
         self,
-        layers: Sequence[ArrayLike],
-        biases: Sequence[ArrayLike | None],
+        layers: Sequence[Layer],
         *,
-        action: Box | Discrete,
+        observation: Box,
+        action: ActionSpace,
         task: str,
-        activation: str = "tanh",
-        mean: ArrayLike | None = None,
-        scale: ArrayLike | None = None,
-        observation_clip: float | None = None,
-        action_bins: int | None = None,
         metadata: Mapping[str, Any] | None = None,
     ) -> None:
         """Check and hold the parts.
 
         Args:
-            layers: weights, (out, in) each, first layer first; JAX arrays will do.
-            biases: as many biases, (out,) each, or None where a layer has none.
-            action: what the actions must be.
+            layers: with arrays of NumPy or JAX, which are copied.
+            observation: space of one observation.
+            action: space of one action.
             task: the task's id.
-            activation: a name in `ACTIVATIONS`.
-            mean: subtracted from the observation, (D,); None for no normaliser.
-            scale: the standard deviation divided by, (D,), above zero.
-            observation_clip: bound on the normalised observation, in standard deviations; None for no bound.
-            action_bins: values a component may take; None for real actions.
             metadata: plain JSON.
 
         Raises:
-            UsageError: sizes do not fit each other, a number is not finite, or an option contradicts another.
+            UsageError: sizes do not fit each other, a number is not finite, or the metadata are no JSON.
         """
-        if not layers or len(layers) != len(biases):
+        self.layers = checked_layers(layers, observation, action, task)
+        self.observation, self.action, self.task = observation, action, task
+        try:
+            self.metadata: dict[str, Any] = plain_json(dict(metadata or {}))
+        except ValueError as error:
             raise UsageError(
-                f"Expected one bias (or None) for each of at least one layer, got {len(layers)} layers and "
-                f"{len(biases)} biases in the policy of {task}: pass as many."
-            )
-        self.weights = tuple(_float32(weight, f"layer {i}", 2) for i, weight in enumerate(layers))
-        self.biases = tuple(None if b is None else _float32(b, f"bias {i}", 1) for i, b in enumerate(biases))
-        self.activation = activation
-        self.mean = None if mean is None else _float32(mean, "mean", 1)
-        self.scale = None if scale is None else _float32(scale, "scale", 1)
-        self.observation_clip = None if observation_clip is None else float(observation_clip)
-        self.action = action
-        self.action_bins = None if action_bins is None else int(action_bins)
-        self.task = task
-        self.metadata = json.loads(json.dumps(dict(metadata or {}), allow_nan=False))
-        self._check_network()
-        self._check_normaliser()
-        self._check_action()
-        if isinstance(action, Box):
-            self._low, self._high = np.asarray(action.low, np.float32), np.asarray(action.high, np.float32)
-            if self.action_bins is not None:
-                self._values = np.linspace(action.low, action.high, self.action_bins, axis=1).astype(np.float32)
+                f"Expected plain JSON as the metadata of the policy of {task}, but {error}: leave that part out."
+            ) from error
+        self._cells = [layer for layer in self.layers if isinstance(layer, GRU)]
+        self._rng: np.random.Generator | None = None
 
     @property
     def observation_size(self) -> int:
-        """Components of an observation."""
-        return self.weights[0].shape[1]
+        """Number of components of an observation."""
+        return self.observation.size
+
+    @property
+    def scale(self) -> np.ndarray | None:
+        """Standard deviation that each component of an observation is divided by; None without a normaliser."""
+        first = self.layers[0]
+        return np.broadcast_to(first.scale, self.observation.shape) if isinstance(first, Normalise) else None
+
+    @property
+    def is_recurrent(self) -> bool:
+        """Whether the policy has a memory, which `predict` takes and returns."""
+        return bool(self._cells)
+
+    @property
+    def is_stochastic(self) -> bool:
+        """Whether `predict(..., deterministic=False)` draws: the policy was trained as a distribution of actions.
+
+        False for artefacts of format 1, which did not store the distribution.
+        """
+        head = self.layers[-1]
+        if isinstance(head, Mode | Squash):
+            return head.log_std is not None
+        return isinstance(head, Argmax | Bits) and head.draws
 
     def predict(
         self,
-        observation: Any,
+        observation: ArrayLike,
         state: Any = None,
-        episode_start: Any = None,
+        episode_start: ArrayLike | None = None,
         deterministic: bool = True,
+        *,
+        rng: np.random.Generator | None = None,
     ) -> tuple[np.ndarray, Any]:
-        """The actions for one observation or a batch, called as in Stable-Baselines3.
+        """Choose actions for one observation or a batch, called as in Stable-Baselines3.
 
         Args:
-            observation: (D,) or (N, D), any real dtype; finite.
-            state: handed back as it came: the policy has no memory.
-            episode_start: accepted and ignored, for the same reason.
-            deterministic: accepted; the policy is deterministic either way.
+            observation: of the space's shape, or (N, ...) for a batch; any real dtype; finite.
+            state: memory of a recurrent policy, as the last call returned it; None at the start. Handed back as it
+                came where the policy has no memory.
+            episode_start: true, for all rows or one by one, where an episode starts and the memory is to be forgotten.
+            deterministic: take the likeliest action; false draws one, where the policy `is_stochastic`.
+            rng: generator of the draws; None for one of the policy's own, seeded afresh.
 
         Returns:
-            action: `Box`: float32 of shape (A,) or (N, A). `Discrete`: int64 of shape () or (N,).
-            state: as given.
+            action: float32 for a `Box`, int64 for `Discrete` and `MultiDiscrete`, int8 for `MultiBinary`; with the
+                space's shape, or a batch of that.
+            state: a tuple with an array for each recurrent layer, (H,), or (N, H) for a batch.
 
         Raises:
-            UsageError: the observation has another size, is not numbers, or is not finite.
+            UsageError: the observation has another shape, is not numbers, or is not finite; the state does not fit.
 
         Example:
-            >>> policy = Policy([np.array([[2.0, 0.0], [0.0, 1.0]])], [None], action=Box.unbounded(2), task="probe")
+            >>> from workhorse.core.layers import Dense, Mode
+            >>> double = [Dense(np.array([[2.0, 0.0], [0.0, 1.0]])), Mode()]
+            >>> policy = Policy(double, observation=Box.unbounded(2), action=Box.unbounded(2), task="probe")
             >>> policy.predict([3.0, 4.0])[0]
             array([6., 4.], dtype=float32)
             >>> policy.predict([[3.0, 4.0], [0.0, 1.0]])[0].shape
             (2, 2)
         """
         batch, single = self._batch(observation)
-        output = self._network(self._normalised(batch))
+        states = self._states(state, episode_start, len(batch)) if self._cells else []
+        output, after = run_hidden(self.layers[:-1], batch, states)
         if not np.isfinite(output).all():
-            row = int(np.flatnonzero(~np.isfinite(output).all(axis=1))[0])
+            row, place = np.argwhere(~np.isfinite(output))[0]
             raise UsageError(
-                f"Expected finite outputs from the policy of {self.task}, got {output[row]} for row {row}: the "
-                "observation is too large for float32. Check its units."
+                f"Expected finite outputs from the policy of {self.task}, got {output[row, place]} in output {place} "
+                f"for row {row}: the observation is too large for float32. Check its units."
             )
-        action = self._chosen(output)
+        if not deterministic and rng is None:
+            rng = self._rng = self._rng or np.random.default_rng()
+        action = run_head(self.layers[-1], self.action, output, None if deterministic else rng)
+        if self._cells:
+            state = tuple(one[0] if single else one for one in after)
         return (action[0, ...] if single else action), state
 
-    def check_observation_size(self, size: int, where: str = "the task") -> None:
-        """Refuse observations of another size before any is seen.
+    def check_task(self, spec: EnvSpec) -> None:
+        """Refuse a task with observations of another shape, or actions of another kind or size.
 
         Raises:
-            UsageError: `size` is not the policy's.
+            UsageError: the task is not one the policy can act in.
         """
-        if size != self.observation_size:
+        if spec.observation.shape != self.observation.shape:
             raise UsageError(
-                f"Expected observations of {self.observation_size} components, as in {self.task}, on which the policy "
-                f"was trained, got {size} in {where}: use it on that task, made with the same options."
+                f"Expected observations of shape {self.observation.shape}, as in {self.task}, on which the policy was "
+                f"trained, got {spec.observation.shape} in {spec.task}: use it on that task, made with the same "
+                "options."
+            )
+        mine, its = self.action, spec.action
+        if type(mine) is not type(its) or _choices(mine) != _choices(its):
+            raise UsageError(
+                f"Expected a task with the actions of {self.task}, {brief(mine)}, got {brief(its)} in {spec.task}: use "
+                "the policy on the task it was trained on."
             )
 
     def save(self, path: str | os.PathLike[str]) -> Path:
@@ -180,9 +188,8 @@ class Policy:
             try:
                 remove_folder(temporary)  # a killed process may have had this one's id
                 temporary.mkdir()
-                sha256 = write_tensors(temporary / "policy.safetensors", self._arrays())
-                record = {**self._description(), "sha256": sha256}
-                write_file(temporary / "policy.json", json.dumps(record, indent=2, allow_nan=False).encode())
+                parts = PolicyParts(self.layers, self.observation, self.action, self.task, self.metadata)
+                write_policy(temporary, parts)
                 replace_folder(temporary, target)
             except BaseException:
                 remove_folder(temporary)
@@ -195,60 +202,33 @@ class Policy:
 
         Args:
             path: the policy folder, or the run folder it is in.
-            task_spec: the task it is to act in; its observation and action sizes must be the policy's.
+            task_spec: the task it is to act in; its spaces must be the policy's.
 
         Raises:
             UsageError: nothing is there, it is damaged, of another format version, its sizes contradict each other, or
-                they are not the task's.
+                the task has other spaces.
         """
-        folder = _policy_folder(Path(path))
-        record = _read_description(folder)
+        folder = policy_folder(Path(path))
         try:
-            policy = _from_parts(record, read_tensors(folder / "policy.safetensors", record["sha256"]))
-        except UsageError as error:
-            raise UsageError(f"Expected a whole policy in {folder}, got sizes that do not fit. {error}") from error
-        except (DamagedFile, OSError, KeyError, TypeError, ValueError, AttributeError) as error:
-            reason = f"policy.json: {error!r}" if not isinstance(error, (DamagedFile, OSError)) else str(error)
+            parts = read_policy(folder)
+        except (DamagedFile, OSError) as error:
             raise UsageError(
-                f"Expected a whole policy in {folder}, but it is damaged ({reason}). "
+                f"Expected a whole policy in {folder}, but it is damaged ({error}). "
                 "Restore it from a copy, or export it again from a checkpoint."
             ) from error
+        try:
+            policy = Policy(**parts._asdict())
+        except UsageError as error:
+            raise UsageError(f"Expected a whole policy in {folder}, got parts that do not fit. {error}") from error
         if task_spec is not None:
-            policy.check_observation_size(task_spec.observation.size, task_spec.task)
-            policy._check_same_action(task_spec)
+            policy.check_task(task_spec)
         return policy
 
-    def _network(self, hidden: np.ndarray) -> np.ndarray:
-        last = len(self.weights) - 1
-        for layer, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
-            with np.errstate(over="ignore", invalid="ignore"):  # the caller looks at the result
-                hidden = hidden @ weight.T
-                hidden = hidden if bias is None else hidden + bias
-            hidden = hidden if layer == last else ACTIVATIONS[self.activation](hidden)
-        return hidden
-
-    def _normalised(self, batch: np.ndarray) -> np.ndarray:
-        if self.mean is None:
-            return batch
-        with np.errstate(over="ignore"):
-            z = (batch - self.mean) / self.scale
-        if self.observation_clip is None:
-            return z
-        bound = np.float32(self.observation_clip)
-        return np.clip(z, -bound, bound)
-
-    def _chosen(self, output: np.ndarray) -> np.ndarray:
-        if isinstance(self.action, Discrete):
-            return output.argmax(axis=1).astype(np.int64)
-        if self.action_bins is None:
-            return np.clip(output, self._low, self._high)
-        best = output.reshape(len(output), self.action.size, self.action_bins).argmax(axis=2)
-        return self._values[np.arange(self.action.size), best]
-
-    def _batch(self, observation: Any) -> tuple[np.ndarray, bool]:
-        """The observation as a finite float32 batch (N, D), and whether it was a single one."""
-        wanted = f"({self.observation_size},) or (N, {self.observation_size})"
-        advice = f"Pass the flat observation of {self.task} as an array of numbers."
+    def _batch(self, observation: ArrayLike) -> tuple[np.ndarray, bool]:
+        """Return the observation as a finite float32 batch (N, ...), and whether it was a single one."""
+        shape = self.observation.shape
+        wanted = f"{shape} or (N, {', '.join(map(str, shape))})"
+        advice = f"Pass the observation of {self.task} as an array of numbers."
         try:
             given = np.asarray(observation)
         except ValueError as error:
@@ -260,212 +240,42 @@ class Policy:
                 f"Expected an observation of real numbers of shape {wanted}, got {type(observation).__name__} "
                 f"of dtype {given.dtype}. {advice}"
             )
-        if given.ndim not in (1, 2) or given.shape[-1] != self.observation_size:
+        if given.shape != shape and given.shape[1:] != shape:
             raise UsageError(f"Expected an observation of shape {wanted}, got {given.shape}. {advice}")
         with np.errstate(over="ignore"):
-            batch = given.astype(np.float32).reshape(-1, self.observation_size)
+            batch = given.astype(np.float32).reshape(-1, *shape)
         finite = np.isfinite(batch)
         if not finite.all():
-            row, component = (int(index) for index in np.argwhere(~finite)[0])
-            value = given.reshape(batch.shape)[row, component]
+            row, *place = (int(index) for index in np.argwhere(~finite)[0])
+            value, component = given.reshape(batch.shape)[(row, *place)], ", ".join(map(str, place))
             raise UsageError(
                 f"Expected finite observations (in float32), got {value} in component {component} of row {row}: the "
                 "simulation has diverged, or a sensor is missing. Reset the environment, or fill the gap."
             )
-        return batch, given.ndim == 1
+        return batch, given.shape == shape
 
-    def _check_network(self) -> None:
-        if self.activation not in ACTIVATIONS:
+    def _states(self, state: Any, episode_start: ArrayLike | None, rows: int) -> list[np.ndarray]:
+        """Return the memory of each recurrent layer, (N, H), zero where an episode starts."""
+        sizes = [cell.state_weight.shape[1] for cell in self._cells]
+        shapes = [(rows, size) for size in sizes]
+        try:
+            given = [np.zeros(shape) for shape in shapes] if state is None else list(state)
+            states = [np.array(one, np.float32).reshape(shape) for one, shape in zip(given, shapes, strict=True)]
+            starts = np.broadcast_to(np.asarray(False if episode_start is None else episode_start, np.bool_), (rows,))
+        except (TypeError, ValueError) as error:
             raise UsageError(
-                f"Expected an activation among {', '.join(ACTIVATIONS)}, got {self.activation!r} in the policy of "
-                f"{self.task}: this version knows no other."
-            )
-        for layer, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
-            before = self.weights[layer - 1].shape[0] if layer else weight.shape[1]
-            if weight.shape[1] != before or 0 in weight.shape:
-                raise UsageError(
-                    f"Expected layer {layer} of the policy of {self.task} to read the {before} outputs of the layer "
-                    f"before, got weights of shape {weight.shape}: weights are (out, in)."
-                )
-            if bias is not None and bias.shape != weight.shape[:1]:
-                raise UsageError(
-                    f"Expected bias {layer} of the policy of {self.task} to have shape {weight.shape[:1]}, got "
-                    f"{bias.shape}: one number an output."
-                )
-
-    def _check_normaliser(self) -> None:
-        if (self.mean is None) != (self.scale is None) or (self.mean is None and self.observation_clip is not None):
+                f"Expected the state of the policy of {self.task} as predict returned it, arrays of shape {shapes}, "
+                f"and episode_start as one truth or {rows}: {error}. Pass state=None where an episode starts."
+            ) from error
+        if not all(np.isfinite(one).all() for one in states):
             raise UsageError(
-                f"Expected mean and scale together, and observation_clip only with them, in the policy of {self.task}: "
-                "pass all or none."
+                f"Expected a finite state of the policy of {self.task}: pass on the one that predict returned, or None."
             )
-        for name, part in (("mean", self.mean), ("scale", self.scale)):
-            if part is not None and part.shape != (self.observation_size,):
-                raise UsageError(
-                    f"Expected {name} of shape ({self.observation_size},) in the policy of {self.task}, got "
-                    f"{part.shape}: one number a component of the observation."
-                )
-        if self.scale is not None and not (self.scale > 0).all():
-            raise UsageError(
-                f"Expected scale above zero in the policy of {self.task}, got {self.scale.min()} in component "
-                f"{self.scale.argmin()}: use 1 where an observation never varies."
-            )
-        if self.observation_clip is not None and not 0 < self.observation_clip < float("inf"):
-            raise UsageError(
-                f"Expected observation_clip above zero and finite in the policy of {self.task}, got "
-                f"{self.observation_clip}: use None for no bound."
-            )
-
-    def _check_action(self) -> None:
-        bins, outputs = self.action_bins, self.weights[-1].shape[0]
-        if bins is not None and (isinstance(self.action, Discrete) or not _is_bounded(self.action) or bins < 2):
-            raise UsageError(
-                f"Expected action_bins of at least 2 with a bounded Box action in the policy of {self.task}, got "
-                f"action_bins={bins} with {self.action}: use None."
-            )
-        if isinstance(self.action, Box) and len(self.action.low) != len(self.action.high):
-            raise UsageError(
-                f"Expected as many lower as upper bounds in the policy of {self.task}, got {len(self.action.low)} and "
-                f"{len(self.action.high)}: one of each a component."
-            )
-        needed = self.action.count if isinstance(self.action, Discrete) else self.action.size * (bins or 1)
-        if outputs != needed:
-            raise UsageError(
-                f"Expected the last layer of the policy of {self.task} to have {needed} outputs for {self.action}"
-                f"{f' with {bins} bins a component' if bins else ''}, got {outputs}: the network is another task's."
-            )
-
-    def _check_same_action(self, spec: EnvSpec) -> None:
-        mine, its = self.action, spec.action
-        if type(mine) is not type(its) or _choices(mine) != _choices(its):
-            raise UsageError(
-                f"Expected a task with the actions of {self.task}, {mine}, got {its} in {spec.task}: use the policy on "
-                "the task it was trained on."
-            )
-
-    def _arrays(self) -> dict[str, np.ndarray]:
-        arrays = {f"layers/{i}/weight": weight for i, weight in enumerate(self.weights)}
-        arrays |= {f"layers/{i}/bias": bias for i, bias in enumerate(self.biases) if bias is not None}
-        if self.mean is not None and self.scale is not None:
-            arrays |= {"normaliser/mean": self.mean, "normaliser/scale": self.scale}
-        return arrays
-
-    def _description(self) -> dict[str, Any]:
-        if isinstance(self.action, Discrete):
-            action: dict[str, Any] = {"type": "discrete", "count": self.action.count}
-        else:
-            action = {"type": "box", "low": _bounds(self.action.low), "high": _bounds(self.action.high)}
-        return {
-            "format": FORMAT,
-            "kind": "workhorse policy",
-            "task": self.task,
-            "observation_size": self.observation_size,
-            "layers": [
-                {"out": weight.shape[0], "in": weight.shape[1], "bias": bias is not None}
-                for weight, bias in zip(self.weights, self.biases, strict=True)
-            ],
-            "activation": self.activation,
-            "normaliser": self.mean is not None,
-            "observation_clip": self.observation_clip,
-            "action": action,
-            "action_bins": self.action_bins,
-            "metadata": self.metadata,
-        }
+        return [np.where(starts[:, None], np.float32(0), one) for one in states]
 
 
-def _policy_folder(path: Path) -> Path:
-    for folder in (settled_folder(path), settled_folder(path / "policy")):
-        if (folder / "policy.json").exists():
-            return folder
-    if not path.exists():
-        raise UsageError(
-            f"Expected a policy or a run in {path}, which does not exist. `workhorse runs` lists the runs."
-        )
-    if not path.is_dir():
-        raise UsageError(f"Expected a policy folder, got the file {path}. Name the folder that holds policy.json.")
-    if (path / "manifest.json").exists():
-        raise UsageError(f"Expected a policy in the run {path}, which has not written one yet. Let it train longer.")
-    raise UsageError(
-        f"Expected policy.json in {path}, found none. Name a policy folder, or a run that `workhorse runs` lists."
-    )
-
-
-def _read_description(folder: Path) -> dict[str, Any]:
-    file = folder / "policy.json"
-    try:
-        record = json.loads(file.read_bytes())
-    except (ValueError, OSError, RecursionError) as error:
-        raise UsageError(
-            f"Expected a whole policy in {folder}, but policy.json cannot be read ({error}). Restore it from a copy."
-        ) from error
-    if not isinstance(record, dict) or record.get("kind") != "workhorse policy":
-        raise UsageError(
-            f"Expected a Workhorse policy in {file}, got another program's JSON. "
-            "Name a policy folder, or a run that `workhorse runs` lists."
-        )
-    if record.get("format") != FORMAT:
-        raise UsageError(
-            f"Expected policy format {FORMAT} in {file}, got {record.get('format')!r}: another version of Workhorse "
-            "wrote it. Use that version."
-        )
-    return record
-
-
-def _from_parts(record: dict[str, Any], arrays: dict[str, np.ndarray]) -> Policy:
-    """The policy that `_description` and `_arrays` describe; the description is checked against what is there."""
-    action = record["action"]
-    layers = range(len(record["layers"]))
-    policy = Policy(
-        [arrays[f"layers/{i}/weight"] for i in layers],
-        [arrays[f"layers/{i}/bias"] if record["layers"][i]["bias"] else None for i in layers],
-        activation=record["activation"],
-        mean=arrays["normaliser/mean"] if record["normaliser"] else None,
-        scale=arrays["normaliser/scale"] if record["normaliser"] else None,
-        observation_clip=record["observation_clip"],
-        action=Discrete(int(action["count"]))
-        if action["type"] == "discrete"
-        else Box(_numbers(action["low"]), _numbers(action["high"])),
-        action_bins=record["action_bins"],
-        task=record["task"],
-        metadata=record["metadata"],
-    )
-    described = {name: value for name, value in record.items() if name != "sha256"}
-    if policy._description() != described or policy._arrays().keys() != arrays.keys():
-        raise DamagedFile("policy.json and policy.safetensors disagree")
-    return policy
-
-
-def _float32(array: Any, name: str, rank: int) -> np.ndarray:
-    """A float32 copy that nobody else writes to."""
-    copy = np.array(array)
-    if copy.dtype.kind not in "biuf" or copy.ndim != rank:
-        raise UsageError(
-            f"Expected {name} of a policy to be a real array of rank {rank}, got {copy.dtype} of shape {copy.shape}: "
-            "weights are (out, in), all else is flat."
-        )
-    with np.errstate(over="ignore"):
-        copy = np.ascontiguousarray(copy, np.float32)
-    if not np.isfinite(copy).all():
-        raise UsageError(
-            f"Expected finite numbers in {name} of a policy, got NaN or infinity: training has diverged. "
-            "Export from an earlier checkpoint."
-        )
-    copy.flags.writeable = False
-    return copy
-
-
-def _is_bounded(action: Box) -> bool:
-    return bool(np.isfinite(action.low).all() and np.isfinite(action.high).all())
-
-
-def _choices(action: Box | Discrete) -> int:
-    return action.count if isinstance(action, Discrete) else action.size
-
-
-def _bounds(bounds: tuple[float, ...]) -> list[float | str]:
-    """Bounds as strict JSON, which has no infinities: they become "inf" and "-inf"."""
-    return [bound if np.isfinite(bound) else str(bound) for bound in bounds]
-
-
-def _numbers(bounds: list[float | str]) -> tuple[float, ...]:
-    return tuple(_INFINITIES[bound] if isinstance(bound, str) else float(bound) for bound in bounds)
+def _choices(action: ActionSpace) -> object:
+    """Return what tells two spaces of one kind apart, as far as a network can see."""
+    if isinstance(action, Discrete):
+        return action.count
+    return action.counts if isinstance(action, MultiDiscrete) else action.size

@@ -26,6 +26,7 @@ from workhorse.runs.traffic import Traffic, TrafficLog, TrafficSums
 from workhorse.runs.warnings import Warned, Watch, preflight, read_warnings, write_warnings
 from workhorse.statistics.intervals import Interval, mean_interval
 from workhorse.training.loop import Evaluation, Failures, Loop, Progress
+from workhorse.training.rollouts import actor_of
 
 __all__ = ["Meters", "Observer", "Run", "Summary", "record_evaluation"]
 
@@ -293,7 +294,9 @@ class Run:
         return {"meters": asdict(self._meters), "schedule": asdict(self._schedule)}
 
     def _save_policy(self) -> None:
-        policy = policy_of(self._loop.algorithm, self._progress, self._manifest)
+        algorithm, progress = self._loop.algorithm, self._progress
+        actor = actor_of(algorithm, progress.state)
+        policy = policy_of(algorithm, actor, self._manifest, int(progress.iteration), int(progress.env_steps))
         if policy is not None:
             policy.save(self._folder.policy)
         elif not self._warned_of_divergence:

@@ -88,5 +88,5 @@ def read_tensors(path: Path, sha256: str) -> dict[str, np.ndarray]:
 
 
 def _raw(array: np.ndarray) -> memoryview:
-    """The array's bytes, little-endian and row-major; a view wherever the array already is."""
+    """Return the array's bytes, little-endian and row-major; a view wherever the array already is."""
     return np.ascontiguousarray(array, array.dtype.newbyteorder("<")).reshape(-1).view(np.uint8).data

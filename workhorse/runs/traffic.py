@@ -1,4 +1,4 @@
-"""What a cluster run sent and received, by worker, iteration and purpose: Parquet files in the run folder."""
+"""Bytes that a cluster run sent and received, by worker, iteration and purpose: Parquet files in its folder."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ class TrafficLog:
 
 
 def read_traffic(folder: str | os.PathLike[str]) -> pl.DataFrame:
-    """All rows of a run, oldest first; empty for a run that was on one machine."""
+    """Read all rows of a run, oldest first; empty for a run that was on one machine."""
     files = sorted((Path(folder) / "traffic").glob("*.parquet"))
     return pl.concat([pl.read_parquet(file) for file in files]) if files else pl.DataFrame(schema=_SCHEMA)
 

@@ -72,19 +72,23 @@ def record(
 
 def _film(env: Any, policy: Policy, target: Path, seed: int, max_steps: int, progress: Callable[[int], None]) -> Video:
     import imageio.v2 as imageio
-    from gymnasium.spaces import flatten
 
+    from workhorse.environments.gymnasium_spaces import Observations, action_space
+
+    observed = Observations(policy.task, env.observation_space)
+    space, wanted = action_space(policy.task, env.action_space)
     rate = env.metadata.get("render_fps") or 30
     observation, _ = env.reset(seed=seed)
-    total, length, over = 0.0, 0, False
+    total, length, over, state = 0.0, 0, False, None
     temporary = target.with_name(f".tmp-{os.getpid()}-{target.name}")
     opened: Any = imageio.get_writer(temporary, format="FFMPEG", fps=min(rate, 60), macro_block_size=1)  # type: ignore[arg-type]
     with opened as writer:
         every = max(1, round(rate / 60))
         writer.append_data(_even(_frame(env)))
         while not over and length < max_steps:
-            action, _ = policy.predict(np.asarray(flatten(env.observation_space, observation), np.float32))
-            observation, reward, terminated, truncated, _ = env.step(_for_space(env.action_space, action))
+            seen = observed.array(observation, f"at step {length}").reshape(policy.observation.shape)
+            action, state = policy.predict(seen, state)
+            observation, reward, terminated, truncated, _ = env.step(wanted.write(space, action))
             total, length, over = total + float(reward), length + 1, terminated or truncated
             if length % every == 0:
                 writer.append_data(_even(_frame(env)))
@@ -137,12 +141,6 @@ def _choose_opengl() -> None:
         f"A video needs OpenGL, and none of {', '.join(backends)} works here. On Debian or Ubuntu: "
         "apt-get install libegl1 libopengl0 (or libosmesa6, and MUJOCO_GL=osmesa)."
     )
-
-
-def _for_space(space: Any, action: np.ndarray) -> Any:
-    if hasattr(space, "n"):
-        return int(action) + int(space.start)
-    return np.asarray(action, space.dtype).reshape(space.shape)
 
 
 def _even(frame: np.ndarray) -> np.ndarray:

@@ -1,8 +1,8 @@
-"""Which cell of a study gets the next seeds, and when there are enough.
+"""Choose which cell of a study gets the next seeds, and when there are enough.
 
 A cell is an algorithm on a task. Seeds are spent where they narrow an interval most for their price, until every
 interval is as narrow as was asked for or the budget is gone. Whether to go on is decided by the *width* of intervals
-and never by where they lie, so an estimate is not biased towards what one hoped to see.
+and never by their position, so that an estimate is not biased towards a hoped-for result.
 """
 
 from __future__ import annotations
@@ -15,29 +15,29 @@ from numpy.typing import ArrayLike
 
 from workhorse.statistics.intervals import Interval, mean_interval, proportion_interval
 
-__all__ = ["Batch", "Cell", "interval_of", "next_batch", "predicted_width"]
+__all__ = ["SeedBatch", "Cell", "interval_of", "next_batch", "predicted_width"]
 
 Estimand = Literal["mean", "proportion"]
 
 
 class Cell(NamedTuple):
-    """What is known of an algorithm on a task.
+    """Outcomes of an algorithm on a task.
 
     Attributes:
         outcomes: a number for every run: its score, or 1 and 0 for a proportion such as the failure rate.
-        cost: what a run costs, in the budget's unit, above 0.
+        cost: of one run, in the budget's unit, above 0.
     """
 
     outcomes: ArrayLike
     cost: float
 
 
-class Batch(NamedTuple):
-    """What to run next.
+class SeedBatch(NamedTuple):
+    """Next runs of a study.
 
     Attributes:
-        cell: which, None to stop.
-        runs: how many.
+        cell: of these runs; None to stop.
+        runs: number of runs.
         why: a sentence for the user.
     """
 
@@ -47,7 +47,7 @@ class Batch(NamedTuple):
 
 
 def interval_of(outcomes: ArrayLike, estimand: Estimand, confidence: float = 0.95) -> Interval:
-    """Student's t interval of a mean, or Clopper and Pearson's of a proportion.
+    """Return Student's t interval of a mean, or Clopper and Pearson's of a proportion.
 
     Raises:
         ValueError: outcomes of a proportion that are neither 0 nor 1, or of a mean that are NaN.
@@ -66,7 +66,7 @@ def interval_of(outcomes: ArrayLike, estimand: Estimand, confidence: float = 0.9
 
 
 def predicted_width(outcomes: ArrayLike, more: int, estimand: Estimand, confidence: float = 0.95) -> float:
-    """The width to expect of a cell's interval after so many more runs like those there are.
+    """Predict the width of a cell's interval after `more` runs like the present ones.
 
     For a mean, the same standard deviation with a larger n; for a proportion, the exact interval of the same share.
 
@@ -94,24 +94,22 @@ def next_batch(
     batch: int = 5,
     least: int = 5,
     confidence: float = 0.95,
-) -> Batch:
-    """The next seeds of a study.
+) -> SeedBatch:
+    """Choose the next seeds of a study.
 
-    Cells with fewer than `least` runs come first: a standard deviation of two or three runs may be small by chance, and
-    an interval made of it would end the study too early. After that the cell whose interval narrows most for the price
-    of a batch, where narrowing beyond `width` is worth nothing.
+    Cells with fewer than `least` runs come first, because a standard deviation of two or three runs may be small by
+    chance, and its interval would end the study too early. After that comes the cell whose interval narrows most for
+    the price of a batch, where narrowing beyond `width` counts nothing.
 
     Args:
-        cells: what is known, by name.
-        width: how narrow every interval is to be, above 0.
+        cells, width: the cells by name, and how narrow every interval must be, above 0.
         budget: what may still be spent.
-        estimand: what the intervals are of.
-        batch: runs of a batch.
-        least: runs every cell gets.
+        estimand: kind of the intervals.
+        batch, least: runs of a batch, and runs that every cell gets.
         confidence: of the intervals.
 
     Returns:
-        What to run next, or that nothing is, and why.
+        The next runs; with cell None when the study is over, and why.
 
     Raises:
         ValueError: no cells, or numbers out of range.
@@ -121,38 +119,40 @@ def next_batch(
         >>> next_batch(cells, width=1.0, budget=100.0).cell
         'shaky'
     """
-    if not cells:
-        raise ValueError("A study needs at least one cell, got none.")
-    if width <= 0 or batch < 1 or least < 2:
-        raise ValueError(
-            f"Expected width > 0, batch >= 1 and least >= 2, got width {width}, batch {batch} and least {least}."
-        )
-    cheap = [name for name, cell in cells.items() if cell.cost <= 0]
-    if cheap:
-        raise ValueError(f"A run must cost more than 0, but one of {cheap[0]} costs {cells[cheap[0]].cost}.")
+    _check(cells, width, batch, least)
     counts = {name: np.asarray(cell.outcomes).size for name, cell in cells.items()}
     few = min(cells, key=lambda name: counts[name])
     if counts[few] < least:
+        why = f"{few} has {counts[few]} of the {least} runs every cell needs"
         runs = min(least - counts[few], int(budget / cells[few].cost))
-        if runs < 1:
-            return Batch(None, 0, f"the budget is spent; {few} has {counts[few]} of the {least} runs every cell needs")
-        return Batch(few, runs, f"{few} has {counts[few]} of the {least} runs every cell needs")
-    widths = {}
-    for name, cell in cells.items():
-        found = interval_of(cell.outcomes, estimand, confidence)
-        widths[name] = found.high - found.low
+        return SeedBatch(few, runs, why) if runs > 0 else SeedBatch(None, 0, f"the budget is spent; {why}")
+    intervals = {name: interval_of(cell.outcomes, estimand, confidence) for name, cell in cells.items()}
+    widths = {name: found.high - found.low for name, found in intervals.items()}
     wide = [name for name in cells if widths[name] > width]
     if not wide:
-        return Batch(None, 0, f"every interval is at most {width:g} wide")
+        return SeedBatch(None, 0, f"every interval is at most {width:g} wide")
     affordable = {name: min(batch, int(budget / cells[name].cost)) for name in wide}
     affordable = {name: runs for name, runs in affordable.items() if runs > 0}
-    widest = max(wide, key=lambda name: widths[name])
     if not affordable:
-        return Batch(None, 0, f"the budget is spent; the interval of {widest} is still {widths[widest]:.3g} wide")
+        widest = max(wide, key=lambda name: widths[name])
+        return SeedBatch(None, 0, f"the budget is spent; the interval of {widest} is still {widths[widest]:.3g} wide")
 
     def worth(name: str) -> float:
         after = predicted_width(cells[name].outcomes, affordable[name], estimand, confidence)
         return (widths[name] - max(after, width)) / (affordable[name] * cells[name].cost)
 
     chosen = max(affordable, key=worth)
-    return Batch(chosen, affordable[chosen], f"the interval of {chosen} is {widths[chosen]:.3g} wide, not {width:g}")
+    why = f"the interval of {chosen} is {widths[chosen]:.3g} wide, not {width:g}"
+    return SeedBatch(chosen, affordable[chosen], why)
+
+
+def _check(cells: Mapping[str, Cell], width: float, batch: int, least: int) -> None:
+    if not cells:
+        raise ValueError("A study needs at least one cell, got none.")
+    if width <= 0 or batch < 1 or least < 2:
+        raise ValueError(
+            f"Expected width > 0, batch >= 1 and least >= 2, got width {width}, batch {batch} and least {least}."
+        )
+    for name, cell in cells.items():
+        if cell.cost <= 0:
+            raise ValueError(f"A run must cost more than 0, but one of {name} costs {cell.cost}.")

@@ -1,4 +1,4 @@
-"""One number for many runs on many tasks, with its interval: IQM, median, mean, optimality gap, profiles, improvement.
+"""One number for many runs on many tasks, with its interval: IQM, median, mean, optimality gap, profiles.
 
 Scores are arrays [runs, tasks] of what the runs of one algorithm returned, made comparable between tasks beforehand,
 for instance by (x - random) / (human - random). The runs of a task are a sample; the tasks are not: every statement is
@@ -23,13 +23,11 @@ __all__ = [
     "Profile",
     "aggregate_interval",
     "as_scores",
-    "improvement_interval",
     "iqm",
     "mean",
     "median",
     "optimality_gap",
     "performance_profile",
-    "probability_of_improvement",
     "profile_interval",
 ]
 
@@ -111,7 +109,7 @@ def iqm(scores: np.ndarray) -> np.ndarray:
 
 
 def optimality_gap(scores: np.ndarray, target: float = 1.0) -> np.ndarray:
-    """By how much the mean misses the target, where a score above the target counts as the target. Lower is better.
+    """Return by how much the mean misses the target; scores above it count as the target. Lower is better.
 
     Example:
         >>> float(optimality_gap(np.array([[0.5, 3.0]])))
@@ -129,20 +127,6 @@ def performance_profile(scores: ArrayLike, thresholds: ArrayLike) -> np.ndarray:
     """
     values = as_scores(scores).ravel()
     return (values > np.asarray(thresholds, np.float64)[..., None]).mean(-1)
-
-
-def probability_of_improvement(ours: ArrayLike, others: ArrayLike) -> float:
-    """The chance that a run of ours beats a run of theirs on a task drawn at random; ties count half.
-
-    mean over tasks of P(X > Y) + P(X = Y) / 2, the Mann-Whitney statistic over its greatest value. It says how often,
-    not by how much.
-
-    Example:
-        >>> round(probability_of_improvement([[1, 2], [2, 2], [1, 1], [2, 1]], [[1, 1], [2, 2], [3, 3]]), 6)
-        0.333333
-    """
-    x, y = _pair(ours, others)
-    return float(_wins(x, y).mean())
 
 
 # --- intervals ---
@@ -164,7 +148,7 @@ def aggregate_interval(
         statistic: one of `iqm`, `median`, `mean`, `optimality_gap`, or another function of [..., runs, tasks].
         generator: where the resamples come from; the same generator gives the same interval.
         confidence: coverage aimed at, in (0, 1).
-        resamples: how many.
+        resamples: number of resamples.
         expand: take wider percentiles for few runs, Phi(-sqrt(n / (n - 1)) t_{n-1}) in the place of (1 - confidence)
             / 2: a resample of n runs varies less than n runs do, by the factor sqrt((n - 1) / n), and its percentiles
             are a normal's where a t's are due (Hesterberg 2015). Without it the interval is the plain percentile
@@ -189,34 +173,6 @@ def aggregate_interval(
         drawn = np.concatenate([statistic(sample) for sample in _resampled(values, generator, resamples)])
     low, high = np.quantile(drawn, [tail, 1 - tail])
     return Interval(float(statistic(values)), float(low), float(high), method)
-
-
-def improvement_interval(
-    ours: ArrayLike,
-    others: ArrayLike,
-    generator: np.random.Generator,
-    *,
-    confidence: float = 0.95,
-    resamples: int = RESAMPLES,
-    expand: bool = True,
-) -> Interval:
-    """The probability of improvement with a stratified bootstrap interval; both sides are resampled.
-
-    Args, returns and errors are those of `aggregate_interval`; the ends stay within [0, 1].
-    """
-    x, y = _pair(ours, others)
-    tail, method = _tail(min(len(x), len(y)), confidence, expand)
-    drawn = []
-    wins = 0.5 * (np.sign(x[:, None] - y[None]) + 1)  # [n_x, n_y, tasks]
-    for start in range(0, resamples, 256):
-        size = min(256, resamples - start)
-        total = np.zeros(size)
-        for task in range(x.shape[1]):
-            left, right = _counts(generator, size, len(x)), _counts(generator, size, len(y))
-            total += np.einsum("ri,ri->r", left @ wins[:, :, task], right)
-        drawn.append(total / (len(x) * len(y) * x.shape[1]))
-    low, high = np.quantile(np.concatenate(drawn), [tail, 1 - tail])
-    return Interval(float(_wins(x, y).mean()), float(low), float(high), method)
 
 
 class Profile(NamedTuple):
@@ -285,7 +241,7 @@ def _iqm_of_resamples(values: np.ndarray, generator: np.random.Generator, resamp
 
 
 def _places(values: np.ndarray, generator: np.random.Generator, resamples: int) -> Iterator[np.ndarray]:
-    """Where the values of resamples [some, runs, tasks] stand in the scores of task after task."""
+    """Return the index of the values of resamples [some, runs, tasks] in the scores of task after task."""
     runs, tasks = values.shape
     if resamples < 1:
         raise ValueError(f"An interval needs at least 1 resample, got {resamples}.")
@@ -294,12 +250,6 @@ def _places(values: np.ndarray, generator: np.random.Generator, resamples: int) 
     kind = np.uint16 if runs <= 1 << 16 else np.int64  # drawn quickly; 8 bits would not be
     for start in range(0, resamples, size):
         yield generator.integers(0, runs, (min(size, resamples - start), runs, tasks), dtype=kind) + column
-
-
-def _counts(generator: np.random.Generator, resamples: int, runs: int) -> np.ndarray:
-    """How often each run is drawn in each resample, float64 [resamples, runs]."""
-    which = generator.integers(0, runs, (resamples, runs)) + runs * np.arange(resamples)[:, None]
-    return np.bincount(which.ravel(), minlength=resamples * runs).reshape(resamples, runs).astype(np.float64)
 
 
 def _tail(runs: int, confidence: float, expand: bool) -> tuple[float, str]:
@@ -313,15 +263,3 @@ def _tail(runs: int, confidence: float, expand: bool) -> tuple[float, str]:
         return tail, "stratified bootstrap, percentile"
     wider = float(ndtr(math.sqrt(runs / (runs - 1)) * stdtrit(runs - 1, tail)))
     return wider, "stratified bootstrap, percentile expanded for few runs"
-
-
-def _pair(ours: ArrayLike, others: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
-    x, y = as_scores(ours), as_scores(others)
-    if x.shape[1] != y.shape[1]:
-        raise ValueError(f"Both sides must have run the same tasks, got {x.shape[1]} and {y.shape[1]} of them.")
-    return x, y
-
-
-def _wins(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """By task, the share of pairs that x wins; ties count half."""
-    return (0.5 * (np.sign(x[:, None] - y[None]) + 1)).mean((0, 1))

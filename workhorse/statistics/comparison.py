@@ -1,4 +1,4 @@
-"""Is A better than B? Tests whose error is what they say, also when one looks again and again."""
+"""Tests of whether A is better than B, one of them for repeated looks at a growing sample."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from scipy.special import stdtr
 
 from workhorse.statistics.intervals import Interval, difference_interval, welch_error
 
-__all__ = ["Comparison", "Look", "SequentialResult", "permutation_test", "sequential_test", "welch_test"]
+__all__ = ["Comparison", "Look", "SequentialResult", "sequential_test", "welch_test"]
 
 
 class Comparison(NamedTuple):
-    """A difference of means, its interval, and the chance of one as large without any."""
+    """Difference of means, its interval, and the chance of one as large if there were none."""
 
     difference: Interval
     p_value: float
@@ -23,7 +23,7 @@ class Comparison(NamedTuple):
 
 
 def welch_test(sample: ArrayLike, other: ArrayLike, confidence: float = 0.95) -> Comparison:
-    """Two-sided test that two distributions have the same mean, by Welch's t.
+    """Test that two distributions have the same mean, two-sided, by Welch's t.
 
     Args:
         sample: independent values, at least two.
@@ -44,46 +44,21 @@ def welch_test(sample: ArrayLike, other: ArrayLike, confidence: float = 0.95) ->
     return Comparison(interval, float(2 * stdtr(freedom, -abs(interval.value) / error)), "Welch t")
 
 
-def permutation_test(
-    sample: ArrayLike, other: ArrayLike, generator: np.random.Generator, resamples: int = 10_000
-) -> float:
-    """The p value of a difference of means under all exchanges of labels: exact where the two distributions are equal.
-
-    p = (1 + #{permutations at least as far apart}) / (1 + resamples), so it is never 0.
-
-    Args:
-        sample: independent values, at least one.
-        other: those of the other side, at least one.
-
-    Example:
-        >>> permutation_test([1.0, 2.0, 3.0], [1.0, 2.0, 3.0], np.random.default_rng(0))
-        1.0
-    """
-    x, y = np.asarray(sample, np.float64).ravel(), np.asarray(other, np.float64).ravel()
-    if min(x.size, y.size) < 1:
-        raise ValueError(f"A comparison needs at least 1 run a side, got {x.size} and {y.size}.")
-    pooled = np.concatenate([x, y])
-    labels = generator.permuted(np.tile(_labels(x.size, y.size), (resamples, 1)), axis=1)
-    apart = np.abs(labels @ pooled)
-    seen = abs(x.mean() - y.mean())
-    return float((1 + (apart >= seen - _slack(pooled)).sum()) / (1 + resamples))
-
-
 class Look(NamedTuple):
-    """What was found at one look: the difference of means so far, and beyond which it counts."""
+    """One look: the difference of means so far, and the boundary beyond which it counts."""
 
     difference: float
     boundary: float
 
 
 class SequentialResult(NamedTuple):
-    """The outcome of a sequential test.
+    """Outcome of a sequential test.
 
     Attributes:
         decision: "larger" or "smaller": the sample's mean is; "undecided" while looks are left; "no difference shown"
             after the last.
         looks: every look taken, up to the one that decided.
-        planned: how many looks the error was shared out to.
+        planned: number of looks among which the error is divided.
     """
 
     decision: Literal["larger", "smaller", "undecided", "no difference shown"]
@@ -100,20 +75,19 @@ def sequential_test(
     significance: float = 0.05,
     resamples: int = 10_000,
 ) -> SequentialResult:
-    """A test that two distributions are equal which may be looked at after every batch of runs.
+    """Test that two distributions are equal, with a look after every batch of runs.
 
     At look k the difference of means over all batches so far is compared with a boundary. The boundaries come from
-    exchanging labels at random within every batch: the k-th is the least one that leaves at most k / looks of the
+    exchanging labels at random within every batch: the k-th is the smallest one that leaves at most k / looks of the
     significance to the permutations that would have rejected by then. If the two distributions are equal, the chance
-    of ever rejecting is at most `significance`, whatever the distribution. Looking after fewer batches than planned is
-    harmless; after the last planned look nothing more may be added.
+    of ever rejecting is at most `significance`, whatever the distribution. Fewer looks than planned are harmless; after
+    the last planned look nothing may be added.
 
     Args:
         sample: batches of independent values, the k-th run before look k; at least one value each.
         other: as many batches of the other side.
-        generator: where permutations come from. Give an equally seeded one at each look: then earlier looks come out
-            as they did.
-        looks: looks planned, fixed beforehand.
+        generator: of the permutations. Give an equally seeded one at each look, so that earlier looks are the same.
+        looks: number of looks, fixed beforehand.
         significance: chance of rejecting where there is no difference, in (0, 1).
         resamples: permutations drawn.
 
@@ -128,22 +102,14 @@ def sequential_test(
     Source: the group-sequential permutation scheme of Mathieu et al. 2023 (AdaStop, arXiv 2306.10882), for two groups,
     without its early acceptance.
     """
-    ours = [np.asarray(batch, np.float64).ravel() for batch in sample]
-    theirs = [np.asarray(batch, np.float64).ravel() for batch in other]
-    if len(ours) != len(theirs):
-        raise ValueError(f"Both sides need the same number of batches, got {len(ours)} and {len(theirs)}.")
-    if not 1 <= len(ours) <= looks:
-        raise ValueError(f"Expected 1 to {looks} batches, as many as looks planned, got {len(ours)}.")
-    if min(map(len, (*ours, *theirs))) < 1:
-        raise ValueError("A batch is empty: every look needs new runs of both sides.")
+    batches = _batches(sample, other, looks)
     if not 0 < significance < 1:
         raise ValueError(f"The level of significance must be in (0, 1), got {significance}.")
-
-    sums = np.zeros((2, resamples + 1))  # of the values labelled ours and theirs; the last column is what was seen
+    sums = np.zeros((2, resamples + 1))  # of the values labelled ours and theirs; the last column has the true labels
     counts = np.zeros(2)
     rejected = np.zeros(resamples + 1, bool)
     taken: list[Look] = []
-    for look, (x, y) in enumerate(zip(ours, theirs, strict=True), 1):
+    for look, (x, y) in enumerate(batches, 1):
         pooled = np.concatenate([x, y])
         chosen = np.tile(np.arange(pooled.size) < x.size, (resamples, 1))
         chosen = np.vstack([generator.permuted(chosen, axis=1), np.arange(pooled.size) < x.size])
@@ -162,11 +128,20 @@ def sequential_test(
     return SequentialResult("undecided" if len(taken) < looks else "no difference shown", tuple(taken), looks)
 
 
-def _labels(ours: int, others: int) -> np.ndarray:
-    """Weights whose product with the pooled values is the difference of means."""
-    return np.concatenate([np.full(ours, 1 / ours), np.full(others, -1 / others)])
+def _batches(
+    sample: Sequence[ArrayLike], other: Sequence[ArrayLike], looks: int
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Return the batches of both sides in pairs, checked."""
+    ours, theirs = ([np.asarray(batch, np.float64).ravel() for batch in side] for side in (sample, other))
+    if len(ours) != len(theirs):
+        raise ValueError(f"Both sides need the same number of batches, got {len(ours)} and {len(theirs)}.")
+    if not 1 <= len(ours) <= looks:
+        raise ValueError(f"Expected 1 to {looks} batches, as many as looks planned, got {len(ours)}.")
+    if min(map(len, (*ours, *theirs))) < 1:
+        raise ValueError("A batch is empty: every look needs new runs of both sides.")
+    return list(zip(ours, theirs, strict=True))
 
 
 def _slack(values: np.ndarray) -> float:
-    """What rounding may make of a sum of these: equal differences must compare as equal."""
+    """Return a bound on the rounding error of a sum of these, so that equal differences compare as equal."""
     return 1e-12 * float(np.abs(values).max(initial=0.0)) * len(values)

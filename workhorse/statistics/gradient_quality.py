@@ -1,4 +1,4 @@
-"""How good an estimate of a gradient is, from a few independent estimates of the same one.
+"""Quality of a gradient estimate, from a few independent estimates of the same gradient.
 
 With independent estimates g = mu + noise, each of N samples, and B = trace of one sample's covariance / |mu|^2 the
 *noise scale* in samples,
@@ -29,14 +29,13 @@ __all__ = [
     "samples_needed",
 ]
 
-Floats = NDArray[np.float64]
 
 MOST_ENUMERATED = 12
-"""Up to so many estimates all sign flips are tried; of more, a random sample."""
+"""Largest number of estimates for which all sign flips are tried; for more, a random sample is."""
 
 
 class Concentration(NamedTuple):
-    """What K estimates of one gradient say.
+    """Agreement of K estimates of one gradient.
 
     Attributes:
         cosine: mean over the K (K - 1) / 2 pairs.
@@ -58,12 +57,12 @@ class Concentration(NamedTuple):
 
     @property
     def is_a_finding(self) -> bool:
-        """Whether the estimates have anything in common, at the 5 % level."""
+        """Tell whether the estimates agree, at the 5 % level."""
         return self.p_value <= 0.05
 
 
 def concentration(estimates: np.ndarray, samples: int, resamples: int = 2000, seed: int = 0) -> Concentration:
-    """How far K independent estimates of a gradient agree.
+    """Measure how far K independent estimates of a gradient agree.
 
     Args:
         estimates: (K, d), K at least 3.
@@ -95,14 +94,14 @@ def concentration(estimates: np.ndarray, samples: int, resamples: int = 2000, se
     return Concentration(cosine, float(low), float(high), float(noise_scale), float(flipped.std()), p_value)
 
 
-def _all_signs(count: int) -> Floats:
+def _all_signs(count: int) -> NDArray[np.float64]:
     """All ways to flip signs that differ by more than flipping all of them, (2^(K - 1), K); the first flips none."""
     bits = np.arange(2 ** (count - 1))[:, None] >> np.arange(count) & 1
     return 1.0 - 2.0 * bits
 
 
 class Pairing(NamedTuple):
-    """Two estimators of one gradient, tried on the same experience: the first beside the second.
+    """Comparison of two estimators of one gradient on the same experience.
 
     Attributes:
         difference: mean cosine of two estimates of the first, less that of the second.
@@ -120,7 +119,7 @@ class Pairing(NamedTuple):
 
 
 def paired(one: np.ndarray, other: np.ndarray, resamples: int = 2000, seed: int = 0) -> Pairing:
-    """How far one estimator's estimates agree, and vary, beside another's; the k-th of both saw the same experience.
+    """Compare the agreement and the variance of two estimators; the k-th estimate of both is from the same experience.
 
     Args:
         one, other: (K, d), K at least 3. *Variances are compared as they are*: in one unit, not normalised.
@@ -148,7 +147,7 @@ def paired(one: np.ndarray, other: np.ndarray, resamples: int = 2000, seed: int 
     return Pairing(float(difference[0]), low, high, float(ratio[0]), ratio_low, ratio_high)
 
 
-def _grams(estimates: np.ndarray) -> tuple[Floats, Floats]:
+def _grams(estimates: np.ndarray) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Products of all pairs of estimates, and their cosines, (K, K)."""
     estimates = np.asarray(estimates, np.float64)
     gram = estimates @ estimates.T
@@ -157,27 +156,27 @@ def _grams(estimates: np.ndarray) -> tuple[Floats, Floats]:
     return gram, gram / np.outer(safe, safe)
 
 
-def _times(count: int, rng: np.random.Generator, resamples: int) -> Floats:
-    """How often each estimate is drawn, (R, K); at least two different ones."""
+def _times(count: int, rng: np.random.Generator, resamples: int) -> NDArray[np.float64]:
+    """Return how often each estimate is drawn, (R, K); rows with only one different estimate are dropped."""
     drawn = rng.integers(count, size=(resamples, count))
     times = np.stack([(drawn == each).sum(1) for each in range(count)], 1).astype(np.float64)
     return times[times.max(1) < count]
 
 
-def _resampled(cosines: Floats, times: Floats) -> Floats:
-    """Mean cosine of resampled estimates, of pairs of *different* ones: an estimate agrees with itself for nothing."""
+def _resampled(cosines: NDArray[np.float64], times: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Mean cosine of resampled estimates, over pairs of *different* ones: an estimate always agrees with itself."""
     apart = cosines - np.diag(np.diag(cosines))
     total = np.einsum("ri,ij,rj->r", times, apart, times)
     return total / (len(cosines) ** 2 - np.square(times).sum(1))
 
 
-def _variances(gram: Floats, times: Floats) -> Floats:
+def _variances(gram: NDArray[np.float64], times: NDArray[np.float64]) -> NDArray[np.float64]:
     """Trace of the covariance of resampled estimates, short of the same factor in all."""
     count = len(gram)
     return times @ np.diag(gram) / count - np.einsum("ri,ij,rj->r", times, gram, times) / count**2
 
 
-def cosines_to(estimates: np.ndarray, references: np.ndarray) -> Floats:
+def cosines_to(estimates: np.ndarray, references: np.ndarray) -> NDArray[np.float64]:
     """Cosine of every estimate (K, d) to the reference in its row (K, d), (K,)."""
     estimates, references = np.asarray(estimates, np.float64), np.asarray(references, np.float64)
     lengths = np.linalg.norm(estimates, axis=1) * np.linalg.norm(references, axis=1)
@@ -185,7 +184,7 @@ def cosines_to(estimates: np.ndarray, references: np.ndarray) -> Floats:
 
 
 class GradientMeter:
-    """What the newest iterations of a run say of its gradients, signal and noise added up over them.
+    """Running estimate of a gradient's quality, from the signal and noise of the newest iterations.
 
     Example:
         >>> meter = GradientMeter(samples=2048)
@@ -196,12 +195,12 @@ class GradientMeter:
     """
 
     def __init__(self, samples: int, iterations: int = 20) -> None:
-        """A meter of estimates of so many samples, over so many iterations."""
+        """Average over `iterations` estimates, each made of `samples` steps."""
         self._samples = samples
         self._kept: deque[tuple[float, float]] = deque(maxlen=iterations)
 
     def add(self, signal: float, noise: float) -> None:
-        """Add an iteration's unbiased estimates of |mu|^2 and of the noise; what is not finite is passed over."""
+        """Add an iteration's unbiased estimates of |mu|^2 and of the noise; numbers that are not finite are skipped."""
         if np.isfinite(signal) and np.isfinite(noise):
             self._kept.append((signal, noise))
 
@@ -220,7 +219,7 @@ class GradientMeter:
             return ""
         cosine = self.cosine
         if cosine <= 0:
-            return f"cosine 0 at {self._samples:,}: no gradient seen"
+            return "gradient estimates do not agree yet"
         noise_scale = self._samples * (1.0 - cosine) / cosine
         text = f"{cosine:.2f}".lstrip("0") if cosine < 0.995 else "1"
         return f"cosine {text} at {self._samples:,}; .9 needs {max(samples_needed(noise_scale, 0.9), 1):,.0f}"

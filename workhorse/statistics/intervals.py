@@ -226,7 +226,7 @@ def proportion_interval(events: int, trials: int, confidence: float = 0.95) -> I
 
 
 def rate_bound_without_events(trials: int, confidence: float = 0.95) -> float:
-    """The chance that is excluded when something never happened in so many trials: 1 - (1 - confidence)^(1 / n).
+    """Return the upper bound of the chance of an event that never happened in n trials: 1 - (1 - confidence)^(1 / n).
 
     One-sided; about 3 / n at 95 %, the rule of three. Ten seeds without a failure exclude a failure rate above 26 %,
     no less.

@@ -1,4 +1,4 @@
-"""How many runs a comparison needs, and what it can see with those it has.
+"""Number of runs that a comparison needs, and the difference that a number of runs can show.
 
 All of it is for two groups of equal size whose scores are normal with one standard deviation, compared by a two-sided t
 test; a difference is stated in standard deviations (Cohen's d).
@@ -17,11 +17,11 @@ from scipy.special import nctdtr, stdtrit
 __all__ = ["detectable_effect", "more_runs_needed", "power_of", "runs_needed"]
 
 MOST_RUNS = 100_000
-"""Where the search for a number of runs ends."""
+"""Largest number of runs that is searched."""
 
 
 def power_of(effect: float, runs: int, significance: float = 0.05) -> float:
-    """The chance that a two-sided t test with so many runs a side rejects, when the true difference is `effect`.
+    """Return the chance that a two-sided t test with `runs` on each side rejects, when the true difference is `effect`.
 
     Args:
         effect: true difference over the standard deviation.
@@ -67,7 +67,7 @@ def runs_needed(effect: float, power: float = 0.8, significance: float = 0.05) -
 
 
 def detectable_effect(runs: int, power: float = 0.8, significance: float = 0.05) -> float:
-    """The smallest difference, in standard deviations, that so many runs a side see with the chance `power`.
+    """Return the smallest difference, in standard deviations, that `runs` on each side show with the chance `power`.
 
     Example:
         >>> [round(detectable_effect(runs), 2) for runs in (3, 5, 10, 20, 30)]
@@ -79,7 +79,7 @@ def detectable_effect(runs: int, power: float = 0.8, significance: float = 0.05)
 
 
 def more_runs_needed(sample: ArrayLike, other: ArrayLike, power: float = 0.8, significance: float = 0.05) -> int | None:
-    """How many more runs a side would see a difference as large as the one between these samples.
+    """Return how many more runs on each side would show a difference as large as the one between these samples.
 
     The difference found is taken for the true one, and chance makes it look too large more often than not when it has
     been selected for being large: read the number as a lower bound. None where more than 100,000 would be needed.

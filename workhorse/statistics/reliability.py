@@ -1,4 +1,4 @@
-"""How steady training is within a run, how alike runs are, and how steady a fixed policy is.
+"""Steadiness of training within a run, across runs, and of a fixed policy.
 
 Dispersion is an interquartile range, risk is a conditional value at risk (CVaR): the mean of the worst share `tail` of
 the values. Worst means lowest for returns and their changes, highest for drawdowns.
@@ -10,24 +10,19 @@ which are about zero for every run.
 
 from __future__ import annotations
 
-from typing import Literal, cast
+from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.signal import butter, filtfilt
 
 __all__ = [
     "collapsed",
-    "curve_range",
     "cvar",
-    "dispersion_across_runs",
     "dispersion_of_rollouts",
     "dispersion_over_time",
     "drawdown",
     "long_term_risk",
-    "low_pass",
     "outlying",
-    "risk_across_runs",
     "short_term_risk",
 ]
 
@@ -63,7 +58,7 @@ def _slopes(steps: ArrayLike, returns: ArrayLike) -> tuple[np.ndarray, np.ndarra
 
 
 def dispersion_over_time(steps: ArrayLike, returns: ArrayLike, window: float) -> float:
-    """How unsteady a curve is from point to point: the median over windows of the IQR of its slopes.
+    """Return the dispersion of a curve over time: the median over windows of the IQR of its slopes.
 
     Args:
         steps: where a run was evaluated, rising.
@@ -99,7 +94,7 @@ def short_term_risk(steps: ArrayLike, returns: ArrayLike, tail: float = 0.05) ->
 
 
 def drawdown(returns: ArrayLike) -> np.ndarray:
-    """How far a curve is below its own best so far, at every point.
+    """Return how far a curve is below its own best so far, at every point.
 
     Example:
         >>> float(drawdown([100.0, 150.0, 90.0, 120.0, 80.0, 200.0]).max())
@@ -110,7 +105,7 @@ def drawdown(returns: ArrayLike) -> np.ndarray:
 
 
 def long_term_risk(returns: ArrayLike, tail: float = 0.05) -> float:
-    """How much of what was learnt is lost again: upper CVaR of the drawdown.
+    """Return the loss of what was learnt: upper CVaR of the drawdown.
 
     Example:
         >>> round(long_term_risk([0.3, 0.1, -0.5, 1.0], tail=0.25), 3)
@@ -120,7 +115,7 @@ def long_term_risk(returns: ArrayLike, tail: float = 0.05) -> float:
 
 
 def collapsed(returns: ArrayLike, floor: float = 0.0, share: float = 0.5) -> bool:
-    """Whether a run ends below half of its own best, both counted from a floor.
+    """Tell whether a run ends below half of its own best, both counted from a floor.
 
     final - floor < share * (best - floor). A run that never rose above the floor has not collapsed; it has failed.
 
@@ -141,54 +136,6 @@ def collapsed(returns: ArrayLike, floor: float = 0.0, share: float = 0.5) -> boo
     return best > 0 and float(y[-1]) - floor < share * best
 
 
-def low_pass(curves: ArrayLike, order: int = 8, cutoff: float = 0.01) -> np.ndarray:
-    """Curves [..., T] without what changes faster than `cutoff` times half the sampling rate: a Butterworth filter,
-    forwards and backwards.
-
-    Raises:
-        ValueError: fewer points than the filter needs.
-    """
-    y = np.asarray(curves, np.float64)
-    numerator, denominator = cast(tuple[np.ndarray, np.ndarray], butter(order, cutoff, output="ba"))
-    padding = 3 * max(len(numerator), len(denominator))
-    if y.shape[-1] <= padding:
-        raise ValueError(f"The filter needs more than {padding} points, got {y.shape[-1]}.")
-    return filtfilt(numerator, denominator, y, axis=-1)
-
-
-def curve_range(returns: ArrayLike) -> float:
-    """How much a curve rises, the measure that risks are divided by: its 95th percentile less its first value.
-
-    Example:
-        >>> round(curve_range([2.0, 3.0, 4.0, 5.0]), 3)
-        2.85
-    """
-    y = np.asarray(returns, np.float64)
-    return float(np.quantile(y, 0.95) - y[0])
-
-
-def dispersion_across_runs(curves: ArrayLike) -> np.ndarray:
-    """IQR over runs at every point of curves [runs, T]; at least ten runs make it worth looking at.
-
-    Example:
-        >>> dispersion_across_runs([[1.0, 1.0], [3.0, 4.0]]).tolist()
-        [1.0, 1.5]
-    """
-    y = _runs(curves)
-    low, high = np.quantile(y, [0.25, 0.75], axis=0)
-    return high - low
-
-
-def risk_across_runs(curves: ArrayLike, tail: float = 0.05) -> np.ndarray:
-    """Lower CVaR over runs at every point of curves [runs, T]. With 20 runs or fewer it is the worst run.
-
-    Example:
-        >>> risk_across_runs([[2.0, 3.0], [0.1, -0.5]], tail=0.51).tolist()
-        [0.1, -0.5]
-    """
-    return cvar(_runs(curves), tail, axis=0)
-
-
 def dispersion_of_rollouts(returns: ArrayLike) -> float:
     """IQR of the returns of one fixed policy's episodes.
 
@@ -200,15 +147,8 @@ def dispersion_of_rollouts(returns: ArrayLike) -> float:
     return float(high - low)
 
 
-def _runs(curves: ArrayLike) -> np.ndarray:
-    y = np.asarray(curves, np.float64)
-    if y.ndim != 2 or len(y) < 2:
-        raise ValueError(f"Expected curves [runs, T] of at least 2 runs, got shape {y.shape}.")
-    return y
-
-
 def outlying(values: ArrayLike, cut: float = 5.0) -> np.ndarray:
-    """Which values stand apart from the others, (n,); none below 5 values.
+    """Mark the values that stand apart from the others, (n,); none below 5 values.
 
     Those with .6745 |x - median| / MAD above `cut`, MAD the median absolute deviation; where over half of the values
     are equal, and MAD is zero, those with .7979 |x - median| / (mean absolute deviation) above 3.5. Of ten normal

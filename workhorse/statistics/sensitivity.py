@@ -1,4 +1,4 @@
-"""How much an algorithm leans on its hyper-parameters being tuned to each task.
+"""Sensitivity of an algorithm to the tuning of its hyper-parameters.
 
 Performance is an array [environments, *grid], one axis for every hyper-parameter, made comparable between environments
 by `normalise`. A setting that diverged is NaN; it is counted apart, and never taken for a bad score.
@@ -19,7 +19,7 @@ __all__ = ["Sensitivity", "normalise", "sensitivity"]
 
 
 class Sensitivity(NamedTuple):
-    """What tuning to each environment is worth.
+    """Benefit of tuning to each environment.
 
     Attributes:
         sensitivity: tuned - default.

@@ -1,4 +1,4 @@
-"""How smooth a measured surface is: how much of what neighbouring points differ by is more than sampling noise."""
+"""Smoothness of a measured surface: the share of the differences of neighbours that is not sampling noise."""
 
 from __future__ import annotations
 
@@ -10,11 +10,9 @@ from workhorse.statistics.intervals import Interval
 
 __all__ = ["smoothness"]
 
-Floats = NDArray[np.float64]
-
 
 def smoothness(surface: ArrayLike, error: ArrayLike, confidence: float = 0.95) -> Interval:
-    """The share of what neighbouring points of a grid differ by that is no sampling noise.
+    """Estimate the share of the differences of neighbouring grid points that is not sampling noise.
 
         1 - T / E[S],   S = sum over neighbours (z_i - z_j)^2,   T = sum over neighbours e_i^2 + e_j^2,
 
@@ -59,18 +57,18 @@ def smoothness(surface: ArrayLike, error: ArrayLike, confidence: float = 0.95) -
 
 
 def _share(noise: float, total: float) -> float:
-    """What is left of a total when the noise is taken away, in [0, 1]."""
+    """Return the share of a total that is left without the noise, in [0, 1]."""
     if noise <= 0:
         return 1.0
     return max(1.0 - noise / total, 0.0) if total > 0 else 0.0
 
 
-def _laplacian(z: Floats) -> Floats:
+def _laplacian(z: NDArray[np.float64]) -> NDArray[np.float64]:
     """Sum over neighbours of z_i - z_j."""
     return _neighbours(np.ones_like(z)) * z - _neighbours(z)
 
 
-def _neighbours(z: Floats) -> Floats:
+def _neighbours(z: NDArray[np.float64]) -> NDArray[np.float64]:
     """Sum over neighbours of z_j."""
     total = np.zeros_like(z)
     total[1:] += z[:-1]

@@ -1,4 +1,4 @@
-"""How many steps until a threshold is reached, when some runs never got there within their budget.
+"""Steps until a threshold is reached, when some runs do not reach it within their budget.
 
 A run that did not reach it is censored: it needed *more* than its budget. Dropping it, or counting the budget as its
 time, makes an unreliable algorithm look fast.
@@ -27,7 +27,7 @@ class Reached(NamedTuple):
 
 
 def first_reach(steps: ArrayLike, returns: ArrayLike, threshold: float) -> tuple[float, bool]:
-    """When a run's curve first is at the threshold or above it: (steps, True), or (its last step, False).
+    """Return when a run's curve first reaches the threshold: (steps, True), or (its last step, False).
 
     NaN returns are points that were not measured. Nothing is read in between points: the answer is a measured point.
 
@@ -53,7 +53,7 @@ def first_reach(steps: ArrayLike, returns: ArrayLike, threshold: float) -> tuple
 
 
 def share_reached(steps: ArrayLike, reached: ArrayLike, confidence: float = 0.95) -> Reached:
-    """Kaplan and Meier's estimate of the share of runs that need at most so many steps.
+    """Estimate the share of runs that need at most t steps, after Kaplan and Meier.
 
     1 - F(t) = prod over times t_i <= t of (1 - d_i / n_i), d_i runs reaching it at t_i of the n_i still under way. The
     band is Greenwood's on the log(-log) scale, which keeps it within [0, 1].

@@ -1,4 +1,4 @@
-"""One number for a variant over all tasks of a study, where the tasks can be put on one scale."""
+"""Aggregate a variant's scores over all tasks of a study, where the tasks have a common scale."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["Aggregate", "aggregate_scores"]
 
 
 class Aggregate(NamedTuple):
-    """A variant's normalised scores over all tasks, (score - random) / (threshold - random).
+    """Aggregates of a variant's normalised scores over all tasks, (score - random) / (threshold - random).
 
     Attributes:
         variant: which.

@@ -1,4 +1,4 @@
-"""Two studies beside each other: only what can be compared is, and what cannot is said."""
+"""Compare two studies where they can be compared, and say where they cannot."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ __all__ = ["Between", "compare_studies"]
 
 
 class Between(NamedTuple):
-    """The comparison of two studies.
+    """Comparison of two studies.
 
     Attributes:
-        cells: those compared, in pairs.
+        cells: the compared cells, in pairs.
         verdicts: one a pair, corrected over all of them.
         notes: what was left out, a sentence each.
     """
@@ -30,14 +30,14 @@ class Between(NamedTuple):
 def compare_studies(
     ours: StudyResults, theirs: StudyResults, variant: str | None = None, any_version: bool = False
 ) -> Between:
-    """Each variant of one study against the same one of the other, task by task.
+    """Compare each variant of one study with the same variant of the other, task by task.
 
-    Where each study has one variant alone the two are compared, whatever their names.
+    If each study has only one variant, these are compared, whatever their names.
 
     Args:
         ours, theirs: the studies.
-        variant: compare this one alone.
-        any_version: compare although the versions of what computes differ.
+        variant: compare only this one.
+        any_version: compare even if the versions of the packages that compute differ.
 
     Raises:
         UsageError: no task, no variant or no result in common, unequal budgets or thresholds on a task, or versions
@@ -59,8 +59,8 @@ def compare_studies(
     changed = _changed_versions(ours, theirs)
     if changed and not any_version:
         raise UsageError(
-            f"{ours.name} and {theirs.name} were made with different versions ({changed}), so a difference may be "
-            "theirs: run one of them again, or compare all the same with --any-version."
+            f"{ours.name} and {theirs.name} were made with different versions ({changed}), which may cause a "
+            "difference: run one of them again, or compare anyway with --any-version."
         )
     our_name, their_name = f"{ours.name}: ", f"{theirs.name}: "
     if our_name == their_name:

@@ -1,7 +1,6 @@
-"""What may be said of the runs of one variant on one task: scores with intervals, success, risk, price, grades.
+"""Summarise the runs of one variant on one task: scores with intervals, success, risk, cost, grades.
 
-A run that crashed or diverged counts everywhere. It has no score of its own, so it is given the random policy's, and it
-is a failure.
+A run that crashed or diverged counts everywhere: as a failure, with the random policy's score.
 """
 
 from __future__ import annotations
@@ -37,12 +36,12 @@ _COST_LETTERS = ((1.25, "A"), (2.0, "B"), (4.0, "C"), (8.0, "D"), (math.inf, "E"
 
 
 class Grade(NamedTuple):
-    """A letter from A to E, and those that the interval cannot tell from it. Empty where there is nothing to grade.
+    """Letter from A to E, and those that the interval allows. Empty where there is nothing to grade.
 
     Attributes:
         letter: the grade of the estimate.
         worst, best: those of the interval's ends.
-        rule: what the letters mean.
+        rule: meaning of the letters.
     """
 
     letter: str
@@ -87,7 +86,7 @@ class Curve(NamedTuple):
 
 
 class Cost(NamedTuple):
-    """What a cell took.
+    """Cost of a cell.
 
     Attributes:
         core_hours: of a run, mean with its interval.
@@ -123,7 +122,7 @@ class Reliability(NamedTuple):
 
 
 class CellSummary(NamedTuple):
-    """A variant on a task, in numbers.
+    """Summary of a variant on a task.
 
     Attributes:
         task, variant: which cell.
@@ -132,12 +131,12 @@ class CellSummary(NamedTuple):
         successes: which of them reached the threshold.
         num_crashed, num_diverged, num_collapsed: a run has collapsed that ends below half of its own best above the
             random policy.
-        num_unfinished: runs asked for that are no results yet.
+        num_unfinished: planned runs that are not results yet.
         mean, iqm: of the scores; None below 3 runs, with the reason in `too_few`.
         median, worst, best: of the scores.
         success: share of successes with the exact interval; None without runs.
         threshold, rule: from which return on a run is a success, and where that comes from.
-        reached: share of runs that have reached the threshold by so many steps; None without a threshold.
+        reached: share of runs that have reached the threshold, against steps; None without a threshold.
         steps_to_threshold: by which half of all runs have reached it.
         curve: learning curves; None where no run has one.
         reliability: dispersion and risk.
@@ -177,7 +176,7 @@ class CellSummary(NamedTuple):
 
 
 def summarise(results: StudyResults) -> tuple[CellSummary, ...]:
-    """Every cell of a study that has at least one result, task by task."""
+    """Summarise every cell of a study that has a result, task by task."""
     cells = [(task, variant) for task in results.tasks for variant in results.variants]
     found = [_summary(results, task, variant) for task, variant in cells if results.cell(task, variant)]
     return tuple(cell._replace(cost_grade=_cost_grade(cell, found)) for cell in found)
@@ -226,16 +225,15 @@ def _summary(results: StudyResults, task: str, variant: str) -> CellSummary:
 
 
 def cell_scores(results: StudyResults, runs: Sequence[RunResult]) -> np.ndarray:
-    """A score for every run; one that crashed or diverged has earned what the random policy earns."""
+    """Return a score for every run; one that crashed or diverged gets the random policy's return."""
     return np.array([random_return(results, run.task) if run.score is None else run.score for run in runs], np.float64)
 
 
 def succeeded(results: StudyResults, run: RunResult) -> bool:
-    """Whether a run finished at its task's threshold or above it; without a threshold, above both floors.
+    """Tell whether a run finished at its task's threshold or above it; without a threshold, above both floors.
 
-    Where there is neither, none is called a success.
-
-    Above a floor means above the upper end of the 95 % interval of its mean.
+    Above a floor means above the upper end of the 95 % interval of its mean. Without threshold and
+    floors, no run is a success.
     """
     if run.outcome != "finished" or run.score is None:
         return False
@@ -247,13 +245,13 @@ def succeeded(results: StudyResults, run: RunResult) -> bool:
 
 
 def has_collapsed(results: StudyResults, run: RunResult) -> bool:
-    """Whether a run ends below half of its own best, both above the random policy's return."""
+    """Tell whether a run ends below half of its own best, both above the random policy's return."""
     finite = run.curve_returns[np.isfinite(run.curve_returns)]
     return bool(finite.size) and reliability.collapsed(finite, random_return(results, run.task))
 
 
 def aligned_curves(runs: Sequence[RunResult], floor: float) -> Curve | None:
-    """The runs' learning curves on the union of their steps, thinned to at most 200 points."""
+    """Return the runs' learning curves on the union of their steps, thinned to at most 200 points."""
     grids = [run.curve_steps for run in runs if run.curve_steps.size]
     if not grids:
         return None
@@ -272,12 +270,12 @@ def aligned_curves(runs: Sequence[RunResult], floor: float) -> Curve | None:
     same = all((grid == longest[: len(grid)]).all() for grid in grids)  # a run that crashed has fewer
     note = "all runs were evaluated at the same steps"
     if not same:
-        note = "runs were evaluated at steps of their own: between its evaluations each counts with its last one"
+        note = "runs were evaluated at different steps: between evaluations, each counts with its last one"
     return Curve(steps, values, mean, low, high, note)
 
 
 def random_return(results: StudyResults, task: str) -> float:
-    """Mean return of the random policy; where it could not be measured, the worst score of any run on the task."""
+    """Return the mean return of the random policy or, if it could not be measured, the worst score of any run."""
     floor = results.floors.get(task)
     if floor is not None:
         return float(np.mean(floor.random))
@@ -294,7 +292,7 @@ def _success_rule(results: StudyResults, task: str) -> str:
     if threshold is not None:
         return f"return of at least {threshold:g} ({results.threshold_sources.get(task, 'given')})"
     if task not in results.floors:
-        return "none can be told: the task has no threshold, none was given, and its floors could not be measured"
+        return "unknown: the task has no threshold, none was given, and its floors could not be measured"
     return "return above the random and the do-nothing policy (the task has no threshold, and none was given)"
 
 
@@ -320,7 +318,7 @@ def _steps_to_threshold(runs: Sequence[RunResult], threshold: float | None) -> I
 
 
 def _first_reaches(runs: Sequence[RunResult], threshold: float | None) -> tuple[list[float], list[bool]] | None:
-    """When each run reached the threshold, or that it did not; one that crashed never will, however early it ended."""
+    """Return when each run reached the threshold, and whether it did; a crashed run never does."""
     if threshold is None or not any(run.curve_steps.size for run in runs):
         return None
     longest = max(float(run.curve_steps[-1]) for run in runs if run.curve_steps.size)
@@ -359,12 +357,12 @@ def _cost(runs: Sequence[RunResult], successes: np.ndarray) -> Cost:
     hours = [run.core_hours for run in runs]
     per_success = sum(hours) / int(successes.sum()) if successes.any() else math.inf
     interval = mean_interval(hours) if len(hours) >= LEAST_RUNS else None
-    interval = interval and interval._replace(low=max(interval.low, 0.0))  # no run takes less than nothing
+    interval = interval and interval._replace(low=max(interval.low, 0.0))  # a cost is never negative
     return Cost(interval, float(np.mean([run.env_steps for run in runs])), per_success)
 
 
 def _cost_grade(cell: CellSummary, cells: Sequence[CellSummary]) -> Grade:
-    rule = "core-hours a success, beside the cheapest variant on the task: A to 1.25 x, B 2 x, C 4 x, D 8 x"
+    rule = "core-hours per success, relative to the cheapest variant on the task: A to 1.25 x, B 2 x, C 4 x, D 8 x"
     prices = [other.cost.core_hours_per_success for other in cells if other.task == cell.task]
     if len(prices) < 2 or not 0 < min(prices) < math.inf:
         return Grade("", "", "", rule)

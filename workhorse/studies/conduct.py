@@ -1,13 +1,13 @@
-"""A study from its first run to its last: what is still to do, who does it, and when enough is known."""
+"""Conduct a study from its first run to its last: find what is missing, have it done, and stop when enough is known."""
 
 from __future__ import annotations
 
 import signal
 import threading
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from types import FrameType
 
 import numpy as np
 
@@ -16,58 +16,40 @@ from workhorse.core.errors import UsageError
 from workhorse.core.machine import installed_versions
 from workhorse.core.types import Returns
 from workhorse.environments.registry import TASKS
-from workhorse.statistics.adaptive import Batch, Cell, next_batch
+from workhorse.statistics.adaptive import Cell, SeedBatch, next_batch
 from workhorse.studies.cells import cell_scores, succeeded
+from workhorse.studies.dispatch import Dispatcher, StudyObserver
 from workhorse.studies.folder import Kind, StudyFolder
 from workhorse.studies.loading import cell_key, load_results
-from workhorse.studies.plan import Job, StudyPlan
-from workhorse.studies.pool import Answer, Pool
+from workhorse.studies.plan import StudyPlan, TrainingJob
+from workhorse.studies.pool import JobEvent, JobRequest, Pool
 from workhorse.studies.results import StudyResults
 from workhorse.studies.search import Searching
 from workhorse.studies.training_job import crash, is_fatal, request, spent_core_hours, train
 from workhorse.training.loop import MakeLoop
 
-__all__ = ["FLOOR_EPISODES", "SWEEP_EPISODES", "Observer", "check_cluster", "conduct"]
+__all__ = ["FLOOR_EPISODES", "SWEEP_EPISODES", "check_cluster", "conduct"]
 
 FLOOR_EPISODES = 100
 SWEEP_EPISODES = 20
 BATCH = 5
-"""Seeds that `until` adds at a time."""
+"""Number of seeds that `until` adds at a time."""
 
 
-class Observer:
-    """Is told what happens in a study; does nothing."""
-
-    def began(self, folder: StudyFolder, jobs: int, done: int) -> None:
-        """The study begins, or goes on: so many runs, so many of them done."""
-
-    def added(self, jobs: int, why: str) -> None:
-        """More runs have been found necessary."""
-
-    def progressed(self, id: str, env_steps: int, of: int, value: float | None) -> None:
-        """A run is so far."""
-
-    def ended(self, id: str, variant: str, task: str, record: Mapping[str, Any]) -> None:
-        """A run has ended, in whatever way."""
-
-    def noted(self, sentence: str) -> None:
-        """Something a user should know, once."""
-
-
-def conduct(folder: StudyFolder, cores: int, observer: Observer, make: MakeLoop | None = None) -> StudyResults:
+def conduct(folder: StudyFolder, cores: int, observer: StudyObserver, make: MakeLoop | None = None) -> StudyResults:
     """Do everything of a study that is not done yet.
 
     Args:
         folder: the study; the caller holds its lock.
         cores: worker processes, each with one simulation thread.
         observer: is told what happens.
-        make: makes loops on a cluster; then the runs go one after the other, each on all of it.
+        make: makes loops on a cluster; then runs are trained one after the other, each on the whole cluster.
 
     Returns:
         The study as it stands at the end.
 
     Raises:
-        UsageError: something that would meet every seed, such as a full disk.
+        UsageError: something that affects every seed, such as a full disk.
         KeyboardInterrupt: on Ctrl-C or SIGTERM, after every run was saved.
     """
     if make is not None:
@@ -76,7 +58,7 @@ def conduct(folder: StudyFolder, cores: int, observer: Observer, make: MakeLoop 
     pool = Pool(cores, folder.path / "logs")
     study = _Study(folder, pool, observer, make)
     try:
-        study.to_the_end()
+        study.finish()
         return load_results(folder)
     finally:
         pool.close()
@@ -85,10 +67,10 @@ def conduct(folder: StudyFolder, cores: int, observer: Observer, make: MakeLoop 
 
 
 def check_cluster(plan: StudyPlan) -> None:
-    """Refuse a study on a cluster whose algorithms cannot use one.
+    """Check that every algorithm of a study can use a cluster.
 
     Raises:
-        UsageError: one of them learns from rollouts, on one machine.
+        UsageError: one of them learns from rollouts, which needs one machine.
     """
     for name in plan.algorithms:
         if registry.algorithm_class(name).consumes is not Returns:
@@ -99,23 +81,27 @@ def _is_pure(task: str) -> bool:
     return task in TASKS and TASKS[task].kind == "classic"
 
 
-class _Study:
-    """A study under way."""
+SignalHandler = Callable[[int, FrameType | None], object] | int | None
 
-    def __init__(self, folder: StudyFolder, pool: Pool, observer: Observer, make: MakeLoop | None) -> None:
+
+class _Study:
+    """Study in progress."""
+
+    def __init__(self, folder: StudyFolder, pool: Pool, observer: StudyObserver, make: MakeLoop | None) -> None:
         self._folder = folder
         self._plan = folder.plan
         self._pool = pool
         self._observer = observer
+        self._dispatcher = Dispatcher(folder, pool, observer)
         self._make = make
         self._command = tuple(folder.about["command"])
 
-    def to_the_end(self) -> None:
+    def finish(self) -> None:
         jobs = self._plan.jobs()
         done = [job for job in jobs if self._folder.record("runs", job.id)]
         self._observer.began(self._folder, len(jobs), len(done))
         self._note_versions()
-        self._do(self._floors())
+        self._dispatcher.do(self._floors())
         self._train("runs", jobs)
         if self._plan.search is not None:
             for task in self._plan.tasks:
@@ -125,17 +111,17 @@ class _Study:
             self._until_known()
 
     def _note_versions(self) -> None:
-        """Say, and write down, that a study goes on with other versions than it began with."""
+        """Tell the user, and write down, that a study continues with other versions than it began with."""
         now, then = installed_versions(), self._folder.about["versions"]
         changed = [f"{name} {then[name]} -> {now[name]}" for name in then if now.get(name, then[name]) != then[name]]
         if changed:
-            sentence = f"The study went on with other versions ({', '.join(changed)}): a difference may be theirs."
+            sentence = f"The study was continued with other versions ({', '.join(changed)}), which may change results."
             self._observer.noted(sentence)
             self._folder.write_record("choices", "versions", {"sentence": sentence})
 
     # Floors and sweeps
 
-    def _floors(self) -> list[dict[str, Any]]:
+    def _floors(self) -> list[JobRequest]:
         return [
             {
                 "kind": "floor",
@@ -148,8 +134,8 @@ class _Study:
             if "random" not in (self._folder.record("floors", cell_key(task)) or {})
         ]
 
-    def _sweep(self, job: Job) -> list[dict[str, Any]]:
-        """The sweep of a run's policy, where one is wanted, missing and possible."""
+    def _sweep(self, job: TrainingJob) -> list[JobRequest]:
+        """Return the sweep of a run's policy, if one is wanted, missing and possible."""
         if self._plan.perturbations is None or self._folder.record("sweeps", job.id):
             return []
         ended = self._folder.record("runs", job.id)
@@ -169,8 +155,8 @@ class _Study:
 
     # Runs
 
-    def _train(self, kind: Kind, jobs: list[Job]) -> None:
-        """Train what has not ended yet, as far as the budget goes, each policy swept as soon as it is there."""
+    def _train(self, kind: Kind, jobs: list[TrainingJob]) -> None:
+        """Train the jobs that have not ended, within the budget, and sweep each policy as soon as it is trained."""
         root = self._folder.path / kind
         missing = [job for job in jobs if not self._folder.record(kind, job.id)]
         by_id = {job.id: job for job in jobs}
@@ -178,44 +164,43 @@ class _Study:
 
         waiting = self._works(missing, root) if self._make is None else deque([[job] for job in missing])
 
-        def more() -> dict[str, Any] | None:
+        def more() -> JobRequest | None:
             if not waiting or self._is_spent():
                 return None
             return self._work(waiting.popleft(), jobs, root)
 
-        def ended(id: str, answer: Answer) -> list[dict[str, Any]]:
-            self._note_end(kind, by_id[id], answer)
+        def ended(id: str, event: JobEvent) -> list[JobRequest]:
+            self._note_end(kind, by_id[id], event)
             return self._sweep(by_id[id]) if kind == "runs" else []
 
-        def again(work: dict[str, Any]) -> None:
-            """The seeds of a process that died and cannot say which of them killed it: each gets one of its own."""
+        def again(work: JobRequest) -> None:
+            """Give each unfinished seed of a shared process that died its own process, to see which one kills it."""
             waiting.extend([by_id[one["id"]]] for one in work["runs"] if not self._folder.record(kind, one["id"]))
 
         if self._make is not None:
             self._train_on_cluster(more, ended)
             more = lambda: None  # noqa: E731
-        self._do(sweeps, more, ended, again)
+        self._dispatcher.do(sweeps, more, ended, again)
         if waiting:
             budget = self._plan.budget.text if self._plan.budget else ""
             left = sum(map(len, waiting))
-            self._observer.noted(f"The budget of {budget} is spent: {left} of {len(jobs)} runs were not begun.")
+            self._observer.noted(f"The budget of {budget} is spent: {left} of {len(jobs)} runs were not started.")
 
     def _train_on_cluster(
-        self, more: Callable[[], dict[str, Any] | None], ended: Callable[[str, Answer], list[dict[str, Any]]]
+        self, more: Callable[[], JobRequest | None], ended: Callable[[str, JobEvent], list[JobRequest]]
     ) -> None:
         while (work := more()) is not None:
             try:
-                answer: Answer = {"event": "done", "run": train(work, lambda _: None, make=self._make)}
+                event: JobEvent = {"event": "done", "run": train(work, lambda _: None, make=self._make)}
             except Exception as error:
                 if is_fatal(error):
                     raise
-                answer = {"event": "crashed", "reason": crash(error)}
-            for sweep in ended(work["id"], answer):
-                self._do([sweep])
+                event = {"event": "crashed", "reason": crash(error)}
+            self._dispatcher.do(ended(work["id"], event))
 
-    def _works(self, missing: list[Job], root: Path) -> deque[list[Job]]:
-        """What is given to a worker at a time: a run, or all seeds of a cell that share one process."""
-        cells: dict[tuple[str, str], list[Job]] = {}
+    def _works(self, missing: list[TrainingJob], root: Path) -> deque[list[TrainingJob]]:
+        """Split the missing jobs into what a process gets at a time: a run, or seeds that share programs."""
+        cells: dict[tuple[str, str], list[TrainingJob]] = {}
         for job in missing:
             cells.setdefault((job.task, job.variant), []).append(job)
         # on a pure task one compilation does for all seeds, and the bits are those of runs alone
@@ -223,8 +208,8 @@ class _Study:
         alone = [[job] for job in missing if (job.task, job.variant) not in together]
         return deque([*(cells[cell] for cell in cells if cell in together), *alone])
 
-    def _work(self, given: list[Job], jobs: list[Job], root: Path) -> dict[str, Any]:
-        """What a worker is told. Seeds of the cell that have ended are named too: the program is that of all."""
+    def _work(self, given: list[TrainingJob], jobs: list[TrainingJob], root: Path) -> JobRequest:
+        """Return what a worker is told."""
         requests = [request(self._plan, job, root, self._command) for job in given]
         if len(given) == 1:
             return requests[0]
@@ -236,15 +221,15 @@ class _Study:
             "runs": requests,
         }
 
-    def _note_end(self, kind: Kind, job: Job, answer: Answer) -> None:
+    def _note_end(self, kind: Kind, job: TrainingJob, event: JobEvent) -> None:
         path = self._folder.path / kind / job.id
-        record = answer.get("run") or {
+        record = event.get("run") or {
             "outcome": "crashed",
-            "reason": answer["reason"],
+            "reason": event["reason"],
             "score": None,
             "episode_returns": [],
             "env_steps": 0,
-            "wall_s": answer.get("seconds", 0.0),
+            "wall_s": event.get("seconds", 0.0),
             "core_hours": spent_core_hours(path),
             "failed_episodes": 0,
         }
@@ -275,7 +260,7 @@ class _Study:
     # Until enough is known
 
     def _until_known(self) -> None:
-        for batch in self._folder.batches():  # of an earlier sitting, which may not have come to their end
+        for batch in self._folder.batches():  # of an earlier session, which may have been stopped in the middle
             self._train("runs", self._folder.batch_jobs(batch))
         while True:
             results = load_results(self._folder)
@@ -298,7 +283,7 @@ class _Study:
             self._observer.added(len(seeds), record["why"])
             self._train("runs", self._folder.batch_jobs(record))
 
-    def _next_batch(self, results: StudyResults) -> Batch:
+    def _next_batch(self, results: StudyResults) -> SeedBatch:
         until, budget = self._plan.until, self._plan.budget
         assert until is not None and budget is not None
         cells = {}
@@ -321,76 +306,9 @@ class _Study:
             least=max(len(self._plan.seeds), 2),
         )
 
-    # Work
 
-    def _do(
-        self,
-        works: list[dict[str, Any]],
-        more: Callable[[], dict[str, Any] | None] = lambda: None,
-        ended: Callable[[str, Answer], list[dict[str, Any]]] = lambda id, answer: [],
-        again: Callable[[dict[str, Any]], None] = lambda work: None,
-    ) -> None:
-        """Have it all done: what is given, what `more` still asks for, and what follows from what has ended."""
-        waiting, under_way = deque(works), 0
-        while True:
-            while self._pool.idle:
-                work = waiting.popleft() if waiting else more()
-                if work is None:
-                    break
-                self._pool.give(work)
-                under_way += 1
-            if not under_way:
-                return
-            found = self._pool.answer()
-            if found is None:
-                continue
-            work, answer = found
-            match answer["event"]:
-                case "progress":
-                    self._observer.progressed(answer["run"], answer["env_steps"], work["env_steps"], answer["return"])
-                    continue
-                case "ended":
-                    waiting.extend(ended(answer["run"], {**answer, "run": answer.get("record")}))
-                    continue
-                case "fatal":
-                    raise UsageError(answer["reason"])
-                case "stopped":
-                    raise KeyboardInterrupt
-            under_way -= 1
-            match work["kind"]:
-                case "run":
-                    waiting.extend(ended(work["id"], answer))
-                case "seeds":
-                    again(work)
-                case _:
-                    self._note(work, answer)
-
-    def _note(self, work: dict[str, Any], answer: Answer) -> None:
-        """Write down a floor or a sweep; one that failed is said, and written down so that it is not tried for ever."""
-        kind: Kind = _RECORDS[work["kind"]]
-        hours = answer.get("seconds", 0.0) / 3600
-        if answer["event"] == "crashed":
-            self._observer.noted(f"{_WHAT[kind]} of {work['id']} could not be measured: {answer['reason']}")
-        self._folder.write_record(
-            kind, work["id"], {**answer.get(_ANSWERS[work["kind"]], _failed(kind, answer)), "core_hours": hours}
-        )
-
-
-_RECORDS: dict[str, Kind] = {"floor": "floors", "sweep": "sweeps"}
-_ANSWERS = {"floor": "floor", "sweep": "sweep"}
-_WHAT: dict[Kind, str] = {
-    "floors": "The floors",
-    "sweeps": "The robustness of the policy",
-    "choices": "The best way to run the seeds",
-}
-
-
-def _failed(kind: Kind, answer: Answer) -> dict[str, Any]:
-    return {"way": "processes"} if kind == "choices" else {"failed": answer.get("reason", "")}
-
-
-def _on_termination() -> Any:
-    """SIGTERM does what Ctrl-C does."""
+def _on_termination() -> SignalHandler:
+    """Make SIGTERM do what Ctrl-C does, and return the handler that it had."""
     if threading.current_thread() is not threading.main_thread():
         return None
 

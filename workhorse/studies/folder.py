@@ -21,7 +21,7 @@ from workhorse.core.machine import describe_hardware, installed_versions
 from workhorse.runs.files import write_file, writing
 from workhorse.runs.folder import RunFolder
 from workhorse.runs.manifest import utc_now
-from workhorse.studies.plan import Job, StudyPlan
+from workhorse.studies.plan import StudyPlan, TrainingJob
 from workhorse.studies.study_file import plan_of
 
 __all__ = ["FORMAT", "Kind", "StudyFolder", "is_study", "published_threshold"]
@@ -34,16 +34,16 @@ _KINDS: tuple[Kind, ...] = ("runs", "tuning", "floors", "sweeps", "searches", "c
 
 
 def is_study(path: str | os.PathLike[str]) -> bool:
-    """Whether a folder holds a study."""
+    """Tell whether a folder holds a study."""
     return (Path(path) / "study.json").is_file()
 
 
 class StudyFolder:
-    """One study's folder. Make one with `create` or `open`.
+    """Folder of one study. Make one with `create` or `open`.
 
     Attributes:
         path: the folder.
-        plan: what the study is to do.
+        plan: of the study.
         about: when it was created, by which command, with which versions, on which machine.
     """
 
@@ -77,8 +77,8 @@ class StudyFolder:
                 path.mkdir(parents=True)
             except FileExistsError:
                 raise UsageError(
-                    f"Expected a new study id, but {path} exists: `workhorse study {path}` goes on with that study, or "
-                    "choose another --id."
+                    f"Expected a new study id, but {path} exists: continue it with `workhorse study {path}`, or choose "
+                    "another --id."
                 ) from None
             for part in ("runs", "tuning", "logs", *(f"records/{kind}" for kind in _KINDS)):
                 (path / part).mkdir(parents=True, exist_ok=True)
@@ -87,14 +87,14 @@ class StudyFolder:
 
     @staticmethod
     def open(path: str | os.PathLike[str]) -> StudyFolder:
-        """The folder of a study that exists.
+        """Open the folder of an existing study.
 
         Raises:
-            UsageError: nothing is there, it is no study, or it is damaged or of another format.
+            UsageError: it is missing, not a study, damaged or of another format.
         """
         place = Path(path)
         if not is_study(place):
-            what = "which does not exist" if not place.exists() else "which has no study.json: it is no study"
+            what = "which does not exist" if not place.exists() else "which has no study.json and so is not a study"
             raise UsageError(f"Expected a study in {place}, {what}.")
         try:
             record = json.loads((place / "study.json").read_bytes())
@@ -116,7 +116,7 @@ class StudyFolder:
         return self.path.resolve().name
 
     def lock(self) -> AbstractContextManager[None]:
-        """Hold the study for this process.
+        """Lock the study for this process.
 
         Raises:
             UsageError: another process holds it.
@@ -124,7 +124,7 @@ class StudyFolder:
         return RunFolder(self.path).lock()
 
     def record(self, kind: Kind, name: str) -> dict[str, Any] | None:
-        """What was written down under a name; None where nothing was, or where it is damaged: then it is done again."""
+        """Return a record; None where it is missing or damaged, so that the work is done again."""
         try:
             found = json.loads(self._place(kind, name).read_bytes())
         except (OSError, ValueError):
@@ -132,24 +132,24 @@ class StudyFolder:
         return found if isinstance(found, dict) else None
 
     def write_record(self, kind: Kind, name: str, record: Mapping[str, Any]) -> None:
-        """Write something down, whole or not at all."""
+        """Write a record, completely or not at all."""
         place = self._place(kind, name)
         with writing("a record of the study", place):
             write_file(place, json.dumps(dict(record), allow_nan=False).encode())
 
     def records(self, kind: Kind) -> dict[str, dict[str, Any]]:
-        """Everything written down of a kind, by name."""
+        """Return all records of a kind, by name."""
         names = self._names(kind)
         found = {name: self.record(kind, name) for name in names}
         return {name: record for name, record in found.items() if record is not None}
 
     def core_hours(self) -> float:
-        """What the study has taken so far, everything counted."""
+        """Return the core-hours of the study so far, including floors and sweeps."""
         found = [record.get("core_hours", 0.0) for kind in _KINDS for record in self.records(kind).values()]
         return float(sum(found))
 
     def batches(self) -> list[dict[str, Any]]:
-        """The batches of seeds that `until` added, in their order."""
+        """Return the batches of seeds that `until` added, in order."""
         names = self._names("batches")
         found = [self.record("batches", name) for name in names]
         for name, batch in zip(names, found, strict=True):
@@ -158,16 +158,16 @@ class StudyFolder:
         return [batch for batch in found if batch is not None]
 
     def add_batch(self, batch: Mapping[str, Any]) -> None:
-        """Write down a batch before it is begun, so that none of its runs is ever forgotten."""
+        """Write down a batch before it starts, so that a stopped study finds all its runs."""
         self.write_record("batches", f"{len(self.batches()):05}", batch)
 
-    def batch_jobs(self, batch: Mapping[str, Any]) -> list[Job]:
-        """The runs of a batch."""
+    def batch_jobs(self, batch: Mapping[str, Any]) -> list[TrainingJob]:
+        """Return the runs of a batch."""
         task, algorithm, variant = batch["task"], batch["algorithm"], batch["variant"]
         return [self.plan.job(task, algorithm, batch["setting"], seed, variant) for seed in batch["seeds"]]
 
     def _names(self, kind: Kind) -> list[str]:
-        """Of what was written down whole: names with a dot in front are what a kill left."""
+        """Return the names of the complete records; a file with a leading dot was left behind by a kill."""
         places = (self.path / "records" / kind).glob("*.json")
         return sorted(place.stem for place in places if not place.name.startswith("."))
 
@@ -176,7 +176,7 @@ class StudyFolder:
 
 
 def published_threshold(task: str) -> float | None:
-    """The return from which on Gymnasium calls a task solved, if it does; the task's module must be imported."""
+    """Return the reward threshold that Gymnasium publishes for a task, if any; its module must have been imported."""
     import gymnasium
 
     value = getattr(gymnasium.registry.get(task.split(":")[-1]), "reward_threshold", None)

@@ -1,4 +1,4 @@
-"""The results of a study folder, read from its records and its run folders."""
+"""Load the results of a study from its records and its run folders."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from workhorse.core.errors import UsageError
 from workhorse.robustness.results import Floor, Sweep, from_record
 from workhorse.runs.metrics import read_metrics
 from workhorse.studies.folder import StudyFolder
-from workhorse.studies.plan import Job
+from workhorse.studies.plan import TrainingJob
 from workhorse.studies.results import RunResult, SearchResult, StudyResults, Trial
 from workhorse.studies.table import read_table
 
@@ -23,12 +23,12 @@ __all__ = ["cell_key", "load_results", "read_study"]
 
 
 def cell_key(*names: str) -> str:
-    """A file name for a task, or for a task and an algorithm."""
+    """Return a file name for a task, or for a task and an algorithm."""
     return re.sub(r"[^\w.+=@-]+", "-", "-".join(names))
 
 
 def load_results(folder: StudyFolder) -> StudyResults:
-    """Everything the study has found so far; runs that have not ended are there as `unfinished`."""
+    """Load all results of a study; runs that have not ended are `unfinished`."""
     plan, records = folder.plan, folder.records("runs")
     floors = {task: _floor(folder.record("floors", cell_key(task))) for task in plan.tasks}
     searches = tuple(
@@ -60,7 +60,7 @@ def load_results(folder: StudyFolder) -> StudyResults:
 
 
 def read_study(path: Path) -> StudyResults:
-    """The results of a study folder, or of the table of one.
+    """Load the results from a study folder or from its table.
 
     Raises:
         UsageError: it is neither.
@@ -68,8 +68,8 @@ def read_study(path: Path) -> StudyResults:
     return read_table(path) if path.is_file() else load_results(StudyFolder.open(path))
 
 
-def _added_jobs(folder: StudyFolder, searches: tuple[SearchResult, ...]) -> list[Job]:
-    """Runs that were found necessary on the way: seeds that `until` added, and the winners of searches."""
+def _added_jobs(folder: StudyFolder, searches: tuple[SearchResult, ...]) -> list[TrainingJob]:
+    """Return the runs that were added later: seeds that `until` added, and the winners of searches."""
     jobs = [job for batch in folder.batches() for job in folder.batch_jobs(batch)]
     for search in searches:
         if search.winner is not None:
@@ -83,7 +83,7 @@ def _winning(search: SearchResult) -> Mapping[str, Any]:
     return search.trials[search.winner].settings
 
 
-def _run(folder: StudyFolder, job: Job, record: dict[str, Any] | None) -> RunResult:
+def _run(folder: StudyFolder, job: TrainingJob, record: dict[str, Any] | None) -> RunResult:
     path = folder.path / "runs" / job.id
     if record is None:
         return RunResult(job.task, job.variant, job.algorithm, job.setting, job.seed, "unfinished", folder=path)
@@ -111,7 +111,7 @@ def _run(folder: StudyFolder, job: Job, record: dict[str, Any] | None) -> RunRes
 
 
 def _curve(path: Path, record: Mapping[str, Any]) -> tuple[np.ndarray, np.ndarray]:
-    """Training steps and mean returns of the evaluations, the last one of many episodes in the place of one as late."""
+    """Return steps and mean returns of the evaluations; the final one replaces any other at the same step."""
     try:
         rows = read_metrics(path)
     except UsageError:  # it crashed before its first metrics
@@ -160,7 +160,7 @@ def _search(folder: StudyFolder, task: str, algorithm: str) -> SearchResult | No
 
 
 def _thresholds(folder: StudyFolder) -> tuple[dict[str, float | None], dict[str, str]]:
-    """The study's own thresholds, else those that Gymnasium publishes with a task."""
+    """Return the study's own thresholds, or else those that Gymnasium publishes, and where each comes from."""
     thresholds: dict[str, float | None] = {}
     sources = {}
     for task in folder.plan.tasks:
@@ -177,17 +177,17 @@ def _notes(folder: StudyFolder, runs: list[RunResult]) -> tuple[str, ...]:
     crashed, diverged = (sum(run.outcome == outcome for run in ended) for outcome in ("crashed", "diverged"))
     notes = [
         f"{len(ended)} of {len(runs)} runs have ended; {crashed} crashed and {diverged} diverged: they count as "
-        "failures, with the random policy's return."
+        "failures with the random policy's return."
     ]
     for task in folder.plan.tasks:
         record = folder.record("floors", cell_key(task))
         if record is not None and "failed" in record:
             notes.append(
-                f"The random and the do-nothing policy could not be run on {task} ({record['failed']}): there a run "
-                "without a score counts with the worst score of any run."
+                f"The random and the do-nothing policy could not be run on {task} ({record['failed']}): a run "
+                "without a score gets the worst score of any run on it."
             )
     failed = [name for name, record in folder.records("sweeps").items() if "failed" in record]
     if failed:
-        notes.append(f"{len(failed)} policies could not be tried on changed tasks: {', '.join(failed)}.")
+        notes.append(f"{len(failed)} policies could not be evaluated on changed tasks: {', '.join(failed)}.")
     notes += [record["sentence"] for record in folder.records("choices").values() if "sentence" in record]
     return tuple(notes)

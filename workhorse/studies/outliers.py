@@ -1,4 +1,4 @@
-"""Seeds that stand apart from their siblings: a warning that no run can give of itself."""
+"""Find seeds that stand apart from the others of their cell, which a run alone cannot show."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ __all__ = ["outlying_seeds"]
 
 
 def outlying_seeds(cells: Sequence[CellSummary]) -> tuple[str, ...]:
-    """A sentence for each cell with a seed whose score stands apart; see `workhorse.statistics.outlying`.
+    """Return a sentence for each seed whose score stands apart; see `workhorse.statistics.reliability.outlying`.
 
-    *Outliers are results*: none is left out of anything because of it.
+    *Outliers are results*: all statistics keep them.
     """
     found = []
     for cell in cells:

@@ -1,4 +1,4 @@
-"""What a study is to do: tasks, algorithms, seeds, settings, budgets; `study_file` reads and checks it."""
+"""Plan of a study: tasks, algorithms, seeds, settings, budgets; `study_file` reads and checks it."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from typing import Any
 from workhorse.algorithms.recipes import DEFAULT_ENV_STEPS, recipe
 from workhorse.studies.rules import Budget, Until
 
-__all__ = ["FIRST_TUNING_SEED", "Job", "Range", "Search", "StudyPlan", "variant_name"]
+__all__ = ["FIRST_TUNING_SEED", "TrainingJob", "Range", "Search", "StudyPlan", "variant_name"]
 
 FIRST_TUNING_SEED = 2**31
-"""Seeds from here on are for tuning, those below for reporting: they cannot meet."""
+"""First seed for tuning. Seeds below are for reporting, so that none is used for both."""
 
 
 @dataclass(frozen=True)
 class Range:
-    """Where a search may look for an option: between two ends, or among choices.
+    """Values that a search may try for an option: those between two ends, or a list of choices.
 
     Attributes:
         low, high: both ends included; None for choices.
-        log: whether the logarithm is what is even.
+        log: whether to sample the logarithm uniformly.
         choices: the values; empty for a range.
     """
 
@@ -36,12 +36,12 @@ class Range:
 
 @dataclass(frozen=True)
 class Search:
-    """A search for settings, for every algorithm on every task apart.
+    """Search for settings, separate for every algorithm on every task.
 
     Attributes:
         ranges: by option.
-        trials: settings tried.
-        tuning_seeds: runs each of them is judged on.
+        trials: number of settings to try.
+        tuning_seeds: number of runs by which each is judged.
     """
 
     ranges: Mapping[str, Range]
@@ -50,7 +50,7 @@ class Search:
 
 
 @dataclass(frozen=True)
-class Job:
+class TrainingJob:
     """One run that a study asks for.
 
     Attributes:
@@ -115,30 +115,32 @@ class StudyPlan:
     final_episodes: int = 100
 
     def cells(self) -> list[tuple[str, str, Mapping[str, Any]]]:
-        """(task, algorithm, setting) of every cell known beforehand, task by task."""
+        """Return (task, algorithm, setting) of every cell known beforehand, task by task."""
         names, lists = list(self.grid), list(self.grid.values())
         settings = [dict(zip(names, values, strict=True)) for values in itertools.product(*lists)]
         return [
             (task, algorithm, setting) for task in self.tasks for algorithm in self.algorithms for setting in settings
         ]
 
-    def job(self, task: str, algorithm: str, setting: Mapping[str, Any], seed: int, variant: str | None = None) -> Job:
-        """One seed of a cell."""
+    def job(
+        self, task: str, algorithm: str, setting: Mapping[str, Any], seed: int, variant: str | None = None
+    ) -> TrainingJob:
+        """Return the run of one seed of a cell."""
         known = recipe(task, algorithm)
         settings = {**(known.settings if known else {}), **self.settings.get(algorithm, {}), **setting}
         steps = self.env_steps.get(task) or (known.env_steps if known else DEFAULT_ENV_STEPS)
         options = self.task_options.get(task, {})
         name = variant or variant_name(algorithm, setting)
-        return Job(task, algorithm, name, seed, dict(setting), settings, steps, dict(options))
+        return TrainingJob(task, algorithm, name, seed, dict(setting), settings, steps, dict(options))
 
-    def jobs(self) -> list[Job]:
-        """Every run known beforehand, seed after seed, so that a study stopped early is an even one."""
+    def jobs(self) -> list[TrainingJob]:
+        """Return every run known beforehand, seed after seed: a study stopped early has as many of each cell."""
         return [
             self.job(task, algorithm, setting, seed) for seed in self.seeds for task, algorithm, setting in self.cells()
         ]
 
     def to_json(self) -> dict[str, Any]:
-        """The plan as plain JSON, in the words of a study file."""
+        """Return the plan as plain JSON, with the entries of a study file."""
         record = {name: value for name, value in asdict(self).items() if value is not None}
         record["until"] = self.until and self.until.text
         record["budget"] = self.budget and self.budget.text
@@ -155,7 +157,7 @@ class StudyPlan:
 
 
 def variant_name(algorithm: str, setting: Mapping[str, Any]) -> str:
-    """The name of a column: the algorithm with what sets it apart.
+    """Return the name of a variant: the algorithm with the settings that set it apart.
 
     Example:
         >>> variant_name("ars", {}), variant_name("ars", {"noise_std": 0.02, "hidden": (64, 64)})
@@ -166,5 +168,5 @@ def variant_name(algorithm: str, setting: Mapping[str, Any]) -> str:
     return f"{algorithm} ({', '.join(f'{name} {_text(value)}' for name, value in setting.items())})"
 
 
-def _text(value: Any) -> str:
+def _text(value: object) -> str:
     return "-".join(map(str, value)) if isinstance(value, list | tuple) else str(value)

@@ -1,4 +1,4 @@
-"""Worker processes, one busy with one job each, and what they answer."""
+"""Pool of worker processes, each with one job at a time."""
 
 from __future__ import annotations
 
@@ -12,13 +12,20 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-__all__ = ["Answer", "Pool"]
+__all__ = ["JobEvent", "Pool", "Tell", "JobRequest"]
 
-Answer = dict[str, Any]
+JobRequest = dict[str, Any]
+"""Task for a worker, as JSON; its `kind` is "run", "seeds", "measure", "floor" or "sweep"."""
+
+JobEvent = dict[str, Any]
+"""Report of a worker about its task, as JSON; see `Pool`."""
+
+Tell = Callable[[Mapping[str, Any]], None]
+"""Function by which a worker reports to the study, in JSON."""
 
 STOP_PATIENCE_S = 60.0
 _CACHE = {
@@ -26,14 +33,14 @@ _CACHE = {
     "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
     "PYTHONUNBUFFERED": "1",
 }
-"""Workers share the programs they compile: the seeds of a cell are the same program."""
+"""Environment of a worker. Compiled programs are shared, because all seeds of a cell run the same one."""
 
 
 class _Process:
-    """One worker with the job it is busy with."""
+    """One worker process and its job."""
 
-    def __init__(self, number: int, logs: Path, compiled: str, answers: queue.Queue[tuple[_Process, Answer]]) -> None:
-        self.job: dict[str, Any] | None = None
+    def __init__(self, number: int, logs: Path, compiled: str, answers: queue.Queue[tuple[_Process, JobEvent]]) -> None:
+        self.job: JobRequest | None = None
         self.log = logs / f"worker-{number}.log"
         with open(self.log, "ab") as log:
             self._process = subprocess.Popen(
@@ -48,17 +55,17 @@ class _Process:
         self._answers = answers
         threading.Thread(target=self._listen, daemon=True).start()
 
-    def give(self, job: Mapping[str, Any]) -> None:
+    def give(self, job: Mapping[str, object]) -> None:
         self.job = dict(job)
         assert self._process.stdin is not None
-        with contextlib.suppress(OSError):  # it died in the meantime: its death is an answer
+        with contextlib.suppress(OSError):  # it died in the meantime, which `_listen` reports
             self._process.stdin.write(json.dumps(dict(job), allow_nan=False) + "\n")
             self._process.stdin.flush()
 
     def _listen(self) -> None:
         assert self._process.stdout is not None
         for line in self._process.stdout:
-            with contextlib.suppress(ValueError):  # a line torn by its death
+            with contextlib.suppress(ValueError):  # a line cut off when it died
                 self._answers.put((self, json.loads(line)))
         self._answers.put((self, {"event": "gone", "reason": _death(self._process.wait())}))
 
@@ -78,29 +85,29 @@ class _Process:
 
 
 class Pool:
-    """As many worker processes as asked for; one that dies is replaced, and its job has crashed.
+    """Pool of `size` worker processes; one that dies is replaced, and its job has crashed.
 
-    Answers are JSON objects with an `event`: "progress" and "ended" (of one of a job's runs) come while the job goes
-    on, "done", "crashed", "fatal" and "stopped" end it.
+    Each event has a name, `event`: "progress" and "ended" (of one of a job's runs) come during a job; "done",
+    "crashed", "fatal" and "stopped" end it.
     """
 
     def __init__(self, size: int, logs: Path) -> None:
         self.size = size
         self._logs = logs
-        # of this sitting alone and no part of the study's folder, from which nothing is ever executed
+        # outside the study's folder, from which nothing is ever executed
         self._compiled = tempfile.TemporaryDirectory(prefix="workhorse-compiled-", ignore_cleanup_errors=True)
-        self._answers: queue.Queue[tuple[_Process, Answer]] = queue.Queue()
+        self._answers: queue.Queue[tuple[_Process, JobEvent]] = queue.Queue()
         self._processes: list[_Process] = []
         self._begun = 0
 
     @property
     def idle(self) -> int:
-        """Jobs that may be given now."""
+        """Number of jobs that can be given now."""
         return self.size - sum(process.job is not None for process in self._processes)
 
-    def give(self, job: Mapping[str, Any]) -> None:
-        """Give a job to an idle worker, begun for it if need be."""
-        # one that died while it had nothing to do takes no seed along
+    def give(self, job: Mapping[str, object]) -> None:
+        """Give a job to an idle worker, which is started if needed."""
+        # a worker that died while idle must not be given a job
         self._processes = [process for process in self._processes if process.job is not None or process.is_alive()]
         free = [process for process in self._processes if process.job is None]
         if not free:
@@ -109,8 +116,8 @@ class Pool:
             self._processes += free
         free[0].give(job)
 
-    def answer(self, timeout_s: float = 0.5) -> tuple[dict[str, Any], Answer] | None:
-        """(job, answer) of whoever answers first; None after a while of silence."""
+    def answer(self, timeout_s: float = 0.5) -> tuple[JobRequest, JobEvent] | None:
+        """Return the next event and the job that it is about; None if none comes within `timeout_s`."""
         try:
             process, answer = self._answers.get(timeout=timeout_s)
         except queue.Empty:
@@ -128,7 +135,7 @@ class Pool:
         return job, answer
 
     def close(self) -> None:
-        """Tell every worker to save and leave, and see to it that all have left."""
+        """Tell every worker to save and exit, and kill those that do not."""
         for process in self._processes:
             process.stop()
         deadline = time.monotonic() + STOP_PATIENCE_S

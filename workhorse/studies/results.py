@@ -1,7 +1,7 @@
-"""What became of a study: every run that was asked for, with its curve, its score, its price, and how it ended.
+"""Results of a study: every planned run, with its learning curve, score, cost and outcome.
 
-Nothing here is an estimate: `cells`, `verdicts`, `robustness`, `tuning` and `across_tasks` make those. A run that
-crashed is here like any other.
+There are no estimates here: `cells`, `verdicts`, `tuning` and `across_tasks` make those. A crashed run is included like
+any other.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ from workhorse.robustness.results import Floor, Sweep
 __all__ = ["Outcome", "RunResult", "SearchResult", "StudyResults", "Trial"]
 
 Outcome = Literal["finished", "diverged", "crashed", "unfinished"]
-"""`finished`: trained to the end with a finite score. `diverged`: to the end, but the score or the parameters are not
-finite. `crashed`: the process raised or died. `unfinished`: not begun, under way, or stopped by the user; such a run is
-not yet a result."""
+"""`finished`: trained to the end with a finite score. `diverged`: trained to the end, but score or parameters are not
+finite. `crashed`: the process raised an error or died. `unfinished`: not started, running, or stopped by the user; such
+a run is not yet a result."""
 
 
 @dataclass(frozen=True)
 class RunResult:
-    """One seed of one variant of an algorithm on one task.
+    """Run of one seed of one variant of an algorithm on one task.
 
     Attributes:
         task: the task's id.
-        variant: the algorithm with what sets it apart in this study: "ars", or "ars (learning_rate 0.01)".
+        variant: the algorithm with the settings that set it apart: "ars", or "ars (learning_rate 0.01)".
         algorithm: its name alone.
         settings: the options that differ between variants.
         seed: the run's seed.
@@ -68,13 +68,13 @@ class RunResult:
 
     @property
     def ended(self) -> bool:
-        """Whether the run is a result: it finished, diverged or crashed."""
+        """Tell whether the run is a result: it finished, diverged or crashed."""
         return self.outcome != "unfinished"
 
 
 @dataclass(frozen=True)
 class Trial:
-    """One setting tried in a search, judged on the tuning seeds.
+    """Setting tried in a search, judged on the tuning seeds.
 
     Attributes:
         number: in the order of the proposals.
@@ -91,7 +91,7 @@ class Trial:
 
 @dataclass(frozen=True)
 class SearchResult:
-    """A search for settings, and how the winner did on seeds that the search never saw.
+    """Search for settings, whose winner is run again on seeds that the search never used.
 
     Attributes:
         task, algorithm: what was tuned.
@@ -112,22 +112,21 @@ class SearchResult:
 
 @dataclass(frozen=True)
 class StudyResults:
-    """A study as it stands.
+    """Results of a study so far.
 
     Attributes:
         name: the study's id.
         created: UTC time in ISO 8601.
         command: the exact command that makes this study again.
-        runs: every run that was asked for, ordered by task, variant, seed.
+        runs: every planned run, ordered by task, variant, seed.
         floors: by task.
-        thresholds: by task, the return from which on a run is a success; None where none was given and the task has
-            none of its own: then a run is a success that beats both floors.
+        thresholds: by task, the lowest return of a successful run; None where a run succeeds that beats both floors.
         threshold_sources: by task, where the threshold comes from.
         searches: of settings, if any.
         grid: for a study over a grid of settings, the values of each option; empty otherwise.
         versions: of Python and of the packages that compute.
         machine: the processor's name and the number of cores, in words.
-        notes: what a reader must know, a sentence each: how many crashed, what was chosen by measurement, and so on.
+        notes: sentences that a reader must know, such as how many runs crashed.
         task_options: by task, its options that differ from the defaults.
     """
 
@@ -156,7 +155,7 @@ class StudyResults:
         return tuple(dict.fromkeys(run.variant for run in self.runs))
 
     def cell(self, task: str, variant: str) -> tuple[RunResult, ...]:
-        """The runs of a variant on a task that are results, by seed."""
+        """Return the runs of a variant on a task that are results, by seed."""
         return tuple(
             run for run in self.runs if (run.task, run.variant) == (task, variant) and run.outcome != "unfinished"
         )

@@ -1,4 +1,4 @@
-"""The two sentences that end a study: `failure_rate width < 0.3`, and `2 core-hours`."""
+"""Rules that end a study: `failure_rate width < 0.3`, and `2 core-hours`."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ STATISTICS: dict[str, Literal["mean", "proportion"]] = {
     "success_rate": "proportion",
     "mean_return": "mean",
 }
-"""What a study can be told to find out, and what kind of interval it has."""
+"""Statistics that `until` can name, and the kind of interval that each has."""
 
 _HOURS = {"core-seconds": 1 / 3600, "core-minutes": 1 / 60, "core-hours": 1.0, "core-days": 24.0}
 
 
 @dataclass(frozen=True)
 class Until:
-    """How narrow every cell's interval has to be.
+    """Largest width of every cell's interval.
 
     Attributes:
         statistic: one of `STATISTICS`.
@@ -35,12 +35,12 @@ class Until:
 
     @property
     def text(self) -> str:
-        """The rule as it is written."""
+        """The rule as text."""
         return f"{self.statistic} width < {self.width!r}"
 
     @property
     def estimand(self) -> Literal["mean", "proportion"]:
-        """Which kind of interval it is of."""
+        """The kind of interval."""
         return STATISTICS[self.statistic]
 
     @staticmethod
@@ -57,7 +57,8 @@ class Until:
         found = re.fullmatch(r"\s*([\w-]+)\s+width\s*<\s*(\S+)\s*", text)
         if found is None:
             raise UsageError(
-                f"`until` must be of the form 'STATISTIC width < NUMBER', as 'failure_rate width < 0.3': got {text!r}."
+                f"`until` must be of the form 'STATISTIC width < NUMBER', such as 'failure_rate width < 0.3': "
+                f"got {text!r}."
             )
         statistic, width = found[1], _positive(found[2], f"the width in {text!r}")
         if statistic not in STATISTICS:
@@ -65,19 +66,21 @@ class Until:
             hint = f" Did you mean {' or '.join(close)}?" if close else ""
             raise UsageError(f"Unknown statistic {statistic!r}; known are {', '.join(STATISTICS)}.{hint}")
         if STATISTICS[statistic] == "proportion" and width > 1:
-            raise UsageError(f"A rate's interval is never wider than 1, so {text!r} asks for nothing: narrow it.")
+            raise UsageError(
+                f"A rate's interval is at most 1 wide, so {text!r} is always true: choose a smaller width."
+            )
         return Until(statistic, width)
 
 
 @dataclass(frozen=True)
 class Budget:
-    """What a study may take, in core-hours."""
+    """Limit of a study in core-hours."""
 
     core_hours: float
 
     @property
     def text(self) -> str:
-        """The budget as it is written."""
+        """The budget as text."""
         return f"{self.core_hours!r} core-hours"
 
     @staticmethod
@@ -96,7 +99,7 @@ class Budget:
         unit = unit if unit.endswith("s") else f"{unit}s"
         if found is None or unit not in _HOURS:
             units = ", ".join(_HOURS)
-            raise UsageError(f"`budget` must be a number and a unit ({units}), as '2 core-hours': got {text!r}.")
+            raise UsageError(f"`budget` must be a number and a unit ({units}), such as '2 core-hours': got {text!r}.")
         return Budget(_positive(found[1], f"the number in {text!r}") * _HOURS[unit])
 
 

@@ -1,8 +1,8 @@
-"""The search for an algorithm's settings on a task, by Optuna's TPE sampler, and the check of what it found.
+"""Search for an algorithm's settings on a task with Optuna's TPE sampler, and check the winner on fresh seeds.
 
-Settings are judged on tuning seeds, the winner is run anew on reporting seeds; the two never meet (`plan`). Proposals
-are asked for in batches of a fixed size and told in their order, and a search that goes on replays them: how many
-processes there are, and how often it was stopped, changes nothing.
+Settings are judged on tuning seeds, and the winner is run again on reporting seeds, which are different. Proposals are
+asked for in batches of a fixed size and reported in order, and a continued search replays them, so that the number of
+processes and of interruptions changes nothing.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ import optuna
 from workhorse.core.errors import UsageError
 from workhorse.studies.folder import StudyFolder
 from workhorse.studies.loading import cell_key
-from workhorse.studies.plan import FIRST_TUNING_SEED, Job, Range
+from workhorse.studies.plan import FIRST_TUNING_SEED, Range, TrainingJob
 
 __all__ = ["BATCH", "Proposal", "Searching", "is_whole"]
 
 
-def is_whole(annotation: Any) -> bool:
-    """Whether an option takes whole numbers, or none.
+def is_whole(annotation: object) -> bool:
+    """Tell whether an option takes only whole numbers (or None).
 
     Example:
         >>> is_whole(int), is_whole(int | None), is_whole(float | None)
@@ -33,18 +33,18 @@ def is_whole(annotation: Any) -> bool:
 
 
 BATCH = 4
-"""Settings proposed at a time. A constant, because what is proposed next depends on it."""
+"""Number of settings proposed at a time; a constant, because later proposals depend on it."""
 
 
 class Proposal(NamedTuple):
-    """A setting that waits to be judged."""
+    """Setting that waits to be judged."""
 
     number: int
     settings: dict[str, Any]
 
 
 class Searching:
-    """One search, as far as its record in the study folder says."""
+    """Search whose state is a record in the study folder."""
 
     def __init__(self, folder: StudyFolder, task: str, algorithm: str) -> None:
         search = folder.plan.search
@@ -62,25 +62,25 @@ class Searching:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         sampler = optuna.samplers.TPESampler(seed=zlib.crc32(self._key.encode()))
         self._study = optuna.create_study(direction="maximize", sampler=sampler)
-        self._asked: list[Any] = []
+        self._asked: list[optuna.Trial] = []
         self._replay()
 
     def proposals(self) -> list[Proposal] | None:
-        """The next settings to judge; None when there are enough, and the winner is known."""
+        """Return the next settings to judge; None when there are enough and the winner is known."""
         count = len(self._record["trials"])
         if count >= self._search.trials:
             return None
         return self._ask(min(BATCH, self._search.trials - count))
 
-    def jobs(self, proposal: Proposal) -> list[Job]:
-        """The runs that a proposal is judged on."""
+    def jobs(self, proposal: Proposal) -> list[TrainingJob]:
+        """Return the runs by which a proposal is judged."""
         variant = f"{self._algorithm} trial {proposal.number}"
         return [
             self._plan.job(self._task, self._algorithm, proposal.settings, seed, variant) for seed in self.tuning_seeds
         ]
 
     def judge(self, proposals: list[Proposal]) -> None:
-        """Write down what the proposals' runs gave, all of which have ended."""
+        """Write down the scores of the proposals, whose runs have all ended."""
         for proposal in proposals:
             scores = [self._score(job) for job in self.jobs(proposal)]
             self._tell(proposal.number, float(np.mean(scores)))
@@ -92,15 +92,15 @@ class Searching:
             self._record["winner"] = int(np.argmax(values))
         self._folder.write_record("searches", self._key, self._record)
 
-    def reporting_jobs(self) -> list[Job]:
-        """The winner's runs on seeds that the search never saw."""
+    def reporting_jobs(self) -> list[TrainingJob]:
+        """Return the winner's runs on seeds that the search never used."""
         settings = self._record["trials"][self._record["winner"]]["settings"]
         return [
             self._plan.job(self._task, self._algorithm, settings, seed, self._record["variant"])
             for seed in self._plan.seeds
         ]
 
-    def _score(self, job: Job) -> float:
+    def _score(self, job: TrainingJob) -> float:
         record = self._folder.record("tuning", job.id)
         assert record is not None
         if record["score"] is not None:
@@ -124,7 +124,7 @@ class Searching:
         self._study.tell(self._asked[number], value)
 
     def _replay(self) -> None:
-        """Ask and tell again what was asked and told before."""
+        """Ask for the earlier proposals again and report their values, so that the sampler is in the same state."""
         told = self._record["trials"]
         for start in range(0, len(told), BATCH):
             batch = told[start : start + BATCH]
@@ -132,14 +132,14 @@ class Searching:
             for proposal, trial in zip(proposals, batch, strict=True):
                 if proposal.settings != trial["settings"]:
                     raise UsageError(
-                        f"The search of {self._key} cannot go on: trial {proposal.number} would now be "
-                        f"{proposal.settings}, and was {trial['settings']}. Another version of Optuna is installed, or "
-                        "the study's file was edited; use the version of then, or begin a new study."
+                        f"The search of {self._key} cannot continue: trial {proposal.number} would now be "
+                        f"{proposal.settings}, but was {trial['settings']}. Another version of Optuna is installed, or "
+                        "the study file was edited; use the earlier version, or start a new study."
                     )
                 self._tell(proposal.number, trial["value"])
 
-    def _suggest(self, trial: Any, name: str, span: Range) -> Any:
-        if span.choices:  # by place, for Optuna's choices may not be lists
+    def _suggest(self, trial: optuna.Trial, name: str, span: Range) -> object:
+        if span.choices:  # by index, because Optuna's choices cannot be lists
             return span.choices[trial.suggest_categorical(name, list(range(len(span.choices))))]
         assert span.low is not None and span.high is not None
         if self._is_whole(name):

@@ -1,4 +1,4 @@
-"""A study file, YAML or JSON, and the same words from the command line: read, and checked before any work is begun."""
+"""Read the plan of a study from a file (YAML or JSON) or the command line, and check it before any run starts."""
 
 from __future__ import annotations
 
@@ -6,66 +6,55 @@ import json
 import math
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
 
 from workhorse.algorithms import registry as algorithms
 from workhorse.core.errors import UsageError, nearest, unknown
 from workhorse.environments.registry import TASKS
+from workhorse.runs.records import is_plain, parse, shown
 from workhorse.studies.plan import FIRST_TUNING_SEED, Range, Search, StudyPlan
 from workhorse.studies.rules import Budget, Until
 
 __all__ = ["plan_of", "read_plan"]
 
-_KEYS = (
-    "tasks",
-    "algorithms",
-    "seeds",
-    "env_steps",
-    "settings",
-    "task_options",
-    "grid",
-    "search",
-    "trials",
-    "tuning_seeds",
-    "thresholds",
-    "perturbations",
-    "until",
-    "budget",
-    "evaluations",
-    "evaluation_episodes",
-    "final_episodes",
-)
+T = TypeVar("T")
+Read = Callable[[object, str, str], T]
+"""Function that checks a value: (value, its name, where it was read)."""
+
+_KEYS = (*(field.name for field in fields(StudyPlan)), "trials", "tuning_seeds")
 
 
 def read_plan(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """The words of a study file, YAML or JSON, as they stand; `plan_of` checks them.
+    """Read the words of a study file, YAML or JSON, as they stand; `plan_of` checks them.
 
     Raises:
         UsageError: no such file, not YAML, or not a table.
     """
     place = Path(path)
     try:
-        found = yaml.load(place.read_text(), Loader=_Loader)
+        text = place.read_bytes()
     except FileNotFoundError as error:
         raise UsageError(f"Expected a study file in {place}, which does not exist.") from error
-    except (OSError, UnicodeDecodeError) as error:
+    except OSError as error:
         raise UsageError(f"Could not read the study file {place}: {error}.") from error
+    remedy = "Write names and values, as in `tasks: [Hopper-v5]`."
+    return parse(_load_yaml, text, place, "a study file in YAML", remedy)
+
+
+def _load_yaml(text: str) -> Any:
+    try:
+        return yaml.load(text, Loader=_Loader)
     except yaml.YAMLError as error:
-        reason = " ".join(str(error).split())
-        raise UsageError(f"The study file {place} is not YAML: {reason}.") from error
-    if not isinstance(found, dict):
-        raise UsageError(
-            f"Expected names and values, as in `tasks: [Hopper-v5]`, in {place}, got {type(found).__name__}."
-        )
-    return found
+        raise ValueError(" ".join(str(error).split())) from error
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML without objects, where 1e-3 is a number, as in YAML 1.2 and in Python."""
+    """YAML loader without objects, for which 1e-3 is a number, as in YAML 1.2 and in Python."""
 
 
 _Loader.add_implicit_resolver(
@@ -76,14 +65,14 @@ _Loader.add_implicit_resolver(
 
 
 def plan_of(words: Mapping[str, Any], where: str = "the study") -> StudyPlan:
-    """A checked plan from the words of a study file or of the command line.
+    """Return a checked plan from the entries of a study file or of the command line.
 
     Args:
-        words: by the names that a study file has.
+        words: entries by name.
         where: for the messages.
 
     Raises:
-        UsageError: a word that is unknown, of the wrong kind, or in contradiction to another.
+        UsageError: an entry is unknown, of the wrong kind, or contradicts another.
     """
     _check_plain(words, where)
     for name in words:
@@ -142,34 +131,21 @@ def _check_contradictions(plan: StudyPlan, words: Mapping[str, Any], where: str)
             if name in words:
                 raise UsageError(f"`{name}` is for a search, and {where} has none: add `search`, or leave it out.")
     if plan.until is not None and plan.budget is None:
-        raise UsageError(
-            f"`until {plan.until.text}` may take for ever: say with `budget` what the study may take, as 2 core-hours."
-        )
+        raise UsageError(f"`until {plan.until.text}` may never end: set a limit with `budget`, such as 2 core-hours.")
     if plan.until is not None and plan.search is not None:
         raise UsageError(f"`until` adds seeds as they are needed and `search` fixes them: leave one out of {where}.")
 
 
 def _check_plain(words: Mapping[str, Any], where: str) -> None:
-    """Refuse what YAML makes of an unquoted date, and of keys such as `on`."""
-
-    def keys(value: Any) -> None:
-        if isinstance(value, Mapping):
-            for key, inside in value.items():
-                if not isinstance(key, str):
-                    raise UsageError(f"Expected names, got the entry {key!r} in {where}: put it in quotes.")
-                keys(inside)
-        elif isinstance(value, list | tuple):
-            for inside in value:
-                keys(inside)
-
-    keys(words)
-    try:
-        json.dumps({name: value for name, value in words.items() if name != "thresholds"}, allow_nan=False)
-    except (TypeError, ValueError) as error:
-        raise UsageError(
-            f"Expected finite numbers, words, lists and tables in {where}, got something else ({error}): put dates in "
-            "quotes."
-        ) from error
+    """Refuse objects that YAML makes of an unquoted date or of a name such as `on`."""
+    for name, value in words.items():
+        if not isinstance(name, str):
+            raise UsageError(f"Expected names, got the entry {name!r} in {where}: put it in quotes.")
+        if name != "thresholds" and not is_plain(value):  # thresholds have a message of their own
+            raise UsageError(
+                f"Expected finite numbers, words, lists and tables under `{name}` in {where}, got {shown(value)}: put "
+                "dates in quotes."
+            )
 
 
 def _check_task(task: str) -> None:
@@ -188,30 +164,30 @@ def _names(words: Mapping[str, Any], key: str, where: str) -> tuple[str, ...]:
         raise UsageError(f"Expected at least one name under `{key}` in {where}, got {found!r}.")
     twice = sorted({name for name in found if list(found).count(name) > 1})
     if twice:
-        raise UsageError(f"{twice[0]} stands twice under `{key}` in {where}: name it once.")
+        raise UsageError(f"{twice[0]} is listed twice under `{key}` in {where}: list it once.")
     return tuple(found)
 
 
-def _seeds(found: Any, where: str) -> tuple[int, ...]:
+def _seeds(found: object, where: str) -> tuple[int, ...]:
     if isinstance(found, int) and not isinstance(found, bool):
         if found < 1:
             raise UsageError(f"A study needs at least 1 seed, got {found} in {where}.")
         return tuple(range(found))
     if not isinstance(found, Sequence) or isinstance(found, str) or not found:
-        raise UsageError(f"`seeds` must be how many, or a list of them, got {found!r} in {where}.")
+        raise UsageError(f"`seeds` must be a number of seeds or a list of them, got {found!r} in {where}.")
     for seed in found:
         if not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed < FIRST_TUNING_SEED:
             raise UsageError(
-                f"A seed must be a whole number in [0, 2**31), got {seed!r} in {where}; those above are for tuning, so "
-                "that no seed is tuned on and reported."
+                f"A seed must be a whole number in [0, 2**31), got {seed!r} in {where}; larger ones are for tuning, so "
+                "that no seed is used for both."
             )
     if len(set(found)) < len(found):
-        raise UsageError(f"A seed stands twice in {where}: the same run twice is not two results.")
+        raise UsageError(f"A seed is listed twice in {where}: the same run twice is not two results.")
     return tuple(found)
 
 
-def _by_task(found: Any, tasks: Sequence[str], key: str, where: str, read: Any) -> dict[str, Any]:
-    """One value for all tasks, or a value by task."""
+def _by_task(found: object, tasks: Sequence[str], key: str, where: str, read: Read[T]) -> dict[str, T]:
+    """Read one value for all tasks, or a value by task."""
     if found is None:
         return {}
     if not isinstance(found, Mapping):
@@ -222,24 +198,24 @@ def _by_task(found: Any, tasks: Sequence[str], key: str, where: str, read: Any) 
     return {task: read(value, f"{key} of {task}", where) for task, value in found.items()}
 
 
-def _steps(value: Any, key: str, where: str) -> int:
+def _steps(value: object, key: str, where: str) -> int:
     number = _number(value, key, where)
     if number < 1 or number != int(number):
         raise UsageError(f"`{key}` must be a whole number of at least 1, got {value!r} in {where}.")
     return int(number)
 
 
-def _number(value: Any, key: str, where: str) -> float:
+def _number(value: object, key: str, where: str) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
         raise UsageError(f"`{key}` must be a finite number, got {value!r} in {where}.")
     return float(value)
 
 
-def _count(value: Any, key: str, where: str) -> int:
+def _count(value: object, key: str, where: str) -> int:
     return _steps(value, key, where)
 
 
-def _settings(found: Any, chosen: Sequence[str], where: str) -> dict[str, dict[str, Any]]:
+def _settings(found: object, chosen: Sequence[str], where: str) -> dict[str, dict[str, Any]]:
     if found is None:
         return {}
     if not isinstance(found, Mapping):
@@ -256,7 +232,7 @@ def _settings(found: Any, chosen: Sequence[str], where: str) -> dict[str, dict[s
     return {algorithm: dict(options) for algorithm, options in found.items()}
 
 
-def _task_options(found: Any, tasks: Sequence[str], where: str) -> dict[str, dict[str, Any]]:
+def _task_options(found: object, tasks: Sequence[str], where: str) -> dict[str, dict[str, Any]]:
     if found is None:
         return {}
     if not isinstance(found, Mapping) or not all(isinstance(options, Mapping) for options in found.values()):
@@ -267,7 +243,7 @@ def _task_options(found: Any, tasks: Sequence[str], where: str) -> dict[str, dic
     return {task: dict(options) for task, options in found.items()}
 
 
-def _grid(found: Any, chosen: Sequence[str], where: str) -> dict[str, tuple[Any, ...]]:
+def _grid(found: object, chosen: Sequence[str], where: str) -> dict[str, tuple[Any, ...]]:
     if not found:
         return {}
     if not isinstance(found, Mapping):
@@ -277,7 +253,7 @@ def _grid(found: Any, chosen: Sequence[str], where: str) -> dict[str, tuple[Any,
         if not isinstance(values, Sequence) or isinstance(values, str) or not values:
             raise UsageError(f"`grid` needs a list of values for {option}, got {values!r} in {where}.")
         if len({json.dumps(value) for value in values}) < len(values):
-            raise UsageError(f"A value of {option} stands twice in the grid of {where}.")
+            raise UsageError(f"A value of {option} is listed twice in the grid of {where}.")
     return {option: tuple(values) for option, values in found.items()}
 
 
@@ -295,7 +271,7 @@ def _search(words: Mapping[str, Any], chosen: Sequence[str], where: str) -> Sear
     return Search(ranges, trials, _count(words.get("tuning_seeds", 3), "tuning_seeds", where))
 
 
-def _range(option: str, span: Any, where: str) -> Range:
+def _range(option: str, span: object, where: str) -> Range:
     if isinstance(span, Sequence) and not isinstance(span, str) and len(span) >= 2:
         return Range(choices=tuple(span))
     if not isinstance(span, Mapping) or not {"low", "high"} <= set(span) <= {"low", "high", "log"}:
@@ -312,7 +288,7 @@ def _range(option: str, span: Any, where: str) -> Range:
     return Range(low, high, bool(span.get("log", False)))
 
 
-def _perturbations(found: Any, where: str) -> dict[str, tuple[float, ...]] | None:
+def _perturbations(found: object, where: str) -> dict[str, tuple[float, ...]] | None:
     if found is None or found is False:
         return None
     if found is True:

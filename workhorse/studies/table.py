@@ -1,4 +1,4 @@
-"""A study's results as one small Parquet file: a row a run, and what else belongs to them as the file's metadata."""
+"""Write and read a study's results as one small Parquet file: a row for each run, and the rest as metadata."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ _SCHEMA: dict[str, Any] = {
 
 
 def write_table(results: StudyResults, path: str | os.PathLike[str]) -> Path:
-    """Write the results; the place of the run folders is left out."""
+    """Write the results, without the paths of the run folders."""
     rows = [_row(run) for run in results.runs]
     about = {
         "format": FORMAT,
@@ -65,17 +65,17 @@ def write_table(results: StudyResults, path: str | os.PathLike[str]) -> Path:
     place = Path(path)
     temporary = place.with_name(f".tmp-{os.getpid()}-{place.name}")
     with writing("the table of results", place):
-        frame = pl.DataFrame(rows, schema=_SCHEMA, orient="row")
+        frame = pl.DataFrame(rows, schema=_SCHEMA)
         frame.write_parquet(temporary, compression="zstd", metadata={_KEY: json.dumps(about, allow_nan=False)})
         os.replace(temporary, place)
     return place
 
 
 def read_table(path: str | os.PathLike[str]) -> StudyResults:
-    """The results that `write_table` wrote. Nothing in it is executed.
+    """Read the results that `write_table` wrote; nothing in the file is executed.
 
     Raises:
-        UsageError: there is no such file, it is damaged, no study's table, or of another format.
+        UsageError: the file is missing, damaged, not a study's table, or of another format.
     """
     place = Path(path)
     try:
@@ -106,26 +106,13 @@ def read_table(path: str | os.PathLike[str]) -> StudyResults:
     )
 
 
-def _row(run: RunResult) -> tuple[Any, ...]:
-    return (
-        run.task,
-        run.variant,
-        run.algorithm,
-        json.dumps(dict(run.settings)),
-        run.seed,
-        run.outcome,
-        run.reason,
-        run.score,
-        list(run.episode_returns),
-        run.curve_steps.tolist(),
-        run.curve_returns.tolist(),
-        run.env_steps,
-        run.budget,
-        run.wall_s,
-        run.core_hours,
-        run.failed_episodes,
-        None if run.sweep is None else json.dumps(to_record(run.sweep), allow_nan=False),
-    )
+def _row(run: RunResult) -> dict[str, object]:
+    lists = {
+        name: np.asarray(getattr(run, name)).tolist() for name in ("episode_returns", "curve_steps", "curve_returns")
+    }
+    sweep = None if run.sweep is None else json.dumps(to_record(run.sweep), allow_nan=False)
+    plain = {name: getattr(run, name) for name in _SCHEMA}
+    return {**plain, **lists, "settings": json.dumps(dict(run.settings)), "sweep": sweep}
 
 
 def _run(row: dict[str, Any], place: Path) -> RunResult:

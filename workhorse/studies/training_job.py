@@ -1,11 +1,11 @@
-"""One seed of a study, trained in an ordinary run folder, begun or gone on with as the folder says."""
+"""Train the seeds of a study, each in an ordinary run folder; a run that exists there is continued."""
 
 from __future__ import annotations
 
 import json
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,13 +17,13 @@ from workhorse.runs.checkpoint import saved_iterations
 from workhorse.runs.files import remove_folder
 from workhorse.runs.folder import RunFolder
 from workhorse.runs.policy import Policy
-from workhorse.studies.plan import Job, StudyPlan
+from workhorse.studies.plan import StudyPlan, TrainingJob
+from workhorse.studies.pool import JobRequest, Tell
 from workhorse.training.groups import RunGroup, together
 from workhorse.training.loop import MakeLoop
 from workhorse.training.plan import Plan
 
 __all__ = [
-    "Progress",
     "crash",
     "ended_as",
     "is_fatal",
@@ -33,14 +33,13 @@ __all__ = [
     "train_together",
 ]
 
-Progress = Callable[[dict[str, Any]], None]
 PROGRESS_EVERY_S = 0.5
 LEAVING_S = 120.0
-"""Seconds that the worker of a killed study gets to save and leave."""
+"""Time for the worker of a killed study to save and exit."""
 
 
-def request(plan: StudyPlan, job: Job, root: Path, command: tuple[str, ...]) -> dict[str, Any]:
-    """What a worker is told of a job, as plain JSON."""
+def request(plan: StudyPlan, job: TrainingJob, root: Path, command: tuple[str, ...]) -> JobRequest:
+    """Return what a worker is told of a job."""
     schedule = {
         "evaluate_every": max(job.env_steps // plan.evaluations, 1),
         "evaluation_episodes": plan.evaluation_episodes,
@@ -64,13 +63,17 @@ def request(plan: StudyPlan, job: Job, root: Path, command: tuple[str, ...]) -> 
 
 
 def train(
-    job: Mapping[str, Any], progress: Progress, *, threads: int = 1, make: MakeLoop | None = None
+    job: Mapping[str, Any],
+    progress: Tell,
+    *,
+    threads: int = 1,
+    make: MakeLoop | None = None,
 ) -> dict[str, Any]:
-    """Train a seed to its end, from the beginning or from where its folder stands; how it ended.
+    """Train a seed to its end, from the beginning or from its last checkpoint, and return its record.
 
     Raises:
-        Whatever the training raises: the seed has crashed.
-        KeyboardInterrupt: it was stopped, its state saved.
+        Exception: the seed has crashed.
+        KeyboardInterrupt: it was stopped, with its state saved.
     """
     observer = _Reporter(progress)
     path = Path(job["root"]) / job["id"]
@@ -99,12 +102,12 @@ def train(
     return ended_as(folder, summary)
 
 
-def train_together(job: Mapping[str, Any], tell: Callable[[Mapping[str, Any]], None]) -> None:
-    """Train the seeds of a cell in one process, on programs they share; each is told of as it ends.
+def train_together(job: Mapping[str, Any], tell: Tell) -> None:
+    """Train the seeds of a cell in one process, on shared programs, and tell of each as it ends.
 
     Raises:
-        UsageError: something that would meet every seed, such as a full disk.
-        KeyboardInterrupt: all were stopped, their states saved.
+        UsageError: something that affects every seed, such as a full disk.
+        KeyboardInterrupt: all were stopped, with their states saved.
     """
     requests = {request["seed"]: request for request in job["runs"]}
     first = job["runs"][0]
@@ -129,12 +132,12 @@ def train_together(job: Mapping[str, Any], tell: Callable[[Mapping[str, Any]], N
 
 
 def is_fatal(error: BaseException) -> bool:
-    """Whether an error is the disk's fault and not the seed's."""
+    """Tell whether an error is one of the disk, which affects every seed."""
     return isinstance(error, UsageError) and isinstance(error.__cause__, OSError)
 
 
 def crash(error: BaseException) -> str:
-    """Why a seed crashed, in a sentence."""
+    """Return why a seed crashed, in a sentence."""
     return str(error) if isinstance(error, UsageError) else f"{type(error).__name__}: {error}"
 
 
@@ -143,7 +146,7 @@ def _plan_of(job: Mapping[str, Any]) -> Plan:
 
 
 def ended_as(folder: RunFolder, summary: runs.Summary) -> dict[str, Any]:
-    """How a run that came to its end did: `finished` or `diverged`, and its numbers."""
+    """Return the record of a completed run: `finished` or `diverged`, and its numbers."""
     score = summary.episode_return.value
     reason = ""
     if not math.isfinite(score):
@@ -163,7 +166,7 @@ def ended_as(folder: RunFolder, summary: runs.Summary) -> dict[str, Any]:
 
 
 def spent_core_hours(path: Path) -> float:
-    """What a run that did not come to its end had taken when it was last saved."""
+    """Return the core-hours of an incomplete run, as of its last checkpoint."""
     try:
         return sum(json.loads((path / "ledger.json").read_bytes())["core_seconds"].values()) / 3600
     except (OSError, ValueError, KeyError, AttributeError, TypeError):
@@ -171,25 +174,25 @@ def spent_core_hours(path: Path) -> float:
 
 
 def _can_go_on(path: Path) -> bool:
-    """Whether a run was begun there; one that was killed before its first checkpoint is begun anew."""
+    """Tell whether a folder holds a run with a checkpoint; a run killed before its first one is started again."""
     return (path / "manifest.json").exists() and bool(saved_iterations(path))
 
 
 def _wait_until_free(path: Path) -> None:
-    """Let the worker of an earlier sitting save and leave, whose study was killed.
+    """Wait until the worker of a killed study has saved and exited.
 
     Raises:
-        UsageError: it does not leave; this is no fault of the seed's.
+        UsageError: it does not exit, which is not the seed's fault.
     """
     deadline = time.monotonic() + LEAVING_S
     while RunFolder(path).is_locked():
         if time.monotonic() > deadline:
-            raise UsageError(f"Another process trains in {path} and does not end: stop it, then go on.") from OSError()
+            raise UsageError(f"Another process trains in {path} and does not end: stop it first.") from OSError()
         time.sleep(0.2)
 
 
 def _newest_policy_is_saved(folder: RunFolder) -> bool:
-    """A run saves its policy as long as its parameters are finite."""
+    """Tell whether the policy is that of the last iteration; a run saves it only while its parameters are finite."""
     status = folder.status()
     try:
         policy = Policy.load(folder.policy)
@@ -199,9 +202,9 @@ def _newest_policy_is_saved(folder: RunFolder) -> bool:
 
 
 class _Reporter(runs.Observer):
-    """Tells how far a run is, a few times a second at most."""
+    """Observer that tells the study of a run's progress, at most twice a second."""
 
-    def __init__(self, progress: Progress) -> None:
+    def __init__(self, progress: Tell) -> None:
         self._progress = progress
         self._told = 0.0
 

@@ -1,4 +1,4 @@
-"""What settings are worth: the swing of each option, the sensitivity of the whole, and the winner's curse."""
+"""Measure the effect of settings: the swing of each option, the sensitivity, and the overestimate of a search."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["Effect", "SearchGap", "search_gap", "searched", "tornado", "tuning_v
 
 
 class SearchGap(NamedTuple):
-    """The winner's curse: what a search promised less what fresh seeds gave.
+    """Overestimate of a search (the winner's curse): its best score on tuning seeds less the score on fresh seeds.
 
     Attributes:
         promised: the winner's mean over the tuning seeds.
@@ -30,7 +30,7 @@ class SearchGap(NamedTuple):
 
 
 class Effect(NamedTuple):
-    """What one option does to the mean score, the others as in the best setting: a bar of a tornado.
+    """Effect of one option on the mean score, the others as in the best setting: a bar of a tornado plot.
 
     Attributes:
         option: its name.
@@ -46,7 +46,7 @@ class Effect(NamedTuple):
 
 
 def search_gap(results: StudyResults, search_number: int) -> SearchGap | None:
-    """What a search promised beside what fresh seeds gave; None until the winner's runs have ended."""
+    """Compare the winner of a search on tuning and on fresh seeds; None until its runs have ended."""
     search = results.searches[search_number]
     fresh = results.cell(search.task, search.variant)
     if search.winner is None or not fresh:
@@ -60,13 +60,13 @@ def search_gap(results: StudyResults, search_number: int) -> SearchGap | None:
 
 
 def searched(results: StudyResults) -> list[tuple[SearchResult, SearchGap]]:
-    """The searches whose winners have run on fresh seeds, each with its gap."""
+    """Return the searches whose winners have run on fresh seeds, each with its gap."""
     found = [(search, search_gap(results, number)) for number, search in enumerate(results.searches)]
     return [(search, gap) for search, gap in found if gap is not None]
 
 
 def tornado(results: StudyResults, task: str) -> tuple[Effect, ...]:
-    """What each option of the study's grid does to the mean score, the others as in the best setting, largest first."""
+    """Return the effect of each option of the grid, the others as in the best setting, largest first."""
     means = _grid_means(results, task)
     if means is None or np.isnan(means).all():
         return ()
@@ -80,7 +80,7 @@ def tornado(results: StudyResults, task: str) -> tuple[Effect, ...]:
 
 
 def tuning_value(results: StudyResults) -> sensitivity.Sensitivity | str:
-    """Adkins et al.'s sensitivity and effective dimension of the study's grid, or why there is none."""
+    """Return Adkins et al.'s sensitivity and effective dimension of the grid, or why there is none."""
     if not results.grid:
         return "the study has no grid of settings"
     tables = [_grid_means(results, task) for task in results.tasks]
@@ -95,7 +95,7 @@ def tuning_value(results: StudyResults) -> sensitivity.Sensitivity | str:
 
 
 def _grid_means(results: StudyResults, task: str) -> np.ndarray | None:
-    """Mean score at every setting of the grid, NaN where a run diverged or none ended; None for several algorithms."""
+    """Return the mean score at every grid point, NaN where a run diverged or none ended; None if algorithms differ."""
     if not results.grid or len({run.algorithm for run in results.runs}) > 1:
         return None
     table = np.full([len(values) for values in results.grid.values()], np.nan)

@@ -1,4 +1,4 @@
-"""Who is better: the one place where that word may come from."""
+"""Decide which of two variants is better. Only this module may use that word."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ __all__ = ["Verdict", "compare_cells", "verdicts"]
 
 
 class Verdict(NamedTuple):
-    """The comparison of two cells, and the only place where the word "better" may come from.
+    """Comparison of two cells.
 
     Attributes:
-        task, ours, theirs: which.
+        task, ours, theirs: the task, and the two variants.
         comparison: Welch's test; None where a side has too few runs.
         p_adjusted: the p value after Holm's correction over all comparisons made together; NaN without a test.
-        better: the name of the better one, None where the test does not say so.
-        more_runs: how many more seeds a side a difference of this size would need; None where it cannot be said.
-        sentence: what may be printed.
+        better: the better variant; None where the test shows no difference.
+        more_runs: further seeds of each variant that would show a difference of this size; None where it is unknown.
+        sentence: for the user.
     """
 
     task: str
@@ -41,7 +41,7 @@ class Verdict(NamedTuple):
 
 
 def verdicts(results: StudyResults, cells: Sequence[CellSummary], significance: float = 0.05) -> tuple[Verdict, ...]:
-    """Every pair of variants on every task, p values corrected by Holm's rule over all of them."""
+    """Compare every pair of variants on every task, with Holm's correction over all pairs."""
     pairs = [
         (ours, theirs)
         for task in results.tasks
@@ -51,10 +51,10 @@ def verdicts(results: StudyResults, cells: Sequence[CellSummary], significance: 
 
 
 def compare_cells(pairs: Sequence[tuple[CellSummary, CellSummary]], significance: float = 0.05) -> tuple[Verdict, ...]:
-    """Welch's test of the mean scores of each pair, corrected by Holm's rule over all the pairs given together.
+    """Test the mean scores of each pair by Welch's t, with Holm's correction over all pairs.
 
-    The interval of a difference has the confidence that goes with the level its pair was tested at, so that it leaves
-    out 0 where the pair is shown to differ, and nowhere else.
+    The interval of a difference has the confidence of the level at which its pair was tested, so that it excludes 0
+    exactly where the pair is shown to differ.
 
     Source: Holm 1979, "A simple sequentially rejective multiple test procedure".
     """
@@ -75,7 +75,7 @@ def _verdict(ours: CellSummary, theirs: CellSummary, p: float, level: float, sig
     names = f"{ours.variant} and {theirs.variant} on {ours.task}"
     if math.isnan(p):
         few = min(len(ours.scores), len(theirs.scores))
-        sentence = f"{names}: too few runs to compare ({few}); at least {LEAST_RUNS} seeds a side are needed."
+        sentence = f"{names}: too few runs to compare ({few}); each needs at least {LEAST_RUNS} seeds."
         return Verdict(ours.task, ours.variant, theirs.variant, None, math.nan, None, None, sentence)
     test = welch_test(ours.scores, theirs.scores, 1 - level)
     difference = test.difference
@@ -86,19 +86,19 @@ def _verdict(ours: CellSummary, theirs: CellSummary, p: float, level: float, sig
         return Verdict(ours.task, ours.variant, theirs.variant, test, p, better, 0, sentence)
     more = more_runs_needed(ours.scores, theirs.scores, significance=level) if difference.value else None
     needs = (
-        "no number of seeds within reach would show a difference this small"
+        "no feasible number of seeds would show a difference this small"
         if more is None
-        else f"a difference of this size would need about {max(more, 1)} more seeds a side"
+        else f"showing a difference of this size needs about {max(more, 1)} more seeds of each"
     )
     sentence = f"{names} are not shown to differ: {apart}; {needs}."
     return Verdict(ours.task, ours.variant, theirs.variant, test, p, None, more, sentence)
 
 
 def _holm(p_values: np.ndarray, significance: float) -> tuple[np.ndarray, np.ndarray]:
-    """Holm's step-down adjustment, and the level each p value was compared with. NaN stays NaN and is not counted.
+    """Return Holm's adjusted p values, and the level of each; NaN stays NaN and is not counted.
 
     The smallest of m p values is compared with significance / m, the next with significance / (m - 1), and so on up to
-    the first that is not below its level: from there on that level stands for all.
+    the first that is not below its level; that level then holds for all the rest.
     """
     adjusted, levels = np.full((2, len(p_values)), np.nan)
     order = [place for place in np.argsort(p_values, kind="stable") if not math.isnan(p_values[place])]

@@ -1,9 +1,9 @@
-"""A process of a study: takes one job after the other from standard input, tells how it goes on standard output.
+"""Worker process of a study: takes jobs from standard input and reports on standard output.
 
     python -m workhorse.studies.worker
 
-A job is a line of JSON, and so is every answer. It has a process of its own because a seed may crash in any way: what
-is lost is that seed, which counts. The process ends, its run saved, when it is told to or when its parent is gone.
+A job is a line of JSON, and so is every report. Seeds run in processes of their own because one may crash in any way,
+and then only that seed is lost. The process saves its run and ends when it is told to, or when its parent is gone.
 """
 
 from __future__ import annotations
@@ -17,22 +17,20 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from workhorse.core.errors import UsageError
+from workhorse.studies.pool import Tell
 
-__all__ = ["Tell", "main"]
-
-Tell = Callable[[Mapping[str, Any]], None]
-"""Answers the parent with a JSON object."""
+__all__ = ["main"]
 
 
 def main() -> int:
-    """Serve until standard input ends."""
+    """Do jobs until standard input ends."""
     answers = os.fdopen(os.dup(1), "w", buffering=1)
-    os.dup2(2, 1)  # whatever a library prints is for the log
+    os.dup2(2, 1)  # what libraries print goes to the log
     jobs: queue.Queue[dict[str, Any] | None] = queue.Queue()
     threading.Thread(target=_listen, args=(jobs,), daemon=True).start()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's Ctrl-C is for the parent, which tells us
@@ -43,7 +41,7 @@ def main() -> int:
         with lock:
             answers.write(json.dumps(dict(answer), allow_nan=False) + "\n")
 
-    with contextlib.suppress(KeyboardInterrupt):  # told to leave while there was nothing to do
+    with contextlib.suppress(KeyboardInterrupt):  # told to exit while idle
         while (job := jobs.get()) is not None:
             if not _serve(job, tell):
                 break
@@ -51,7 +49,7 @@ def main() -> int:
 
 
 def _serve(job: dict[str, Any], tell: Tell) -> bool:
-    """Do a job and say how it ended; whether to go on."""
+    """Do a job and report how it ended; return whether to continue."""
     begun = time.monotonic()
     try:
         answer = _work(job, tell)
@@ -67,7 +65,7 @@ def _serve(job: dict[str, Any], tell: Tell) -> bool:
     try:
         json.dumps(answer, allow_nan=False)
     except ValueError:
-        answer = {"event": "crashed", "reason": "what it found holds a number that is not finite"}
+        answer = {"event": "crashed", "reason": "its result contains a number that is not finite"}
     tell({"event": "done", **answer, "id": job["id"], "seconds": time.monotonic() - begun})
     return True
 
@@ -111,7 +109,7 @@ def _work(job: dict[str, Any], tell: Tell) -> dict[str, Any]:
             )
             return {"sweep": to_record(found)}
         case kind:
-            raise ValueError(f"A study's worker knows no job {kind!r}.")
+            raise ValueError(f"A worker cannot do the job {kind!r}.")
 
 
 if __name__ == "__main__":

@@ -12,11 +12,13 @@ from jaxtyping import Array, Float, Int
 from workhorse.core.algorithm import Key, Population, State
 from workhorse.core.configuration import configuration
 from workhorse.core.errors import UsageError
+from workhorse.core.layers import PolicyNetwork, head_for
 from workhorse.core.ranges import require_non_negative, require_positive
-from workhorse.core.spec import Box, EnvSpec
+from workhorse.core.spec import Box, Discrete, EnvSpec
 from workhorse.core.types import Moments, Returns
 from workhorse.math import moments
 from workhorse.networks.heads import action_of, num_outputs
+from workhorse.networks.layers import mlp_layers, scaled_layers
 from workhorse.networks.mlp import MLP
 
 __all__ = ["Actor", "ParameterSearch", "SearchState"]
@@ -76,10 +78,8 @@ class ParameterSearch(Population):
         else:
             for option in ("action_bins", "action_noise"):
                 if getattr(self, option) is not None:
-                    raise UsageError(
-                        f"{name}.{option} is for continuous actions, but {task} has {action.count} discrete ones. "
-                        "Leave it out."
-                    )
+                    kind = f"{action.count} discrete ones" if isinstance(action, Discrete) else f"{action}"
+                    raise UsageError(f"{name}.{option} is for continuous actions, but {task} has {kind}. Leave it out.")
         if self.policy not in ("linear", "mlp"):
             raise UsageError(f"{name}.policy must be 'linear' or 'mlp': got {self.policy!r}.")
         positive = {"observation_clip": self.observation_clip, "episodes_per_member": self.episodes_per_member}
@@ -116,9 +116,11 @@ class ParameterSearch(Population):
         template = jax.eval_shape(self.network, jax.random.key(0))
         return ravel_pytree(jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), template))[1](params)
 
-    def policy_network(self, actor: Actor) -> MLP:
-        """The unperturbed policy."""
-        return self.to_network(actor.params)
+    def policy_layers(self, actor: Actor) -> PolicyNetwork:
+        """Return the unperturbed policy as the named layers that an artefact holds."""
+        head = head_for(self.spec.action, action_bins=self.action_bins)
+        layers = (*mlp_layers(self.to_network(actor.params)), head)
+        return scaled_layers(self.spec.observation, actor.mean, actor.inverse_scale, self.observation_clip, layers)
 
     # --- learning ---
 
@@ -162,15 +164,19 @@ class ParameterSearch(Population):
         return self.to_network(jnp.where(slot < 0, actor.params, self.displace(actor, member)))
 
     def act(
-        self, actor: Actor, carry: MLP, obs: Float[Array, "D"], key: Key, *, explore: bool
+        self, actor: Actor, carry: MLP, obs: Float[Array, "..."], key: Key, *, explore: bool
     ) -> tuple[Array, MLP, None]:
-        """Z = clip((obs - mean) / scale);  action = clip(head(network(z)) + action noise) to the task's bounds."""
+        """Z = clip((obs - mean) / scale);  action = clip(head(network(z)) + action noise) to the task's bounds.
+
+        Matrices and images are flattened first.
+        """
         clip = jnp.float32(self.observation_clip)
-        scaled = jnp.clip((obs.astype(jnp.float32) - actor.mean) * actor.inverse_scale, -clip, clip)
+        scaled = jnp.clip((obs.reshape(-1).astype(jnp.float32) - actor.mean) * actor.inverse_scale, -clip, clip)
         action = action_of(self.spec.action, self.action_bins, carry(scaled))
-        if isinstance(self.spec.action, Box):
+        space = self.spec.action
+        if isinstance(space, Box):
             if explore and self.action_noise is not None:
                 action = action + jnp.float32(self.action_noise) * jax.random.normal(key, action.shape, jnp.float32)
-            low, high = (jnp.asarray(bound, jnp.float32) for bound in (self.spec.action.low, self.spec.action.high))
+            low, high = (jnp.asarray(bound, jnp.float32).reshape(space.shape) for bound in (space.low, space.high))
             action = jnp.clip(action, low, high)
         return action, carry, None

@@ -6,7 +6,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from workhorse.algorithms.policy_gradient.policy_gradient import Batch, GradientState, PolicyGradient, flattened
+from workhorse.algorithms.policy_gradient.batch import Batch, GradientState
+from workhorse.algorithms.policy_gradient.policy_gradient import PolicyGradient
 from workhorse.core.algorithm import Key
 from workhorse.core.configuration import configuration
 from workhorse.core.ranges import require_non_negative
@@ -55,15 +56,15 @@ class A2C(PolicyGradient):
     def improve(
         self, state: GradientState, batch: Batch, rate: Float[Array, ""], key: Key
     ) -> tuple[ActorCritic, Any, dict[str, Array]]:
-        return self.descend(self.batch_loss, state.params, state.optimiser, flattened(batch), rate)
+        return self.descend(self.batch_loss, state.params, state.optimiser, self.arranged(batch), rate)
 
     def batch_loss(self, params: ActorCritic, batch: Batch) -> tuple[Float[Array, ""], dict[str, Array]]:
-        """The loss of a rollout (N,) and its parts."""
-        distribution = self.distributions(params, batch.obs)
+        """Return the loss of an arranged rollout and its parts."""
+        distribution, value, batch = self.read(params, batch)
         log_prob = jax.vmap(lambda one, drawn: one.log_prob(drawn))(distribution, batch.drawn)
         advantage = self.normalised(batch.advantage, "batch", "minibatch")
         surrogate = (log_prob * advantage).mean()
-        value_loss = 0.5 * jnp.square(self.values(params, batch.obs) - batch.target).mean()
+        value_loss = 0.5 * jnp.square(value - batch.target).mean()
         entropy = jax.vmap(lambda one: one.entropy())(distribution).mean()
         total = -surrogate + self.value_weight * value_loss - self.entropy_weight * entropy
         return total, {"surrogate": surrogate, "value_loss": value_loss}

@@ -12,8 +12,7 @@ from jaxtyping import Array, Float
 
 from workhorse.core.spec import Box, EnvSpec
 from workhorse.core.types import Rollout
-from workhorse.math.distributions import Categorical, DiagonalGaussian, Distribution
-from workhorse.networks.actor_critic import ActorCritic, StochasticPolicy
+from workhorse.math.distributions import Bernoullis, DiagonalGaussian, Distribution
 from workhorse.networks.mlp import MLP
 
 __all__ = ["acting", "noise_agreement", "scales", "units", "value_residual"]
@@ -25,17 +24,14 @@ UNIT_STEPS = 256
 """Steps at most that hidden units are looked at on."""
 
 
-def acting(
-    policy: StochasticPolicy, spec: EnvSpec, obs: Float[Array, "T B D"], rollout: Rollout
-) -> dict[str, Float[Array, ""]]:
-    """Whether the actions are draws of this policy.
+def acting(distribution: Distribution, spec: EnvSpec, rollout: Rollout) -> dict[str, Float[Array, ""]]:
+    """Compare the actions (T, B) with the distributions that they should be draws of.
 
     log_prob_gap: the greatest |log pi(a|o) - recorded log probability|; rounding where the recorded one is true.
     saturated_actions: share of components whose likeliest action lies outside finite bounds; mean_log_std: the mean
     logarithm of their standard deviations. Neither for discrete actions.
     noise_across_slots, noise_over_time, noise_level: see `noise_agreement`.
     """
-    distribution = jax.vmap(jax.vmap(policy))(obs)
     drawn, recorded = rollout.extras
     log_prob = jax.vmap(jax.vmap(lambda one, action: one.log_prob(action)))(distribution, drawn)
     found = {"log_prob_gap": jnp.abs(log_prob - recorded).max()}
@@ -48,10 +44,13 @@ def acting(
 
 def _noise(distribution: Distribution, drawn: Array) -> Float[Array, "T B A"]:
     """What the draw added to its own expectation: of mean zero, and independent between steps and slots."""
-    if isinstance(distribution, Categorical):
-        choices = distribution.logits.shape[-1]
-        return jax.nn.one_hot(drawn, choices) - jax.nn.softmax(distribution.logits)
-    return (drawn - distribution.mean) * jnp.exp(-distribution.log_std)
+    if isinstance(distribution, DiagonalGaussian):
+        return (drawn - distribution.mean) * jnp.exp(-distribution.log_std)
+    if isinstance(distribution, Bernoullis):
+        return drawn - jax.nn.sigmoid(distribution.logits)
+    choices = distribution.logits.shape[-1]
+    noise = jax.nn.one_hot(drawn, choices) - jax.nn.softmax(distribution.logits)
+    return noise.reshape(*noise.shape[:2], -1)  # the choices of several groups side by side
 
 
 def noise_agreement(noise: Float[Array, "T B A"]) -> dict[str, Float[Array, ""]]:
@@ -107,24 +106,18 @@ def scales(
 
 
 def value_residual(
-    params: ActorCritic,
-    obs: Float[Array, "T B D"],
-    next_obs: Float[Array, "T B D"],
+    value: Float[Array, "T B"],
+    next_value: Float[Array, "T B"],
     reward: Float[Array, "T B"],
     terminated: Array,
     discount: Float[Array, ""],
 ) -> dict[str, Float[Array, ""]]:
-    """The value's one-step error  d = r + gamma (1 - terminated) V(o') - V(o),  before the update.
+    """Return the value's one-step error  d = r + gamma (1 - terminated) V(o') - V(o),  before the update.
 
     td_error_mean, td_error_spread: its mean and standard deviation; value_mean, value_spread: those of V. *A value
     function that has caught up with its policy has a mean of zero, whatever happens at terminations and clocks.*
     """
-
-    def values(seen: Float[Array, "T B D"]) -> Float[Array, "T B"]:
-        return jax.vmap(jax.vmap(params.value))(seen)[..., 0]
-
-    value = values(obs)
-    error = reward + discount * (1.0 - terminated.astype(jnp.float32)) * values(next_obs) - value
+    error = reward + discount * (1.0 - terminated.astype(jnp.float32)) * next_value - value
     return {
         "td_error_mean": error.mean(),
         "td_error_spread": error.std(),

@@ -2,7 +2,7 @@
 
 from abc import abstractmethod
 from collections.abc import Callable
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -11,30 +11,30 @@ import optax
 from jaxtyping import Array, Float, Int
 
 from workhorse.algorithms.policy_gradient import health
-from workhorse.core.algorithm import Differentiable, Key, Metrics, OnPolicy, Params
+from workhorse.algorithms.policy_gradient.batch import Acted, Actor, Batch, GradientState, Memory, Transition, flattened
+from workhorse.algorithms.policy_gradient.measures import (
+    explained_variance,
+    gradient_agreement,
+    policy_change,
+    probability_ratio,
+    surrogate_gain,
+)
+from workhorse.core.algorithm import Carry, Differentiable, Key, Metrics, OnPolicy, Params
 from workhorse.core.configuration import configuration
 from workhorse.core.errors import UsageError
+from workhorse.core.layers import PolicyNetwork, head_for
 from workhorse.core.ranges import require_non_negative, require_positive
 from workhorse.core.spec import Box, EnvSpec
 from workhorse.core.types import Moments, Rollout
 from workhorse.math import moments
-from workhorse.math.distributions import Distribution, divergence
+from workhorse.math.distributions import Distribution
 from workhorse.math.returns import discounted_sum, lambda_advantages, lambda_returns
-from workhorse.networks.actor_critic import ActorCritic, StochasticPolicy
+from workhorse.networks.actor_critic import ActorCritic
+from workhorse.networks.layers import mlp_layers, recurrent_layers, scaled_layers
 from workhorse.networks.mlp import MLP
+from workhorse.networks.recurrent import Recurrent, unroll
 
-__all__ = [
-    "PLAIN",
-    "Acted",
-    "Actor",
-    "Batch",
-    "GradientState",
-    "PolicyGradient",
-    "explained_variance",
-    "policy_change",
-    "probability_ratio",
-    "surrogate_gain",
-]
+__all__ = ["PLAIN", "PolicyGradient"]
 
 
 PLAIN = {
@@ -49,87 +49,8 @@ PLAIN = {
 }
 """Every code-level optimisation of Engstrom et al. 2020 off: their PPO-M, and TRPO."""
 
-Loss = Callable[[ActorCritic, "Batch"], tuple[Float[Array, ""], dict[str, Array]]]
+Loss = Callable[[ActorCritic, Batch], tuple[Float[Array, ""], dict[str, Array]]]
 """Networks and a batch (N,) to a loss and its parts."""
-
-
-class GradientState(NamedTuple):
-    """A whole learner.
-
-    Attributes:
-        params: policy and value networks.
-        optimiser: what the optimiser remembers.
-        observations: moments of the observations acted on, float64.
-        sums: moments of the discounted sums of rewards, float64 (1,): what rewards are scaled by.
-        sum_so_far: the discounted sum so far in each slot's episode, float32 (B,).
-        env_steps: training steps seen, for annealing.
-        iteration: updates made.
-    """
-
-    params: ActorCritic
-    optimiser: Any
-    observations: Moments
-    sums: Moments
-    sum_so_far: Float[Array, "B"]
-    env_steps: Int[Array, ""]
-    iteration: Int[Array, ""]
-
-
-class Actor(NamedTuple):
-    """What acting needs: the policy, and how observations are scaled."""
-
-    policy: StochasticPolicy
-    mean: Float[Array, "D"]
-    inverse_scale: Float[Array, "D"]
-
-
-class Acted(NamedTuple):
-    """What `act` says beside the action: the draw before it was clipped to the bounds, and its log probability."""
-
-    drawn: Array
-    log_prob: Float[Array, ""]
-
-
-class Transition(NamedTuple):
-    """What followed each step, all that advantages are computed of beside the values; axes as those of `Batch`.
-
-    Attributes:
-        reward: scaled and clipped.
-        discount: of what comes next; 0 where the task terminated.
-        next_obs: scaled.
-        going_on: 0 where the episode or the rollout ended, else 1.
-    """
-
-    reward: Float[Array, "..."]
-    discount: Float[Array, "..."]
-    next_obs: Float[Array, "... D"]
-    going_on: Float[Array, "..."]
-
-
-class Batch(NamedTuple):
-    """Steps ready to learn from, leading axes (T, B) or (N,).
-
-    Attributes:
-        obs: scaled observations.
-        drawn: actions as drawn.
-        log_prob: under the policy that acted.
-        advantage: not normalised.
-        target: of the value.
-        value: as it was before the update.
-        monte_carlo: discounted rewards to the end of the episode, completed by the value where it was cut.
-        weight: 1, or 0 for a step that must not be learnt from.
-        transition: what followed.
-    """
-
-    obs: Float[Array, "... D"]
-    drawn: Array
-    log_prob: Float[Array, "..."]
-    advantage: Float[Array, "..."]
-    target: Float[Array, "..."]
-    value: Float[Array, "..."]
-    monte_carlo: Float[Array, "..."]
-    weight: Float[Array, "..."]
-    transition: Transition
 
 
 @configuration
@@ -155,10 +76,10 @@ class PolicyGradient(OnPolicy, Differentiable):
     """Slots more whose steps are only measured on, never trained on; their steps are counted apart."""
     rollout_steps: int = 256
     """Steps of each slot an iteration."""
-    policy: Literal["linear", "mlp"] = "mlp"
-    """Networks: linear, or perceptrons."""
+    policy: Literal["linear", "mlp", "gru"] = "mlp"
+    """Networks: linear, perceptrons, or with memory (a gated recurrent unit, then a perceptron)."""
     hidden: tuple[int, ...] = (64, 64)
-    """Units of each hidden layer of `mlp`, in the policy and in the value function."""
+    """Units of each hidden layer of `mlp`, in policy and value function; the first of `gru` is the memory."""
     learning_rate: float = 3e-4
     """Step size of the optimiser, before annealing."""
     discount: float = 0.99
@@ -196,7 +117,9 @@ class PolicyGradient(OnPolicy, Differentiable):
     def validate(self) -> None:
         """Raise a `UsageError` where a field is out of range."""
         name = type(self).__name__
-        sizes = {f"hidden[{layer}]": units for layer, units in enumerate(self.hidden)} if self.policy == "mlp" else {}
+        sizes = (
+            {f"hidden[{layer}]": units for layer, units in enumerate(self.hidden)} if self.policy != "linear" else {}
+        )
         require_positive(
             name, learning_rate=self.learning_rate, num_envs=self.num_envs, rollout_steps=self.rollout_steps, **sizes
         )
@@ -211,15 +134,22 @@ class PolicyGradient(OnPolicy, Differentiable):
             if not 0 <= getattr(self, option) <= 1:
                 raise UsageError(f"{name}.{option} must be in [0, 1]: got {getattr(self, option)}.")
         choices = {
-            "policy": ("linear", "mlp"),
+            "policy": ("linear", "mlp", "gru"),
             "activation": ("tanh", "relu"),
             "normalise_advantages": ("minibatch", "batch", "none"),
         }
         for option, known in choices.items():
             if getattr(self, option) not in known:
                 raise UsageError(f"{name}.{option} must be one of {', '.join(known)}: got {getattr(self, option)!r}.")
+        if self.is_recurrent and not self.hidden:
+            raise UsageError(f"{name}.hidden must name the units of the memory where policy is 'gru': got none.")
         if not np.isfinite(self.log_std):
             raise UsageError(f"{name}.log_std must be finite: got {self.log_std}.")
+
+    @property
+    def is_recurrent(self) -> bool:
+        """True where the networks have memory."""
+        return self.policy == "gru"
 
     # --- acting ---
 
@@ -229,9 +159,10 @@ class PolicyGradient(OnPolicy, Differentiable):
             key,
             self.spec.observation.size,
             self.spec.action,
-            self.hidden if self.policy == "mlp" else (),
+            () if self.policy == "linear" else self.hidden,
             activation=self.activation,
             is_orthogonal=self.orthogonal_initialisation,
+            is_recurrent=self.is_recurrent,
             log_std=self.log_std,
         )
         as_tree: Any = params  # optax's types know no named tuples of modules
@@ -245,6 +176,7 @@ class PolicyGradient(OnPolicy, Differentiable):
             jnp.zeros(self.num_slots, jnp.float32),
             zero,
             zero,
+            jnp.zeros((self.num_slots, self.hidden[0]), jnp.float32) if self.is_recurrent else (),
         )
 
     def actor(self, state: GradientState) -> Actor:
@@ -252,25 +184,37 @@ class PolicyGradient(OnPolicy, Differentiable):
         mean, inverse_scale = self._scaling(state.observations)
         return Actor(state.params.policy, mean, inverse_scale)
 
+    def begin(self, actor: Actor, slot: Int[Array, ""]) -> Carry:
+        """Return the policy's memory at the start of an episode; nothing where it has none."""
+        network = actor.policy.network
+        return network.start() if isinstance(network, Recurrent) else ()
+
     def act(
-        self, actor: Actor, carry: tuple[()], obs: Float[Array, "D"], key: Key, *, explore: bool
-    ) -> tuple[Array, tuple[()], Acted]:
+        self, actor: Actor, carry: Carry, obs: Float[Array, "..."], key: Key, *, explore: bool
+    ) -> tuple[Array, Carry, Acted]:
         """Draw an action where `explore`, else take the likeliest, clipped to the task's bounds."""
-        distribution = actor.policy(self.scaled(actor, obs))
+        if self.is_recurrent:
+            distribution, carry = actor.policy.recall(self.scaled(actor, obs), carry)
+        else:
+            distribution = actor.policy(self.scaled(actor, obs))
         drawn = distribution.sample(key) if explore else distribution.mode()
         action = drawn
         if isinstance(self.spec.action, Box):
             low, high = (jnp.asarray(bound, jnp.float32) for bound in (self.spec.action.low, self.spec.action.high))
-            action = jnp.clip(drawn, low, high)
+            action = jnp.clip(drawn, low, high).reshape(self.spec.action.shape)
         return action, carry, Acted(drawn, distribution.log_prob(drawn))
 
-    def policy_network(self, actor: Actor) -> MLP:
-        """What the likeliest action is computed by."""
-        return actor.policy.network
+    def policy_layers(self, actor: Actor) -> PolicyNetwork:
+        """Return the policy as the named layers that an artefact holds, with the distribution to draw from."""
+        head = head_for(self.spec.action, log_std=actor.policy.log_std, draws=True)
+        network = actor.policy.network
+        hidden = mlp_layers(network) if isinstance(network, MLP) else recurrent_layers(network)
+        layers = (*hidden, head)
+        return scaled_layers(self.spec.observation, actor.mean, actor.inverse_scale, self.observation_clip, layers)
 
-    def scaled(self, actor: Actor, obs: Float[Array, "D"]) -> Float[Array, "D"]:
-        """Z = clip((obs - mean) * inverse_scale)."""
-        z = (obs.astype(jnp.float32) - actor.mean) * actor.inverse_scale
+    def scaled(self, actor: Actor, obs: Float[Array, "..."]) -> Float[Array, "D"]:
+        """Z = clip((obs - mean) * inverse_scale); matrices and images are flattened first."""
+        z = (obs.reshape(-1).astype(jnp.float32) - actor.mean) * actor.inverse_scale
         if self.observation_clip is None:
             return z
         bound = jnp.float32(self.observation_clip)
@@ -298,15 +242,15 @@ class PolicyGradient(OnPolicy, Differentiable):
         Raises:
             ValueError: there is no objective of that name.
         """
-        flat = flattened(jax.tree.map(lambda leaf: leaf[:, : self.num_envs], self.batch(state, experience)[0]))
-        networks = ActorCritic(**params)
+        batch = jax.tree.map(lambda leaf: leaf[:, : self.num_envs], self.batch(state, experience)[0])
+        distributions, value, flat = self.read(ActorCritic(**params), self.arranged(batch))
         match objective:
             case "policy":
-                ratio = probability_ratio(self.distributions(networks, flat.obs), flat.drawn, flat.log_prob)
+                ratio = probability_ratio(distributions, flat.drawn, flat.log_prob)
                 advantage = (flat.advantage - flat.advantage.mean()) / (flat.advantage.std() + 1e-8)
                 return -(flat.weight * ratio * advantage).mean(), {}
             case "value":
-                error = jnp.square(self.values(networks, flat.obs) - flat.target)
+                error = jnp.square(value - flat.target)
                 return 0.5 * (flat.weight * error).mean(), {}
         raise ValueError(f"{self.name} has the objectives 'policy' and 'value': got {objective!r}.")
 
@@ -337,10 +281,10 @@ class PolicyGradient(OnPolicy, Differentiable):
         params, optimiser, metrics = self.improve(state, training, rate, key)
         metrics |= {"learning_rate": rate}
         if self.measure_gradients:
-            metrics |= self.gradient_agreement(state.params, training)
+            metrics |= gradient_agreement(state.params.policy, training)
         metrics |= self.measured(state.params, params, training)
         if self.measure_health:
-            metrics |= self.health_of(state, params, experience, batch.transition.reward)
+            metrics |= self.health_of(state, params, experience, batch)
         if self.held_out_envs:
             found = self.measured(state.params, params, held_out)
             metrics |= {f"held_out_{name}": value for name, value in found.items()}
@@ -348,7 +292,14 @@ class PolicyGradient(OnPolicy, Differentiable):
         seen = jax.tree.map(lambda leaf: leaf[:, : self.num_envs], experience.obs)
         observations = moments.merge(state.observations, _moments_of(seen))
         after = GradientState(
-            params, optimiser, observations, sums, sum_so_far, state.env_steps + steps, state.iteration + 1
+            params,
+            optimiser,
+            observations,
+            sums,
+            sum_so_far,
+            state.env_steps + steps,
+            state.iteration + 1,
+            self._value_memory(state, experience, batch),
         )
         return after, metrics
 
@@ -362,7 +313,8 @@ class PolicyGradient(OnPolicy, Differentiable):
         going_on = jnp.asarray(1.0 - ended).at[-1].set(0.0)  # the rollout's end is a seam too
         discount = jnp.float32(self.discount) * (1.0 - rollout.terminated.astype(jnp.float32))
         transition = Transition(reward, discount, next_obs, going_on)
-        value, next_value, advantage = self.estimates(state.params, obs, transition)
+        memory = self._memory(state, rollout, obs)
+        value, next_value, advantage = self.estimates(state.params, obs, transition, memory)
         monte_carlo = jax.vmap(lambda_returns, in_axes=1, out_axes=1)(reward, discount, next_value, going_on)
         found = Batch(
             obs,
@@ -374,26 +326,66 @@ class PolicyGradient(OnPolicy, Differentiable):
             monte_carlo,
             jnp.ones_like(reward),
             transition,
+            memory,
         )
         return found, sums, sum_so_far
 
+    def _memory(self, state: GradientState, rollout: Rollout, obs: Float[Array, "T B D"]) -> Memory | tuple[()]:
+        """Return what the networks that acted remembered where each step began; nothing without memory."""
+        policy, value = state.params.policy.network, state.params.value
+        if not isinstance(policy, Recurrent) or not isinstance(value, Recurrent):
+            return ()
+        ended = rollout.terminated | rollout.truncated
+        fresh = jnp.concatenate([jnp.zeros_like(ended[:1]), ended[:-1]])  # the carry is that of the first step already
+        _, of_policy = unroll(policy, obs, rollout.carry, fresh)
+        _, of_value = unroll(value, obs, state.value_memory, fresh)
+        return Memory(of_policy, of_value, fresh)
+
+    def _value_memory(self, state: GradientState, rollout: Rollout, batch: Batch) -> Any:
+        """Return what the value function remembers after the rollout in each slot; nothing without memory."""
+        if not isinstance(state.params.value, Recurrent):
+            return ()
+        after = jax.vmap(state.params.value.cell)(batch.obs[-1], batch.memory.value[-1])
+        return jnp.where((rollout.terminated | rollout.truncated)[-1][:, None], 0.0, after)
+
     def estimates(
-        self, params: ActorCritic, obs: Float[Array, "T B D"], transition: Transition
+        self, params: ActorCritic, obs: Float[Array, "T B D"], transition: Transition, memory: Memory | tuple[()]
     ) -> tuple[Float[Array, "T B"], Float[Array, "T B"], Float[Array, "T B"]]:
-        """Values, successors' values and advantages of a rollout, by the value function given."""
-        value, next_value = (self.values(params, seen) for seen in (obs, transition.next_obs))
+        """Return values, successors' values and advantages of a rollout, by the value function given."""
+        if isinstance(memory, Memory) and isinstance(params.value, Recurrent):
+            outputs, before = unroll(params.value, obs, memory.value[0], memory.fresh)
+            after = jax.vmap(jax.vmap(params.value.cell))(obs, before)
+            successors, _ = jax.vmap(jax.vmap(params.value))(transition.next_obs, after)
+            value, next_value = outputs[..., 0], successors[..., 0]
+        else:
+            value, next_value = (self.values(params, seen) for seen in (obs, transition.next_obs))
         trace = jnp.float32(self.trace) * transition.going_on
         advantages = jax.vmap(lambda_advantages, in_axes=1, out_axes=1)
         return value, next_value, advantages(transition.reward, transition.discount, value, next_value, trace)
 
     def values(self, params: ActorCritic, obs: Float[Array, "... D"]) -> Float[Array, "..."]:
         """The value function over any leading axes."""
+        assert isinstance(params.value, MLP)
         flat = obs.reshape(-1, obs.shape[-1])
         return jax.vmap(params.value)(flat)[:, 0].reshape(obs.shape[:-1])
 
     def distributions(self, params: ActorCritic, obs: Float[Array, "N D"]) -> Distribution:
         """The policy's distributions at N observations."""
         return jax.vmap(params.policy)(obs)
+
+    def arranged(self, batch: Batch) -> Batch:
+        """Return a batch (T, B) as losses read it: flat (N,), or as it is where networks have memory."""
+        return batch if self.is_recurrent else flattened(batch)
+
+    def read(self, params: ActorCritic, batch: Batch) -> tuple[Distribution, Float[Array, "N"], Batch]:
+        """Return the action's distributions and the values on an arranged batch, and the batch flat (N,)."""
+        policy, value = params
+        if not isinstance(policy.network, Recurrent) or not isinstance(value, Recurrent):
+            return self.distributions(params, batch.obs), self.values(params, batch.obs), batch
+        outputs, _ = unroll(policy.network, batch.obs, batch.memory.policy[0], batch.memory.fresh)
+        values, _ = unroll(value, batch.obs, batch.memory.value[0], batch.memory.fresh)
+        distributions = jax.vmap(policy.distribution)(outputs.reshape(-1, outputs.shape[-1]))
+        return distributions, values.reshape(-1), flattened(batch)
 
     def descend(
         self, loss: Loss, params: ActorCritic, optimiser: Any, batch: Batch, rate: Float[Array, ""]
@@ -405,7 +397,7 @@ class PolicyGradient(OnPolicy, Differentiable):
         direction, optimiser = self.optimiser().update(gradient, optimiser)
         return jax.tree.map(lambda leaf, step: leaf - rate * step, params, direction), optimiser, metrics
 
-    def normalised(self, advantage: Float[Array, "N"], *where: str) -> Float[Array, "N"]:
+    def normalised(self, advantage: Float[Array, "..."], *where: str) -> Float[Array, "..."]:
         """Advantages centred and scaled, if `where` ("minibatch", "batch", or both) has what the switch says."""
         if self.normalise_advantages not in where:
             return advantage
@@ -431,66 +423,35 @@ class PolicyGradient(OnPolicy, Differentiable):
 
     # --- measuring ---
 
-    def gradient_agreement(self, params: ActorCritic, batch: Batch) -> dict[str, Array]:
-        """Signal and noise of the policy's gradient on a rollout (T, B), from parts of it that share no slot.
-
-        With g_m the gradient of E[rho A] on part m of M, advantages normalised over the whole rollout,
-
-            gradient_signal = mean of g_m . g_n over pairs,   gradient_noise = (mean |g_m|^2 - signal) / M,
-
-        unbiased for |mu|^2 and for the trace of the covariance of the whole rollout's estimate, so that two such
-        estimates have a mean cosine of about signal / (signal + noise). A part is whole slots, because the steps of one
-        slot depend on each other. *One iteration says little*: add up both over some before dividing. Nothing is
-        measured on a single slot.
-
-        Source: McCandlish et al. 2018 (arXiv 1812.06162), appendix A, with parts in place of two batch sizes.
-        """
-        parts = _parts(self.num_envs)
-        if parts < 2:
-            return {}
-        advantage = (batch.advantage - batch.advantage.mean()) / (batch.advantage.std() + 1e-8)
-        rows = (batch.obs, batch.drawn, advantage * batch.weight)
-
-        def split(leaf: Array) -> Array:  # (T, B, ...) to (M, T B / M, ...)
-            apart = leaf.reshape(leaf.shape[0], parts, -1, *leaf.shape[2:]).swapaxes(0, 1)
-            return apart.reshape(parts, -1, *leaf.shape[2:])
-
-        def score(policy: StochasticPolicy, obs: Array, drawn: Array, weight: Array) -> Array:
-            log_prob = jax.vmap(lambda one, action: policy(one).log_prob(action))(obs, drawn)
-            return (log_prob * weight).mean()
-
-        gradients = jax.vmap(jax.grad(score), in_axes=(None, 0, 0, 0))(params.policy, *map(split, rows))
-        flat = jnp.concatenate([leaf.reshape(parts, -1) for leaf in jax.tree.leaves(gradients)], 1)
-        gram = flat @ flat.T
-        squares = jnp.trace(gram)
-        signal = (gram.sum() - squares) / (parts * (parts - 1))
-        return {"gradient_signal": signal, "gradient_noise": (squares / parts - signal) / parts}
-
-    def health_of(
-        self, state: GradientState, params: ActorCritic, rollout: Rollout, reward: Float[Array, "T B"]
-    ) -> dict[str, Array]:
-        """Whether the rollout and the update are sound, on the slots trained on: see the module `health`."""
-        rollout, reward = jax.tree.map(lambda leaf: leaf[:, : self.num_envs], (rollout, reward))
-        actor = self.actor(state)
+    def health_of(self, state: GradientState, params: ActorCritic, rollout: Rollout, batch: Batch) -> dict[str, Array]:
+        """Return how sound the rollout and the update are, on the slots trained on: see the module `health`."""
+        rollout, batch = jax.tree.map(lambda leaf: leaf[:, : self.num_envs], (rollout._replace(carry=()), batch))
+        actor, policy = self.actor(state), state.params.policy
         scale = jax.vmap(jax.vmap(lambda obs: self.scaled(actor, obs)))
         obs, next_obs = scale(rollout.obs), scale(rollout.next_obs)
-        policy = state.params.policy
-        found = health.acting(policy, self.spec, obs, rollout) | health.units(policy.network, obs)
+        if isinstance(policy.network, Recurrent):
+            distributions, _ = jax.vmap(jax.vmap(policy.recall))(obs, batch.memory.policy)
+            found = health.acting(distributions, self.spec, rollout)
+            value, next_value, _ = self.estimates(state.params, obs, batch.transition, batch.memory)
+        else:
+            found = health.acting(jax.vmap(jax.vmap(policy))(obs), self.spec, rollout)
+            found |= health.units(policy.network, obs)
+            assert isinstance(state.params.value, MLP)
+            value, next_value = (jax.vmap(jax.vmap(state.params.value))(seen)[..., 0] for seen in (obs, next_obs))
+        reward = batch.transition.reward
         found |= health.scales(obs, reward, (self.observation_clip, self.reward_clip), rollout)
-        found |= health.value_residual(
-            state.params, obs, next_obs, reward, rollout.terminated, jnp.float32(self.discount)
-        )
+        found |= health.value_residual(value, next_value, reward, rollout.terminated, jnp.float32(self.discount))
         return found | {"parameter_norm": optax.tree.norm(jax.tree.leaves(params))}
 
     def measured(self, before: ActorCritic, after: ActorCritic, batch: Batch) -> dict[str, Array]:
-        """What the update did to the policy on these steps, and how well the value explained them beforehand.
+        """Return how far the update moved the policy on these steps, and how well the value explained them beforehand.
 
         `explained_variance_monte_carlo` is of discounted rewards to the end of the episode or, completed by the value,
         of the rollout: where a rollout is short beside 1 / (1 - discount), that return is mostly the value itself.
         """
-        flat = flattened(batch)
-        moved = self.distributions(after, flat.obs)
-        found = policy_change(self.distributions(before, flat.obs), moved, flat.drawn, flat.log_prob)
+        arranged = self.arranged(batch)
+        moved, _, flat = self.read(after, arranged)
+        found = policy_change(self.read(before, arranged)[0], moved, flat.drawn, flat.log_prob)
         found["surrogate_gain"] = surrogate_gain(moved, flat)
         found["explained_variance_own"] = explained_variance(flat.value, flat.target)
         found["explained_variance_monte_carlo"] = explained_variance(flat.value, flat.monte_carlo)
@@ -498,55 +459,8 @@ class PolicyGradient(OnPolicy, Differentiable):
         return found
 
 
-def _parts(slots: int) -> int:
-    """Equal parts of the slots: the greatest number up to 8 that divides them; of 11 or 26, whose are 1 and 2, more."""
-    few = max(parts for parts in range(1, 9) if slots % parts == 0)
-    return few if few > 2 or slots <= 8 else min(parts for parts in range(9, slots + 1) if slots % parts == 0)
-
-
-def flattened(batch: Batch) -> Batch:
-    """A batch with its two leading axes as one."""
-    return jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), batch)
-
-
-def policy_change(
-    before: Distribution, after: Distribution, drawn: Float[Array, "N ..."], log_prob: Float[Array, "N"]
-) -> dict[str, Array]:
-    """How far a policy moved, on N steps of the one before.
-
-    mean_kl, max_kl: KL(before || after) over the observations; max_ratio: the greatest probability ratio of an action
-    that was taken; entropy: of the policy after, mean.
-    """
-    kl = jax.vmap(divergence)(before, after)
-    ratio = probability_ratio(after, drawn, log_prob)
-    entropy = jax.vmap(lambda one: one.entropy())(after)
-    return {"mean_kl": kl.mean(), "max_kl": kl.max(), "max_ratio": ratio.max(), "entropy": entropy.mean()}
-
-
-def probability_ratio(
-    after: Distribution, drawn: Float[Array, "N ..."], log_prob: Float[Array, "N"]
-) -> Float[Array, "N"]:
-    """How many times as likely as before, by `log_prob`, what was drawn has become."""
-    return jnp.exp(jax.vmap(lambda one, action: one.log_prob(action))(after, drawn) - log_prob)
-
-
-def surrogate_gain(after: Distribution, batch: Batch) -> Float[Array, ""]:
-    """E[(rho - 1) A] / sd(A) over N steps: what the update claims to have won, in standard deviations of advantage."""
-    rho = probability_ratio(after, batch.drawn, batch.log_prob)
-    return ((rho - 1.0) * batch.advantage).mean() / (batch.advantage.std() + 1e-8)
-
-
-def explained_variance(prediction: Float[Array, "N"], target: Float[Array, "N"]) -> Float[Array, ""]:
-    """1 - Var(target - prediction) / Var(target); 1 is perfect, 0 no better than a constant; 0 for a constant target.
-
-    *Against its own targets, which contain the prediction, it flatters.*
-    """
-    spread = target.var()
-    return jnp.where(spread > 0, 1.0 - (target - prediction).var() / jnp.where(spread > 0, spread, 1.0), 0.0)
-
-
-def _moments_of(samples: Float[Array, "T B D"]) -> Moments:
-    """Moments of everything in (T, B, D), float64."""
-    flat = samples.reshape(-1, samples.shape[-1]).astype(jnp.float64)
+def _moments_of(samples: Float[Array, "T B ..."]) -> Moments:
+    """Moments of everything in (T, B, ...), flattened to (T B, D), float64."""
+    flat = samples.reshape(samples.shape[0] * samples.shape[1], -1).astype(jnp.float64)
     mean = flat.mean(0)
     return Moments(jnp.asarray(float(len(flat)), jnp.float64), mean, jnp.square(flat - mean).sum(0))

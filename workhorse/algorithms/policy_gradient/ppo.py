@@ -7,16 +7,12 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from workhorse.algorithms.policy_gradient.policy_gradient import (
-    PLAIN,
-    Batch,
-    GradientState,
-    PolicyGradient,
-    flattened,
-    probability_ratio,
-)
+from workhorse.algorithms.policy_gradient.batch import Batch, GradientState, flattened, sequences
+from workhorse.algorithms.policy_gradient.measures import probability_ratio
+from workhorse.algorithms.policy_gradient.policy_gradient import PLAIN, PolicyGradient
 from workhorse.core.algorithm import Key
 from workhorse.core.configuration import configuration
+from workhorse.core.errors import UsageError
 from workhorse.core.randomness import permutation
 from workhorse.core.ranges import require_minibatches, require_non_negative, require_positive
 from workhorse.networks.actor_critic import ActorCritic
@@ -83,26 +79,33 @@ class PPO(PolicyGradient):
         )
         require_non_negative("PPO", value_weight=self.value_weight, entropy_weight=self.entropy_weight)
         require_minibatches("PPO", self.num_envs * self.rollout_steps, self.minibatch_size)
+        longer, shorter = sorted((self.rollout_steps, self.minibatch_size), reverse=True)
+        if self.is_recurrent and longer % shorter:
+            raise UsageError(
+                f"PPO.minibatch_size must divide rollout_steps or be a multiple of it where policy is 'gru', whose "
+                f"minibatches are sequences: got {self.minibatch_size} and {self.rollout_steps}."
+            )
 
     def improve(
         self, state: GradientState, batch: Batch, rate: Float[Array, ""], key: Key
     ) -> tuple[ActorCritic, Any, dict[str, Array]]:
-        count = batch.advantage.size
+        length = min(self.rollout_steps, self.minibatch_size) if self.is_recurrent else 1
+        count = batch.advantage.size // length
 
-        def minibatch(flat: Batch, learning: _Learning, rows: Array) -> tuple[_Learning, dict[str, Array]]:
-            part = jax.tree.map(lambda leaf: leaf[rows], flat)
+        def minibatch(steps: Batch, learning: _Learning, rows: Array) -> tuple[_Learning, dict[str, Array]]:
+            part = jax.tree.map(lambda leaf: leaf[:, rows] if self.is_recurrent else leaf[rows], steps)
             params, optimiser, metrics = self.descend(self.batch_loss, learning.params, learning.optimiser, part, rate)
             return _Learning(params, optimiser), metrics
 
         def epoch(learning: _Learning, key: Key) -> tuple[_Learning, dict[str, Array]]:
             fresh = batch
             if self.recompute_advantages:
-                value, _, advantage = self.estimates(learning.params, batch.obs, batch.transition)
+                value, _, advantage = self.estimates(learning.params, batch.obs, batch.transition, batch.memory)
                 fresh = batch._replace(advantage=advantage, target=advantage + value)
-            flat = flattened(fresh)
-            flat = flat._replace(advantage=self.normalised(flat.advantage, "batch"))
-            rows = permutation(key, count).reshape(-1, self.minibatch_size)
-            return jax.lax.scan(partial(minibatch, flat), learning, rows)
+            steps = sequences(fresh, length) if self.is_recurrent else flattened(fresh)
+            steps = steps._replace(advantage=self.normalised(steps.advantage, "batch"))
+            rows = permutation(key, count).reshape(-1, self.minibatch_size // length)
+            return jax.lax.scan(partial(minibatch, steps), learning, rows)
 
         start = _Learning(state.params, state.optimiser)
         learning, metrics = jax.lax.scan(epoch, start, jax.random.split(key, self.num_epochs))
@@ -112,19 +115,19 @@ class PPO(PolicyGradient):
         """Beside what the others measure, the share of steps whose ratio is outside the clip after the update."""
         found = super().measured(before, after, batch)
         if self.ratio_clip is not None:
-            flat = flattened(batch)
-            ratio = probability_ratio(self.distributions(after, flat.obs), flat.drawn, flat.log_prob)
+            moved, _, flat = self.read(after, self.arranged(batch))
+            ratio = probability_ratio(moved, flat.drawn, flat.log_prob)
             found["outside_clip"] = (jnp.abs(ratio - 1) > self.ratio_clip).mean()
         return found
 
     def batch_loss(self, params: ActorCritic, batch: Batch) -> tuple[Float[Array, ""], dict[str, Array]]:
-        """The loss of a minibatch (N,) and its parts."""
-        distribution = self.distributions(params, batch.obs)
+        """Return the loss of an arranged minibatch and its parts."""
+        distribution, value, batch = self.read(params, batch)
         log_prob = jax.vmap(lambda one, drawn: one.log_prob(drawn))(distribution, batch.drawn)
         ratio = jnp.exp(log_prob - batch.log_prob)
         advantage = self.normalised(batch.advantage, "minibatch")
         surrogate = clipped_surrogate(ratio, advantage, self.ratio_clip).mean()
-        value_loss = clipped_value_loss(self.values(params, batch.obs), batch.value, batch.target, self.value_clip)
+        value_loss = clipped_value_loss(value, batch.value, batch.target, self.value_clip)
         entropy = jax.vmap(lambda one: one.entropy())(distribution).mean()
         total = -surrogate + self.value_weight * value_loss.mean() - self.entropy_weight * entropy
         clip = jnp.inf if self.ratio_clip is None else self.ratio_clip

@@ -7,7 +7,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from workhorse.algorithms.policy_gradient.policy_gradient import Batch, GradientState, PolicyGradient, flattened
+from workhorse.algorithms.policy_gradient.batch import Batch, GradientState
+from workhorse.algorithms.policy_gradient.policy_gradient import PolicyGradient
 from workhorse.core.algorithm import Key
 from workhorse.core.configuration import configuration
 from workhorse.core.errors import UsageError
@@ -75,7 +76,7 @@ class Reinforce(PolicyGradient):
         self, state: GradientState, batch: Batch, rate: Float[Array, ""], key: Key
     ) -> tuple[ActorCritic, Any, dict[str, Array]]:
         params, optimiser, metrics = self.descend(
-            self.batch_loss, state.params, state.optimiser, flattened(batch), rate
+            self.batch_loss, state.params, state.optimiser, self.arranged(batch), rate
         )
         if self.learned_baseline:
             return params, optimiser, metrics
@@ -93,12 +94,12 @@ class Reinforce(PolicyGradient):
 
     def batch_loss(self, params: ActorCritic, batch: Batch) -> tuple[Float[Array, ""], dict[str, Array]]:
         """The loss of a rollout (N,) and its parts, over the steps that are learnt from."""
-        distribution = self.distributions(params, batch.obs)
+        distribution, value, batch = self.read(params, batch)
         log_prob = jax.vmap(lambda one, drawn: one.log_prob(drawn))(distribution, batch.drawn)
         count = jnp.maximum(batch.weight.sum(), 1.0)
         advantage = self._weighed(batch, count)
         surrogate = (batch.weight * log_prob * advantage).sum() / count
-        error = jnp.square(self.values(params, batch.obs) - batch.target)
+        error = jnp.square(value - batch.target)
         value_loss = 0.5 * (batch.weight * error).sum() / count if self.learned_baseline else jnp.zeros(())
         share = batch.weight.mean()
         return -surrogate + value_loss, {"surrogate": surrogate, "value_loss": value_loss, "learnt_share": share}

@@ -7,13 +7,8 @@ import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float
 
-from workhorse.algorithms.policy_gradient.policy_gradient import (
-    PLAIN,
-    Batch,
-    GradientState,
-    PolicyGradient,
-    flattened,
-)
+from workhorse.algorithms.policy_gradient.batch import Batch, GradientState, flattened
+from workhorse.algorithms.policy_gradient.policy_gradient import PLAIN, PolicyGradient
 from workhorse.core.algorithm import Key
 from workhorse.core.configuration import configuration
 from workhorse.core.errors import UsageError
@@ -74,6 +69,8 @@ class TRPO(PolicyGradient):
 
     def validate(self) -> None:
         super().validate()
+        if self.is_recurrent:
+            raise UsageError("TRPO.policy must be 'linear' or 'mlp': got 'gru', which ppo, a2c and reinforce take.")
         positive = ("max_kl", "cg_iterations", "damping", "value_epochs", "minibatch_size", "backtracks")
         require_positive("TRPO", **{name: getattr(self, name) for name in positive})
         steps = self.num_envs * self.rollout_steps
@@ -148,6 +145,7 @@ class TRPO(PolicyGradient):
         """The value function after its epochs; the optimiser sees a policy that does not move."""
         still = jax.tree.map(jnp.zeros_like, state.params.policy)
         count = flat.target.shape[0]
+        assert isinstance(state.params.value, MLP)
 
         def minibatch(learning: tuple[MLP, Any], rows: Array) -> tuple[tuple[MLP, Any], Array]:
             value, optimiser = learning

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from workhorse.core.errors import UsageError
-from workhorse.environments.mujoco.batch_task import BatchTask, Flags, Floats, Frame, Terms
+from workhorse.environments.mujoco.batch_task import BatchTask
+from workhorse.environments.mujoco.model import Flags, Floats, Frame, Terms
 from workhorse.environments.mujoco.task_options import body, count, flag, interval, limit, model_file, scale, weight
 
 __all__ = ["Ant", "AntOptions"]

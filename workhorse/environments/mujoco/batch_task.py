@@ -1,7 +1,7 @@
-"""What the MuJoCo tasks share: B slots of one model, stepped together on `mujoco.batch`'s thread pool.
+"""Base of the MuJoCo tasks: B slots of one model, stepped together on `mujoco.batch`'s thread pool.
 
-A task's own file holds its equations and nothing else: what is observed, what a step earns, when the episode ends and
-how it begins. Everything here is written once for all of them: options, slots, clocks, resets, failures, snapshots.
+A task's own file holds its equations and nothing else: observation, reward, end and beginning of an episode. This file
+has the rest, once for all of them: options, slots, clocks, resets, failures, snapshots.
 """
 
 # pyright: reportAttributeAccessIssue=false
@@ -11,8 +11,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-import threading
-import warnings
 from abc import ABC, abstractmethod
 from typing import Any, ClassVar, NoReturn
 
@@ -25,13 +23,10 @@ from workhorse.core.errors import UsageError
 from workhorse.core.spec import Box, EnvSpec
 from workhorse.core.types import Step
 from workhorse.environments.mujoco.contact_batch import ContactBatch
-from workhorse.environments.mujoco.task_options import model_path, read_options, set_apart
+from workhorse.environments.mujoco.model import Flags, Floats, Frame, Terms, load_model
+from workhorse.environments.mujoco.task_options import read_options, set_apart
 
-__all__ = ["BatchTask", "Flags", "Floats", "Frame", "Terms", "load_model"]
-
-Floats = NDArray[np.float64]
-Flags = NDArray[np.bool_]
-Terms = dict[str, Any]
+__all__ = ["BatchTask"]
 
 _NO_STAGE = int(mujoco.mjtStage.mjSTAGE_NONE)
 _BROKEN = {
@@ -42,34 +37,6 @@ _BROKEN = {
 }
 """The warnings after which MuJoCo goes on with something else than it was told: the reset state, or no control."""
 _SIDE_BY_SIDE = ("cinert", "cvel", "cfrc_ext")
-
-
-class Frame:
-    """MjData's fields for n slots, leading axis n, by MuJoCo's names. A task's `fields` says which are there.
-
-    `phase`, always there, is qpos and qvel side by side, (n, nq + nv): neighbours in a state row, so one view.
-    `cinert`, `cvel` and `cfrc_ext` have their bodies side by side, (n, nbody * 10) and (n, nbody * 6).
-    Where all slots step the arrays are live views that the next call overwrites: copy what is kept.
-    """
-
-    phase: Floats
-    xpos: Floats
-    xipos: Floats
-    site_xpos: Floats
-    cinert: Floats
-    cvel: Floats
-    qfrc_actuator: Floats
-    qfrc_constraint: Floats
-    cfrc_ext: Floats
-    ten_length: Floats
-    ten_velocity: Floats
-
-    def __init__(self, arrays: dict[str, np.ndarray]) -> None:
-        self.__dict__.update(arrays)
-
-    def rows(self, slots: NDArray[np.intp]) -> Frame:
-        """The same fields for some of the slots, copied."""
-        return Frame({name: array[slots] for name, array in self.__dict__.items()})
 
 
 class BatchTask(ABC):
@@ -128,17 +95,17 @@ class BatchTask(ABC):
         self._position = self.position(self._whole)
         self._spec = self._describe()
 
-    # What a task says of itself
+    # Equations of a task
 
     @abstractmethod
     def observe(self, frame: Frame) -> Floats:
-        """The observations (n, D) in a new array."""
+        """Return the observations (n, D) in a new array."""
 
     @abstractmethod
     def judge(
         self, frame: Frame, actions: Floats, before: Floats, after: Floats, terms: Terms | None
     ) -> tuple[Floats, Flags]:
-        """What the step earned and whether the task ended: reward (n,), terminated (n,).
+        """Return the reward (n,) of a step, and whether it ended the task: terminated (n,).
 
         Args:
             frame: the slots after the step.
@@ -148,12 +115,17 @@ class BatchTask(ABC):
             terms: where not None, the reward terms are put into it by the names of Gymnasium's `info`.
         """
 
-    @abstractmethod
     def begin(self, generator: np.random.Generator, qpos: Floats, qvel: Floats) -> None:
-        """Write one slot's initial positions (nq,) and velocities (nv,); they hold the model's defaults."""
+        """Write one slot's initial positions (nq,) and velocities (nv,), which hold the model's defaults.
+
+        By default both get uniform noise of half-width `reset_noise_scale`.
+        """
+        noise = self.options.reset_noise_scale
+        qpos += generator.uniform(-noise, noise, qpos.size)
+        qvel += generator.uniform(-noise, noise, qvel.size)
 
     def position(self, frame: Frame) -> Floats:
-        """What a step's progress is measured by, in a new array (n, k); k = 0 where nothing is."""
+        """Return the position that a step's progress is measured by, in a new array (n, k); k = 0 where none is."""
         return np.empty((len(frame.phase), 0))
 
     @property
@@ -222,7 +194,7 @@ class BatchTask(ABC):
         return Step(obs, reward, terminated, truncated, next_obs, {"failed": failed, **(terms or {})})
 
     def snapshot(self) -> dict[str, np.ndarray]:
-        """Copies of all that the next steps depend on, under names; `identity` says which task they are of."""
+        """Copy all that the next steps depend on, by name; `identity` tells which task it is of."""
         return {
             "identity": np.frombuffer(self._identity().encode(), np.uint8).copy(),
             "state": self._simulations.state.copy(),
@@ -232,7 +204,7 @@ class BatchTask(ABC):
         }
 
     def restore(self, arrays: dict[str, np.ndarray]) -> None:
-        """Put a snapshot back; the bits that follow are those that followed it.
+        """Restore a snapshot; the steps that follow have the same bits as those that followed it.
 
         Raises:
             UsageError: the arrays are not a snapshot of this task with these options and as many slots.
@@ -265,11 +237,11 @@ class BatchTask(ABC):
     # Beyond HostEnv
 
     def failure_reason(self, slot: int) -> str:
-        """Why `slot` failed when it last did, in a few words; empty where it never did."""
+        """Return why `slot` last failed, in a few words; empty where it never did."""
         return self._reasons[slot]
 
     def mujoco_state(self, slot: int) -> tuple[mujoco.MjModel, mujoco.MjData]:
-        """One slot as MuJoCo's own objects, all derived quantities computed, ready for a renderer."""
+        """Return one slot as MuJoCo's own objects, all derived quantities computed, ready for a renderer."""
         data = mujoco.MjData(self.model)
         mujoco.mj_setState(self.model, data, self._simulations.state[slot], mujoco.mjtState.mjSTATE_INTEGRATION)
         mujoco.mj_forward(self.model, data)
@@ -278,7 +250,7 @@ class BatchTask(ABC):
     # Inside
 
     def _subset(self, slots: ArrayLike) -> NDArray[np.intp] | None:
-        """`slots` as checked numbers; None where they are all slots in their order."""
+        """Return `slots` as checked numbers; None where they are all slots in their order."""
         chosen = np.asarray(slots)
         if chosen.ndim != 1 or (chosen.size and chosen.dtype.kind not in "iu"):
             raise ValueError(f"{self.task}: slots must be a vector of integers, got {chosen.dtype} {chosen.shape}.")
@@ -291,7 +263,7 @@ class BatchTask(ABC):
         return chosen
 
     def _advance(self, chosen: NDArray[np.intp] | None) -> dict[int, str]:
-        """Step the simulations; the message of each slot whose simulator raised."""
+        """Step the simulations; return the message of each slot whose simulator raised."""
         try:
             self._simulations.step(None if chosen is None else np.sort(chosen), self.options.frame_skip)
         except SimulationError as raised:
@@ -306,7 +278,7 @@ class BatchTask(ABC):
     def _failures(
         self, slots: NDArray[np.intp], actions: Floats, next_obs: Floats, reward: Floats, errors: dict[int, str]
     ) -> dict[int, str]:
-        """The rows that failed, with the reason: the first of what can be told, from cause to effect."""
+        """Return the rows that failed, each with the reason that is nearest to the cause."""
         reasons: dict[int, str] = {}
         for reason, flags in (
             ("an action was NaN or infinite", ~np.isfinite(actions).all(axis=1)),
@@ -322,7 +294,7 @@ class BatchTask(ABC):
         return reasons
 
     def _start(self, slots: NDArray[np.intp], keys: np.ndarray) -> Floats:
-        """Begin an episode in each of `slots`; their observations."""
+        """Begin an episode in each of `slots`; return their observations."""
         keys = np.asarray(keys, np.uint64)
         if keys.shape != (len(slots), 2):
             raise ValueError(f"{self.task}: reset expects keys of shape {(len(slots), 2)}, got {keys.shape}.")
@@ -345,7 +317,7 @@ class BatchTask(ABC):
         return obs
 
     def _derive(self, ids: NDArray[np.intp]) -> None:
-        """mj_forward where an episode begins. Its errors are the model's, and another episode would meet them too."""
+        """Run mj_forward where an episode begins. Its errors are the model's: another episode would have them too."""
         try:
             self._simulations.forward(ids)
         except SimulationError as raised:
@@ -357,7 +329,7 @@ class BatchTask(ABC):
             ) from raised
 
     def _generator_of(self, key: np.ndarray) -> np.random.Generator:
-        """`core.addresses.host_generator(key)`, by re-keying one generator: 3 us instead of 13 us a reset."""
+        """Return `core.addresses.host_generator(key)`, by re-keying one generator: 3 us instead of 13 us a reset."""
         self._fresh_bits["state"]["key"] = key
         self._bits.state = self._fresh_bits
         return self._generator
@@ -399,7 +371,7 @@ class BatchTask(ABC):
 
 
 class _Closed:
-    """Stands where the simulations and their arrays were."""
+    """Placeholder of the simulations and their arrays after `close`."""
 
     def __init__(self, task: str) -> None:
         self._task = task
@@ -408,37 +380,6 @@ class _Closed:
         raise RuntimeError(f"This {self._task} is closed; make another.")
 
     __getattr__ = __getitem__ = __setitem__ = _refuse
-
-
-_LOADING = threading.Lock()
-"""MuJoCo has one place for who hears its warnings: threads that load models take turns."""
-
-
-def load_model(task: str, xml_file: str) -> mujoco.MjModel:
-    """Compile a task's model, without MuJoCo's note that Gymnasium's files use the deprecated `settotalmass`.
-
-    Raises:
-        UsageError: the file is not a model MuJoCo can compile.
-    """
-    heard: list[str] = []
-    with _LOADING:
-        former = mujoco.get_mju_user_warning()
-        mujoco.set_mju_user_warning(heard.append)
-        try:
-            model = mujoco.MjModel.from_xml_path(model_path(xml_file))
-        except ValueError as error:
-            first, *_ = str(error).splitlines()
-            raise UsageError(f"{task}.xml_file {xml_file!r} is not a model that MuJoCo compiles: {first}") from None
-        finally:
-            mujoco.set_mju_user_warning(former)
-    for message in heard:
-        if "settotalmass" in message:
-            continue
-        if former is not None:
-            former(message)
-        else:
-            warnings.warn(f"{task}.xml_file {xml_file!r}: {message.strip()}", RuntimeWarning, stacklevel=2)
-    return model
 
 
 def _check_counts(task: str, num_slots: int, num_threads: int) -> None:

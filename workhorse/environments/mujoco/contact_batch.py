@@ -91,7 +91,7 @@ class ContactBatch:
         self.warning = np.ctypeslib.as_array(self._library.mjb_warning(self._handle), (num_sims, kinds, 2))
 
     def bind(self, name: str) -> np.ndarray:
-        """A live (num_sims, ...) array: `ctrl`, a view of the state rows, or a float64 field MuJoCo computes."""
+        """Return a live (num_sims, ...) array: `ctrl`, a view of the state rows, or a float64 field MuJoCo computes."""
         if name == "ctrl":
             size = c_int()
             kind = int(mujoco.mjtState.mjSTATE_CTRL)
@@ -165,7 +165,7 @@ class ContactBatch:
             self._raise(self._collect(kept))
 
     def error(self, sim: int) -> str:
-        """What simulation `sim` raised in the last call that failed, or ''."""
+        """Return the message of simulation `sim` in the last call that failed, or ''."""
         return self._errors.get(sim, "")
 
     def close(self) -> None:
@@ -204,7 +204,7 @@ class ContactBatch:
 
 @functools.cache
 def _library() -> Any:
-    """The shared library that the mujoco package itself has loaded, with its signatures declared."""
+    """Return the shared library that the mujoco package has loaded, with its signatures declared."""
     folder = os.path.dirname(mujoco.__file__)
     found = [
         path

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from workhorse.environments.mujoco.batch_task import BatchTask, Flags, Floats, Frame, Terms
+from workhorse.environments.mujoco.batch_task import BatchTask
+from workhorse.environments.mujoco.model import Flags, Floats, Frame, Terms
 from workhorse.environments.mujoco.task_options import count, flag, limit, model_file, scale, weight
 
 __all__ = ["HalfCheetah", "HalfCheetahOptions"]

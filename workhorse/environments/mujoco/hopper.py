@@ -5,112 +5,40 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-import numpy as np
-
-from workhorse.environments.mujoco.batch_task import BatchTask, Flags, Floats, Frame, Terms
-from workhorse.environments.mujoco.task_options import count, flag, interval, limit, model_file, scale, weight
+from workhorse.environments.mujoco.model import Flags, Floats
+from workhorse.environments.mujoco.planar_walker import PlanarWalker, PlanarWalkerOptions
+from workhorse.environments.mujoco.task_options import interval, model_file
 
 __all__ = ["Hopper", "HopperOptions"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class HopperOptions:
-    """Gymnasium's constructor options, by its names and with its defaults.
+class HopperOptions(PlanarWalkerOptions):
+    """Options of `PlanarWalkerOptions`, and one more.
 
     Attributes:
-        xml_file: the model.
-        frame_skip: simulation steps an environment step.
-        max_episode_steps: time limit in environment steps; None for none.
-        forward_reward_weight: reward a metre per second forward.
-        ctrl_cost_weight: cost of a unit of squared action.
-        healthy_reward: reward a step spent healthy.
-        terminate_when_unhealthy: whether being unhealthy ends the episode.
         healthy_state_range: open interval of every position and velocity but the root's x and z.
-        healthy_z_range: open interval of the torso's height, m.
-        healthy_angle_range: open interval of the torso's pitch, rad.
-        reset_noise_scale: half-width of the noise on positions and velocities.
-        exclude_current_positions_from_observation: leave the root's x out.
     """
 
     xml_file: str = model_file("hopper.xml")
-    frame_skip: int = count(4)
-    max_episode_steps: int | None = limit(1000)
-    forward_reward_weight: float = weight(1.0)
-    ctrl_cost_weight: float = weight(1e-3)
-    healthy_reward: float = weight(1.0)
-    terminate_when_unhealthy: bool = flag(True)
     healthy_state_range: tuple[float, float] = interval(-100.0, 100.0)
     healthy_z_range: tuple[float, float] = interval(0.7, math.inf)
     healthy_angle_range: tuple[float, float] = interval(-0.2, 0.2)
-    reset_noise_scale: float = scale(5e-3)
-    exclude_current_positions_from_observation: bool = flag(True)
 
 
-class Hopper(BatchTask):
-    """Hop forward and stay up: 3 torques, each in [-1, 1]; 11 observations; 0.008 s a step.
+class Hopper(PlanarWalker):
+    """Hop forward and stay up: 3 torques, each in [-1, 1]; 11 observations; a `PlanarWalker`.
 
-        obs     = (qpos without the root's x, qvel clipped to [-10, 10])
-        reward  = forward_reward_weight * (x' - x) / 0.008 s + healthy_reward * [healthy]
-                  - ctrl_cost_weight * |action|^2
-        healthy = z, pitch and all other positions and velocities are strictly inside their ranges
-
-    x is the root's position in m. Terminates where not healthy, if terminate_when_unhealthy. The episode begins at the
-    model's pose plus reset_noise_scale * U(-1, 1) on every position and velocity.
-
-    Source: Gymnasium v5 documentation, Hopper; Erez, Tassa and Todorov 2011, "Infinite-horizon model predictive control
-    for periodic tasks with contacts".
+    healthy = z, pitch and all other positions and velocities are strictly inside their ranges
     """
 
     task = "Hopper-v5"
     options_type = HopperOptions
-    least_sizes = (3, 1)
     options: HopperOptions
-
-    @property
-    def alive_bonus(self) -> float:
-        return self.options.healthy_reward
-
-    def observe(self, frame: Frame) -> Floats:
-        first = int(self.options.exclude_current_positions_from_observation)
-        obs = frame.phase[:, first:].copy()
-        velocity = obs[:, self.model.nq - first :]
-        np.minimum(np.maximum(velocity, -10.0, out=velocity), 10.0, out=velocity)
-        return obs
-
-    def position(self, frame: Frame) -> Floats:
-        return frame.phase[:, 0].copy()
-
-    def judge(
-        self, frame: Frame, actions: Floats, before: Floats, after: Floats, terms: Terms | None
-    ) -> tuple[Floats, Flags]:
-        options = self.options
-        velocity = (after - before) / self.step_seconds
-        forward = options.forward_reward_weight * velocity
-        healthy = self.is_healthy(frame.phase)
-        survive = healthy * options.healthy_reward
-        cost = options.ctrl_cost_weight * np.square(actions).sum(axis=1)
-        if terms is not None:
-            terms.update(
-                x_position=after.copy(),
-                z_distance_from_origin=frame.phase[:, 1] - self.model.qpos0[1],
-                x_velocity=velocity,
-                reward_forward=forward,
-                reward_ctrl=-cost,
-                reward_survive=survive,
-            )
-        return forward + survive - cost, ~healthy & options.terminate_when_unhealthy
 
     def is_healthy(self, phase: Floats) -> Flags:
         low, high = self.options.healthy_state_range
-        low_z, high_z = self.options.healthy_z_range
-        low_angle, high_angle = self.options.healthy_angle_range
-        z, angle, rest = phase[:, 1], phase[:, 2], phase[:, 2:]
-        healthy = (low_z < z) & (z < high_z) & (low_angle < angle) & (angle < high_angle)
+        healthy, rest = self.is_upright(phase), phase[:, 2:]
         if low < rest.min(initial=math.inf) and rest.max(initial=-math.inf) < high:  # all slots at once, as a rule
             return healthy
         return healthy & ((low < rest) & (rest < high)).all(axis=1)
-
-    def begin(self, generator: np.random.Generator, qpos: Floats, qvel: Floats) -> None:
-        noise = self.options.reset_noise_scale
-        qpos += generator.uniform(-noise, noise, qpos.size)
-        qvel += generator.uniform(-noise, noise, qvel.size)

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from workhorse.environments.mujoco.batch_task import BatchTask, Flags, Floats, Frame, Terms
+from workhorse.environments.mujoco.batch_task import BatchTask
+from workhorse.environments.mujoco.model import Flags, Floats, Frame, Terms
 from workhorse.environments.mujoco.task_options import count, limit, model_file, scale
 
 __all__ = ["InvertedPendulum", "InvertedPendulumOptions"]
@@ -60,8 +61,3 @@ class InvertedPendulum(BatchTask):
         if terms is not None:
             terms.update(reward_survive=reward.copy())
         return reward, terminated
-
-    def begin(self, generator: np.random.Generator, qpos: Floats, qvel: Floats) -> None:
-        noise = self.options.reset_noise_scale
-        qpos += generator.uniform(-noise, noise, qpos.size)
-        qvel += generator.uniform(-noise, noise, qvel.size)

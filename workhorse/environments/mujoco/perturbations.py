@@ -16,7 +16,8 @@ import mujoco
 import numpy as np
 from numpy.typing import NDArray
 
-from workhorse.environments.mujoco.batch_task import BatchTask, Floats
+from workhorse.environments.mujoco.batch_task import BatchTask
+from workhorse.environments.mujoco.model import Floats
 
 __all__ = ["Physics", "reset_spread", "set_physics", "without_effect"]
 
@@ -115,7 +116,7 @@ def reset_spread(task: BatchTask, keys: np.ndarray, spread: Floats) -> Floats:
 
 
 def without_effect(task: BatchTask) -> dict[str, str]:
-    """The changes that make no difference in this task, or cannot be made, each with the reason.
+    """Return the changes that make no difference in this task, or cannot be made, each with the reason.
 
     Returns:
         By field of `Physics`, or "initial_state" for the spread of a reset.
@@ -144,7 +145,7 @@ def _field(model: mujoco.MjModel, name: str) -> NDArray[Any]:
 
 
 def _can_rub(model: mujoco.MjModel) -> bool:
-    """Whether two geoms may collide, by MuJoCo's filters, and resist sliding: condim above 1."""
+    """Tell whether two geoms may collide, by MuJoCo's filters, and resist sliding: condim above 1."""
     if int(model.opt.disableflags) & int(mujoco.mjtDisableBit.mjDSBL_CONTACT):
         return False
     if model.npair and (model.pair_dim > 1).any():
@@ -159,7 +160,7 @@ def _can_rub(model: mujoco.MjModel) -> bool:
 
 
 def _gravity_pulls(model: mujoco.MjModel) -> bool:
-    """Whether gravity exerts a force along any joint, at some random pose."""
+    """Tell whether gravity exerts a force along any joint, at some random pose."""
     data, rng = mujoco.MjData(model), np.random.default_rng(0)
     weight = float(model.body_mass.sum() * np.abs(model.opt.gravity).sum())
     for _ in range(_POSES):

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from workhorse.environments.mujoco.batch_task import BatchTask, Flags, Floats, Frame, Terms
+from workhorse.environments.mujoco.batch_task import BatchTask
+from workhorse.environments.mujoco.model import Flags, Floats, Frame, Terms
 from workhorse.environments.mujoco.task_options import count, flag, limit, model_file, scale, weight
 
 __all__ = ["Swimmer", "SwimmerOptions"]
@@ -76,8 +77,3 @@ class Swimmer(BatchTask):
                 reward_ctrl=-cost,
             )
         return forward - cost, np.zeros(len(actions), np.bool_)
-
-    def begin(self, generator: np.random.Generator, qpos: Floats, qvel: Floats) -> None:
-        noise = self.options.reset_noise_scale
-        qpos += generator.uniform(-noise, noise, qpos.size)
-        qvel += generator.uniform(-noise, noise, qvel.size)

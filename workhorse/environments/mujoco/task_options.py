@@ -1,4 +1,4 @@
-"""Options of the MuJoCo tasks: one frozen dataclass a task, whose fields say what values make sense.
+"""Options of the MuJoCo tasks: one frozen dataclass a task, whose fields declare which values are valid.
 
 A field is declared by the kind of its value, `ctrl_cost_weight: float = weight(0.1)`, and `read_options` checks every
 given value against the kind before any simulator is touched.
@@ -20,24 +20,24 @@ from workhorse.core.errors import UsageError, nearest
 __all__ = ["body", "count", "flag", "interval", "limit", "model_file", "read_options", "scale", "set_apart", "weight"]
 
 Options = TypeVar("Options")
-Check = Callable[[Any], Any]
+Check = Callable[[object], object]
 
 
 class _Unfit(ValueError):
-    """What a value should have been; `read_options` adds where it stood and what it was."""
+    """A value of the wrong kind; the text says which was expected, and `read_options` adds the rest."""
 
 
-def _option(default: Any, check: Check) -> Any:
+def _option(default: object, check: Check) -> Any:
     return dataclasses.field(default=default, metadata={"check": check})
 
 
-def _number(value: Any) -> float:
+def _number(value: object) -> float:
     if isinstance(value, bool | np.bool_) or not isinstance(value, numbers.Real) or math.isnan(value):
         raise _Unfit("a number")
     return float(value)
 
 
-def _finite(value: Any) -> float:
+def _finite(value: object) -> float:
     try:
         number = _number(value)
     except _Unfit:
@@ -47,7 +47,7 @@ def _finite(value: Any) -> float:
     return number
 
 
-def _not_negative(value: Any) -> float:
+def _not_negative(value: object) -> float:
     try:
         number = _finite(value)
     except _Unfit:
@@ -57,28 +57,28 @@ def _not_negative(value: Any) -> float:
     return number
 
 
-def _positive_integer(value: Any) -> int:
+def _positive_integer(value: object) -> int:
     if isinstance(value, bool | np.bool_) or not isinstance(value, numbers.Integral) or value < 1:
         raise _Unfit("an integer of at least 1")
     return int(value)
 
 
-def _positive_integer_or_none(value: Any) -> int | None:
+def _positive_integer_or_none(value: object) -> int | None:
     try:
         return None if value is None else _positive_integer(value)
     except _Unfit:
         raise _Unfit("an integer of at least 1, or None for no time limit") from None
 
 
-def _boolean(value: Any) -> bool:
+def _boolean(value: object) -> bool:
     if not isinstance(value, bool | np.bool_):
         raise _Unfit("True or False")
     return bool(value)
 
 
-def _ordered_pair(value: Any) -> tuple[float, float]:
+def _ordered_pair(value: object) -> tuple[float, float]:
     try:
-        low, high = value
+        low, high = value  # type: ignore[misc]
         pair = _number(low), _number(high)
     except (TypeError, ValueError):
         raise _Unfit("a pair (low, high) of numbers") from None
@@ -87,7 +87,7 @@ def _ordered_pair(value: Any) -> tuple[float, float]:
     return pair
 
 
-def _existing_file(value: Any) -> str:
+def _existing_file(value: object) -> str:
     if not isinstance(value, str | os.PathLike):
         raise _Unfit("the name of an XML file")
     if not os.path.isfile(model_path(str(value))):
@@ -95,7 +95,7 @@ def _existing_file(value: Any) -> str:
     return str(value)
 
 
-def _body(value: Any) -> int | str:
+def _body(value: object) -> int | str:
     if isinstance(value, str):
         return value
     if isinstance(value, bool | np.bool_) or not isinstance(value, numbers.Integral) or value < 0:
@@ -144,7 +144,7 @@ def model_file(default: str) -> Any:
 
 
 def model_path(name: str) -> str:
-    """Where an `xml_file` option points, by Gymnasium's rules."""
+    """Return the path of an `xml_file` option, by Gymnasium's rules."""
     if name.startswith((".", "/")):
         return name
     if name.startswith("~"):
@@ -155,7 +155,7 @@ def model_path(name: str) -> str:
 
 
 def read_options(kind: type[Options], task: str, given: Mapping[str, Any]) -> Options:
-    """The options of `task`, checked.
+    """Make the options of `task`, checked.
 
     Raises:
         UsageError: a name the task does not have, with the nearest it has, or a value that makes no sense for it.
@@ -176,8 +176,8 @@ def read_options(kind: type[Options], task: str, given: Mapping[str, Any]) -> Op
     return kind(**values)
 
 
-def set_apart(options: Any) -> tuple[tuple[str, object], ...]:
-    """The (name, value) pairs in which options differ from their defaults, sorted by name."""
-    fields = dataclasses.fields(options)
+def set_apart(options: object) -> tuple[tuple[str, object], ...]:
+    """Return the (name, value) pairs in which options differ from their defaults, sorted by name."""
+    fields = dataclasses.fields(options)  # type: ignore[arg-type]
     pairs = ((field.name, getattr(options, field.name), field.default) for field in fields)
     return tuple(sorted((name, value) for name, value, default in pairs if value != default))

@@ -8,6 +8,7 @@ from workhorse.environments.probes.clocks import ResetLeakProbe, TerminationProb
 from workhorse.environments.probes.context import ContextProbe
 from workhorse.environments.probes.linear_quadratic import LinearQuadraticProbe
 from workhorse.environments.probes.linear_quadratic_gaussian import LinearQuadraticGaussianProbe
+from workhorse.environments.probes.memory import MemoryProbe
 from workhorse.environments.probes.quadratic import QuadraticProbe
 from workhorse.environments.probes.score_noise import ScoreNoiseProbe
 from workhorse.environments.probes.slot_identity import SlotIdentityProbe
@@ -18,6 +19,7 @@ __all__ = [
     "ContextProbe",
     "LinearQuadraticGaussianProbe",
     "LinearQuadraticProbe",
+    "MemoryProbe",
     "QuadraticProbe",
     "ResetLeakProbe",
     "ScoreNoiseProbe",

@@ -1,4 +1,4 @@
-"""What a rule is, and the rows of metrics that it reads."""
+"""Rules, and the rows of metrics that they read."""
 
 from __future__ import annotations
 
@@ -133,7 +133,7 @@ def gain(values: Column, most: int = 10) -> tuple[float, float]:
 
 
 def has_not_gained(rows: Rows) -> bool:
-    """Whether the training return is no better than it was; False where too few episodes ended to tell."""
+    """Tell whether the training return is no better than it was; False where too few episodes ended to tell."""
     returns = rows.all("training_return")
     gained, error = gain(returns)
     return len(returns) >= 9 and gained <= 2 * error

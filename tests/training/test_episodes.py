@@ -10,10 +10,10 @@ from workhorse.core.addresses import host_keys
 from workhorse.core.randomness import draw, root_key
 from workhorse.core.spec import Box, EnvSpec
 from workhorse.environments import registry as environments
+from workhorse.training.episodes import Lanes, Work, evaluation_work, make_player
 from workhorse.training.evolve import Evolve, chunk_size
-from workhorse.training.gather import HostGather, JaxGather, Lanes, Work
-from workhorse.training.learning import Learning
-from workhorse.training.workforce import Local, evaluation_work, training_work
+from workhorse.training.population import PopulationPrograms
+from workhorse.training.workforce import Local, training_work
 
 HOPPER = {"max_episode_steps": 60}
 
@@ -57,19 +57,24 @@ def work(episodes, limit=None, explore=True, members=None):
     return Work("reset", 0, episodes if members is None else np.asarray(members, np.int32), episodes, limit, explore)
 
 
-def evolve(algorithm, *gathers):
-    learning = Learning(algorithm, 0)
-    return Evolve(learning, Local(learning, Lanes(list(gathers))))
+def played(player, actor, *works):
+    found = dict(player.play(actor, enumerate(works)))
+    return found[0] if len(works) == 1 else [found[number] for number in range(len(works))]
+
+
+def evolve(algorithm, *players):
+    programs = PopulationPrograms(algorithm, 0)
+    return Evolve(programs, Local(programs, Lanes(list(players))))
 
 
 @pytest.fixture(scope="module")
 def chunk():
     env = Watched(hopper(8))
     algorithm = es(env.spec)
-    gather = HostGather(algorithm, env, 0)
+    player = make_player(algorithm, env, env.num_slots, 0)
     actor = algorithm.actor(algorithm.init(jax.random.key(0)))
-    found = gather(actor, work(range(8)))
-    return env, algorithm, gather, actor, found
+    found = played(player, actor, work(range(8)))
+    return env, algorithm, player, actor, found
 
 
 def test_returns_are_those_of_a_plain_loop(chunk):
@@ -84,7 +89,7 @@ def test_returns_are_those_of_a_plain_loop(chunk):
             obs, total, length = step.next_obs, total + step.reward[0], length + 1
             ended = step.terminated[0] or step.truncated[0]
         assert length == found.length[member]
-        np.testing.assert_allclose(total, found.fitness[member], rtol=1e-3)
+        np.testing.assert_allclose(total, found.returns[member], rtol=1e-3)
 
 
 def test_a_finished_slot_is_not_stepped(chunk):
@@ -94,42 +99,42 @@ def test_a_finished_slot_is_not_stepped(chunk):
 
 
 def test_the_same_chunk_has_the_same_bits_again_and_on_more_threads(chunk):
-    _, algorithm, gather, actor, found = chunk
-    again = gather(actor, work(range(8)))
-    threaded = HostGather(algorithm, hopper(8, threads=2), 0)(actor, work(range(8)))
+    _, algorithm, player, actor, found = chunk
+    again = played(player, actor, work(range(8)))
+    threaded = played(make_player(algorithm, hopper(8, threads=2), 8, 0), actor, work(range(8)))
     for other in (again, threaded):
         jax.tree.map(np.testing.assert_array_equal, other[:3], found[:3])
 
 
 def test_slots_may_be_permuted(chunk):
-    _, _, gather, actor, found = chunk
+    _, _, player, actor, found = chunk
     order = np.array([3, 1, 7, 0, 2, 6, 5, 4])
-    permuted = gather(actor, work(order))
-    np.testing.assert_array_equal(permuted.fitness, found.fitness[order])
+    permuted = played(player, actor, work(order))
+    np.testing.assert_array_equal(permuted.returns, found.returns[order])
 
 
 def test_idle_slots_do_nothing(chunk):
-    _, _, gather, actor, found = chunk
-    some = gather(actor, work([0, -1, 2, -1, -1, 5, -1, -1], members=[0, -1, 2, -1, -1, 5, -1, -1]))
+    _, _, player, actor, found = chunk
+    some = played(player, actor, work([0, -1, 2, -1, -1, 5, -1, -1], members=[0, -1, 2, -1, -1, 5, -1, -1]))
     np.testing.assert_array_equal(some.length[[1, 3, 4, 6, 7]], 0)
-    np.testing.assert_array_equal(some.fitness[[0, 2, 5]], found.fitness[[0, 2, 5]])
+    np.testing.assert_array_equal(some.returns[[0, 2, 5]], found.returns[[0, 2, 5]])
     assert some.observations.count == some.length.sum()
 
 
 def test_the_limit_cuts_episodes(chunk):
-    _, _, gather, actor, found = chunk
-    cut = gather(actor, work(range(8), limit=9))
+    _, _, player, actor, found = chunk
+    cut = played(player, actor, work(range(8), limit=9))
     np.testing.assert_array_equal(cut.length, np.minimum(found.length, 9))
 
 
 def test_a_broken_simulation_ends_its_episode_is_named_and_hurts_no_other(chunk):
     _, algorithm, _, actor, found = chunk
-    spoilt = HostGather(algorithm, Watched(hopper(8), spoil=3), 0)(actor, work(range(8)))
-    assert spoilt.length[3] == 5 and np.isfinite(spoilt.fitness).all()
+    spoilt = played(make_player(algorithm, Watched(hopper(8), spoil=3), 8, 0), actor, work(range(8)))
+    assert spoilt.length[3] == 5 and np.isfinite(spoilt.returns).all()
     (sentence,) = spoilt.failures
     assert sentence.startswith("member 3, episode 3 of iteration 0, step 5: an action was NaN")
     others = np.arange(8) != 3
-    np.testing.assert_array_equal(spoilt.fitness[others], found.fitness[others])
+    np.testing.assert_array_equal(spoilt.returns[others], found.returns[others])
     np.testing.assert_array_equal(spoilt.length[others], found.length[others])
 
 
@@ -137,7 +142,7 @@ def test_observation_moments_are_those_of_everything_acted_on():
     env = environments.make("CartPole-v1", max_episode_steps=20)
     algorithm = es(env.spec)
     actor = algorithm.actor(algorithm.init(jax.random.key(0)))
-    found = JaxGather(algorithm, env, 8, 0)(actor, work(range(8)))
+    found = played(make_player(algorithm, env, 8, 0), actor, work(range(8)))
     seen, lengths, totals = [], [], []
     for member in range(8):
         network = algorithm.begin(actor, jnp.asarray(member))
@@ -151,7 +156,7 @@ def test_observation_moments_are_those_of_everything_acted_on():
             ended = bool(step.terminated | step.truncated)
         lengths.append(length)
         totals.append(total)
-    assert found.length.tolist() == lengths and found.fitness.tolist() == totals
+    assert found.length.tolist() == lengths and found.returns.tolist() == totals
     np.testing.assert_allclose(found.observations.mean, np.mean(seen, 0), atol=1e-6)
     np.testing.assert_allclose(found.observations.deviation, np.var(seen, 0) * len(seen), rtol=1e-4)
 
@@ -159,12 +164,12 @@ def test_observation_moments_are_those_of_everything_acted_on():
 def test_a_population_larger_than_a_chunk_is_evaluated_whole():
     env = environments.make("CartPole-v1", max_episode_steps=20)
     algorithm = es(env.spec, num_pairs=5, episodes_per_member=2)
-    loop = evolve(algorithm, JaxGather(algorithm, env, 8, 0))
+    loop = evolve(algorithm, make_player(algorithm, env, 8, 0))
     works = [training_work(algorithm, 0, 8, chunk, None) for chunk in range(3)]
     assert [w.episodes.tolist() for w in works] == [[*range(8)], [*range(8, 16)], [16, 17, 18, 19, -1, -1, -1, -1]]
     assert works[1].members.tolist() == [4, 4, 5, 5, 6, 6, 7, 7]
     after, metrics, _ = loop.iterate(loop.start())
-    assert metrics["steps"] == after.env_steps == after.learner.observations.count
+    assert metrics["steps"] == after.env_steps == after.state.observations.count
 
 
 def test_a_factor_on_the_reward_changes_no_bit_of_training():
@@ -172,11 +177,11 @@ def test_a_factor_on_the_reward_changes_no_bit_of_training():
     for factor in (1.0, 3.7):
         env = Watched(hopper(8), factor=factor)
         algorithm = es(env.spec)
-        loop = evolve(algorithm, HostGather(algorithm, env, 0))
+        loop = evolve(algorithm, make_player(algorithm, env, env.num_slots, 0))
         progress = loop.start()
         for _ in range(3):
             progress, _, _ = loop.iterate(progress)
-        parameters.append(progress.learner.params)
+        parameters.append(progress.state.params)
     np.testing.assert_array_equal(*parameters)
     assert np.abs(parameters[0]).max() > 0
 
@@ -184,7 +189,7 @@ def test_a_factor_on_the_reward_changes_no_bit_of_training():
 def test_evaluation_is_noiseless_and_leaves_training_alone():
     env = hopper(8)
     algorithm = es(env.spec, action_noise=0.5, alive_bonus=1.0)
-    loop = evolve(algorithm, HostGather(algorithm, env, 0))
+    loop = evolve(algorithm, make_player(algorithm, env, env.num_slots, 0))
     straight, interrupted = loop.start(), loop.start()
     for _ in range(2):
         straight, _, _ = loop.iterate(straight)
@@ -192,7 +197,7 @@ def test_evaluation_is_noiseless_and_leaves_training_alone():
         first, second = (loop.evaluate(interrupted, 11) for _ in range(2))
         np.testing.assert_array_equal(first.returns, second.returns)
     assert len(first.returns) == 11 and len(set(first.returns)) > 1
-    np.testing.assert_array_equal(straight.learner.params, interrupted.learner.params)
+    np.testing.assert_array_equal(straight.state.params, interrupted.state.params)
 
 
 @pytest.mark.parametrize("policy", ["linear", "mlp"])
@@ -213,18 +218,18 @@ def test_a_row_has_the_same_bits_in_programs_of_every_width(policy, size, action
 def test_two_lanes_give_the_bits_of_one():
     parameters = []
     for lanes in (1, 2):
-        gathers = []
+        players = []
         for _ in range(lanes):
             env = hopper(3)
             algorithm = es(env.spec)
-            gathers.append(HostGather(algorithm, env, 0))
-        together = Lanes(gathers)
-        learning = Learning(algorithm, 0)
-        loop = Evolve(learning, Local(learning, together))
+            players.append(make_player(algorithm, env, env.num_slots, 0))
+        together = Lanes(players)
+        programs = PopulationPrograms(algorithm, 0)
+        loop = Evolve(programs, Local(programs, together))
         progress = loop.start()
         for _ in range(3):
             progress, _, _ = loop.iterate(progress)
-        parameters.append(progress.learner)
+        parameters.append(progress.state)
         together.close()
     jax.tree.map(np.testing.assert_array_equal, parameters[0].params, parameters[1].params)
     jax.tree.map(np.testing.assert_array_equal, parameters[0].observations, parameters[1].observations)
@@ -237,9 +242,11 @@ def test_a_failure_in_one_lane_stops_the_other_and_is_raised():
 
     env, failing = hopper(4), Failing(hopper(4))
     algorithm = es(env.spec)
-    lanes = Lanes([HostGather(algorithm, failing, 0), HostGather(algorithm, env, 0)])
-    learning = Learning(algorithm, 0)
-    loop = Evolve(learning, Local(learning, lanes))
+    lanes = Lanes(
+        [make_player(algorithm, failing, failing.num_slots, 0), make_player(algorithm, env, env.num_slots, 0)]
+    )
+    programs = PopulationPrograms(algorithm, 0)
+    loop = Evolve(programs, Local(programs, lanes))
     with pytest.raises(ZeroDivisionError, match="planted"):
         loop.iterate(loop.start())
     lanes.close()
@@ -254,12 +261,12 @@ def test_evaluation_chunks_hold_every_episode_once():
 def test_population_metrics_are_those_of_all_episodes():
     env = hopper(3)
     algorithm = es(env.spec)
-    gather = HostGather(algorithm, env, 0)
-    loop = evolve(algorithm, gather)
+    player = make_player(algorithm, env, env.num_slots, 0)
+    loop = evolve(algorithm, player)
     start = loop.start()
     works = [training_work(algorithm, 0, 3, chunk, None) for chunk in range(3)]
-    found = [gather(algorithm.actor(start.learner), one) for one in works]
-    returns = np.concatenate([chunk.fitness for chunk in found])[:8]
+    found = played(player, algorithm.actor(start.state), *works)
+    returns = np.concatenate([chunk.returns for chunk in found])[:8]
     _, metrics, _ = loop.iterate(start)
     expected = {"": returns.mean(), "_std": returns.std(), "_max": returns.max(), "_min": returns.min()}
     for name, value in expected.items():

@@ -22,7 +22,7 @@ import heapq
 import math
 import statistics
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from itertools import count
 from typing import Literal
 
@@ -34,23 +34,18 @@ __all__ = [
     "Breakdown",
     "Cluster",
     "Exchange",
-    "Measurements",
     "Network",
     "Prediction",
-    "Projection",
     "Update",
     "Workload",
     "lockstep_seconds",
     "lognormal_seconds",
     "predict",
-    "project",
     "sweep",
 ]
 
 Exchange = Literal["scalars", "parameters"]
 CORES = (1, 2, 4, 8, 18, 36, 72, 144, 288, 576, 1_000, 1_440, 3_000, 5_760, 10_000)
-ENOUGH = 20
-"""Measured chunks from which `project` takes their times as they are, instead of a distribution with their mean."""
 
 
 def _require_positive(owner: object, *names: str) -> None:
@@ -552,194 +547,3 @@ class _Iteration:
             worker += 1
         if worker < self._cluster.cores:
             heapq.heappush(self._events, (free, next(self._number), worker, math.nan))
-
-
-@dataclass(frozen=True)
-class Measurements:
-    """What a finished run's own metrics say of its iterations.
-
-    Attributes:
-        env_steps_per_iteration: environment steps of an iteration, the mean.
-        num_members: members of the population.
-        slots: episodes of a chunk.
-        num_params: parameters of the policy.
-        observation_size: numbers in an observation.
-        iteration_seconds: wall seconds of an iteration, the mean.
-        cores: cores the run had.
-        chunk_seconds: what single chunks took on one core, seconds; a mean alone is one of them.
-        update_seconds: what an update took one process that made all of it.
-        episode_length_variation: standard deviation of the episodes' lengths over their mean.
-        iterations: iterations of the whole run.
-        episodes_per_member: episodes each member is judged by.
-        exchange: what would travel on the cluster.
-        network: what a message would cost there.
-        cores_per_node: processes of a machine there.
-        block_size: parameters that one process of a node makes for all of them; None where nothing is shared.
-    """
-
-    env_steps_per_iteration: float
-    num_members: int
-    slots: int
-    num_params: int
-    observation_size: int
-    iteration_seconds: float
-    cores: int
-    chunk_seconds: tuple[float, ...]
-    update_seconds: float
-    episode_length_variation: float
-    iterations: int
-    episodes_per_member: int = 1
-    exchange: Exchange = "scalars"
-    network: Network = Network()
-    cores_per_node: int = 16
-    block_size: int | None = 2_048
-
-    def __post_init__(self) -> None:
-        _require_positive(self, "env_steps_per_iteration", "slots", "iteration_seconds", "cores", "iterations")
-        _require_not_negative(self, "update_seconds", "episode_length_variation")
-
-
-@dataclass(frozen=True)
-class Projection:
-    """A whole run on another number of cores, from measurements and assumptions.
-
-    Attributes:
-        cores: workers; a coordinator comes on top.
-        wall_s: seconds of the whole run.
-        core_hours: of the workers and the coordinator.
-        env_steps_per_second: environment steps a second, the mean.
-        speed_up: seconds on one core over `wall_s`.
-        efficiency: speed_up / cores.
-        prediction: an iteration of it.
-        assumptions: what it rests on, a sentence each.
-    """
-
-    cores: int
-    wall_s: float
-    core_hours: float
-    env_steps_per_second: float
-    speed_up: float
-    efficiency: float
-    prediction: Prediction
-    assumptions: tuple[str, ...]
-
-
-def project(measured: Measurements, cores: int, num_iterations: int = 10, seed: int = 0) -> Projection:
-    """What a measured run would take on so many cores.
-
-    What the run took beyond chunks and update (metrics, checkpoints, evaluations) is taken to stay, on one core, as
-    long as it was: overhead = measured iteration - model of it on the measured cores with messages that cost nothing.
-
-    Args:
-        measured: the run's own numbers.
-        cores: workers to project to, at least 1.
-        num_iterations: iterations to simulate.
-        seed: of the chunks' times.
-
-    Example:
-        >>> run = Measurements(env_steps_per_iteration=640_000.0, num_members=640, slots=8, num_params=6_000,
-        ...     observation_size=348, iteration_seconds=160.4, cores=2, chunk_seconds=(4.0,), update_seconds=0.02,
-        ...     episode_length_variation=0.0, iterations=100)
-        >>> there = project(run, 40)
-        >>> round(there.wall_s), round(there.core_hours, 1), round(there.efficiency, 2)
-        (840, 9.6, 0.95)
-        >>> project(run, 1_440).assumptions[0]
-        'An iteration has 80 chunks of 8 episodes, so 1,360 of 1,440 cores have nothing to do; smaller chunks, which are
-        another run, would use them.'
-    """
-    if cores < 1:
-        raise ValueError(f"A projection needs at least 1 core: got {cores}.")
-    workload = _measured_workload(measured)
-    update = _measured_update(measured)
-    here = Cluster(measured.cores, measured.cores)
-    on_machine = predict(
-        workload, Network.ideal(), update, here, "scalars", np.random.default_rng(seed), num_iterations
-    )
-    overhead_s = measured.iteration_seconds - on_machine.iteration_s
-    update = replace(update, serial_s=max(0.0, overhead_s))
-    there = Cluster(cores, measured.cores_per_node)
-    found = predict(
-        workload, measured.network, update, there, measured.exchange, np.random.default_rng(seed), num_iterations
-    )
-    wall_s = found.iteration_s * measured.iterations
-    return Projection(
-        cores=cores,
-        wall_s=wall_s,
-        core_hours=(cores + 1) * wall_s / 3600,
-        env_steps_per_second=measured.env_steps_per_iteration / found.iteration_s,
-        speed_up=found.speed_up,
-        efficiency=found.efficiency,
-        prediction=found,
-        assumptions=_assumptions(measured, workload, found, overhead_s),
-    )
-
-
-def _measured_workload(measured: Measurements) -> Workload:
-    seconds = measured.chunk_seconds
-    if 0 < len(seconds) < ENOUGH:
-        mean = statistics.fmean(seconds)
-        seconds = lognormal_seconds(mean, mean * measured.episode_length_variation / math.sqrt(measured.slots))
-    return Workload(
-        measured.num_members,
-        measured.slots,
-        measured.num_params,
-        measured.observation_size,
-        tuple(seconds),
-        measured.episodes_per_member,
-    )
-
-
-def _measured_update(measured: Measurements) -> Update:
-    elements = max(1, measured.num_members // 2) * measured.num_params
-    return Update(measured.update_seconds / elements, block_size=measured.block_size)
-
-
-def _assumptions(measured: Measurements, workload: Workload, found: Prediction, overhead_s: float) -> tuple[str, ...]:
-    network, idle = measured.network, found.cores - found.num_chunks
-    chunks = f"An iteration has {found.num_chunks:,} chunks of {measured.slots:,} episodes"
-    if idle > 0:
-        chunks += (
-            f", so {idle:,} of {found.cores:,} cores have nothing to do; smaller chunks, which are another run, would "
-            "use them."
-        )
-    else:
-        chunks += f", {found.num_chunks / found.cores:.1f} for each of {found.cores:,} cores."
-    times = f"the {len(measured.chunk_seconds):,} measured times as they are"
-    if len(measured.chunk_seconds) < ENOUGH:
-        times = (
-            f"a log-normal with the measured mean and a variation of {measured.episode_length_variation:.2f} / "
-            f"sqrt({measured.slots}), as if episodes of a chunk had independent lengths"
-        )
-    if overhead_s >= 0:
-        beyond = (
-            f"What the run spent beyond chunks and update, {overhead_s:.3g} s an iteration, stays as long as it was."
-        )
-    else:
-        beyond = (
-            f"On the measured {measured.cores:,} cores the model gives {-overhead_s:.3g} s an iteration more than was "
-            "measured; nothing was taken off for it."
-        )
-    spread = f"along a tree of {network.fan_out} machines each" if network.fan_out else "to each worker one by one"
-    return (
-        chunks,
-        f"A chunk takes {statistics.fmean(workload.chunk_seconds):.3g} s on one core of the measured machine, and as "
-        f"long on any core of the cluster, with all cores of a machine busy; its times are {times}.",
-        beyond,
-        f"An update takes one process {measured.update_seconds:.3g} s; "
-        + _sharing(measured)
-        + " Perturbations are made again, not looked up.",
-        f"A message takes {network.latency_s * 1e3:.3g} ms and {network.coordinator_cpu_s_per_message * 1e6:.3g} us of "
-        f"the coordinator's processor; links carry {network.bytes_per_second / 1e6:,.0f} MB/s, the coordinator's "
-        f"{network.coordinator_bytes_per_second / 1e6:,.0f} MB/s; the {measured.exchange} go {spread}.",
-        "No worker dies, no chunk is computed twice, nothing else uses the cores, every long episode is waited for.",
-        "Episodes stay as long as they were on average over the run; the coordinator has a core of its own.",
-    )
-
-
-def _sharing(measured: Measurements) -> str:
-    if measured.exchange == "parameters":
-        return "the coordinator makes it while everybody waits."
-    if measured.block_size is None or measured.num_params <= measured.block_size:
-        return "every worker makes all of it."
-    blocks = -(-measured.num_params // measured.block_size)
-    return f"its {blocks} blocks are shared by the {measured.cores_per_node} processes of a machine, without a wait."

@@ -1,0 +1,41 @@
+"""Updates are kept for workers that are behind, as far as room is left."""
+
+import pytest
+
+from workhorse.distributed import updates
+from workhorse.distributed.updates import UpdateLog
+
+
+def log_of(iterations: int, reached: list[int]) -> UpdateLog:
+    log = UpdateLog()
+    for iteration in range(iterations):
+        log.digests[iteration] = iteration
+        log.add(iteration, bytes([iteration]), [min(at, iteration) for at in reached])
+    return log
+
+
+def test_updates_bridge_from_the_slowest_worker_on():
+    log = log_of(5, reached=[2, 4])
+    assert log.between(2, 5) == (b"\2", b"\3", b"\4")
+    assert log.reaches(5, 2) and log.reaches(5, 4) and log.reaches(5, 5)
+    assert not log.reaches(5, 1), "every worker had those, so they were dropped"
+    assert not log.reaches(5, None)
+
+
+def test_a_worker_too_far_behind_is_not_waited_for(monkeypatch):
+    monkeypatch.setattr(updates, "KEPT_BYTES", 2)
+    log = log_of(5, reached=[0])
+    assert not log.reaches(5, 2) and log.between(3, 5) == (b"\3", b"\4")
+    with pytest.raises(KeyError):
+        log.between(2, 5)
+
+
+def test_a_log_without_room_keeps_nothing_but_knows_where_it_stands(monkeypatch):
+    monkeypatch.setattr(updates, "KEPT_BYTES", 0)
+    log = log_of(3, reached=[0])
+    assert not log.reaches(3, 2) and log.reaches(3, 3) and log.between(3, 3) == ()
+
+
+def test_old_digests_are_forgotten(monkeypatch):
+    monkeypatch.setattr(updates, "KEPT_DIGESTS", 2)
+    assert sorted(log_of(6, reached=[99]).digests) == [3, 4, 5]

@@ -1,0 +1,249 @@
+"""Strict reader of small records: JSON or TOML text into a dataclass, or one sentence that names the field at fault.
+
+The dataclass is the schema: every field must be there and no other, each of its type. Types may be `str`, `bool`,
+`int`, `float` (finite), `Literal`, other dataclasses, `tuple[X, ...]`, `Mapping[str, X]`, unions of these with or
+without None, and `Any` for plain values. `Annotated` with a `Check` says more, as `AtLeastZero` and `Text` do.
+
+Records come from folders and files that others may have sent or edited, so nothing in them is executed, a `true` is no
+number, and the depth is bounded.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import reprlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, is_dataclass
+from types import NoneType, UnionType
+from typing import Annotated, Any, Literal, TypeGuard, TypeVar, Union, cast, get_args, get_origin, get_type_hints
+
+from workhorse.core.errors import UsageError
+
+__all__ = [
+    "DAMAGED",
+    "AtLeastZero",
+    "Check",
+    "CountFromZero",
+    "Text",
+    "build",
+    "from_json",
+    "is_plain",
+    "parse",
+    "shown",
+]
+
+DAMAGED = "The file is damaged or was edited: restore it from a copy."
+
+MOST_NESTED = 32
+"""Depth of lists and tables inside a value of any type; a policy's or an algorithm's settings need three."""
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Check:
+    """A condition on a value that already has its type, and the words for it in a message."""
+
+    holds: Callable[[Any], bool]
+    expected: str
+
+
+AtLeastZero = Annotated[float, Check(lambda number: number >= 0, "a finite number of at least 0")]
+CountFromZero = Annotated[int, Check(lambda number: number >= 0, "a whole number of at least 0")]
+Text = Annotated[str, Check(lambda text: bool(text.strip()), "text that is not empty")]
+
+_WORDS = {str: "text", bool: "true or false", int: "a whole number", float: "a finite number", NoneType: "null"}
+
+_repr = reprlib.Repr()  # bounded in depth too: the plain one overflows the stack on endless nesting
+_repr.maxstring = _repr.maxother = 60
+shown = _repr.repr
+"""A value from a file as a message shows it, cut short."""
+
+
+def parse(
+    loads: Callable[[str], Any], text: bytes | str, where: str | os.PathLike[str], noun: str, remedy: str = DAMAGED
+) -> dict[str, Any]:
+    """Read the table of a file.
+
+    Args:
+        loads: `json.loads` or `tomllib.loads`.
+        text: the file's content, UTF-8.
+        where: the file, for the message.
+        noun: what the file should hold, as in "a manifest in JSON".
+        remedy: what a user can do about a file that holds something else.
+
+    Raises:
+        UsageError: it cannot be read, or is no table.
+    """
+    try:
+        record = loads(text.decode() if isinstance(text, bytes) else text)
+    except (ValueError, RecursionError) as error:
+        raise UsageError(f"Expected {noun} in {os.fspath(where)}, but it cannot be read ({error}). {remedy}") from error
+    if not isinstance(record, dict):
+        raise UsageError(f"Expected {noun} in {os.fspath(where)}, got no table but {shown(record)}. {remedy}")
+    return record
+
+
+def from_json(
+    kind: type[T],
+    text: str | bytes,
+    where: str | os.PathLike[str],
+    noun: str,
+    format: int,
+    renew: Callable[[dict[str, Any]], dict[str, Any]] = lambda record: record,
+) -> T:
+    """Read a dataclass that was written as JSON with the version of its layout under `format`.
+
+    Args:
+        kind: the dataclass; one without a field `format` is built without it.
+        text: the file's content.
+        where: the file, for the message.
+        noun: what the file should hold, as in "manifest".
+        format: the version that is read.
+        renew: rewrites a record of an older version as one of this version.
+
+    Raises:
+        UsageError: it is not JSON, of another version, or a field is missing, unknown or of another type.
+    """
+    place = os.fspath(where)
+    record = parse(json.loads, text, place, f"a {noun} in JSON")
+    if "format" not in record:
+        raise UsageError(
+            f"Expected a {noun} in {place}, got JSON without a `format`: it is another program's file. Move it away, "
+            "or name another folder."
+        )
+    whole = type(record["format"]) is int  # true is no version, though it equals 1
+    record = renew(record) if whole else record
+    if not whole or record["format"] != format:
+        raise UsageError(
+            f"Expected {noun} format {format} in {place}, got {shown(record['format'])}: another version of Workhorse "
+            "wrote it. Use that version."
+        )
+    if "format" not in get_type_hints(kind):
+        del record["format"]
+    return build(kind, record, place)
+
+
+def build(kind: type[T], record: Mapping[str, object], where: str, remedy: str = DAMAGED) -> T:
+    """Make a dataclass from a table that was read from a file.
+
+    Args:
+        kind: the dataclass.
+        record: names and values.
+        where: the file, and the place in it, for the message.
+        remedy: what a user can do about a field at fault, as a sentence.
+
+    Raises:
+        UsageError: a field is missing, unknown or of another type.
+
+    Example:
+        >>> @dataclass
+        ... class Point:
+        ...     name: str
+        ...     at: tuple[float, ...]
+        >>> build(Point, {"name": "a", "at": [1, 2.5]}, "points.json")
+        Point(name='a', at=(1.0, 2.5))
+        >>> build(Point, {"name": "a", "at": [1, True]}, "points.json")
+        Traceback (most recent call last):
+        workhorse.core.errors.UsageError: Expected `at` entry 2 in points.json to be a finite number, got True. The file
+        is damaged or was edited: restore it from a copy.
+    """
+    hints = get_type_hints(kind, include_extras=True)
+    for name in record:
+        if name not in hints:
+            known = ", ".join(hints)
+            raise UsageError(f"Expected no field `{name}` in {where}, got one: the fields are {known}. {remedy}")
+    for name in hints:
+        if name not in record:
+            raise UsageError(f"Expected a field `{name}` in {where}, got none. {remedy}")
+    reader = _Reader(where, remedy)
+    return kind(**{name: reader.read(hint, record[name], f"`{name}`") for name, hint in hints.items()})
+
+
+@dataclass(frozen=True)
+class _Reader:
+    """Reads single values by their types; `where` and `remedy` are for the messages."""
+
+    where: str
+    remedy: str
+
+    def read(self, hint: Any, value: object, label: str) -> Any:
+        """Return a value in the type of its hint: a list as a tuple, a whole number as a float where one is wanted."""
+        origin, inside = get_origin(hint), get_args(hint)
+        found, fits = value, False
+        if origin is Annotated:
+            found, fits = self._annotated(hint, value, label)
+        elif origin in (Union, UnionType):
+            return self._union(hint, value, label)
+        elif hint is Any:
+            fits = is_plain(value)
+        elif origin is Literal:
+            fits = isinstance(value, str) and value in inside
+        elif origin is tuple and isinstance(value, list | tuple):
+            return tuple(self.read(inside[0], one, f"{label} entry {number}") for number, one in enumerate(value, 1))
+        elif origin in (dict, Mapping) and isinstance(value, dict):
+            return {name: self.read(inside[1], one, f"{label} of {name!r}") for name, one in value.items()}
+        elif is_dataclass(hint) and isinstance(value, dict):
+            return build(cast(type, hint), value, f"{self.where}, {label}", self.remedy)
+        elif hint is float:
+            found, fits = (float(value), True) if _is_finite(value) else (value, False)
+        else:
+            fits = type(value) is hint  # so that true is no number
+        if not fits:
+            raise self._misfit(hint, value, label)
+        return found
+
+    def _annotated(self, hint: Any, value: object, label: str) -> tuple[Any, bool]:
+        try:
+            found = self.read(hint.__origin__, value, label)
+        except UsageError:
+            return value, False
+        return found, all(check.holds(found) for check in hint.__metadata__)
+
+    def _union(self, hint: Any, value: object, label: str) -> Any:
+        for option in get_args(hint):
+            try:
+                return self.read(option, value, label)
+            except UsageError:
+                if isinstance(value, dict) and is_dataclass(option):
+                    raise  # its message names the field inside
+        raise self._misfit(hint, value, label)
+
+    def _misfit(self, hint: Any, value: object, label: str) -> UsageError:
+        return UsageError(
+            f"Expected {label} in {self.where} to be {_expected(hint)}, got {shown(value)}. {self.remedy}"
+        )
+
+
+def is_plain(value: object, depth: int = MOST_NESTED) -> bool:
+    """Tell whether a value is strict JSON: names are text, numbers finite, and it is nested no deeper than `depth`."""
+    if isinstance(value, dict | list | tuple):
+        if isinstance(value, dict) and not all(isinstance(name, str) for name in value):
+            return False
+        inside = value.values() if isinstance(value, dict) else value
+        return depth > 0 and all(is_plain(one, depth - 1) for one in inside)
+    return value is None or isinstance(value, str | bool | int) or _is_finite(value)
+
+
+def _is_finite(value: object) -> TypeGuard[float]:
+    """Tell whether a value is a number that a float can hold."""
+    try:
+        return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    except OverflowError:
+        return False
+
+
+def _expected(hint: Any) -> str:
+    """Return the words for a type in a message."""
+    origin, inside = get_origin(hint), get_args(hint)
+    if origin is Annotated:
+        return hint.__metadata__[0].expected
+    if origin in (Union, UnionType):
+        return " or ".join(_expected(option) for option in inside)
+    if origin is Literal:
+        return f"one of {', '.join(map(str, inside))}"
+    if hint is Any:
+        return f"plain text, finite numbers, lists and tables, nested at most {MOST_NESTED} deep"
+    return "a list" if origin is tuple else _WORDS.get(hint, "a table")

@@ -1,0 +1,106 @@
+"""Give work to the pool of processes, follow its events, and write down what was measured."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
+
+from workhorse.core.errors import UsageError
+from workhorse.studies.folder import Kind, StudyFolder
+from workhorse.studies.pool import JobEvent, JobRequest, Pool
+
+__all__ = ["Dispatcher", "StudyObserver"]
+
+
+class StudyObserver:
+    """Listener to the events of a study; this one does nothing."""
+
+    def began(self, folder: StudyFolder, jobs: int, done: int) -> None:
+        """The study begins or continues with `jobs` runs, of which `done` have ended."""
+
+    def added(self, jobs: int, why: str) -> None:
+        """More runs are needed."""
+
+    def progressed(self, id: str, env_steps: int, of: int, value: float | None) -> None:
+        """A run has taken `env_steps` of its steps."""
+
+    def ended(self, id: str, variant: str, task: str, record: Mapping[str, object]) -> None:
+        """A run has finished, diverged or crashed."""
+
+    def noted(self, sentence: str) -> None:
+        """There is something that a user should know, once."""
+
+
+_RECORDS: dict[str, tuple[Kind, str, str]] = {
+    "floor": ("floors", "floor", "The floors"),
+    "sweep": ("sweeps", "sweep", "The robustness of the policy"),
+}
+"""Kind of work to its kind of record, the name of the record in a worker's event, and words for the user."""
+
+
+class Dispatcher:
+    """Link between a study and its worker processes."""
+
+    def __init__(self, folder: StudyFolder, pool: Pool, observer: StudyObserver) -> None:
+        self._folder, self._pool, self._observer = folder, pool, observer
+
+    def do(
+        self,
+        works: Iterable[JobRequest],
+        more: Callable[[], JobRequest | None] = lambda: None,
+        ended: Callable[[str, JobEvent], list[JobRequest]] = lambda id, event: [],
+        again: Callable[[JobRequest], None] = lambda work: None,
+    ) -> None:
+        """Have all work done.
+
+        Args:
+            works: to begin with.
+            more: returns further work when a process is idle; None when there is no more.
+            ended: is told of each run that has ended, and returns the work that follows from it.
+            again: is told of a shared process that has ended, whose runs may not all have ended.
+
+        Raises:
+            UsageError: something that affects every run, such as a full disk.
+            KeyboardInterrupt: a process was stopped.
+        """
+        waiting, running = deque(works), 0
+        while True:
+            while self._pool.idle:
+                work = waiting.popleft() if waiting else more()
+                if work is None:
+                    break
+                self._pool.give(work)
+                running += 1
+            if not running:
+                return
+            found = self._pool.answer()
+            if found is None:
+                continue
+            work, event = found
+            match event["event"]:
+                case "progress":
+                    self._observer.progressed(event["run"], event["env_steps"], work["env_steps"], event["return"])
+                    continue
+                case "ended":
+                    waiting.extend(ended(event["run"], {**event, "run": event.get("record")}))
+                    continue
+                case "fatal":
+                    raise UsageError(event["reason"])
+                case "stopped":
+                    raise KeyboardInterrupt
+            running -= 1
+            match work["kind"]:
+                case "run":
+                    waiting.extend(ended(work["id"], event))
+                case "seeds":
+                    again(work)
+                case _:
+                    self._write(work, event)
+
+    def _write(self, work: JobRequest, event: JobEvent) -> None:
+        """Write down a measurement; also one that failed, so that it is not repeated for ever."""
+        kind, name, words = _RECORDS[work["kind"]]
+        if event["event"] == "crashed":
+            self._observer.noted(f"{words} of {work['id']} could not be measured: {event['reason']}")
+        record = event.get(name, {"failed": event.get("reason", "")})
+        self._folder.write_record(kind, work["id"], {**record, "core_hours": event.get("seconds", 0.0) / 3600})
