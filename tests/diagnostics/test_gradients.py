@@ -9,6 +9,7 @@ import pytest
 from jax.flatten_util import ravel_pytree
 
 from workhorse.algorithms import registry
+from workhorse.algorithms.policy_gradient.measures import gradient_agreement
 from workhorse.core.errors import UsageError
 from workhorse.diagnostics import gradients
 from workhorse.diagnostics.experience import training_batch
@@ -118,7 +119,7 @@ def test_estimates_are_unbiased_where_the_gradient_is_known_and_agree_as_the_clo
         sums = ScoreSums(*(np.asarray(leaf, np.float64).sum(0) for leaf in by_slot))
         estimates.append(sums.gradient())
         scales.append(np.sqrt(sums.square / sums.count - (sums.advantage / sums.count) ** 2))
-        meter.append(algorithm.gradient_agreement(state.params, training_batch(algorithm, state, rollout)))
+        meter.append(gradient_agreement(state.params.policy, training_batch(algorithm, state, rollout)))
     estimates = np.stack(estimates)
 
     policy, deviation = state.params.policy, np.exp(-0.5)

@@ -20,10 +20,12 @@ from workhorse.core.errors import UsageError
 from workhorse.core.spec import Box, Discrete, EnvSpec
 from workhorse.core.types import Step
 from workhorse.diagnostics import points
+from workhorse.diagnostics.experience import fresh_experience
 from workhorse.diagnostics.landscape import _line, _plane, env_steps_needed, study_landscape
 from workhorse.diagnostics.landscape_study import LINE, summary_of, verdicts
 from workhorse.diagnostics.plane import Frozen, NoStep, Pairs, surrogates
 from workhorse.diagnostics.points import Player, Point, PointEpisodes, episodes_of_halves, play
+from workhorse.diagnostics.store import Results
 from workhorse.environments import registry as environments
 from workhorse.environments.batch import as_batch
 from workhorse.environments.probes import QuadraticProbe
