@@ -106,7 +106,7 @@ def test_a_landscape_is_printed_drawn_gone_on_with_and_not_measured_twice(run, c
     y, x = divmod(int(first), 3)
     assert record["surfaces"][-1]["reward"][y][x] == found[first]["mean"][-1] and not unfinished.exists()
     page = (run / "report.html").read_text()
-    assert "Does the step raise the reward?" in page and "clipped surrogate, which PPO climbs" in page
+    assert "Does the step raise the reward?" in page and "clipped surrogate, which PPO maximises" in page
     table = (run / "report-data" / "landscape-2.csv").read_text().splitlines()
     assert table[0].startswith("x,y,reward_2000,error_2000,reward_2500") and len(table) == 1 + 9
 

@@ -9,9 +9,11 @@ import pytest
 from jax.flatten_util import ravel_pytree
 
 from workhorse.algorithms import registry
+from workhorse.algorithms.policy_gradient.measures import gradient_agreement
 from workhorse.core.errors import UsageError
+from workhorse.diagnostics import gradients
 from workhorse.diagnostics.experience import training_batch
-from workhorse.diagnostics.gradients import study_gradients
+from workhorse.diagnostics.gradients import independent_estimates, study_gradients
 from workhorse.diagnostics.scores import ScoreSums, score_sums, sizes_up_to
 from workhorse.environments.probes import QuadraticProbe
 from workhorse.runs import train
@@ -83,6 +85,26 @@ def test_more_experience_agrees_more_and_the_study_repeats(run):
     assert found.to_json()["gradients"][0]["samples"] == found.gradients[0].samples
 
 
+def test_estimates_by_the_objective_alone_are_those_by_scores(run, monkeypatch):
+    """What any other `Differentiable` algorithm is given: its own objective and update, on whole rollouts."""
+    with opened(run.path, 1) as history:
+        there, algorithm = history.kept(2), history.loop.algorithm
+        slots = there.data.slots
+        rollouts = [history.loop.collector.collect(algorithm.actor(there.state), slots, n)[0] for n in range(4)]
+        sizes = {"sizes": [256, 512], "step_sizes": [256]}
+        by_scores = independent_estimates(algorithm, there.state, iter(rollouts), 2, **sizes)
+        monkeypatch.setattr(gradients, "_reads_steps", lambda algorithm: False)
+        by_loss = independent_estimates(algorithm, there.state, iter(rollouts), 2, **sizes)
+        np.testing.assert_allclose(by_loss.gradients[256], by_scores.gradients[256], rtol=2e-3, atol=1e-5)
+        np.testing.assert_allclose(by_loss.steps[256], by_scores.steps[256], rtol=1e-4, atol=1e-7)
+        second = independent_estimates(algorithm, there.state, iter(rollouts[1:2]), 1, sizes=[256]).gradients[256]
+        mean = (by_loss.gradients[256][:1] + second) / 2
+        np.testing.assert_allclose(by_loss.gradients[512][:1], mean, rtol=1e-5, atol=1e-8)
+        found = study_gradients(history, 2, env_steps=4 * 2 * 288, estimates=4, threads=1)
+    assert [row.samples for row in found.gradients] == [256, 512], "whole rollouts alone"
+    assert [row.samples for row in found.steps] == [256]
+
+
 def test_estimates_are_unbiased_where_the_gradient_is_known_and_agree_as_the_closed_form_says():
     env, slots, count = QuadraticProbe(), 512, 40
     plain = {"normalise_observations": False, "observation_clip": None, "scale_rewards": False, "reward_clip": None}
@@ -97,7 +119,7 @@ def test_estimates_are_unbiased_where_the_gradient_is_known_and_agree_as_the_clo
         sums = ScoreSums(*(np.asarray(leaf, np.float64).sum(0) for leaf in by_slot))
         estimates.append(sums.gradient())
         scales.append(np.sqrt(sums.square / sums.count - (sums.advantage / sums.count) ** 2))
-        meter.append(algorithm.gradient_agreement(state.params, training_batch(algorithm, state, rollout)))
+        meter.append(gradient_agreement(state.params.policy, training_batch(algorithm, state, rollout)))
     estimates = np.stack(estimates)
 
     policy, deviation = state.params.policy, np.exp(-0.5)

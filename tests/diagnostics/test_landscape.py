@@ -13,15 +13,19 @@ import pytest
 from jax.flatten_util import ravel_pytree
 
 from workhorse.algorithms import registry
+from workhorse.algorithms.policy_gradient.a2c import A2C
 from workhorse.core.addresses import host_generator
+from workhorse.core.configuration import configuration
 from workhorse.core.errors import UsageError
 from workhorse.core.spec import Box, Discrete, EnvSpec
 from workhorse.core.types import Step
 from workhorse.diagnostics import points
+from workhorse.diagnostics.experience import fresh_experience
 from workhorse.diagnostics.landscape import _line, _plane, env_steps_needed, study_landscape
 from workhorse.diagnostics.landscape_study import LINE, summary_of, verdicts
 from workhorse.diagnostics.plane import Frozen, NoStep, Pairs, surrogates
 from workhorse.diagnostics.points import Player, Point, PointEpisodes, episodes_of_halves, play
+from workhorse.diagnostics.store import Results
 from workhorse.environments import registry as environments
 from workhorse.environments.batch import as_batch
 from workhorse.environments.probes import QuadraticProbe
@@ -116,6 +120,38 @@ def test_means_are_unbiased_where_short_episodes_are_the_bad_ones(kind):
     rows = zip(lots.reshape(-1, 200), own.ravel(), strict=True)
     chosen = [row[:number].mean() for row, number in rows]
     assert abs(np.mean(chosen) - 8.5) > 5 * error, "this test would not see a bias"
+
+
+@dataclass(frozen=True)
+class ParityProbe(LotProbe):
+    """The same lot, but a step pays only where the action is the parity of the steps taken, which nothing shows."""
+
+    def step(self, state, action, key):
+        after, step = super().step(state, action, key)
+        return after, step._replace(reward=(action == state.clock % 2).astype(jnp.float32))
+
+
+@configuration
+class Counting(A2C):
+    """Acts by the parity of its own count of steps."""
+
+    def begin(self, actor, slot):
+        return jnp.zeros((), jnp.int32)
+
+    def act(self, actor, carry, obs, key, *, explore):
+        _, _, extras = super().act(actor, (), obs, key, explore=explore)
+        return carry % 2, carry + 1, extras
+
+
+def test_what_a_policy_remembers_is_passed_on_and_begun_anew_with_every_episode():
+    env = ParityProbe()
+    algorithm = Counting(spec=env.spec, **PLAIN, **SMALL)
+    actor = algorithm.actor(algorithm.init(jax.random.key(0)))
+    params = np.asarray(ravel_pytree(actor.policy)[0], np.float32)
+    player = Player(algorithm, actor, as_batch(env, 64), 8, 3)
+    found = _played([player], [Point(number, number, params, 80) for number in range(20)])
+    assert all(set(np.concatenate(one.returns)) <= {1.0, LONG} for one in found), "every step of every episode pays"
+    assert {len(one.returns[0]) for one in found} != {4}, "slots played more than one episode"
 
 
 def test_the_landscape_of_a_quadratic_is_the_quadratic():
@@ -214,11 +250,12 @@ def run(tmp_path_factory):
     return folder
 
 
-class _Stopping:
-    """Keeps what was found, as JSON, and stops after so many points."""
+class _Stopping(Results):
+    """Keeps results as JSON, and stops after a number of them."""
 
     def __init__(self, stop_after):
-        self.found, self.left = {}, stop_after
+        super().__init__()
+        self.left = stop_after
 
     def add(self, name, record):
         self.found[name] = json.loads(json.dumps(record))
@@ -250,9 +287,8 @@ def test_a_plane_that_was_stopped_goes_on_to_the_same_bits(run):
 
 
 def test_the_surrogate_is_that_of_its_pairs(run):
-    with opened(run.path, 1) as history:
-        loop = history.loop
-        frozen = Frozen.of(loop, history.kept(2), 2, 9, points.WIDTH, 2.0)
+    with opened(run.path, 1) as history, fresh_experience(history, 2, 9, 1) as experience:
+        frozen = Frozen.of(history.loop.algorithm, experience, 2, points.WIDTH, 2.0)
     assert len(frozen.steps.advantage) == points.WIDTH
     where = np.stack([frozen.at(0.0, 0.0), frozen.at(2.0, 0.3)])
     plain, clipped = surrogates(frozen, where, [100, points.WIDTH])
@@ -294,6 +330,11 @@ def test_what_cannot_be_looked_at(run):
             study_landscape(history, 3)
         with pytest.raises(NoStep, match="PPO takes no step at iteration 4"):
             study_landscape(history, 4, grid=3, pairs=100, threads=1)
+        recurrent = Counting(spec=history.spec, **PLAIN, **SMALL)
+        learner, history.loop.algorithm = history.loop.algorithm, recurrent
+        with pytest.raises(UsageError, match="remembers earlier steps, and `diagnose --only landscape` reads every"):
+            study_landscape(history, 2)
+        history.loop.algorithm = learner
         history.spec = dataclasses.replace(history.spec, max_episode_steps=None)
         with pytest.raises(UsageError, match="Hopper-v5 has no clock here"):
             study_landscape(history, 2)

@@ -1,1 +1,1 @@
-"""First principles: what a policy gradient method assumes, measured on a run."""
+"""Measurements of the assumptions of a policy gradient, on the states of a run."""

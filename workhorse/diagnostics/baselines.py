@@ -48,7 +48,7 @@ from workhorse.statistics.gradient_quality import Concentration, Pairing, concen
 __all__ = ["BASELINES", "BaselineRow", "BaselineStep", "BaselineStudy", "check_baselines", "study_baselines"]
 
 BASELINES = ("none", "constant", "agent", "true")
-"""From the least that is known of a state to the most."""
+"""In the order of what they know of a state."""
 
 RETURNS = ("whole", "own")
 """Returns as they were, of which only the baseline differs; and the run's own advantages."""
@@ -57,10 +57,10 @@ MOST_SAMPLES = 10_000
 """Steps of the largest estimate, about: as far as the paper's figure goes."""
 
 OTHER_ROOT = 2**31 + 2**29
-"""What is added to the run's seed for the addresses: fresh experience, and not that of the other diagnoses."""
+"""Added to the run's seed for the addresses: fresh experience, and not that of another diagnosis."""
 
 VALIDATION = 8
-"""One rollout in so many judges the fit and is not fitted to."""
+"""One rollout in this number judges the fit and is not fitted to."""
 
 
 @dataclass(frozen=True)
@@ -262,6 +262,7 @@ def _estimate(
     whole = whole_returns(trajectory, trajectory.next_value)
     length = algorithm.rollout_steps
     own = length * algorithm.num_envs
+    # "constant" needs no sums of its own: it is "none" with the mean taken off.
     sums = {(kind, name): SumsBySize(sizes, own, length) for kind in RETURNS for name in ("none", "agent", "true")}
     values = []
     for number, rollout in enumerate(rollouts[: plan.used]):
@@ -310,6 +311,7 @@ def _gradients(sums: dict[tuple[str, str], SumsBySize], sizes: Sequence[int]) ->
 
 def _row(name: tuple[str, str, int], estimates: np.ndarray) -> BaselineRow:
     kind, baseline, size = name
+    # Times the samples, so that sizes compare: the variance of a mean falls as 1 / N.
     variance = size * float(estimates.var(0, ddof=1).sum())
     return BaselineRow(kind, baseline, size, concentration(estimates, size), variance)
 

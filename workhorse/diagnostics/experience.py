@@ -73,7 +73,7 @@ def policy_gradient_of(history: History, part: str, refusal: str) -> PolicyGradi
     algorithm = history.loop.algorithm
     if not isinstance(history.loop, OnPolicyLoop) or not isinstance(algorithm, PolicyGradient):
         raise UsageError(f"{history.manifest.algorithm} of {history.folder.path} {refusal}")
-    if remembers(algorithm):
+    if remembers(algorithm):  # log pi(a | o) of a stored step would need what came before it
         raise UsageError(
             f"The policy of {history.folder.path} remembers earlier steps, and `diagnose --only {part}` reads every "
             "step by itself: choose a run whose policy is linear or mlp."
@@ -117,7 +117,7 @@ def fresh_experience(
         loop = on_policy(loop)
         stream = frozen_rollouts(loop.algorithm, there.state, loop.collector, there.data.slots, progress, first)
         state = there.state
-        if isinstance(loop.algorithm, PolicyGradient):
+        if isinstance(loop.algorithm, PolicyGradient):  # the others' scales, if they have any, are their own affair
             scaling = next(stream)
             state, stream = with_fixed_scale(loop.algorithm, state, scaling), chain([scaling], stream)
         yield Experience(state, stream, root)
@@ -146,6 +146,7 @@ def with_fixed_scale(algorithm: PolicyGradient, state: GradientState, rollout: R
     Otherwise rewards of different rollouts would be in slightly different units: very different ones at the start.
     """
     sums = _sums_of_rewards(algorithm, state, rollout)
+    # Sums merged later weigh a billionth of these.
     return state._replace(sums=sums._replace(count=sums.count * 1e9, deviation=sums.deviation * 1e9))
 
 

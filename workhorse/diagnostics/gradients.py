@@ -63,7 +63,7 @@ STEP_SIZES = (1, 4, 16)
 """Rollouts of which the algorithm's own step is measured: each is a program of its own, which takes long to compile."""
 
 OTHER_ROOT = 2**31
-"""What is added to the run's seed for the addresses of a diagnosis: fresh experience, and the same whenever asked."""
+"""Added to the run's seed for the addresses: fresh experience, and the same at every call."""
 
 
 @dataclass(frozen=True)
@@ -207,6 +207,7 @@ def study_gradients(
 def _rows(found: Mapping[int, np.ndarray], sizes: Sequence[int]) -> tuple[SizeRow, ...]:
     """Return a row for every size; the reference of an estimate is the mean of all others at the last size."""
     largest = found[sizes[-1]]
+    # Without itself: an estimate that is part of its reference would agree with it by that part alone.
     references = (largest.sum(0) - largest) / (len(largest) - 1)
     return tuple(
         SizeRow(size, concentration(found[size], size), float(cosines_to(found[size], references).mean()))
@@ -283,6 +284,7 @@ def _by_scores(
         if size <= max(step_sizes, default=0):
             kept.append(batch)
         if size in step_sizes:
+            # As more slots side by side: the algorithm's minibatches then mix them all.
             together = jax.tree.map(lambda *leaves: jnp.concatenate(leaves, 1), *kept)
             steps[size] = np.asarray(policy_step(algorithm, state, together, key))
     return {size: found.gradient() for size, found in sums.found.items()}, steps
@@ -306,7 +308,7 @@ def _by_loss(
         total = total + np.asarray(_ascent(algorithm, state, rollout, key), np.float64)
         if number * own in sizes:
             gradients[number * own] = total / number
-        if number == 1 and own in step_sizes:
+        if number == 1 and own in step_sizes:  # an update takes one rollout of the run's size and no other
             steps[own] = np.asarray(_moved(algorithm, state, rollout, key))
     return gradients, steps
 

@@ -57,7 +57,7 @@ LEAST_PIECES = 8
 """Pieces of the line, at least: its interval is over them."""
 
 OTHER_ROOT = 2**30
-"""What is added to the run's seed for the addresses: fresh experience, and not that of another diagnosis."""
+"""Added to the run's seed for the addresses: fresh experience, and not that of another diagnosis."""
 
 
 def env_steps_needed(grid: int, pairs: int, limit: int, rollout: int) -> int:
@@ -72,7 +72,7 @@ def env_steps_needed(grid: int, pairs: int, limit: int, rollout: int) -> int:
         >>> env_steps_needed(31, 20_000, 1000, 2048)
         21164528
     """
-    slots = _slots_per_point(pairs, limit)
+    slots = _slots_per_point(pairs, limit)  # each plays an episode at least, whatever the pairs
     line = max(_line_pairs(grid, pairs), LEAST_PIECES * slots * limit)
     return grid**2 * max(pairs, slots * limit) + len(LINE) * line + (1 + -(-pairs // rollout)) * rollout
 
@@ -171,7 +171,7 @@ def _pieces(pairs: int, slots: int, mean_length: float) -> int:
 
 
 def _players(plan: Plan, frozen: Frozen, slots: int, count: int, root: int, threads: int) -> list[Player]:
-    """Return players of `count` points side by side: two where there are threads, one stepping while the other acts."""
+    """Return players of `count` points side by side: two, if there are threads, so that one steps as the other acts."""
     shares = [threads // 2, threads - threads // 2] if threads > 1 else [1]
     made: list[Player] = []
     for share in shares:
@@ -202,7 +202,7 @@ class _Found:
 
     def __init__(self, kept: Results, of: str) -> None:
         self._kept = kept
-        if kept.found.get("of") != of:
+        if kept.found.get("of") != of:  # results of another plane, as after the run was trained anew
             kept.found.clear()
             kept.add("of", of)
 

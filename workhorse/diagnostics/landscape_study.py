@@ -144,7 +144,7 @@ def summary_of(episodes: PointEpisodes, sizes: list[int]) -> Summary:
     episodes about the mean of their half.
     """
     left, right = episodes.returns
-    freedom = len(left) + len(right) - 2
+    freedom = len(left) + len(right) - 2  # a mean of each half is taken off
     variance = (np.square(left - left.mean()).sum() + np.square(right - right.mean()).sum()) / freedom
     counts = [episodes_of_halves(episodes.first_lengths, size, 1) for size in sizes[:-1]] + [[len(left), len(right)]]
     return {
@@ -217,7 +217,7 @@ def verdicts(line: Sequence[Sequence[Summary]], surrogate: np.ndarray) -> tuple[
     rewards = np.array([[one["mean"][-1] for one in pieces] for pieces in line])
     found = []
     for x, reward, value in zip(LINE, rewards, surrogate, strict=True):
-        change = mean_interval(reward - rewards[0])
+        change = mean_interval(reward - rewards[0])  # in pairs: what the starts and the noise do cancels
         verdict = "raises" if change.low > 0 else "lowers" if change.high < 0 else "cannot be told"
         words = verdict if x else "-"
         found.append(LinePoint(x, float(reward.mean()), change.value, change.low, change.high, words, float(value)))

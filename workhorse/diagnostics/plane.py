@@ -12,7 +12,7 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float
 
 from workhorse.algorithms.policy_gradient.policy_gradient import Actor, Batch, GradientState, PolicyGradient
-from workhorse.algorithms.policy_gradient.ppo import clipped_surrogate
+from workhorse.algorithms.policy_gradient.ppo import PPO, clipped_surrogate
 from workhorse.core.addresses import host_generator, host_keys
 from workhorse.core.errors import UsageError
 from workhorse.core.randomness import draw, root_key
@@ -107,9 +107,9 @@ def surrogates(frozen: Frozen, params: np.ndarray, sizes: list[int]) -> tuple[np
         advantage = steps.advantage[:size].astype(np.float64)
         weights[place, :size] = (advantage - advantage.mean()) / (advantage.std() + 1e-8)
     blocks = jax.tree.map(_blocks, steps._replace(advantage=np.zeros(count, np.float32)))
-    clip = getattr(frozen.algorithm, "ratio_clip", None)
+    clip = frozen.algorithm.ratio_clip if isinstance(frozen.algorithm, PPO) else None
     by_block = weights.reshape(len(sizes), -1, BLOCK).swapaxes(0, 1)
-    found = [
+    found = [  # point by point: all at once would hold every point's scores in memory
         np.asarray(_surrogate(frozen.actor.policy, one, blocks, by_block, np.inf if clip is None else clip))
         for one in params
     ]
@@ -137,7 +137,7 @@ def _surrogate(
     def of_block(total: Float[Array, "S 2"], given: tuple[Pairs, Array]) -> tuple[Float[Array, "S 2"], None]:
         pairs, weight = given
         log_prob = jax.vmap(lambda obs, drawn: moved(obs).log_prob(drawn))(pairs.obs, pairs.drawn)
-        ratio = jnp.exp(log_prob - pairs.log_prob)
+        ratio = jnp.exp(log_prob - pairs.log_prob)  # may overflow on rows that only fill a block: masked below
         both = [jnp.where(weight != 0, clipped_surrogate(ratio, weight, eps), 0.0) for eps in (None, clip)]
         return total + jnp.stack(both, -1).sum(1, dtype=jnp.float64), None
 

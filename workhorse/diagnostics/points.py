@@ -204,8 +204,7 @@ class Player:
     def _act(self, actor: Actor, keys: Key, carry: Carry, table: _Table, obs: np.ndarray) -> tuple[Action, Carry]:
         shape = (self._count, 2 * self._half)
         seen = obs.reshape(*shape, *obs.shape[1:]).astype(np.float32)
-        episode = (2 * table.number + table.side).reshape(shape).astype(np.int32)
-        time = table.length.reshape(shape).astype(np.int32)
+        episode, time = (2 * table.number + table.side).reshape(shape), table.length.reshape(shape)
         return _actions(self._algorithm, actor, keys, carry, seen, episode, time)
 
     def _step(self, table: _Table, obs: np.ndarray, action: np.ndarray, progress: Callable[[int], None]) -> bool:
@@ -231,14 +230,15 @@ class _Table:
         self.points: list[Point | None] = [None] * count
         self.addresses = np.zeros(count, np.uint32)
         self.pairs = np.zeros((count, 1), np.int64)
-        self.begun = np.zeros((count, 2), np.int64)
+        # A free place has begun all that it wants, like one whose point is over.
+        self.begun, self.wanted = (np.full((count, 2), half, np.int64) for _ in range(2))
         self.first_lengths = np.full(self.shape, limit, np.int64)
         self.returns = np.zeros((count, 2, half))  # by number; widened as numbers grow
         self.steps, self.failed = np.zeros(count, np.int64), np.zeros(count, np.int64)
         rows = np.arange(count * 2 * half)
-        self.place, self.side = rows // (2 * half), rows // half % 2
+        self.place, self.side = rows // (2 * half), (rows // half % 2).astype(np.int32)
         self.playing = np.zeros(len(rows), np.bool_)
-        self.number, self.length = np.zeros(len(rows), np.int64), np.zeros(len(rows), np.int64)
+        self.number, self.length = np.zeros(len(rows), np.int32), np.zeros(len(rows), np.int32)
         self.earned = np.zeros(len(rows))
 
     def seat(self, place: int, point: Point) -> None:
@@ -246,14 +246,13 @@ class _Table:
         self.points[place], self.addresses[place], self.pairs[place] = point, point.address, point.pairs
         self.begun[place], self.first_lengths[place] = 0, self.limit
         self.steps[place] = self.failed[place] = 0
+        self.wanted[place] = episodes_of_halves(self.first_lengths[place], point.pairs, self.shape[-1])
 
     def begin(self) -> np.ndarray:
         """Begin an episode in every free slot that may, in their order; return their rows."""
-        wanted = episodes_of_halves(self.first_lengths, self.pairs, self.shape[-1])
-        wanted[[point is None for point in self.points]] = 0
         free = ~self.playing.reshape(self.shape)
         number = self.begun[..., None] + free.cumsum(-1) - 1
-        starts = free & (number < wanted[..., None])
+        starts = free & (number < self.wanted[..., None])
         self.begun += starts.sum(-1)
         rows = np.flatnonzero(starts)
         self.playing[rows], self.number[rows] = True, number.ravel()[rows]
@@ -271,11 +270,11 @@ class _Table:
         self.returns[place, self.side[rows], number] = self.earned[rows]
         np.add.at(self.steps, place, length)
         np.add.at(self.failed, place, failed)
+        self.wanted = episodes_of_halves(self.first_lengths, self.pairs, self.shape[-1])
 
     def over(self) -> Iterator[tuple[Point, PointEpisodes]]:
         """Yield the points that are over, and free their places."""
-        wanted = episodes_of_halves(self.first_lengths, self.pairs, self.shape[-1])
-        idle = ~self.playing.reshape(len(wanted), -1).any(1) & (self.begun >= wanted).all(1)
+        idle = ~self.playing.reshape(len(self.points), -1).any(1) & (self.begun >= self.wanted).all(1)
         for place in np.flatnonzero(idle):
             point = self.points[place]
             if point is None:

@@ -36,6 +36,7 @@ class ScoreSums(NamedTuple):
 
     def plus(self, other: ScoreSums) -> ScoreSums:
         """Return the sums over the steps of both."""
+        # float64: a million float32 terms of either sign would lose the signal that estimates share
         pairs = zip(self, other, strict=True)
         return ScoreSums(*(np.asarray(one, np.float64) + np.asarray(more, np.float64) for one, more in pairs))
 
@@ -50,6 +51,7 @@ class ScoreSums(NamedTuple):
     def gradient(self) -> np.ndarray:
         """Return (E[A g] - E[A] E[g]) / sd(A): advantages normalised."""
         mean = self.advantage / self._steps
+        # E[A^2] - E[A]^2 may round below zero; 1e-8 is added where the algorithms normalise, too
         deviation = np.sqrt(np.maximum(self.square / self._steps - mean**2, 0.0)) + 1e-8
         return self.centred() / deviation
 
@@ -82,7 +84,7 @@ class SumsBySize:
         if self._total is None:
             running = jax.tree.map(lambda leaf: np.cumsum(leaf, 0, dtype=np.float64), by_slot)
             for size in self._sizes:
-                if size < self._own:
+                if size < self._own:  # whole slots: the steps of one slot depend on each other
                     self.found[size] = ScoreSums(*(leaf[size // self._length - 1] for leaf in running))
         whole = ScoreSums(*(leaf.sum(0, dtype=np.float64) for leaf in by_slot))
         self._total = whole if self._total is None else self._total.plus(whole)
@@ -100,6 +102,7 @@ def sizes_up_to(own: int, slots: int, most: int) -> list[int]:
     """
     length = own // slots
     wanted = np.geomspace(100, most, max(int(np.ceil(3 * np.log10(most / 100))), 1) + 1)
+    # The run's own size is always among them, so that none is wanted that nearly equals it.
     found = {max(round(size / length), 1) * length for size in wanted if size < 0.75 * own}
     found |= {max(round(size / own), 1) * own for size in wanted if size >= own} | {own}
     return sorted(size for size in found if size <= max(most, own))

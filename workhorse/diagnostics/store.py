@@ -45,7 +45,7 @@ def write(folder: RunFolder, part: Part, record: Mapping[str, Any], asked: Mappi
     """
     place = folder.path / "diagnostics"
     whole = {**record, "asked": dict(asked)}
-    text = json.dumps(whole, indent=1, allow_nan=False)
+    text = json.dumps(whole, indent=1, allow_nan=False)  # NaN is no JSON: other readers would refuse the file
     with writing("the diagnosis", place):
         place.mkdir(exist_ok=True)
         write_file(place / f"{part}-{record['iteration']}.json", text.encode())

@@ -1,4 +1,4 @@
-"""Did the trust region hold? What a run's updates did to its policy, against what its method promises."""
+"""Trust region of a run: how far its updates moved the policy, beside the limit that its method promises."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ class Promise(NamedTuple):
     """One promise of a method, over a run.
 
     Attributes:
-        quantity: what is measured after each update.
+        quantity: measured after each update.
         batch: "training" or "held-out" steps.
         limit: the most that is promised; None where the method promises nothing of it.
         median, greatest: over the iterations.
         violations: share of iterations above the limit; NaN without one.
         low, high: its exact 95 % interval, as if iterations were independent.
-        missing: iterations whose number is none, which count nowhere else.
+        missing: iterations whose quantity is not a number, which count nowhere else.
     """
 
     quantity: str
@@ -39,18 +39,19 @@ class Promise(NamedTuple):
 
     @property
     def sentence(self) -> str:
+        """The promise beside what was seen, for the terminal."""
         seen = f"{self.quantity} on {self.batch} steps: median {self.median:.3g}, greatest {self.greatest:.3g}"
         if self.missing:
             seen += f", not a number in {self.missing} more iterations"
         if self.limit is None:
-            return f"{seen}; nothing is promised"
+            return f"{seen}; this algorithm sets no limit"
         return (
             f"{seen}; above {self.limit:.3g} in {self.violations:.0%} [{self.low:.0%}, {self.high:.0%}] of iterations"
         )
 
 
 def trust_region(folder: RunFolder) -> list[Promise]:
-    """Mean KL divergence, greatest KL divergence and greatest probability ratio of every update of a run.
+    """Return the mean KL divergence, greatest KL divergence and greatest probability ratio of every update of a run.
 
     trpo promises that the mean KL on its training steps is at most `max_kl`. ppo's clip is meant to keep ratios within
     1 + `ratio_clip`. Held-out steps are those of slots that were never trained on.
@@ -78,7 +79,7 @@ def trust_region(folder: RunFolder) -> list[Promise]:
                 continue
             share = low = high = float("nan")
             if limit is not None:
-                above = int((values > limit * (1 + 1e-6)).sum())
+                above = int((values > limit * (1 + 1e-6)).sum())  # a limit met exactly, but for rounding, held
                 interval = proportion_interval(above, len(values))
                 share, low, high = above / len(values), interval.low, interval.high
             found.append(

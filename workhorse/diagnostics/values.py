@@ -50,10 +50,10 @@ TAIL = 1e-3
 """Weight of the first reward that is no longer waited for; the rest is completed by the value function."""
 
 LEAST_AGES, MOST_AGED = 8, 2000
-"""States are taken at the ends of so many rollouts at least; and of more only until so many steps have passed."""
+"""Rollouts, at least, at whose ends states are taken; of more only until this number of steps has passed."""
 
 OTHER_ROOT = 2**31 + 2**30
-"""What is added to the run's seed for the addresses: fresh experience, and not that of the gradients' diagnosis."""
+"""Added to the run's seed for the addresses: fresh experience, and not that of another diagnosis."""
 
 
 @dataclass(frozen=True)
@@ -115,7 +115,7 @@ def with_value_function(history: History, part: str) -> PolicyGradient:
         f"learns no value function: `diagnose --only {part}` reads runs of a2c, ppo, trpo, and reinforce with its "
         "baseline."
     )
-    if history.manifest.settings.get("learned_baseline") is False:
+    if history.manifest.settings.get("learned_baseline") is False:  # reinforce keeps a value network even then
         raise UsageError(f"{history.manifest.algorithm} of {history.folder.path} {refusal}")
     return policy_gradient_of(history, part, refusal)
 
@@ -197,7 +197,7 @@ def study_values(
         for group, (stand, steps) in enumerate(((fresh, rollout), (taught, lesson))):
             scale = float(_scale(algorithm, state, steps))
             for number in range(returns):
-                address = ages + 1 + group * returns + number
+                address = ages + 1 + group * returns + number  # beyond those of the rollouts above
                 found[group, number] = _returns(collector, algorithm, state, stand, scale, horizon, address)
                 progress(horizon * slots)
     unseen, learnt = (
@@ -252,6 +252,7 @@ def _of_all_ages(collector: Collector, actor: Actor, slots: Slots, ages: int) ->
         slots = collector.collect(actor, slots, number).slots
         seen.append(slots)
     count = len(np.asarray(slots.episode_length))
+    # Slot b from rollout b * ages / B: every age is taken about equally often.
     chosen, each = np.arange(count) * ages // count, np.arange(count)
 
     def mixed(*leaves: np.ndarray | Array) -> np.ndarray | Array:
@@ -340,7 +341,7 @@ def _returns(
             weight = np.where(cut, 0.0, weight)
         if piece == pieces - 1:
             total += weight * values[-1]
-        if not weight.any():
+        if not weight.any():  # every slot's episode is over: nothing counts any more
             break
     return total
 

@@ -12,7 +12,7 @@ from jaxtyping import PRNGKeyArray
 
 from workhorse.core.addresses import host_keys
 from workhorse.core.digest import flatten_arrays, restore_arrays
-from workhorse.core.randomness import draw, root_key
+from workhorse.core.randomness import draw
 from workhorse.core.spec import EnvSpec, idle_actions
 from workhorse.core.types import Step
 from workhorse.environments.protocol import HostEnv, JaxEnv
@@ -187,4 +187,4 @@ def _select(mask: Any, new: Any, old: Any) -> Any:
 
 @partial(jax.jit, static_argnums=1)
 def _folded(root: Any, stream: str, rows: Any) -> Any:
-    return jax.vmap(lambda *index: jax.random.key_data(draw(root_key(root), stream, *index)))(*rows)
+    return jax.vmap(lambda *index: jax.random.key_data(draw(jax.random.key(root), stream, *index)))(*rows)
