@@ -23,7 +23,7 @@ import optax
 from record import head
 
 from workhorse.algorithms.policy_gradient.a2c import A2C
-from workhorse.algorithms.policy_gradient.policy_gradient import Acted
+from workhorse.algorithms.policy_gradient.batch import Acted
 from workhorse.algorithms.policy_gradient.ppo import PPO
 from workhorse.algorithms.policy_gradient.trpo import TRPO
 from workhorse.core.configuration import configuration

@@ -7,7 +7,7 @@ import pytest
 
 from workhorse.algorithms import registry
 from workhorse.algorithms.policy_gradient import health
-from workhorse.algorithms.policy_gradient.policy_gradient import Acted
+from workhorse.algorithms.policy_gradient.batch import Acted
 from workhorse.core.spec import ActionSpace, Box, Discrete, EnvSpec, MultiBinary, MultiDiscrete
 from workhorse.core.types import Rollout
 from workhorse.networks.actor_critic import ActorCritic
@@ -38,7 +38,7 @@ def rollout_of(params: ActorCritic, key: jax.Array) -> Rollout:
 def test_draws_of_the_policy_itself_are_sound(action: ActionSpace) -> None:
     params = networks(action)
     rollout = rollout_of(params, jax.random.key(1))
-    found = health.acting(params.policy, SPEC, rollout.obs, rollout)
+    found = health.acting(jax.vmap(jax.vmap(params.policy))(rollout.obs), SPEC, rollout)
     assert float(found["log_prob_gap"]) < 1e-5
     assert abs(float(found["noise_across_slots"]) - 1) < 0.4
     assert abs(float(found["noise_over_time"])) < 0.25
@@ -47,7 +47,7 @@ def test_draws_of_the_policy_itself_are_sound(action: ActionSpace) -> None:
 
 def test_a_log_probability_of_another_policy_is_seen() -> None:
     rollout = rollout_of(networks(), jax.random.key(1))
-    found = health.acting(networks(seed=5).policy, SPEC, rollout.obs, rollout)
+    found = health.acting(jax.vmap(jax.vmap(networks(seed=5).policy))(rollout.obs), SPEC, rollout)
     assert float(found["log_prob_gap"]) > 0.01
 
 
