@@ -227,7 +227,9 @@ def _class_of(tree: ast.Module, name: str) -> ast.ClassDef | None:
 
 @functools.cache
 def _source(module: str) -> str:
-    """The source of a module, found without importing it."""
+    """Return the source of a module, found without importing it."""
+    if not all(part.isidentifier() for part in module.split(".")):
+        raise UsageError(f"Expected module:Class as the name of an algorithm, but {module!r} is no name of a module.")
     root = Path(__file__).resolve().parents[2]
     for folder in (root, *map(Path, ["", *sys.path])):  # "" is the current folder, where a user's own file lies
         path = folder.joinpath(*module.split(".")).with_suffix(".py")
