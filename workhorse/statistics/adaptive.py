@@ -102,10 +102,12 @@ def next_batch(
     the price of a batch, where narrowing beyond `width` counts nothing.
 
     Args:
-        cells, width: the cells by name, and how narrow every interval must be, above 0.
+        cells: the cells by name.
+        width: how narrow every interval must be, above 0.
         budget: what may still be spent.
         estimand: kind of the intervals.
-        batch, least: runs of a batch, and runs that every cell gets.
+        batch: runs of a batch.
+        least: runs that every cell gets.
         confidence: of the intervals.
 
     Returns:
