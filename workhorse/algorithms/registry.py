@@ -86,9 +86,8 @@ def entry(name: str) -> Entry:
     node = _class_of(tree, cls)
     if node is None:
         raise UsageError(f"{module} defines no class {cls!r}: name an algorithm of it, as in module:Class.")
-    own = {row.cls: row for row in _entries_of(module, tree, node)}
-    summary = own[cls].summary if cls in own else ""
-    return Entry(name, module, cls, summary)
+    own = next(iter(_entries_of(module, tree, node)), None)  # its own name comes before its presets
+    return Entry(name, module, cls, own.summary if own else "")
 
 
 def _entries_of(module: str, tree: ast.Module, node: ast.ClassDef) -> list[Entry]:
