@@ -71,7 +71,7 @@ def training_return(metrics: pl.DataFrame) -> float | None:
     if "episodes" not in metrics.columns:
         return None
     last = metrics.filter((pl.col("env_steps") > pl.col("env_steps").max() - LAST_STEPS) & (pl.col("episodes") > 0))
-    return float((last["training_return"] * last["episodes"]).sum() / last["episodes"].sum())
+    return float(np.average(last["training_return"], weights=last["episodes"]))
 
 
 def result_of(folder: Path) -> dict:
