@@ -1,4 +1,4 @@
-"""What coordinating thousands of workers costs one process: `python bench/coordination.py`.
+"""Processor time of coordinating thousands of workers: `python bench/coordination.py`.
 
 The crew that a cluster run uses, driven in simulated time: episodes take no time here, only the crew's own calls are
 real, and their processor time is measured. Chunks take log-normal times, one worker in a hundred is five times slower,
@@ -78,11 +78,11 @@ class Load:
         return self._now
 
     def iterate(self, iteration: int) -> float:
-        """One iteration; the processor seconds of the crew's calls."""
+        """Do one iteration and return the processor seconds of the crew's calls."""
         before, job = self.spent_s, Job("reset", iteration)
         self._plan_turnover()
         lengths = CHUNK_S * np.exp(_SPREAD * self._rng.standard_normal(self._num_chunks) - _SPREAD**2 / 2)
-        self._lengths = lengths.tolist()  # a chunk is as long whoever runs it
+        self._lengths = lengths.tolist()  # a chunk's length does not depend on its worker
         self._act(self._crew.begin, job, self._num_chunks)
         while not self._crew.complete:
             self._now, _, kind, what = heapq.heappop(self._events)
@@ -108,7 +108,7 @@ class Load:
         return self._crew.answer(order.worker, order.job, order.chunk, result, self._now)
 
     def _act(self, call: Callable[..., Any] | None, *arguments: Any) -> Any:
-        """What happened, then what a coordinator asks for after everything that happens; only this is measured."""
+        """Call the crew, then ask for orders as a coordinator does after every event; only this is measured."""
         begun = time.process_time()
         value = call(*arguments) if call is not None else None
         orders, late_at = self._crew.orders(self._now), self._crew.late_at()

@@ -1,4 +1,4 @@
-"""What the warnings are worth: injected faults and healthy runs: `python bench/faults.py [--seeds 0 1 2]`.
+"""Recall and false alarms of warnings, on injected faults and healthy runs: `python bench/faults.py [--seeds 0 1 2]`.
 
 Every fault is an ordinary training run with one thing broken, on CartPole-v1 or Pendulum-v1; the healthy runs have
 nothing broken. Recall is the share of runs of a fault in which the warning that is meant for it came; a false alarm is

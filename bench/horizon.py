@@ -1,4 +1,4 @@
-"""What a longer horizon costs, for evolution strategies and for policy gradients: `python bench/horizon.py`.
+"""Cost of a longer horizon, for evolution strategies and for policy gradients: `python bench/horizon.py`.
 
 Three measurements, the first two claims of Salimans et al. 2017 ("no backward pass, no activations stored"; "the
 variance of the gradient estimate does not grow with the episode"):
@@ -103,7 +103,7 @@ def variance(episodes: int, bootstrap: int = 1000) -> list[dict[str, Any]]:
 
 
 def trace(estimates: np.ndarray) -> float:
-    """Of the covariance of estimates (episodes, parameters)."""
+    """Return the trace of the covariance of estimates (episodes, parameters)."""
     return float(estimates.var(0, ddof=1).sum())
 
 

@@ -215,7 +215,7 @@ def prepared(folder: Path) -> Path:
 
 
 def outcome(python: Path | str, program: str, script: Path, words: list[str], single_threaded: bool) -> dict:
-    """What a program prints as its last line, an object of JSON."""
+    """Run a program and return the object of JSON that it prints as its last line."""
     script.write_text(program)
     surroundings = dict(os.environ)
     if single_threaded:

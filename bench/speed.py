@@ -23,7 +23,7 @@ from workhorse.statistics.intervals import mean_interval
 
 BUDGETS = {
     ("openai-es", "HalfCheetah-v5"): 600_000,
-    ("openai-es", "CartPole-v1"): 3_000_000,
+    ("openai-es", "CartPole-v1"): 10_000_000,
     ("ppo", "HalfCheetah-v5"): 150_000,
     ("ppo", "CartPole-v1"): 600_000,
 }

@@ -202,7 +202,7 @@ def skip_cell(seconds: list[float | None]) -> str:
 
 
 def skip_verdict(rows: list[dict]) -> str:
-    """Whether each task's interval of the slope of evolution strategies has 0 in it, and all runs are in it.
+    """Say of each task if the interval of the slope of evolution strategies has 0 in it, and all runs are in it.
 
     Where at one skip every run reached it and at another none did, the skip matters whatever the slope of the rest.
     """

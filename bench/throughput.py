@@ -1,4 +1,4 @@
-"""How close training comes to the simulator: `python bench/throughput.py`.
+"""Speed of training as a share of the simulator's: `python bench/throughput.py`.
 
 Both sides run alternately in this process, from equal states, with the same number of slots and threads: training is
 whole chunks of the evolve loop (act, step, reward, termination, observation moments, resets, update), raw is
