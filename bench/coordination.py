@@ -242,7 +242,7 @@ def whole_coordinator(workers: int, observation_size: int, episodes: int = 8, it
     spent = []
     for iteration in range(iterations + 2):
         begun, elsewhere = time.process_time(), transport.spent_s
-        returns = loop._returns(cluster.play(state, iteration))
+        returns = loop.returns_of(cluster.play(state, iteration))
         cluster.announce(iteration, returns, goes_on=iteration > 0)
         cluster.metrics()
         cluster.messages()

@@ -81,14 +81,8 @@ class Evolve(Loop):
     ) -> tuple[Progress, dict[str, float], Failures]:
         iteration = int(progress.iteration)
         tallies = self._workforce.play(progress.state, iteration)
-        fitness = np.concatenate([chunk.fitness for chunk in tallies])
-        by_member = fitness.reshape(self.algorithm.num_members, self.algorithm.episodes_per_member)
+        returns = self.returns_of(tallies)
         steps = sum(chunk.steps for chunk in tallies)
-        returns = Returns(
-            by_member.astype(np.float64).mean(axis=1).astype(np.float32),
-            np.float64(steps / fitness.size),
-            self._programs.merge([chunk.observations for chunk in tallies]),
-        )
         self._workforce.announce(iteration, returns, goes_on(int(progress.env_steps) + steps))
         begun = time.perf_counter()
         state, update = self._programs.update(progress.state, iteration, returns, self._workforce.blocks())
@@ -96,6 +90,16 @@ class Evolve(Loop):
         failures = tuple(failure for chunk in tallies for failure in chunk.failures)
         after = Progress(state, progress.iteration + 1, progress.env_steps + steps)
         return after, {"steps": steps, "failed_episodes": len(failures), **_population(tallies), **update}, failures
+
+    def returns_of(self, tallies: list[Tally]) -> Returns:
+        """Return what the algorithm reads, from all chunks of an iteration in their order."""
+        shape = (self.algorithm.num_members, self.algorithm.episodes_per_member)
+        fitness = np.concatenate([chunk.fitness for chunk in tallies]).reshape(shape)
+        return Returns(
+            fitness.astype(np.float64).mean(axis=1).astype(np.float32),
+            np.float64(sum(chunk.steps for chunk in tallies) / fitness.size),
+            self._programs.merge([chunk.observations for chunk in tallies]),
+        )
 
     def evaluate(self, progress: Progress, num_episodes: int) -> Evaluation:
         chunks = self._workforce.evaluate(progress.state, int(progress.iteration), num_episodes)
