@@ -22,7 +22,13 @@ MOST_CORES = 100_000
 
 @dataclasses.dataclass
 class CostOptions:
-    """Options of `cost`."""
+    """Core-hours of a run, and what they cost by a price book.
+
+    A price book is a TOML file with a `currency` and one [[core]] for each kind of core, with `kind`,
+    `price_per_core_hour` and `source`; the first that matches the processor's name counts. It is the file given as
+    --prices, or else the one named by $WORKHORSE_PRICES, or else prices.toml in the current folder, or else
+    ~/.config/workhorse/prices.toml, or else the built-in assumption.
+    """
 
     run: tyro.conf.Positional[str]
     """The run folder, as in runs/<id>."""
@@ -36,17 +42,9 @@ class CostOptions:
     """Price book; see above for the default."""
 
 
-DESCRIPTION = (
-    "Core-hours of a run, and what they cost by a price book. A price book is a TOML file with a `currency` and one "
-    "[[core]] for each kind of core, with `kind`, `price_per_core_hour` and `source`; the first that matches the "
-    "processor's name counts. It is the file given as --prices, or else the one named by $WORKHORSE_PRICES, or else "
-    "prices.toml in the current folder, or else ~/.config/workhorse/prices.toml, or else the built-in assumption."
-)
-
-
 def run(arguments: Sequence[str]) -> int:
     """Print what a run cost, or would cost on other cores; return the exit code."""
-    options = parse(CostOptions, "cost", arguments, DESCRIPTION)
+    options = parse(CostOptions, arguments)
     _check(options)
     folder = RunFolder.open(options.run)
     ledger, book = Ledger.of(folder), PriceBook.find(options.prices)

@@ -36,7 +36,11 @@ class Study(Protocol):
 
 @dataclasses.dataclass
 class DiagnoseOptions:
-    """Options of `diagnose`."""
+    """Check the assumptions of a policy gradient on a finished or unfinished run.
+
+    Do its gradient estimates agree? How good is its value function? Did its trust region hold? Does its surrogate
+    follow the reward? Earlier measurements are kept and not repeated.
+    """
 
     run: tyro.conf.Positional[str]
     """The run folder, as in runs/<id>, finished or not."""
@@ -60,14 +64,7 @@ class DiagnoseOptions:
 
 def run(arguments: Sequence[str]) -> int:
     """Measure the assumptions of a policy gradient on a run, print them, and return the exit code."""
-    options = parse(
-        DiagnoseOptions,
-        "diagnose",
-        arguments,
-        "Check the assumptions of a policy gradient on a finished or unfinished run: whether its gradient estimates "
-        "agree, how good its value function is, whether its trust region held, and whether its surrogate follows the "
-        "reward. Earlier measurements are kept and not repeated.",
-    )
+    options = parse(DiagnoseOptions, arguments)
     from workhorse.runs.folder import RunFolder
 
     folder = RunFolder.open(options.run)

@@ -92,9 +92,7 @@ class Algorithm(ABC):
         return ()
 
     @abstractmethod
-    def act(
-        self, actor: Actor, carry: Carry, obs: Array, key: Key, *, explore: bool
-    ) -> tuple[Action, Carry, Extras]:
+    def act(self, actor: Actor, carry: Carry, obs: Array, key: Key, *, explore: bool) -> tuple[Action, Carry, Extras]:
         """Choose one action, within the bounds of the task.
 
         Returns:

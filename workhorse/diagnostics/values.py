@@ -19,7 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from workhorse.algorithms.policy_gradient.policy_gradient import Actor, GradientState, PolicyGradient
+from workhorse.algorithms.policy_gradient.policy_gradient import GradientState, PolicyActor, PolicyGradient
 from workhorse.core.algorithm import Key
 from workhorse.core.errors import UsageError
 from workhorse.core.randomness import draw, root_key
@@ -245,7 +245,7 @@ def _ages(clock: int | None, length: int) -> int:
     return int(np.clip(-(-(clock or MOST_AGED) // length), LEAST_AGES, max(MOST_AGED // length, LEAST_AGES)))
 
 
-def _of_all_ages(collector: Collector, actor: Actor, slots: Slots, ages: int) -> Slots:
+def _of_all_ages(collector: Collector, actor: PolicyActor, slots: Slots, ages: int) -> Slots:
     """Return slots that stand at the ends of different rollouts: after a common reset they would be of one age."""
     seen = []
     for number in range(ages):
@@ -348,7 +348,7 @@ def _returns(
 
 @jax.jit
 def _successors(
-    algorithm: PolicyGradient, state: GradientState, actor: Actor, next_obs: Float[Array, "T B ..."]
+    algorithm: PolicyGradient, state: GradientState, actor: PolicyActor, next_obs: Float[Array, "T B ..."]
 ) -> Float[Array, "T B"]:
     """Return the values of the successors, (T, B)."""
     scaled = jax.vmap(jax.vmap(lambda obs: algorithm.scaled(actor, obs)))(next_obs)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import NamedTuple
 
-__all__ = ["Traffic", "TrafficRow"]
+__all__ = ["TrafficCounter", "TrafficRow"]
 
 
 class TrafficRow(NamedTuple):
@@ -26,7 +26,7 @@ class TrafficRow(NamedTuple):
     received: int
 
 
-class Traffic:
+class TrafficCounter:
     """Counters of bytes; `rows` returns those since the last call."""
 
     def __init__(self) -> None:

@@ -28,7 +28,7 @@ import numpy as np
 from workhorse.core.spec import ActionFormat, ActionSpace, Box, random_actions
 from workhorse.environments.gymnasium_spaces import Fault, Observations, action_space, shown
 
-__all__ = ["Description", "Fault", "Recipe", "SlotGroup", "Unreachable", "episode_seed", "in_worker", "main"]
+__all__ = ["Description", "Fault", "EnvironmentRecipe", "SlotGroup", "Unreachable", "episode_seed", "in_worker", "main"]
 
 PROBE_STEPS = 10
 
@@ -38,7 +38,7 @@ class Unreachable(Exception):
 
 
 @dataclass(frozen=True)
-class Recipe:
+class EnvironmentRecipe:
     """How to make the task anywhere: Gymnasium's spec, with its factory as a place to import it from.
 
     Attributes:
@@ -95,7 +95,7 @@ class SlotGroup:
         Fault: wherever the environment raises or returns what the contract does not allow.
     """
 
-    def __init__(self, recipe: Recipe, slots: list[int]) -> None:
+    def __init__(self, recipe: EnvironmentRecipe, slots: list[int]) -> None:
         self._task = recipe.task
         self._make = _factory(recipe)
         self._slots = {slot: _Slot(self._made(slot)) for slot in slots}
@@ -239,7 +239,7 @@ class SlotGroup:
         return seen
 
 
-def _factory(recipe: Recipe) -> Callable[[], gymnasium.Env]:
+def _factory(recipe: EnvironmentRecipe) -> Callable[[], gymnasium.Env]:
     """A function that makes one environment, or `Unreachable`."""
     try:
         if recipe.main_path is not None and in_worker():

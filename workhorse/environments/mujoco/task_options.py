@@ -17,7 +17,19 @@ import numpy as np
 
 from workhorse.core.errors import UsageError, nearest
 
-__all__ = ["body", "count", "flag", "interval", "limit", "model_file", "read_options", "scale", "set_apart", "weight"]
+__all__ = [
+    "TaskOptions",
+    "body",
+    "count",
+    "flag",
+    "interval",
+    "limit",
+    "model_file",
+    "read_options",
+    "scale",
+    "set_apart",
+    "weight",
+]
 
 Options = TypeVar("Options")
 Check = Callable[[object], object]
@@ -152,6 +164,21 @@ def model_path(name: str) -> str:
     import gymnasium
 
     return os.path.join(os.path.dirname(gymnasium.__file__), "envs", "mujoco", "assets", name)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TaskOptions:
+    """Gymnasium's constructor options that every task has; a task's own class has the others, by the same names.
+
+    Attributes:
+        xml_file: the model.
+        frame_skip: simulation steps an environment step.
+        max_episode_steps: time limit in environment steps; None for none.
+    """
+
+    xml_file: str
+    frame_skip: int = count(5)
+    max_episode_steps: int | None = limit(1000)
 
 
 def read_options(kind: type[Options], task: str, given: Mapping[str, Any]) -> Options:
