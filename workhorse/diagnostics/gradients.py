@@ -40,7 +40,6 @@ from workhorse.diagnostics.experience import (
     training_batch,
 )
 from workhorse.diagnostics.scores import SumsBySize, score_sums, sizes_up_to
-from workhorse.diagnostics.store import plain_json
 from workhorse.runs.history import History
 from workhorse.statistics.gradient_quality import Concentration, concentration, cosines_to
 from workhorse.training.on_policy import OnPolicyLoop
@@ -108,10 +107,6 @@ class GradientStudy:
     gradients: tuple[SizeRow, ...]
     steps: tuple[SizeRow, ...]
     noise_scale: float
-
-    def to_json(self) -> dict[str, Any]:
-        """Return plain JSON; what is not finite is null."""
-        return plain_json(self)
 
 
 class Estimates(NamedTuple):

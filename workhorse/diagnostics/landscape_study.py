@@ -10,7 +10,6 @@ import numpy as np
 
 from workhorse.diagnostics.plane import Frozen, surrogates
 from workhorse.diagnostics.points import PointEpisodes, episodes_of_halves
-from workhorse.diagnostics.store import plain_json
 from workhorse.statistics.intervals import mean_interval
 from workhorse.statistics.smoothness import smoothness
 
@@ -120,10 +119,6 @@ class LandscapeStudy:
     surrogates: tuple[Surrogate, ...]
     line: tuple[LinePoint, ...]
     line_episodes: int
-
-    def to_json(self) -> dict[str, Any]:
-        """Return plain JSON; what is not finite is null."""
-        return plain_json(self)
 
 
 def pair_sizes(pairs: int) -> list[int]:

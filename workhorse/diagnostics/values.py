@@ -12,7 +12,7 @@ single return goes to the end of the horizon, far beyond the rollout's, and the 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -25,7 +25,6 @@ from workhorse.core.errors import UsageError
 from workhorse.core.randomness import draw, root_key
 from workhorse.core.types import Rollout
 from workhorse.diagnostics.experience import ToldSteps, on_policy, policy_gradient_of
-from workhorse.diagnostics.store import plain_json
 from workhorse.diagnostics.value_errors import AgainstTruth, PairErrors, explained, relative_error
 from workhorse.math import moments
 from workhorse.networks.actor_critic import ActorCritic
@@ -99,10 +98,6 @@ class ValueStudy:
     return_spread: float
     learnt: PairErrors | None = None
     unseen: PairErrors | None = None
-
-    def to_json(self) -> dict[str, Any]:
-        """Return plain JSON; what is not finite is null."""
-        return plain_json(self)
 
 
 def with_value_function(history: History, part: str) -> PolicyGradient:

@@ -174,7 +174,7 @@ class Cluster(Workforce):
 
     def messages(self) -> list[Message]:
         """Return bytes by worker, iteration and purpose, counted since the last call."""
-        return [Message(*row) for row in self._traffic.rows()]
+        return self._traffic.rows()
 
     def core_seconds(self) -> Mapping[str, float]:
         for member in self._members.values():
