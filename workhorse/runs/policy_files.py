@@ -117,9 +117,9 @@ def read_policy(folder: Path) -> PolicyParts:
             f"Expected policy format {FORMAT} or 1 in {file}, got {str(version)[:40]!r}: another version of Workhorse "
             "wrote it. Use that version."
         )
-    if version == FORMAT and record.get("checksum") != _checksum(record):
-        raise DamagedFile("policy.json does not have the checksum it was written with")
     description = build(_Description if version == FORMAT else _Description1, record, str(file))
+    if isinstance(description, _Description) and description.checksum != _checksum(record):
+        raise DamagedFile("policy.json does not have the checksum it was written with")
     arrays = read_tensors(folder / "policy.safetensors", description.sha256)
     parts = description.parts(str(file), arrays)
     if arrays:

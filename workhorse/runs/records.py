@@ -92,7 +92,7 @@ def parse(
 
 
 def parse_json(text: str) -> Any:
-    """Parse JSON that holds no key twice and nothing but plain values.
+    """Parse JSON that holds no key twice; that values are plain is checked where they are read.
 
     Raises:
         ValueError: it is no such JSON; the text says why.
@@ -103,12 +103,9 @@ def parse_json(text: str) -> Any:
         ValueError: the key 'a' is there twice
     """
     try:
-        value = json.loads(text, object_pairs_hook=_unique)
+        return json.loads(text, object_pairs_hook=_unique)
     except RecursionError:
         raise ValueError(f"it is nested more than {MOST_NESTED} deep") from None
-    if not is_plain(value):
-        raise ValueError(f"it is not {PLAIN}")
-    return value
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -116,6 +113,8 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(record) < len(pairs):
         (twice, _), *_ = Counter(key for key, _ in pairs).most_common(1)
         raise ValueError(f"the key {twice!r} is there twice")
+    if not all(map(is_plain, record)):
+        raise ValueError("a key cannot be encoded as UTF-8")
     return record
 
 
@@ -232,7 +231,7 @@ class _Reader:
         elif hint is float:
             found, fits = (float(value), True) if _is_finite(value) else (value, False)
         else:
-            fits = type(value) is hint  # so that true is no number
+            fits = type(value) is hint and is_plain(value)  # the type itself, so that true is no number
         if not fits:
             raise self._misfit(hint, value, label)
         return found
@@ -241,6 +240,8 @@ class _Reader:
         try:
             found = self.read(hint.__origin__, value, label)
         except UsageError:
+            if isinstance(value, list | dict):
+                raise  # its message names the part inside
             return value, False
         return found, all(check.holds(found) for check in hint.__metadata__)
 
@@ -249,8 +250,10 @@ class _Reader:
             try:
                 return self.read(option, value, label)
             except UsageError:
-                if isinstance(value, dict) and is_dataclass(option):
-                    raise  # its message names the field inside
+                bare = option.__origin__ if get_origin(option) is Annotated else option
+                is_table = get_origin(bare) in (dict, Mapping) or is_dataclass(bare)
+                if isinstance(value, dict) if is_table else isinstance(value, list) and get_origin(bare) is tuple:
+                    raise  # its message names the part inside
         raise self._misfit(hint, value, label)
 
     def _misfit(self, hint: Any, value: object, label: str) -> UsageError:

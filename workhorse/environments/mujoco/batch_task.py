@@ -20,11 +20,11 @@ from mujoco.batch import Batch, SimulationError
 from numpy.typing import ArrayLike, NDArray
 
 from workhorse.core.errors import UsageError
-from workhorse.core.spec import Box, EnvSpec
+from workhorse.core.spec import Box, EnvSpec, changed_options
 from workhorse.core.types import Step
 from workhorse.environments.mujoco.contact_batch import ContactBatch
 from workhorse.environments.mujoco.model import Flags, Floats, Frame, Judged, Terms, load_model
-from workhorse.environments.mujoco.task_options import read_options, set_apart
+from workhorse.environments.mujoco.task_options import read_options
 
 __all__ = ["BatchTask"]
 
@@ -357,7 +357,7 @@ class BatchTask(ABC):
             step_seconds=self.step_seconds,
             alive_bonus=self.alive_bonus,
             resume="exact",
-            options=set_apart(self.options),
+            options=changed_options(self.options),
         )
 
     def _identity(self) -> str:

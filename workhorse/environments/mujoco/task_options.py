@@ -27,7 +27,6 @@ __all__ = [
     "model_file",
     "read_options",
     "scale",
-    "set_apart",
     "weight",
 ]
 
@@ -201,10 +200,3 @@ def read_options(kind: type[Options], task: str, given: Mapping[str, Any]) -> Op
                 f"{task}.{name} must be {unfit}, got {value!r}; leave it out for {fields[name].default!r}."
             ) from None
     return kind(**values)
-
-
-def set_apart(options: object) -> tuple[tuple[str, object], ...]:
-    """Return the (name, value) pairs in which options differ from their defaults, sorted by name."""
-    fields = dataclasses.fields(options)  # type: ignore[arg-type]
-    pairs = ((field.name, getattr(options, field.name), field.default) for field in fields)
-    return tuple(sorted((name, value) for name, value, default in pairs if value != default))
