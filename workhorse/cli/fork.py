@@ -47,7 +47,7 @@ def run(arguments: Sequence[str]) -> int:
     import numpy as np
 
     from workhorse.runs import train
-    from workhorse.runs.history import fork
+    from workhorse.runs.fork import fork
     from workhorse.statistics.intervals import mean_interval
 
     made = fork(
