@@ -37,7 +37,7 @@ class CostOptions:
     cores: Count | None = None
     """Cores to project to; goes with --project."""
     exchange: Literal["scalars", "parameters"] | None = None
-    """What workers would be sent; by default the cheaper in bytes; goes with --project."""
+    """Kind of messages to workers; by default the one of fewer bytes; goes with --project."""
     prices: str | None = None
     """Price book; see above for the default."""
 

@@ -42,7 +42,7 @@ class DiagnoseOptions:
     at: tuple[int, ...] = ()
     """Iterations to measure, among those whose state was kept; by default the first, the last and two between."""
     only: tuple[Topic, ...] = ()
-    """What to measure; by default gradients, values and trust-region, as far as the run allows. Baselines and the
+    """Parts to measure; by default gradients, values and trust-region, as far as the run allows. Baselines and the
     landscape take minutes or more."""
     budget: Count | None = None
     """Environment steps for each part at each iteration; by default 1,000,000 for gradients, values and baselines, and

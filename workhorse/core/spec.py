@@ -1,4 +1,4 @@
-"""What a task looks like from outside: its observation, its actions, its clock, what its snapshots promise."""
+"""Description of a task from outside: its observation, its actions, its clock, what its snapshots promise."""
 
 import math
 from dataclasses import dataclass, field, fields
@@ -171,7 +171,7 @@ def random_actions(space: ActionSpace, shape: tuple[int, ...], rng: np.random.Ge
 
 @dataclass(frozen=True)
 class ActionFormat:
-    """How a task's own code wants an action, where Workhorse counts from zero and writes vectors.
+    """Form in which a task's own code wants an action, where Workhorse counts from zero and writes vectors.
 
     Attributes:
         dtype: NumPy's name of the space's dtype.

@@ -223,7 +223,7 @@ class Player:
 
 
 class _Table:
-    """Where P points stand: the episode in each of their slots, rows of (P, 2, n), and what was found of each point."""
+    """State of P points: the episode in each of their slots, rows of (P, 2, n), and what was found of each point."""
 
     def __init__(self, count: int, half: int, limit: int) -> None:
         self.shape, self.limit = (count, 2, half), limit

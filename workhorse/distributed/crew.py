@@ -55,7 +55,7 @@ NOTABLE = 5
 """Chunks of a job that must be in before its own times say what is late, while more are still to be handed out."""
 
 UNKNOWN_S = 60.0
-"""How long a chunk may take while nothing is known of any other: the first one compiles."""
+"""Seconds that a chunk may take while nothing is known of any other: the first one compiles."""
 
 
 class Crew(Generic[Result]):

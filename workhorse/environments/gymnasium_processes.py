@@ -1,4 +1,4 @@
-"""Where an adapter's slots live: in worker processes, or in this one where no other can make the task."""
+"""Processes of an adapter's slots: workers, or this one where no other can make the task."""
 
 from __future__ import annotations
 

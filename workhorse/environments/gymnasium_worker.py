@@ -39,7 +39,7 @@ class Unreachable(Exception):
 
 @dataclass(frozen=True)
 class EnvironmentRecipe:
-    """How to make the task anywhere: Gymnasium's spec, with its factory as a place to import it from.
+    """Recipe to make the task anywhere: Gymnasium's spec, with its factory as a place to import it from.
 
     Attributes:
         task: the id the user gave, for messages.

@@ -112,7 +112,7 @@ class History:
             )
 
     def check(self, iteration: int) -> None:
-        """Whether the run came that far.
+        """Refuse an iteration that the run did not reach.
 
         Raises:
             UsageError: it did not.
@@ -207,7 +207,7 @@ def opened(path: str | os.PathLike[str], threads: int = 0) -> Iterator[History]:
 
 
 class Difference(NamedTuple):
-    """Where two runs part.
+    """First difference of two runs.
 
     Attributes:
         iteration: the first after which the digests of their states differ.

@@ -17,7 +17,7 @@ from workhorse.runs.files import write_file, writing
 __all__ = ["MetricsLog", "read_metrics"]
 
 OLD_PREFIX = ("population_return", "training_return")
-"""What columns of runs before version 0.4 began with, and what they are called now."""
+"""Beginning of the names of columns in runs before version 0.4, and the one of today."""
 
 Scalar = int | float | str | None
 

@@ -79,12 +79,12 @@ class Policy:
 
     @property
     def is_recurrent(self) -> bool:
-        """Whether the policy has a memory, which `predict` takes and returns."""
+        """True where the policy has a memory, which `predict` takes and returns."""
         return bool(self._cells)
 
     @property
     def is_stochastic(self) -> bool:
-        """Whether `predict(..., deterministic=False)` draws: the policy was trained as a distribution of actions.
+        """True where `predict(..., deterministic=False)` draws: the policy was trained as a distribution of actions.
 
         False for artefacts of format 1, which did not store the distribution.
         """

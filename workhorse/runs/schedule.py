@@ -16,7 +16,7 @@ __all__ = ["Schedule", "annealed_steps", "check_annealing", "check_budget"]
 
 @dataclass(frozen=True)
 class Schedule:
-    """How often a run evaluates and saves. None of it changes what is learnt.
+    """Frequency of evaluations and checkpoints. None of it changes what is learnt.
 
     Attributes:
         evaluate_every: environment steps between evaluations; 0 for none but the last.

@@ -76,7 +76,7 @@ def read_traffic(folder: str | os.PathLike[str]) -> pl.DataFrame:
 
 @dataclass(frozen=True)
 class Traffic:
-    """What a cluster run's messages came to, a worker and training iteration: means over this sitting.
+    """Mean bytes of a cluster run's messages, a worker and training iteration, in this sitting.
 
     Attributes:
         sent: bytes from the coordinator to a worker, after it was set up and had its state.

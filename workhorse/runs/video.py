@@ -24,7 +24,7 @@ _TRY_CONTEXT = "import mujoco; context = mujoco.GLContext(64, 64); context.make_
 
 
 class Video(NamedTuple):
-    """What was recorded: the file, the episode's return and length."""
+    """The recording: the file, the episode's return and length."""
 
     path: Path
     episode_return: float

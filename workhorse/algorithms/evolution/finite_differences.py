@@ -28,7 +28,7 @@ class FiniteDifferences(ParameterSearch):
     summary = "wiggle one parameter at a time"
 
     difference: float = 0.05
-    """How far a parameter is moved to either side."""
+    """Distance by which a parameter is moved to either side."""
     learning_rate: float = 0.1
     """Length of a step in parameter space."""
     coordinates: int | None = None

@@ -1,4 +1,4 @@
-"""What searches along mirrored Gaussian perturbations share: the members, and the sum that the update is made of."""
+"""Base of searches along mirrored Gaussian perturbations: the members, and the sum that the update is made of."""
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int

@@ -1,4 +1,4 @@
-"""What every search in parameter space shares: the policy, its members' parameters, how a member acts."""
+"""Base of every search in parameter space: the policy, its members' parameters, how a member acts."""
 
 from abc import abstractmethod
 from typing import Literal, NamedTuple
@@ -34,7 +34,7 @@ class SearchState(NamedTuple):
 
 
 class SearchActor(NamedTuple):
-    """What acting needs of a learner: the centre of the search, how observations are scaled, this iteration's noise."""
+    """The centre of the search, how observations are scaled, this iteration's noise: all that acting needs."""
 
     params: Float[Array, "n"]
     mean: Float[Array, "D"]
@@ -137,13 +137,13 @@ class ParameterSearch(Population):
         return SearchState(params, observations, state.noise_key, state.iteration + 1)
 
     def fitness(self, episode_return: Float[np.ndarray, "E"], length: Int[np.ndarray, "E"]) -> Float[Array, "E"]:
-        """What the search climbs, an episode: its return less the alive bonus of every step, rounded to float32."""
+        """Return the fitness of episodes: the return less the alive bonus of every step, rounded to float32."""
         return jnp.asarray(jnp.asarray(episode_return) - self.alive_bonus * jnp.asarray(length), jnp.float32)
 
     # --- acting ---
 
     def actor(self, state: State) -> SearchActor:
-        """What a worker is sent: parameters, scaling, and the key of this iteration's noise."""
+        """Return what a worker is sent: parameters, scaling, and the key of this iteration's noise."""
         mean, inverse_scale = self.scaling(state.observations)
         return SearchActor(state.params, mean, inverse_scale, self.noise_key(state), state.iteration)
 

@@ -1,4 +1,4 @@
-"""What every policy gradient shares: acting, scaling, advantages, and what is measured of an update."""
+"""Base of every policy gradient: acting, scaling, advantages, and what is measured of an update."""
 
 from abc import abstractmethod
 from collections.abc import Callable

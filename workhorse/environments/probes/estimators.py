@@ -83,7 +83,7 @@ class BanditProbe:
 
 
 class ContextState(NamedTuple):
-    """What the reward depends on."""
+    """The number that the reward depends on."""
 
     x: Float32[Array, ""]
 
@@ -176,7 +176,7 @@ class QuadraticProbe:
         return -2.0 * (np.asarray(parameters, np.float64) - np.array(self.target))
 
     def mirrored_gradient(self, parameters: np.ndarray, noise: np.ndarray) -> np.ndarray:
-        """What one mirrored pair with `noise` (n,) estimates, at every sigma: -2 e e^T (w - target)."""
+        """Return the estimate of one mirrored pair with `noise` (n,), at every sigma: -2 e e^T (w - target)."""
         return np.asarray(noise) * (np.asarray(noise) @ self.gradient(parameters))
 
     def reset(self, key: Key) -> tuple[ClockState, Float32[Array, "1"]]:
