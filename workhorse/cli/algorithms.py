@@ -1,7 +1,5 @@
 """`workhorse algorithms [NAME]`."""
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Sequence
 

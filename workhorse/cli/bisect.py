@@ -1,7 +1,5 @@
 """`workhorse bisect RUN_A RUN_B`."""
 
-from __future__ import annotations
-
 import dataclasses
 import math
 from collections.abc import Sequence

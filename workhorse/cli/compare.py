@@ -1,7 +1,5 @@
 """`workhorse compare STUDY_A STUDY_B`."""
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path

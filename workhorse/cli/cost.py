@@ -1,7 +1,5 @@
 """`workhorse cost RUN`."""
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Sequence
 from typing import Literal

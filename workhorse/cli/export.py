@@ -1,7 +1,5 @@
 """`workhorse export RUN | POLICY --to onnx`."""
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path

@@ -1,7 +1,5 @@
 """`workhorse fork RUN --iteration N --set NAME=VALUE`."""
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Sequence
 

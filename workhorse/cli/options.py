@@ -4,8 +4,6 @@ tyro's hook for errors is not part of its stable interface. Where the hook or an
 message is printed.
 """
 
-from __future__ import annotations
-
 import ast
 import contextlib
 import math

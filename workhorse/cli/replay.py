@@ -1,7 +1,5 @@
 """`workhorse replay RUN --iteration N`."""
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Protocol, SupportsInt

@@ -1,7 +1,5 @@
 """`workhorse report RUN | STUDY`."""
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path

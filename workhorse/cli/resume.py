@@ -1,7 +1,5 @@
 """`workhorse resume RUN`."""
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Sequence
 

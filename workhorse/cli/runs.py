@@ -1,7 +1,5 @@
 """`workhorse runs`."""
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Sequence
 

@@ -1,7 +1,5 @@
 """`workhorse warnings [RULE or RUN]`."""
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path

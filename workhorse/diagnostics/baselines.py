@@ -19,8 +19,6 @@ baselines see the same steps, so that differences are paired. Advantages are cen
 deviation, which changes no cosine and would hide the variance.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise

@@ -14,8 +14,6 @@ any other `Differentiable` algorithm that learns from rollouts, a recurrent poli
 gradients of its own objective "policy" on whole rollouts, each normalised by itself.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple

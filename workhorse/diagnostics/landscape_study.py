@@ -1,7 +1,5 @@
 """Record of a landscape: the surfaces of reward and surrogate, and the verdicts on its line, from what points gave."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any

@@ -5,8 +5,6 @@ only as far as it can be checked: it must answer what it was asked, in numbers o
 digest is the coordinator's.
 """
 
-from __future__ import annotations
-
 import time
 import uuid
 from collections.abc import Callable, Mapping

@@ -8,8 +8,6 @@ Time is an argument, in seconds of any monotonic clock. Every call costs amortis
 workers can be driven from one thread.
 """
 
-from __future__ import annotations
-
 import statistics
 from collections import OrderedDict, deque
 from enum import Enum

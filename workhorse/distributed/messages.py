@@ -5,8 +5,6 @@ is packed numbers, so that its size can be said in advance: an update is 4 bytes
 observation moments and 16 bytes; a report is 4 bytes an episode, the moments, and a header.
 """
 
-from __future__ import annotations
-
 import json
 import math
 import struct

@@ -1,7 +1,5 @@
 """Bytes between a coordinator and its workers, counted by worker, iteration and purpose."""
 
-from __future__ import annotations
-
 from collections import defaultdict
 
 from workhorse.training.loop import Message

@@ -1,7 +1,5 @@
 """Any Gymnasium environment as a `HostEnv`: slots in worker processes, with no change to the environment."""
 
-from __future__ import annotations
-
 import importlib
 import warnings
 from collections.abc import Iterator

@@ -1,7 +1,5 @@
 """Processes of an adapter's slots: workers, or this one where no other can make the task."""
 
-from __future__ import annotations
-
 import contextlib
 import copy
 import os

@@ -4,8 +4,6 @@
 cannot be reached from another one. Nothing here imports JAX.
 """
 
-from __future__ import annotations
-
 import copy
 import importlib
 import json

@@ -1,7 +1,5 @@
 """Figures of a diagnosis: agreement of gradient estimates, value function, baselines."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Figures of a landscape: reward and surrogate on a plane, its smoothness, and the effect of a step."""
 
-from __future__ import annotations
-
 import html
 from collections.abc import Mapping, Sequence
 from pathlib import Path

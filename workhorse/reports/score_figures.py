@@ -1,7 +1,5 @@
 """Figures of final scores: success rate, every seed's score, and aggregates over all tasks."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

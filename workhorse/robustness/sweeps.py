@@ -1,7 +1,5 @@
 """Sweeps: the returns of a trained policy when its task is changed, one artefact at a time and at the corners."""
 
-from __future__ import annotations
-
 import itertools
 import math
 from collections.abc import Iterable, Mapping, Sequence

@@ -4,8 +4,6 @@ Every episode has a slot of its own with its own physics, noise, delay, repeat a
 variation starts from the same address, so that variations differ by what was changed and not by luck.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple

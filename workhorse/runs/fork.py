@@ -1,7 +1,5 @@
 """Fork a run: new runs that go on from one of its iterations, with a changed option and without."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace

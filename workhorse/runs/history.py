@@ -4,8 +4,6 @@ Iterations are pure and everything drawn has an address, so a state that was not
 was, and the digest in the metrics proves that it is the same.
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager

@@ -8,8 +8,6 @@ Records come from folders and files that others may have sent or edited, so noth
 number, JSON is read by the letter of its standard, and the depth is bounded.
 """
 
-from __future__ import annotations
-
 import json
 import math
 import os

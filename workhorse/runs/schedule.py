@@ -1,7 +1,5 @@
 """When a run evaluates, saves and ends, and the checks of its budget."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Bytes that a cluster run sent and received, by worker, iteration and purpose: Parquet files in its folder."""
 
-from __future__ import annotations
-
 import io
 import os
 from collections.abc import Iterable

@@ -1,7 +1,5 @@
 """An episode of a run's policy as a video file, rendered by Gymnasium, which draws every task it ships."""
 
-from __future__ import annotations
-
 import os
 import subprocess
 import sys

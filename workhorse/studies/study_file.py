@@ -1,7 +1,5 @@
 """Read the plan of a study from a file (YAML or JSON) or the command line, and check it before any run starts."""
 
-from __future__ import annotations
-
 import json
 import os
 import re

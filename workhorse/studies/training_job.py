@@ -1,7 +1,5 @@
 """Train the seeds of a study, each in an ordinary run folder; a run that exists there is continued."""
 
-from __future__ import annotations
-
 import json
 import math
 import time

@@ -4,8 +4,6 @@ Slots are never reset between rollouts: an episode goes on from one iteration in
 stands is part of the run's state. Everything drawn is drawn from the address (root, stream, iteration, step, slot).
 """
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
 from functools import partial
 from typing import NamedTuple

@@ -1,7 +1,5 @@
 """Ant-v5: a four-legged robot walks in space."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

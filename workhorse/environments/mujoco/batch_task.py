@@ -6,8 +6,6 @@ has the rest, once for all of them: options, slots, clocks, resets, failures, sn
 
 # pyright: reportAttributeAccessIssue=false
 # (mujoco's compiled names have no stubs)
-from __future__ import annotations
-
 import dataclasses
 import json
 import math

@@ -1,7 +1,5 @@
 """HalfCheetah-v5: a planar cheetah runs; it cannot fall out of the task."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Humanoid-v5: a 17-actuator humanoid walks without falling."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 

@@ -1,7 +1,5 @@
 """Base of Humanoid and HumanoidStandup: one body, and its observation."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

@@ -1,7 +1,5 @@
 """HumanoidStandup-v5: the humanoid, lying down, raises its head."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 

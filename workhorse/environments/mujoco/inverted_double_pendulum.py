@@ -1,7 +1,5 @@
 """InvertedDoublePendulum-v5: a cart balances two poles in a chain."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

@@ -1,7 +1,5 @@
 """InvertedPendulum-v5: a cart balances one pole."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Base of Hopper and Walker2d: a planar robot with legs moves forward and must not fall."""
 
-from __future__ import annotations
-
 from abc import abstractmethod
 from dataclasses import dataclass
 

@@ -1,7 +1,5 @@
 """Pusher-v5: a seven-joint arm pushes a cylinder to a goal."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Reacher-v5: a two-link arm reaches a random point."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

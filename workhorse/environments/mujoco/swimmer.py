@@ -1,7 +1,5 @@
 """Swimmer-v5: a three-link chain swims in a viscous plane."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

@@ -4,8 +4,6 @@ A field is declared by the kind of its value, `ctrl_cost_weight: float = weight(
 given value against the kind before any simulator is touched.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import math
 import numbers
