@@ -109,9 +109,9 @@ def aggregate_intervals(results: StudyResults, found: Sequence[Aggregate]) -> Fi
             estimate = getattr(aggregate, field)
             bounds = {"value": estimate.value, "low": estimate.low, "high": estimate.high}
             rows.append({"statistic": name, "variant": aggregate.variant, **bounds, "method": estimate.method})
-            name, at = hover_name(aggregate.variant), colours[aggregate.variant]
-            words = f"{name}: {share_text(estimate.value)} [{share_text(estimate.low)}, {share_text(estimate.high)}]"
-            interval_dot(panel, place, estimate[:3], series(at), SYMBOLS[at], name, words)
+            who, at = hover_name(aggregate.variant), colours[aggregate.variant]
+            words = f"{who}: {share_text(estimate.value)} [{share_text(estimate.low)}, {share_text(estimate.high)}]"
+            interval_dot(panel, place, estimate[:3], series(at), SYMBOLS[at], who, words)
         panel.update_xaxes(tickformat=".2~f")
         panels.append(panel)
     caption = "Normalised: 0 is the random policy, 1 the success threshold. 95 % intervals from a stratified bootstrap "
