@@ -12,6 +12,7 @@ from workhorse.algorithms import registry
 from workhorse.core.errors import UsageError
 from workhorse.diagnostics.baselines import BASELINES, Allotment, _estimate, study_baselines
 from workhorse.diagnostics.experience import frozen_rollouts, with_fixed_scale
+from workhorse.diagnostics.store import plain_json
 from workhorse.diagnostics.value_fit import fit_value, trajectory_of
 from workhorse.environments.probes import ContextProbe, TerminationProbe, TimeLimitProbe
 from workhorse.runs import train
@@ -122,8 +123,8 @@ def test_a_run_is_measured_the_same_again(run):
         common: dict[str, Any] = {"env_steps": 2 * 4 * 8 * 288, "estimates": 4, "threads": 1}
         found = study_baselines(history, 2, progress=taken.append, **common)
         again = study_baselines(history, 2, **common)
-    record = found.to_json()
-    assert record == again.to_json()
+    record = plain_json(found)
+    assert record == plain_json(again)
     assert sum(taken) == found.env_steps <= common["env_steps"]
     assert (found.lookahead, found.fitted_pairs, found.judged_pairs) == (3 * 32, 27 * 288, 4 * 4 * 256)
     assert {row["baseline"] for row in record["rows"]} == set(BASELINES)

@@ -15,6 +15,7 @@ from workhorse.diagnostics import gradients
 from workhorse.diagnostics.experience import training_batch
 from workhorse.diagnostics.gradients import independent_estimates, study_gradients
 from workhorse.diagnostics.scores import ScoreSums, score_sums, sizes_up_to
+from workhorse.diagnostics.store import plain_json
 from workhorse.environments.probes import QuadraticProbe
 from workhorse.runs import train
 from workhorse.runs.history import opened
@@ -82,7 +83,7 @@ def test_more_experience_agrees_more_and_the_study_repeats(run):
     assert large.samples == 32 * 256 and found.reference_samples == 9 * large.samples
     assert all(row.to_reference > row.concentration.cosine for row in found.gradients[-4:])
     assert [row.samples for row in found.steps] == [256, 4 * 256, 16 * 256]
-    assert found.to_json()["gradients"][0]["samples"] == found.gradients[0].samples
+    assert plain_json(found)["gradients"][0]["samples"] == found.gradients[0].samples
 
 
 def test_estimates_by_the_objective_alone_are_those_by_scores(run, monkeypatch):

@@ -25,7 +25,7 @@ from workhorse.diagnostics.landscape import _line, _plane, env_steps_needed, stu
 from workhorse.diagnostics.landscape_study import LINE, summary_of, verdicts
 from workhorse.diagnostics.plane import Frozen, NoStep, Pairs, surrogates
 from workhorse.diagnostics.points import Player, Point, PointEpisodes, episodes_of_halves, play
-from workhorse.diagnostics.store import Results
+from workhorse.diagnostics.store import Results, plain_json
 from workhorse.environments import registry as environments
 from workhorse.environments.batch import as_batch
 from workhorse.environments.probes import QuadraticProbe
@@ -283,7 +283,7 @@ def test_a_plane_that_was_stopped_goes_on_to_the_same_bits(run):
     first = whole.line[0]
     assert (first.change, first.low, first.high, first.verdict) == (0.0, 0.0, 0.0, "-")
     assert all(one.verdict in ("raises", "lowers", "cannot be told") for one in whole.line[1:])
-    assert json.loads(json.dumps(whole.to_json(), allow_nan=False))["grid"] == 3
+    assert json.loads(json.dumps(plain_json(whole), allow_nan=False))["grid"] == 3
 
 
 def test_the_surrogate_is_that_of_its_pairs(run):

@@ -6,6 +6,7 @@ import pytest
 
 from workhorse.algorithms import registry
 from workhorse.core.errors import UsageError
+from workhorse.diagnostics.store import plain_json
 from workhorse.diagnostics.value_errors import PairErrors
 from workhorse.diagnostics.values import (
     _next_update,
@@ -113,8 +114,8 @@ def test_a_run_is_measured_the_same_again_and_what_cannot_be_is_said(tmp_path):
         assert sum(taken) == found.env_steps <= 20_000
         assert (found.states, found.horizon) == (9, 96)
         assert found.returns == (20_000 // 9 - 18 * 32) // (2 * 96)
-        assert found.to_json()["returns"] == found.returns
-        assert found.learnt and found.to_json()["learnt"]["own_error"] == found.learnt.own_error
+        assert plain_json(found)["returns"] == found.returns
+        assert found.learnt and plain_json(found)["learnt"]["own_error"] == found.learnt.own_error
         there, algorithm = history.at(1), history.loop.algorithm
         lesson, params = _next_update(history, algorithm, there)
         after = history.at(2).state.params

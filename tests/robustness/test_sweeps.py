@@ -228,12 +228,6 @@ def test_observations_that_the_policy_cannot_act_on_break_their_episodes_alone()
     assert np.array_equal(actions[[0, 2]], hopper().predict(np.array([[0.1] * 11, [0] * 11, [0.2] * 11]))[0][[0, 2]])
 
 
-def test_progress_counts_every_episode():
-    told = []
-    swept({"time limit": [0.4, 2]}, progress=lambda ended, total: told.append((ended, total)))
-    assert told == [(3, 9), (6, 9), (9, 9)]
-
-
 @pytest.fixture(scope="module")
 def cart_poles():
     """Reset and step of several slots, compiled once; without a clock."""

@@ -12,7 +12,8 @@ from workhorse.core.digest import digest
 from workhorse.core.errors import UsageError
 from workhorse.runs import checkpoint, train
 from workhorse.runs.folder import RunFolder
-from workhorse.runs.history import bisect, fork, kept_iterations, opened
+from workhorse.runs.fork import fork
+from workhorse.runs.history import bisect, kept_iterations, opened
 from workhorse.runs.metrics import read_metrics
 
 pytestmark = pytest.mark.usefixtures("compiled_once")

@@ -1,7 +1,5 @@
 """Per-task settings that are known to work, each with its source, read from `recipes.toml`. Imports no JAX."""
 
-from __future__ import annotations
-
 import functools
 import tomllib
 from dataclasses import dataclass

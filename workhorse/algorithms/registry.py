@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["Entry", "Option", "algorithm_class", "entries", "entry", "make", "options"]
 
 INTERFACE = "workhorse.core.algorithm"
-"""Where the classes are that an algorithm's options are not looked for in."""
+"""Modules of the classes in which an algorithm's options are not looked for."""
 
 
 @dataclass(frozen=True)
@@ -169,7 +169,7 @@ def _imported_module(name: str) -> types.ModuleType:
 
 
 def _is_kind(value: Any, kind: Any) -> bool:
-    """Whether a setting is of its option's type; a whole number is a real one, a NumPy or JAX scalar too."""
+    """Tell whether a setting is of its option's type; a whole number is a real one, a NumPy or JAX scalar too."""
     origin, arguments = get_origin(kind), get_args(kind)
     if origin in (Union, types.UnionType):
         return any(_is_kind(value, one) for one in arguments)

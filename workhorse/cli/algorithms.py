@@ -1,7 +1,5 @@
 """`workhorse algorithms [NAME]`."""
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Sequence
 
@@ -15,7 +13,7 @@ __all__ = ["run"]
 
 @dataclasses.dataclass
 class AlgorithmsOptions:
-    """Options of `algorithms`."""
+    """List the algorithms, or the options of one."""
 
     name: tyro.conf.Positional[str | None] = None
     """List the options of this algorithm."""
@@ -23,7 +21,7 @@ class AlgorithmsOptions:
 
 def run(arguments: Sequence[str]) -> int:
     """List the algorithms, or the options of one, and return the exit code."""
-    chosen = parse(AlgorithmsOptions, "algorithms", arguments, "List the algorithms, or the options of one.").name
+    chosen = parse(AlgorithmsOptions, arguments).name
     if chosen is None:
         width = max(map(len, entries()))
         for row in entries().values():

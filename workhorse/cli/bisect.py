@@ -1,7 +1,5 @@
 """`workhorse bisect RUN_A RUN_B`."""
 
-from __future__ import annotations
-
 import dataclasses
 import math
 from collections.abc import Sequence
@@ -17,7 +15,7 @@ SHOWN = 10
 
 @dataclasses.dataclass
 class BisectOptions:
-    """Options of `bisect`."""
+    """Find the first iteration at which two runs differ, and in which arrays."""
 
     first_run: tyro.conf.Positional[str]
     """A run folder."""
@@ -29,12 +27,7 @@ class BisectOptions:
 
 def run(arguments: Sequence[str]) -> int:
     """Print the first difference of two runs and return the exit code."""
-    options = parse(
-        BisectOptions,
-        "bisect",
-        arguments,
-        "Find the first iteration at which two runs differ, and in which arrays.",
-    )
+    options = parse(BisectOptions, arguments)
     from workhorse.runs.folder import RunFolder
 
     for path in (options.first_run, options.second_run):

@@ -20,7 +20,7 @@ __all__ = ["ClusterOptions", "Notes", "loop_maker"]
 
 @dataclasses.dataclass
 class ClusterOptions:
-    """Where the episodes run; none of it is part of the result."""
+    """Options of the cluster that plays the episodes; none of them changes the result."""
 
     cluster: str | None = None
     """Run the episodes on a Ray cluster: auto (the one this machine is in, else its own cores), local, or HOST:PORT."""
@@ -29,7 +29,7 @@ class ClusterOptions:
     worker_threads: int = 1
     """Simulation threads of a worker; each holds a core."""
     exchange: Literal["auto", "scalars", "parameters"] = "auto"
-    """What workers are sent an iteration; auto takes what is fewer bytes."""
+    """Messages to workers in an iteration; auto takes the kind of fewer bytes."""
 
 
 class Notes:

@@ -1,7 +1,5 @@
 """`workhorse compare STUDY_A STUDY_B`."""
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,7 +13,10 @@ __all__ = ["run"]
 
 @dataclasses.dataclass
 class CompareOptions:
-    """Options of `compare`."""
+    """Compare two studies on the tasks that both have.
+
+    A difference is reported only if a test confirms it; otherwise you learn how many more seeds are needed.
+    """
 
     study: tyro.conf.Positional[str]
     """A study folder, or its table (results.parquet)."""
@@ -29,13 +30,7 @@ class CompareOptions:
 
 def run(arguments: Sequence[str]) -> int:
     """Compare two studies and return the exit code."""
-    options = parse(
-        CompareOptions,
-        "compare",
-        arguments,
-        "Compare two studies on the tasks that both have. A difference is reported only if a test confirms it; "
-        "otherwise you learn how many more seeds are needed.",
-    )
+    options = parse(CompareOptions, arguments)
     from rich.console import Console
 
     from workhorse.cli.study_display import cell_table

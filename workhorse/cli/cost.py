@@ -1,7 +1,5 @@
 """`workhorse cost RUN`."""
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Sequence
 from typing import Literal
@@ -22,7 +20,13 @@ MOST_CORES = 100_000
 
 @dataclasses.dataclass
 class CostOptions:
-    """Options of `cost`."""
+    """Core-hours of a run, and what they cost by a price book.
+
+    A price book is a TOML file with a `currency` and one [[core]] for each kind of core, with `kind`,
+    `price_per_core_hour` and `source`; the first that matches the processor's name counts. It is the file given as
+    --prices, or else the one named by $WORKHORSE_PRICES, or else prices.toml in the current folder, or else
+    ~/.config/workhorse/prices.toml, or else the built-in assumption.
+    """
 
     run: tyro.conf.Positional[str]
     """The run folder, as in runs/<id>."""
@@ -31,22 +35,14 @@ class CostOptions:
     cores: Count | None = None
     """Cores to project to; goes with --project."""
     exchange: Literal["scalars", "parameters"] | None = None
-    """What workers would be sent; by default the cheaper in bytes; goes with --project."""
+    """Kind of messages to workers; by default the one of fewer bytes; goes with --project."""
     prices: str | None = None
     """Price book; see above for the default."""
 
 
-DESCRIPTION = (
-    "Core-hours of a run, and what they cost by a price book. A price book is a TOML file with a `currency` and one "
-    "[[core]] for each kind of core, with `kind`, `price_per_core_hour` and `source`; the first that matches the "
-    "processor's name counts. It is the file given as --prices, or else the one named by $WORKHORSE_PRICES, or else "
-    "prices.toml in the current folder, or else ~/.config/workhorse/prices.toml, or else the built-in assumption."
-)
-
-
 def run(arguments: Sequence[str]) -> int:
     """Print what a run cost, or would cost on other cores; return the exit code."""
-    options = parse(CostOptions, "cost", arguments, DESCRIPTION)
+    options = parse(CostOptions, arguments)
     _check(options)
     folder = RunFolder.open(options.run)
     ledger, book = Ledger.of(folder), PriceBook.find(options.prices)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import signal
 import threading
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, Literal
 
 import tyro
 
@@ -28,22 +29,20 @@ DEFAULT_BUDGET = 1_000_000
 """Environment steps for gradients, values and baselines, each, at an iteration."""
 
 
-class Study(Protocol):
-    """Result of one diagnosis at an iteration."""
-
-    def to_json(self) -> dict[str, object]: ...
-
-
 @dataclasses.dataclass
 class DiagnoseOptions:
-    """Options of `diagnose`."""
+    """Check the assumptions of a policy gradient on a finished or unfinished run.
+
+    Do its gradient estimates agree? How good is its value function? Did its trust region hold? Does its surrogate
+    follow the reward? Earlier measurements are kept and not repeated.
+    """
 
     run: tyro.conf.Positional[str]
     """The run folder, as in runs/<id>, finished or not."""
     at: tuple[int, ...] = ()
     """Iterations to measure, among those whose state was kept; by default the first, the last and two between."""
     only: tuple[Topic, ...] = ()
-    """What to measure; by default gradients, values and trust-region, as far as the run allows. Baselines and the
+    """Parts to measure; by default gradients, values and trust-region, as far as the run allows. Baselines and the
     landscape take minutes or more."""
     budget: Count | None = None
     """Environment steps for each part at each iteration; by default 1,000,000 for gradients, values and baselines, and
@@ -60,14 +59,7 @@ class DiagnoseOptions:
 
 def run(arguments: Sequence[str]) -> int:
     """Measure the assumptions of a policy gradient on a run, print them, and return the exit code."""
-    options = parse(
-        DiagnoseOptions,
-        "diagnose",
-        arguments,
-        "Check the assumptions of a policy gradient on a finished or unfinished run: whether its gradient estimates "
-        "agree, how good its value function is, whether its trust region held, and whether its surrogate follows the "
-        "reward. Earlier measurements are kept and not repeated.",
-    )
+    options = parse(DiagnoseOptions, arguments)
     from workhorse.runs.folder import RunFolder
 
     folder = RunFolder.open(options.run)
@@ -174,8 +166,11 @@ def _measured(history: History, part: store.Part, iteration: int, options: Diagn
     if record is not None:
         return record
     seen = f"{digest(history.measurable(iteration).state):016x}"
-    found = _MEASURED[part](history, iteration, options, asked)
-    return store.write(history.folder, part, {**found.to_json(), "digest": seen}, asked)
+    if part == "landscape":
+        found = _landscape(history, iteration, options, asked)
+    else:
+        found = _by_budget(history, part, iteration, options)
+    return store.write(history.folder, part, {**store.plain_json(found), "digest": seen}, asked)
 
 
 def _asked(part: store.Part, options: DiagnoseOptions) -> dict[str, int]:
@@ -186,53 +181,28 @@ def _asked(part: store.Part, options: DiagnoseOptions) -> dict[str, int]:
     return budget | ({"pairs": 5} if part == "values" else {"estimates": options.estimates})
 
 
-def _gradients(history: History, iteration: int, options: DiagnoseOptions, asked: dict[str, int]) -> Study:
+def _by_budget(history: History, part: store.Part, iteration: int, options: DiagnoseOptions) -> object:
+    """Measure the gradients, the values or the baselines within the budget."""
+    from workhorse.diagnostics.baselines import study_baselines
     from workhorse.diagnostics.gradients import study_gradients
-
-    return _by_estimates(study_gradients, f"gradients of iteration {iteration}", history, iteration, options, asked)
-
-
-def _by_estimates(
-    study: Callable[..., Study],
-    words: str,
-    history: History,
-    iteration: int,
-    options: DiagnoseOptions,
-    asked: dict[str, int],
-) -> Study:
-    with _Bar(words, asked["budget"]) as bar:
-        return study(
-            history,
-            iteration,
-            env_steps=asked["budget"],
-            estimates=options.estimates,
-            threads=options.threads,
-            progress=bar.advance,
-        )
-
-
-def _values(history: History, iteration: int, options: DiagnoseOptions, asked: dict[str, int]) -> Study:
     from workhorse.diagnostics.values import study_values
 
-    budget = asked["budget"]
-    with _Bar(f"values of iteration {iteration}", budget) as bar:
-        return study_values(history, iteration, env_steps=budget, threads=options.threads, progress=bar.advance)
+    with _progress(f"{part} of iteration {iteration}", _budget(options)) as progress:
+        given: dict[str, Any] = {"env_steps": _budget(options), "threads": options.threads, "progress": progress}
+        if part == "values":
+            return study_values(history, iteration, **given)
+        study = study_gradients if part == "gradients" else study_baselines
+        return study(history, iteration, estimates=options.estimates, **given)
 
 
-def _baselines(history: History, iteration: int, options: DiagnoseOptions, asked: dict[str, int]) -> Study:
-    from workhorse.diagnostics.baselines import study_baselines
-
-    return _by_estimates(study_baselines, f"baselines of iteration {iteration}", history, iteration, options, asked)
-
-
-def _landscape(history: History, iteration: int, options: DiagnoseOptions, asked: dict[str, int]) -> Study:
+def _landscape(history: History, iteration: int, options: DiagnoseOptions, asked: dict[str, int]) -> object:
     """Measure a plane, from where an earlier measurement was stopped."""
     from workhorse.diagnostics import store
     from workhorse.diagnostics.landscape import env_steps_needed, study_landscape
 
     unfinished = store.Unfinished(history.folder, "landscape", iteration, asked)
     needed = env_steps_needed(options.grid, options.pairs, history.spec.max_episode_steps or 1, 1)
-    with _Bar(f"landscape of iteration {iteration}", needed) as bar:
+    with _progress(f"landscape of iteration {iteration}", needed) as progress:
         try:
             found = study_landscape(
                 history,
@@ -241,7 +211,7 @@ def _landscape(history: History, iteration: int, options: DiagnoseOptions, asked
                 pairs=options.pairs,
                 env_steps=options.budget,
                 threads=options.threads,
-                progress=bar.advance,
+                progress=progress,
                 unfinished=unfinished,
             )
         except KeyboardInterrupt:
@@ -256,36 +226,13 @@ def _spread(kept: list[int]) -> list[int]:
     return sorted({kept[round(place * (len(kept) - 1) / 3)] for place in range(4)}) if kept else []
 
 
-_MEASURED: dict[store.Part, Callable[..., Study]] = {
-    "gradients": _gradients,
-    "values": _values,
-    "baselines": _baselines,
-    "landscape": _landscape,
-}
+@contextlib.contextmanager
+def _progress(what: str, total: int) -> Iterator[Callable[[int], None]]:
+    """Show a bar of environment steps on a terminal; yields the function that moves it on."""
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-
-class _Bar:
-    """Progress bar of environment steps, on a terminal."""
-
-    def __init__(self, what: str, total: int) -> None:
-        from rich.console import Console
-        from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-
-        columns = (
-            TextColumn("{task.description}"),
-            BarColumn(),
-            TextColumn("{task.completed:,}"),
-            TimeRemainingColumn(),
-        )
-        self._progress = Progress(*columns, console=Console(stderr=True), transient=True)
-        self._task = self._progress.add_task(what, total=total)
-
-    def __enter__(self) -> _Bar:
-        self._progress.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._progress.stop()
-
-    def advance(self, env_steps: int) -> None:
-        self._progress.advance(self._task, env_steps)
+    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed:,}"), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(what, total=total)
+        yield lambda env_steps: bar.advance(task, env_steps)

@@ -1,7 +1,5 @@
 """Print what `workhorse diagnose` found, from the records that it keeps."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any
 

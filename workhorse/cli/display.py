@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Mapping
 from types import TracebackType
-from typing import Any
+from typing import Any, ClassVar, Self
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn
@@ -21,8 +21,9 @@ from workhorse.runs.folder import RunFolder
 from workhorse.runs.manifest import Manifest
 from workhorse.runs.train import Observer, Summary
 from workhorse.statistics.gradient_quality import GradientMeter
+from workhorse.studies.folder import StudyFolder
 
-__all__ = ["Display", "LiveDisplay", "display_for"]
+__all__ = ["Display", "Lines", "LiveDisplay", "display_for"]
 
 PLAIN_LINE_EVERY_S = 5.0
 
@@ -34,13 +35,43 @@ def display_for(quiet: bool, recipe: Recipe | None) -> Display:
     return LiveDisplay(recipe) if sys.stdout.isatty() else Display(recipe)
 
 
-class Display(Observer):
-    """Display of plain lines, one every few seconds, for logs and pipes; says how to resume when interrupted."""
+class Lines:
+    """Plain lines about the work in a folder; on leaving they say how to go on with it after an interruption."""
+
+    stopped: ClassVar[str]
+    """Sentence after Ctrl-C; the folder's path is put behind it."""
+
+    def __init__(self, silent: bool) -> None:
+        self._silent = silent
+        self._folder: RunFolder | StudyFolder | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._folder is not None and isinstance(error, KeyboardInterrupt):
+            self._say(f"{self.stopped} {self._folder.path}", always=True)
+        elif self._folder is not None and isinstance(error, Exception):
+            error.run_folder = self._folder.path  # type: ignore[attr-defined]
+
+    def noted(self, sentence: str) -> None:
+        print(sentence, file=sys.stderr)
+
+    def _say(self, line: str, always: bool = False) -> None:
+        if always or not self._silent:
+            print(line, flush=True)
+
+
+class Display(Lines, Observer):
+    """Display of plain lines, one every few seconds, for logs and pipes."""
+
+    stopped = "Stopped; the state is saved. Continue with: workhorse resume"
 
     def __init__(self, recipe: Recipe | None, silent: bool = False) -> None:
+        super().__init__(silent)
         self._recipe = recipe
-        self._silent = silent
-        self._folder: RunFolder | None = None
         self._last_line = 0.0
         self._budget = 0
         self._first_steps = 0
@@ -48,19 +79,6 @@ class Display(Observer):
         self._evaluated: float | None = None
         self._return: float | None = None
         self._meter: GradientMeter | None = None
-
-    def __enter__(self) -> Display:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._folder is None:
-            return
-        if isinstance(error, KeyboardInterrupt):
-            self._say(f"Stopped; the state is saved. Continue with: workhorse resume {self._folder.path}", always=True)
-        elif isinstance(error, Exception):
-            error.run_folder = self._folder.path  # type: ignore[attr-defined]
 
     def started(self, folder: RunFolder, manifest: Manifest, row: Mapping[str, Any]) -> None:
         self._folder, self._budget = folder, row["budget"]
@@ -89,9 +107,6 @@ class Display(Observer):
             self._meter = self._meter or GradientMeter(row["steps"])
             self._meter.add(row["gradient_signal"], row["gradient_noise"])
 
-    def noted(self, sentence: str) -> None:
-        print(sentence, file=sys.stderr)
-
     def finished(self, folder: RunFolder, summary: Summary) -> None:
         """Print the last lines of a run."""
         simulated = "-" if summary.simulated_s is None else duration_text(summary.simulated_s)
@@ -117,10 +132,6 @@ class Display(Observer):
             self._say(line)
         if self._silent:
             print(f"{folder.path}  return {interval_text(summary.episode_return)}")
-
-    def _say(self, line: str, always: bool = False) -> None:
-        if always or not self._silent:
-            print(line, flush=True)
 
     def _line(self, row: Mapping[str, Any]) -> str:
         parts = [

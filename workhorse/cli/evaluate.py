@@ -1,7 +1,5 @@
 """`workhorse evaluate RUN`."""
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Sequence
 
@@ -14,7 +12,7 @@ __all__ = ["run"]
 
 @dataclasses.dataclass
 class EvaluateOptions:
-    """Options of `evaluate`."""
+    """Evaluate a run's policy on new episodes, without noise and with the task's own reward."""
 
     run: tyro.conf.Positional[str]
     """The run folder, as in runs/<id>."""
@@ -28,12 +26,7 @@ class EvaluateOptions:
 
 def run(arguments: Sequence[str]) -> int:
     """Evaluate a run's policy, print the returns, and return the exit code."""
-    options = parse(
-        EvaluateOptions,
-        "evaluate",
-        arguments,
-        "Evaluate a run's policy on new episodes, without noise and with the task's own reward.",
-    )
+    options = parse(EvaluateOptions, arguments)
     from workhorse.runs.folder import RunFolder
 
     RunFolder.open(options.run)

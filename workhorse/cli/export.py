@@ -1,7 +1,5 @@
 """`workhorse export RUN | POLICY --to onnx`."""
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,7 +14,7 @@ __all__ = ["run"]
 
 @dataclasses.dataclass
 class ExportOptions:
-    """Options of `export`."""
+    """Write a run's newest policy for other programs to run."""
 
     folder: tyro.conf.Positional[str]
     """A run folder, as in runs/<id>, or a policy folder."""
@@ -28,7 +26,7 @@ class ExportOptions:
 
 def run(arguments: Sequence[str]) -> int:
     """Write a policy in another format; returns the exit code."""
-    options = parse(ExportOptions, "export", arguments, "Write a run's newest policy for other programs to run.")
+    options = parse(ExportOptions, arguments)
     from workhorse.core.errors import UsageError
     from workhorse.runs.files import write_file, writing
     from workhorse.runs.onnx_model import onnx_bytes

@@ -1,7 +1,5 @@
 """`workhorse fork RUN --iteration N --set NAME=VALUE`."""
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Sequence
 
@@ -15,7 +13,7 @@ __all__ = ["run"]
 
 @dataclasses.dataclass
 class ForkOptions:
-    """Options of `fork`."""
+    """Continue a run from an iteration with a changed option, and compare with runs without the change."""
 
     run: tyro.conf.Positional[str]
     """The run folder, as in runs/<id>."""
@@ -35,12 +33,7 @@ class ForkOptions:
 
 def run(arguments: Sequence[str]) -> int:
     """Continue from one state with and without a change, compare, and return the exit code."""
-    options = parse(
-        ForkOptions,
-        "fork",
-        arguments,
-        "Continue a run from an iteration with a changed option, and compare with runs without the change.",
-    )
+    options = parse(ForkOptions, arguments)
     settings = parse_task_options(options.set, "A change by --set", "discount=.98")
     if not settings:
         raise UsageError("Expected a change such as --set discount=.98: got none.")
@@ -52,7 +45,7 @@ def run(arguments: Sequence[str]) -> int:
     import numpy as np
 
     from workhorse.runs import train
-    from workhorse.runs.history import fork
+    from workhorse.runs.fork import fork
     from workhorse.statistics.intervals import mean_interval
 
     made = fork(

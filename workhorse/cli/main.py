@@ -4,8 +4,6 @@ Exit codes: 0 done; 2 invalid input (one sentence on standard error); 130 stoppe
 because its output was closed, as by `| head`; 1 an internal error, with its traceback.
 """
 
-from __future__ import annotations
-
 import contextlib
 import errno
 import importlib

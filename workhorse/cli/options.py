@@ -4,8 +4,6 @@ tyro's hook for errors is not part of its stable interface. Where the hook or an
 message is printed.
 """
 
-from __future__ import annotations
-
 import ast
 import contextlib
 import math
@@ -51,15 +49,17 @@ Count = Annotated[
 """Whole number that may be written 7e6 or 7_000_000."""
 
 
-def parse(kind: type[CommandOptions], command: str, arguments: Sequence[str], description: str) -> CommandOptions:
-    """Return the command's options as an instance of the dataclass `kind`; `--help` exits with 0.
+def parse(kind: type[CommandOptions], arguments: Sequence[str]) -> CommandOptions:
+    """Return a command's options as an instance of the dataclass `kind`; `--help` exits with 0.
+
+    `BisectOptions` are those of `workhorse bisect`, and its docstring describes the command to users.
 
     Raises:
         UsageError: an option is unknown, lacks its value, or has a value of the wrong kind.
     """
-    program = f"workhorse {command}"
+    program = f"workhorse {kind.__name__.removesuffix('Options').lower()}"
     with _one_sentence(kind, program, list(arguments)):
-        return tyro.cli(kind, args=list(arguments), prog=program, description=description)
+        return tyro.cli(kind, args=list(arguments), prog=program, description=" ".join((kind.__doc__ or "").split()))
 
 
 def _one_sentence(kind: type, program: str, arguments: list[str]) -> AbstractContextManager[object]:

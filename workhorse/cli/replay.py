@@ -1,7 +1,5 @@
 """`workhorse replay RUN --iteration N`."""
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Protocol, SupportsInt
@@ -22,7 +20,7 @@ class HasIteration(Protocol):
 
 @dataclasses.dataclass
 class ReplayOptions:
-    """Options of `replay`."""
+    """Repeat an iteration of a run and check that the result is identical."""
 
     run: tyro.conf.Positional[str]
     """The run folder, as in runs/<id>."""
@@ -34,9 +32,7 @@ class ReplayOptions:
 
 def run(arguments: Sequence[str]) -> int:
     """Repeat an iteration, check its digest, print its metrics, and return the exit code."""
-    options = parse(
-        ReplayOptions, "replay", arguments, "Repeat an iteration of a run and check that the result is identical."
-    )
+    options = parse(ReplayOptions, arguments)
     from workhorse.runs.folder import RunFolder
 
     RunFolder.open(options.run)

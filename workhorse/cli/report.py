@@ -1,7 +1,5 @@
 """`workhorse report RUN | STUDY`."""
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,7 +13,7 @@ __all__ = ["run"]
 
 @dataclasses.dataclass
 class ReportOptions:
-    """Options of `report`."""
+    """Write the report of a run or a study, one HTML file that works offline."""
 
     folder: tyro.conf.Positional[str]
     """A run folder, a study folder, or a study's table (results.parquet)."""
@@ -25,9 +23,7 @@ class ReportOptions:
 
 def run(arguments: Sequence[str]) -> int:
     """Write a report and return the exit code."""
-    options = parse(
-        ReportOptions, "report", arguments, "Write the report of a run or a study, one HTML file that works offline."
-    )
+    options = parse(ReportOptions, arguments)
     from workhorse.core.errors import UsageError
     from workhorse.runs.files import writing
     from workhorse.studies.folder import StudyFolder, is_study

@@ -1,7 +1,5 @@
 """`workhorse resume RUN`."""
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Sequence
 
@@ -15,7 +13,7 @@ __all__ = ["run"]
 
 @dataclasses.dataclass
 class ResumeOptions(ClusterOptions):
-    """Options of `resume`."""
+    """Continue a run from its newest complete checkpoint. The result is identical to an uninterrupted run."""
 
     run: tyro.conf.Positional[str] = tyro.MISSING
     """The run folder, as in runs/<id>."""
@@ -29,12 +27,7 @@ class ResumeOptions(ClusterOptions):
 
 def run(arguments: Sequence[str]) -> int:
     """Continue a run and return the exit code."""
-    options = parse(
-        ResumeOptions,
-        "resume",
-        arguments,
-        "Continue a run from its newest complete checkpoint. The result is identical to an uninterrupted run.",
-    )
+    options = parse(ResumeOptions, arguments)
     from pathlib import Path
 
     from workhorse.core.errors import UsageError

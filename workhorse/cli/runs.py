@@ -1,7 +1,5 @@
 """`workhorse runs`."""
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Sequence
 
@@ -13,7 +11,7 @@ __all__ = ["run"]
 
 @dataclasses.dataclass
 class RunsOptions:
-    """Options of `runs`."""
+    """List the runs in a folder, newest first."""
 
     runs: str = "runs"
     """Folder of the runs."""
@@ -21,7 +19,7 @@ class RunsOptions:
 
 def run(arguments: Sequence[str]) -> int:
     """List the runs in a folder, newest first, and return the exit code."""
-    folder = parse(RunsOptions, "runs", arguments, "List the runs in a folder, newest first.").runs
+    folder = parse(RunsOptions, arguments).runs
     rows = list_runs(folder)
     if not rows:
         print(f"No runs in {folder}. `workhorse train TASK` makes one.")

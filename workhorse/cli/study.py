@@ -23,7 +23,10 @@ __all__ = ["check_by_building", "conclude", "run"]
 
 @dataclasses.dataclass
 class StudyOptions(ClusterOptions):
-    """Options of `study`: a study file, a study folder to continue, or tasks and algorithms."""
+    """Train many seeds and report success rate, return, cost and robustness, with intervals.
+
+    A study can be stopped and continued: workhorse study STUDY_FOLDER. Crashed seeds count as failures.
+    """
 
     study: tyro.conf.Positional[str | None] = None
     """A study file in YAML, or the folder of a study to continue; leave out with --tasks and --algorithms."""
@@ -55,10 +58,6 @@ class StudyOptions(ClusterOptions):
     """Print only the final table."""
 
 
-DESCRIPTION = (
-    "Train many seeds and report success rate, return, cost and robustness, with intervals. A study can "
-    "be stopped and continued: workhorse study STUDY_FOLDER. Crashed seeds count as failures."
-)
 _OF_A_NEW_STUDY = (
     "tasks",
     "algorithms",
@@ -75,7 +74,7 @@ _OF_A_NEW_STUDY = (
 
 def run(arguments: Sequence[str]) -> int:
     """Conduct a study and return the exit code."""
-    options = parse(StudyOptions, "study", arguments, DESCRIPTION)
+    options = parse(StudyOptions, arguments)
     if options.cores < 0:
         raise UsageError(f"--cores must be at least 1, or 0 for one on each core: got {options.cores}.")
     from workhorse.studies.conduct import check_cluster

@@ -6,7 +6,7 @@ import sys
 import time
 from collections.abc import Mapping
 from types import TracebackType
-from typing import Any
+from typing import Any, Self
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -14,6 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from rich.table import Table
 from rich.text import Text
 
+from workhorse.cli.display import Lines
 from workhorse.reports.wording import duration_text
 from workhorse.studies.cells import CellSummary
 from workhorse.studies.dispatch import StudyObserver
@@ -31,27 +32,17 @@ def study_display_for(quiet: bool) -> StudyDisplay:
     return LiveStudyDisplay() if sys.stdout.isatty() else StudyDisplay()
 
 
-class StudyDisplay(StudyObserver):
+class StudyDisplay(Lines, StudyObserver):
     """Display of plain lines: one for each run that ends, and one every few seconds in between."""
 
+    stopped = "Stopped; every run is saved. Continue with: workhorse study"
+
     def __init__(self, silent: bool = False) -> None:
-        self._silent = silent
-        self._folder: StudyFolder | None = None
+        super().__init__(silent)
         self._jobs = self._ended = self._crashed = 0
         self._under_way: dict[str, tuple[int, int, float | None]] = {}
         self._last_line = self._begun = time.monotonic()
         self._ended_before = 0
-
-    def __enter__(self) -> StudyDisplay:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._folder is not None and isinstance(error, KeyboardInterrupt):
-            self._say(f"Stopped; every run is saved. Continue with: workhorse study {self._folder.path}", always=True)
-        elif self._folder is not None and isinstance(error, Exception):
-            error.run_folder = self._folder.path  # type: ignore[attr-defined]
 
     def began(self, folder: StudyFolder, jobs: int, done: int) -> None:
         self._folder, self._jobs, self._ended, self._ended_before = folder, jobs, done, done
@@ -77,9 +68,6 @@ class StudyDisplay(StudyObserver):
         how = f"return {record['score']:.1f}" if record["score"] is not None else f"{record['outcome'].upper()}: "
         self._say(f"{self._ended} of {self._jobs}  {id}  {how}{record['reason']}{self._left()}")
 
-    def noted(self, sentence: str) -> None:
-        print(sentence, file=sys.stderr)
-
     def _state(self, id: str) -> str:
         env_steps, of, value = self._under_way[id]
         return f"{id} {env_steps / of:.0%}" + ("" if value is None else f" return {value:.1f}")
@@ -88,10 +76,6 @@ class StudyDisplay(StudyObserver):
         done = self._ended - self._ended_before
         left = (time.monotonic() - self._begun) / max(done, 1) * (self._jobs - self._ended)
         return f"  {duration_text(left)} left" if self._jobs > self._ended else ""
-
-    def _say(self, line: str, always: bool = False) -> None:
-        if always or not self._silent:
-            print(line, flush=True)
 
 
 class LiveStudyDisplay(StudyDisplay):
@@ -117,7 +101,7 @@ class LiveStudyDisplay(StudyDisplay):
         self._bars: dict[str, TaskID] = {}
         self._live = Live(Group(self._whole, self._each), console=self._console, transient=True)
 
-    def __enter__(self) -> StudyDisplay:
+    def __enter__(self) -> Self:
         self._live.start()
         return self
 

@@ -1,7 +1,5 @@
 """`workhorse tasks`."""
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Sequence
 
@@ -14,12 +12,12 @@ __all__ = ["run"]
 
 @dataclasses.dataclass
 class TasksOptions:
-    """Options of `tasks`: none."""
+    """List the tasks, their simulators and their recipes."""
 
 
 def run(arguments: Sequence[str]) -> int:
     """List the tasks and return the exit code."""
-    parse(TasksOptions, "tasks", arguments, "List the tasks, their simulators and their recipes.")
+    parse(TasksOptions, arguments)
     known: dict[str, list[str]] = {}
     for row in recipes():
         known.setdefault(row.task, []).append(row.algorithm + ("*" if row == best_recipe(row.task) else ""))

@@ -61,19 +61,12 @@ class RunOptions:
     """Print only the last line."""
 
 
-DESCRIPTION = (
-    "Train a policy. Without --algorithm, the best known recipe for the task is used and named. "
-    "The last options belong to the algorithm; --algorithm NAME --help lists those of another one."
-)
-
-
 def run(arguments: Sequence[str]) -> int:
     """Train on a task and return the exit code."""
     task, named = _peek(arguments)
     known = (recipe(task, named) if named else best_recipe(task)) if task else None
     algorithm = named or (known.algorithm if known else DEFAULT_ALGORITHM)
-    kind = _options_of(algorithm, known)
-    options = parse(kind, "train", arguments, DESCRIPTION)
+    options = parse(_options_of(algorithm, known), arguments)
     _check_task(options.task)
     settings = {
         name: getattr(options, name)
@@ -193,7 +186,10 @@ def _peek(arguments: Sequence[str]) -> tuple[str | None, str | None]:
 
 @dataclasses.dataclass
 class TrainOptions(ClusterOptions, RunOptions):
-    """`RunOptions` with the options of a cluster; `_options_of` adds those of the algorithm."""
+    """Train a policy. Without --algorithm, the best known recipe for the task is used and named.
+
+    The last options belong to the algorithm; --algorithm NAME --help lists those of another one.
+    """
 
 
 def _options_of(algorithm: str, known: Recipe | None) -> type[TrainOptions]:
@@ -208,7 +204,8 @@ def _options_of(algorithm: str, known: Recipe | None) -> type[TrainOptions]:
         default = tuple(default) if isinstance(default, list) else default
         kind = Annotated[option.annotation, tyro.conf.arg(help=option.help)]
         extra.append((option.name, kind, dataclasses.field(default=default)))
-    return dataclasses.make_dataclass("TrainOptions", extra, bases=(TrainOptions,))
+    described = {"__doc__": TrainOptions.__doc__}  # a docstring is not inherited, and it is what --help begins with
+    return dataclasses.make_dataclass("TrainOptions", extra, bases=(TrainOptions,), namespace=described)
 
 
 def _check_task(task: str) -> None:

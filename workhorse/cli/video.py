@@ -1,7 +1,5 @@
 """`workhorse video RUN`."""
 
-from __future__ import annotations
-
 import dataclasses
 import sys
 from collections.abc import Sequence
@@ -15,7 +13,7 @@ __all__ = ["run"]
 
 @dataclasses.dataclass
 class VideoOptions:
-    """Options of `video`."""
+    """Record one episode of a run's newest policy, without noise, as MP4."""
 
     run: tyro.conf.Positional[str]
     """The run folder, as in runs/<id>."""
@@ -31,9 +29,7 @@ class VideoOptions:
 
 def run(arguments: Sequence[str]) -> int:
     """Record an episode of a run's policy and return the exit code."""
-    options = parse(
-        VideoOptions, "video", arguments, "Record one episode of a run's newest policy, without noise, as MP4."
-    )
+    options = parse(VideoOptions, arguments)
     from workhorse.runs.video import record
 
     def show(frames: int) -> None:

@@ -1,7 +1,5 @@
 """`workhorse warnings [RULE or RUN]`."""
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,7 +15,10 @@ __all__ = ["run"]
 
 @dataclasses.dataclass
 class WarningsOptions:
-    """Options of `warnings`."""
+    """List the warnings that a training run can give.
+
+    Name a rule to have it explained, or a run folder for the warnings that today's rules find in its metrics.
+    """
 
     what: tyro.conf.Positional[str] = ""
     """The name of a rule, or a run folder such as runs/<id>; leave out to list all rules."""
@@ -25,13 +26,7 @@ class WarningsOptions:
 
 def run(arguments: Sequence[str]) -> int:
     """List all rules, explain one, or list the warnings of a run; return the exit code."""
-    options = parse(
-        WarningsOptions,
-        "warnings",
-        arguments,
-        "List the warnings that a training run can give. Name a rule to have it explained, or a run folder for the "
-        "warnings that today's rules find in its metrics.",
-    )
+    options = parse(WarningsOptions, arguments)
     from workhorse.runs.warnings import OTHER_RULES, RULES
 
     rules = {rule.name: rule for rule in (*RULES, *OTHER_RULES)}

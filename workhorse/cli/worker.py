@@ -1,7 +1,5 @@
 """`workhorse worker --join ADDRESS`."""
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Sequence
 
@@ -12,7 +10,11 @@ __all__ = ["run"]
 
 @dataclasses.dataclass
 class WorkerOptions:
-    """Options of `worker`."""
+    """Give this machine's cores to a Ray cluster.
+
+    Runs in progress there start workers on it automatically. Stop it at any time with Ctrl-C; the runs continue without
+    it.
+    """
 
     join: str
     """The head of a Ray cluster, HOST:PORT."""
@@ -22,13 +24,7 @@ class WorkerOptions:
 
 def run(arguments: Sequence[str]) -> int:
     """Join a cluster as a node until stopped; return the exit code."""
-    options = parse(
-        WorkerOptions,
-        "worker",
-        arguments,
-        "Give this machine's cores to a Ray cluster. Runs in progress there start workers on it automatically. Stop it "
-        "at any time with Ctrl-C; the runs continue without it.",
-    )
+    options = parse(WorkerOptions, arguments)
     from workhorse.distributed.ray_transport import join
 
     return join(options.join, options.cores)

@@ -1,4 +1,4 @@
-"""What every layer is built from: types, the algorithm protocol, addressed randomness, pytrees, errors.
+"""Foundations of every layer: types, the algorithm protocol, addressed randomness, pytrees, errors.
 
 `errors`, `spec` and `addresses` need NumPy alone; everything else imports JAX.
 """

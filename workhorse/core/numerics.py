@@ -1,4 +1,4 @@
-"""How JAX is set up here; imported by every module of the project that imports JAX.
+"""Set JAX up; imported by every module of the project that imports JAX.
 
 64-bit types are on: returns, moments and the classic-control physics are float64 (parity with Gymnasium to 1e-9, and
 ranks that a reward's scale cannot change), while networks say float32 themselves. Dispatch is synchronous: acting is

@@ -1,7 +1,7 @@
-"""What a task looks like from outside: its observation, its actions, its clock, what its snapshots promise."""
+"""Description of a task from outside: its observation, its actions, its clock, what its snapshots promise."""
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
 import numpy as np
@@ -15,6 +15,7 @@ __all__ = [
     "Goal",
     "MultiBinary",
     "MultiDiscrete",
+    "changed_options",
     "idle_actions",
     "random_actions",
 ]
@@ -51,11 +52,6 @@ class Box:
     def size(self) -> int:
         """Number of components."""
         return len(self.low)
-
-    @property
-    def is_bounded(self) -> bool:
-        """Whether every component has two finite bounds."""
-        return bool(np.isfinite([self.low, self.high]).all())
 
     @staticmethod
     def unbounded(size: int) -> "Box":
@@ -175,7 +171,7 @@ def random_actions(space: ActionSpace, shape: tuple[int, ...], rng: np.random.Ge
 
 @dataclass(frozen=True)
 class ActionFormat:
-    """How a task's own code wants an action, where Workhorse counts from zero and writes vectors.
+    """Form in which a task's own code wants an action, where Workhorse counts from zero and writes vectors.
 
     Attributes:
         dtype: NumPy's name of the space's dtype.
@@ -235,3 +231,9 @@ class EnvSpec:
     resume: Literal["exact", "journal", "episode"] = "exact"
     options: tuple[tuple[str, object], ...] = field(default=())
     action_format: ActionFormat | None = None
+
+
+def changed_options(options: Any) -> tuple[tuple[str, object], ...]:
+    """Return the (name, value) pairs in which a dataclass of options differs from its defaults, sorted by name."""
+    pairs = ((each.name, getattr(options, each.name), each.default) for each in fields(options))
+    return tuple(sorted((name, value) for name, value, default in pairs if value != default))

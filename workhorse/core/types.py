@@ -6,7 +6,7 @@ __all__ = ["Moments", "Returns", "Rollout", "Step"]
 
 
 class Step(NamedTuple):
-    """What one environment step gave, leading axis B (none for one slot of a JAX environment).
+    """Result of one environment step, leading axis B (none for one slot of a JAX environment).
 
     `terminated` (the task ended: the successor's value is zero) and `truncated` (the clock ended: bootstrap) are never
     merged. `obs` is what to act on next, already reset where the episode ended and the environment was asked to reset;
@@ -46,7 +46,7 @@ class Moments(NamedTuple):
 
 
 class Returns(NamedTuple):
-    """What a population earned: all that evolution strategies read, and all that a worker of a cluster is told.
+    """Earnings of a population: all that evolution strategies read, and all that a worker of a cluster is told.
 
     Four bytes a member and the moments of the observations, whatever the policy's size. A member's fitness is rounded
     to float32 where its episode ended (`ParameterSearch.fitness`), so that one process and many see the same bits.

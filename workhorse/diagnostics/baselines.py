@@ -19,12 +19,10 @@ baselines see the same steps, so that differences are paired. Advantages are cen
 deviation, which changes no cosine and would hide the variance.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import numpy as np
@@ -37,7 +35,6 @@ from workhorse.core.types import Rollout
 from workhorse.diagnostics.experience import ToldSteps, fresh_experience
 from workhorse.diagnostics.gradients import ESTIMATES, check_estimates
 from workhorse.diagnostics.scores import ScoreSums, SumsBySize, score_sums, sizes_up_to
-from workhorse.diagnostics.store import plain_json
 from workhorse.diagnostics.value_errors import explained, relative_error
 from workhorse.diagnostics.value_fit import fit_value, trajectory_of, whole_returns
 from workhorse.diagnostics.values import horizon_of, with_value_function
@@ -132,10 +129,6 @@ class BaselineStudy:
     true_error: float
     rows: tuple[BaselineRow, ...]
     steps: tuple[BaselineStep, ...]
-
-    def to_json(self) -> dict[str, Any]:
-        """Return plain JSON; what is not finite is null."""
-        return plain_json(self)
 
 
 class Allotment(NamedTuple):

@@ -1,7 +1,5 @@
 """Fresh experience of a run's frozen policy, which every measurement begins with, and the steps it is made of."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import chain

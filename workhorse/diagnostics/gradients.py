@@ -14,8 +14,6 @@ any other `Differentiable` algorithm that learns from rollouts, a recurrent poli
 gradients of its own objective "policy" on whole rollouts, each normalised by itself.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -40,7 +38,6 @@ from workhorse.diagnostics.experience import (
     training_batch,
 )
 from workhorse.diagnostics.scores import SumsBySize, score_sums, sizes_up_to
-from workhorse.diagnostics.store import plain_json
 from workhorse.runs.history import History
 from workhorse.statistics.gradient_quality import Concentration, concentration, cosines_to
 from workhorse.training.on_policy import OnPolicyLoop
@@ -108,10 +105,6 @@ class GradientStudy:
     gradients: tuple[SizeRow, ...]
     steps: tuple[SizeRow, ...]
     noise_scale: float
-
-    def to_json(self) -> dict[str, Any]:
-        """Return plain JSON; what is not finite is null."""
-        return plain_json(self)
 
 
 class Estimates(NamedTuple):

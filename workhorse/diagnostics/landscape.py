@@ -20,8 +20,6 @@ Differs from the paper: episodes are whole and their number is decided without l
 smoothness is a number with an interval, for several amounts of pairs from one measurement; and the line.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 import numpy as np

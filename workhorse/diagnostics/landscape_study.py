@@ -1,7 +1,5 @@
 """Record of a landscape: the surfaces of reward and surrogate, and the verdicts on its line, from what points gave."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,7 +8,6 @@ import numpy as np
 
 from workhorse.diagnostics.plane import Frozen, surrogates
 from workhorse.diagnostics.points import PointEpisodes, episodes_of_halves
-from workhorse.diagnostics.store import plain_json
 from workhorse.statistics.intervals import mean_interval
 from workhorse.statistics.smoothness import smoothness
 
@@ -120,10 +117,6 @@ class LandscapeStudy:
     surrogates: tuple[Surrogate, ...]
     line: tuple[LinePoint, ...]
     line_episodes: int
-
-    def to_json(self) -> dict[str, Any]:
-        """Return plain JSON; what is not finite is null."""
-        return plain_json(self)
 
 
 def pair_sizes(pairs: int) -> list[int]:

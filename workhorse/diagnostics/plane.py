@@ -11,7 +11,7 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float
 
-from workhorse.algorithms.policy_gradient.policy_gradient import Actor, Batch, GradientState, PolicyGradient
+from workhorse.algorithms.policy_gradient.policy_gradient import Batch, GradientState, PolicyActor, PolicyGradient
 from workhorse.algorithms.policy_gradient.ppo import PPO, clipped_surrogate
 from workhorse.core.addresses import host_generator, host_keys
 from workhorse.core.errors import UsageError
@@ -47,7 +47,7 @@ class Frozen:
     """The policy of an iteration, the two directions, and steps of it for the surrogate."""
 
     algorithm: PolicyGradient
-    actor: Actor
+    actor: PolicyActor
     params: np.ndarray
     step: np.ndarray
     random: np.ndarray

@@ -26,7 +26,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
 
-from workhorse.algorithms.policy_gradient.policy_gradient import Actor, PolicyGradient
+from workhorse.algorithms.policy_gradient.policy_gradient import PolicyActor, PolicyGradient
 from workhorse.core.algorithm import Action, Carry, Key
 from workhorse.core.randomness import draw, root_key
 from workhorse.environments.batch import JaxBatch, episode_keys
@@ -131,7 +131,7 @@ class Player:
         root: of all that is drawn.
     """
 
-    def __init__(self, algorithm: PolicyGradient, actor: Actor, env: HostEnv, slots: int, root: int) -> None:
+    def __init__(self, algorithm: PolicyGradient, actor: PolicyActor, env: HostEnv, slots: int, root: int) -> None:
         self._algorithm, self._actor, self._env = algorithm, actor, env
         self._root, self._half = root, slots // 2
         self._count = env.num_slots // slots
@@ -183,7 +183,7 @@ class Player:
             table.seat(place, point)
         return bool(seated)
 
-    def _placed(self, table: _Table) -> tuple[Actor, Key]:
+    def _placed(self, table: _Table) -> tuple[PolicyActor, Key]:
         """Return an actor with a policy for each place, and keys (P,); those of a free place are never looked at."""
         params = np.zeros((self._count, self._size), np.float32)
         for place, point in enumerate(table.points):
@@ -201,7 +201,7 @@ class Player:
         indices = (address, 2 * number + side) if isinstance(self._env, JaxBatch) else (address, side, number)
         obs[rows] = self._env.reset(episode_keys(self._env, self._root, "reset", *indices), rows)
 
-    def _act(self, actor: Actor, keys: Key, carry: Carry, table: _Table, obs: np.ndarray) -> tuple[Action, Carry]:
+    def _act(self, actor: PolicyActor, keys: Key, carry: Carry, table: _Table, obs: np.ndarray) -> tuple[Action, Carry]:
         shape = (self._count, 2 * self._half)
         seen = obs.reshape(*shape, *obs.shape[1:]).astype(np.float32)
         episode, time = (2 * table.number + table.side).reshape(shape), table.length.reshape(shape)
@@ -223,7 +223,7 @@ class Player:
 
 
 class _Table:
-    """Where P points stand: the episode in each of their slots, rows of (P, 2, n), and what was found of each point."""
+    """State of P points: the episode in each of their slots, rows of (P, 2, n), and what was found of each point."""
 
     def __init__(self, count: int, half: int, limit: int) -> None:
         self.shape, self.limit = (count, 2, half), limit
@@ -288,7 +288,7 @@ class _Table:
 # The compiled programs. As in the loops of training, an algorithm is an argument of them and no constant in them.
 
 
-def _begun(algorithm: PolicyGradient, actor: Actor) -> Carry:
+def _begun(algorithm: PolicyGradient, actor: PolicyActor) -> Carry:
     return algorithm.begin(actor, jnp.int32(-1))  # a policy that is no member of a population
 
 
@@ -301,7 +301,7 @@ def _action_keys(root: Key, addresses: np.ndarray) -> Key:
 @jax.jit
 def _actions(
     algorithm: PolicyGradient,
-    actor: Actor,
+    actor: PolicyActor,
     keys: Key,
     carry: Carry,
     obs: jax.Array,
@@ -311,7 +311,7 @@ def _actions(
     """Return the action of every slot, (P, E, ...), by its point's policy, and what each slot remembers after it."""
 
     def of_slot(
-        actor: Actor, key: Key, carry: Carry, obs: jax.Array, episode: jax.Array, time: jax.Array
+        actor: PolicyActor, key: Key, carry: Carry, obs: jax.Array, episode: jax.Array, time: jax.Array
     ) -> tuple[Action, Carry]:
         carry = jax.tree.map(lambda new, old: jnp.where(time == 0, new, old), _begun(algorithm, actor), carry)
         step_key = jax.random.fold_in(jax.random.fold_in(key, episode), time)
@@ -319,5 +319,5 @@ def _actions(
         return action, carry
 
     of_point = jax.vmap(of_slot, in_axes=(None, None, 0, 0, 0, 0))
-    each: tuple[int | None, ...] = Actor(0, None, None)  # type: ignore[arg-type]
+    each: tuple[int | None, ...] = PolicyActor(0, None, None)  # type: ignore[arg-type]
     return jax.vmap(of_point, in_axes=(each, 0, 0, 0, 0, 0))(actor, keys, carry, obs, episode, time)

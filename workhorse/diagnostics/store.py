@@ -1,7 +1,5 @@
 """Measurements in the run folder: diagnostics/<part>-<iteration>.json, read as data and never executed."""
 
-from __future__ import annotations
-
 import dataclasses
 import json
 import math

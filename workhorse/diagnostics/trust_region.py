@@ -1,7 +1,5 @@
 """Trust region of a run: how far its updates moved the policy, beside the limit that its method promises."""
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 import numpy as np

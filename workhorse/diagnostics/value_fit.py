@@ -1,7 +1,5 @@
 """Value network fitted to returns of a frozen policy: the best baseline that the run's architecture can hold, V*."""
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Iterator
 from typing import Any, NamedTuple

@@ -12,20 +12,19 @@ single return goes to the end of the horizon, far beyond the rollout's, and the 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from workhorse.algorithms.policy_gradient.policy_gradient import Actor, GradientState, PolicyGradient
+from workhorse.algorithms.policy_gradient.policy_gradient import GradientState, PolicyActor, PolicyGradient
 from workhorse.core.algorithm import Key
 from workhorse.core.errors import UsageError
 from workhorse.core.randomness import draw, root_key
 from workhorse.core.types import Rollout
 from workhorse.diagnostics.experience import ToldSteps, on_policy, policy_gradient_of
-from workhorse.diagnostics.store import plain_json
 from workhorse.diagnostics.value_errors import AgainstTruth, PairErrors, explained, relative_error
 from workhorse.math import moments
 from workhorse.networks.actor_critic import ActorCritic
@@ -99,10 +98,6 @@ class ValueStudy:
     return_spread: float
     learnt: PairErrors | None = None
     unseen: PairErrors | None = None
-
-    def to_json(self) -> dict[str, Any]:
-        """Return plain JSON; what is not finite is null."""
-        return plain_json(self)
 
 
 def with_value_function(history: History, part: str) -> PolicyGradient:
@@ -245,7 +240,7 @@ def _ages(clock: int | None, length: int) -> int:
     return int(np.clip(-(-(clock or MOST_AGED) // length), LEAST_AGES, max(MOST_AGED // length, LEAST_AGES)))
 
 
-def _of_all_ages(collector: Collector, actor: Actor, slots: Slots, ages: int) -> Slots:
+def _of_all_ages(collector: Collector, actor: PolicyActor, slots: Slots, ages: int) -> Slots:
     """Return slots that stand at the ends of different rollouts: after a common reset they would be of one age."""
     seen = []
     for number in range(ages):
@@ -348,7 +343,7 @@ def _returns(
 
 @jax.jit
 def _successors(
-    algorithm: PolicyGradient, state: GradientState, actor: Actor, next_obs: Float[Array, "T B ..."]
+    algorithm: PolicyGradient, state: GradientState, actor: PolicyActor, next_obs: Float[Array, "T B ..."]
 ) -> Float[Array, "T B"]:
     """Return the values of the successors, (T, B)."""
     scaled = jax.vmap(jax.vmap(lambda obs: algorithm.scaled(actor, obs)))(next_obs)

@@ -5,8 +5,6 @@ only as far as it can be checked: it must answer what it was asked, in numbers o
 digest is the coordinator's.
 """
 
-from __future__ import annotations
-
 import time
 import uuid
 from collections.abc import Callable, Mapping
@@ -32,7 +30,7 @@ from workhorse.distributed.messages import (
     encode_state,
     encode_update,
 )
-from workhorse.distributed.traffic import Traffic
+from workhorse.distributed.traffic import TrafficCounter
 from workhorse.distributed.transport import Arrived, Event, Gone, Received, Transport
 from workhorse.distributed.updates import UpdateLog
 from workhorse.training.episodes import Episodes, num_chunks
@@ -61,7 +59,7 @@ WAIT_S = 1.0
 
 
 @dataclass
-class _Member:
+class _WorkerState:
     """Record of a worker.
 
     `at` is the iteration its state will have reached once everything sent to it is done; None: it has no state.
@@ -115,7 +113,7 @@ class Cluster(Workforce):
         self._size = algorithm.spec.observation.size
         self._num_episodes = algorithm.num_members * algorithm.episodes_per_member
         self._crew: Crew[Tally | Episodes | None] = Crew(patience, patience_floor_s)
-        self._members: dict[str, _Member] = {}
+        self._members: dict[str, _WorkerState] = {}
         self._failures: dict[int, int] = {}
         self._refusals: list[str] = []
         self._dismissals: dict[str, int] = {}
@@ -125,7 +123,7 @@ class Cluster(Workforce):
         record = {"plan": asdict(plan), "versions": installed_versions(), "exchange": self.exchange}
         self._set_up = encode_control({**record, "token": self._token})
         self._core_seconds: dict[str, float] = {}
-        self._traffic = Traffic()
+        self._traffic = TrafficCounter()
         self._iteration = 0
         self._sent = self._received = 0
         self._busy_s = self._updating_s = 0.0
@@ -174,7 +172,7 @@ class Cluster(Workforce):
 
     def messages(self) -> list[Message]:
         """Return bytes by worker, iteration and purpose, counted since the last call."""
-        return [Message(*row) for row in self._traffic.rows()]
+        return self._traffic.rows()
 
     def core_seconds(self) -> Mapping[str, float]:
         for member in self._members.values():
@@ -251,7 +249,7 @@ class Cluster(Workforce):
     def _react(self, event: Event) -> None:
         name = event.worker
         if isinstance(event, Arrived):
-            self._members[name] = _Member(charged_until=self._clock())
+            self._members[name] = _WorkerState(charged_until=self._clock())
             self._send(name, self._set_up, {"set up": len(self._set_up)})
         elif name not in self._members:
             return  # it was dismissed; its late answers do no harm
@@ -386,7 +384,7 @@ class Cluster(Workforce):
                 "Ctrl-C and go on later with `workhorse resume`."
             )
 
-    def _charge(self, member: _Member) -> None:
+    def _charge(self, member: _WorkerState) -> None:
         now = self._clock()
         held = self._core_seconds.get(member.processor, 0.0)
         self._core_seconds[member.processor] = held + member.cores * (now - member.charged_until)

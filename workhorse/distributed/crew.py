@@ -8,8 +8,6 @@ Time is an argument, in seconds of any monotonic clock. Every call costs amortis
 workers can be driven from one thread.
 """
 
-from __future__ import annotations
-
 import statistics
 from collections import OrderedDict, deque
 from enum import Enum
@@ -55,7 +53,7 @@ NOTABLE = 5
 """Chunks of a job that must be in before its own times say what is late, while more are still to be handed out."""
 
 UNKNOWN_S = 60.0
-"""How long a chunk may take while nothing is known of any other: the first one compiles."""
+"""Seconds that a chunk may take while nothing is known of any other: the first one compiles."""
 
 
 class Crew(Generic[Result]):

@@ -5,8 +5,6 @@ is packed numbers, so that its size can be said in advance: an update is 4 bytes
 observation moments and 16 bytes; a report is 4 bytes an episode, the moments, and a header.
 """
 
-from __future__ import annotations
-
 import json
 import math
 import struct
@@ -179,7 +177,7 @@ def decode_assignment(message: bytes) -> Assignment:
     """
     if _kind(message) != _ASSIGN:
         raise Malformed("expected an assignment")
-    read = _Reader(message, _HEAD.size)
+    read = _MessageReader(message, _HEAD.size)
     stream, iteration, chunk, num_episodes, limit, at, state_at, count = read.fields(_ASSIGNMENT)
     updates = tuple(read.take(read.fields(struct.Struct("<I"))[0]) for _ in range(count))
     read.finished()
@@ -195,7 +193,7 @@ def decode_report(message: bytes, observation_size: int) -> Report:
     """
     if _kind(message) != _ANSWER:
         raise Malformed("expected a report")
-    read = _Reader(message, _HEAD.size)
+    read = _MessageReader(message, _HEAD.size)
     stream, iteration, chunk, at, digest, episodes_s, updates_s, failing = read.fields(_REPORT)
     sentences = read.take(failing)
     try:
@@ -234,7 +232,7 @@ def decode_update(message: bytes, observation_size: int) -> tuple[int, Returns]:
     """
     if not isinstance(message, bytes):
         raise Malformed(f"{type(message).__name__} where an update was expected")
-    read = _Reader(message, 0)
+    read = _MessageReader(message, 0)
     iteration, count, mean_length = read.fields(_UPDATE)
     fitness = read.array("<f4", count).astype(np.float32)
     returns = Returns(fitness, np.float64(mean_length), read.moments(observation_size))
@@ -261,7 +259,7 @@ def decode_state(message: bytes, template: PyTree) -> PyTree:
     return restore_arrays(template, arrays, "the state a worker was sent")
 
 
-class _Reader:
+class _MessageReader:
     """Takes fields off bytes, front to back."""
 
     def __init__(self, message: bytes, position: int) -> None:

@@ -4,8 +4,6 @@ Ray moves its calls in its own framing; inside them are our bytes and nothing el
 workers are sent (a whole state) is put into Ray's object store once and fetched once a node.
 """
 
-from __future__ import annotations
-
 import contextlib
 import math
 import os

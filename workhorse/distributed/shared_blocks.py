@@ -5,8 +5,6 @@ order of its own, takes those that are there, makes those that are not, and leav
 middle leaves its share to the others.
 """
 
-from __future__ import annotations
-
 import os
 import random
 import shutil

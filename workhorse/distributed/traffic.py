@@ -1,32 +1,13 @@
 """Bytes between a coordinator and its workers, counted by worker, iteration and purpose."""
 
-from __future__ import annotations
-
 from collections import defaultdict
-from typing import NamedTuple
 
-__all__ = ["Traffic", "TrafficRow"]
+from workhorse.training.loop import Message
 
-
-class TrafficRow(NamedTuple):
-    """Bytes of messages between the coordinator and one worker; what carries them (frames, headers) is not in it.
-
-    Attributes:
-        iteration: the iteration under way when the message was sent.
-        worker: the worker's name.
-        purpose: "set up", "state", "updates", "orders", "parameters", "reports" or "evaluation".
-        sent: bytes from the coordinator to the worker.
-        received: bytes from the worker to the coordinator.
-    """
-
-    iteration: int
-    worker: str
-    purpose: str
-    sent: int
-    received: int
+__all__ = ["TrafficCounter"]
 
 
-class Traffic:
+class TrafficCounter:
     """Counters of bytes; `rows` returns those since the last call."""
 
     def __init__(self) -> None:
@@ -38,8 +19,8 @@ class Traffic:
     def received(self, iteration: int, worker: str, purpose: str, size: int) -> None:
         self._counts[iteration, worker, purpose][1] += size
 
-    def rows(self) -> list[TrafficRow]:
+    def rows(self) -> list[Message]:
         """Return the counts since the last call, and start from zero."""
-        rows = [TrafficRow(*key, *counts) for key, counts in self._counts.items()]
+        rows = [Message(*key, *counts) for key, counts in self._counts.items()]
         self._counts.clear()
         return rows

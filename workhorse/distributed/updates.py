@@ -1,7 +1,5 @@
 """Updates that some worker may still lack, and the digests of the states that they lead to."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 
 __all__ = ["UpdateLog"]

@@ -3,8 +3,6 @@
 It knows nothing of how messages travel. Whatever is sent to it, it answers; it never sends anything unasked.
 """
 
-from __future__ import annotations
-
 import os
 import platform
 import time

@@ -1,7 +1,5 @@
 """B slots of a pure environment behind the interface of a host environment, so that one loop serves both kinds."""
 
-from __future__ import annotations
-
 from functools import partial
 from typing import Any
 

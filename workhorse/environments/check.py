@@ -1,7 +1,5 @@
 """Test of an environment against its protocol: `check_env` runs it and names the first promise it breaks."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any
 

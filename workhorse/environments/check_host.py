@@ -1,7 +1,5 @@
 """The checks of `check_env` for host environments."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any
 

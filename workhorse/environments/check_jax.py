@@ -1,7 +1,5 @@
 """The checks of `check_env` for pure environments."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from functools import partial
 from typing import Any

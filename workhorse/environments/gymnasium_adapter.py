@@ -1,7 +1,5 @@
 """Any Gymnasium environment as a `HostEnv`: slots in worker processes, with no change to the environment."""
 
-from __future__ import annotations
-
 import importlib
 import warnings
 from collections.abc import Iterator
@@ -15,7 +13,7 @@ from workhorse.core.spec import Box, Discrete, EnvSpec, MultiBinary, MultiDiscre
 from workhorse.core.types import Step
 from workhorse.environments.gymnasium_processes import LocalGroup, RemoteGroup, portable, usable_cores
 from workhorse.environments.gymnasium_spaces import Fault
-from workhorse.environments.gymnasium_worker import Description, Recipe, Unreachable, in_worker
+from workhorse.environments.gymnasium_worker import Description, EnvironmentRecipe, Unreachable, in_worker
 
 __all__ = ["EnvironmentFault", "GymnasiumAdapter", "is_registered", "registered_ids"]
 
@@ -256,9 +254,9 @@ class GymnasiumAdapter:
         self._parts = [list(range(self._num_slots))]
         self._worker_of = np.zeros(self._num_slots, int)
         self._workers = [LocalGroup()]
-        return self._build(Recipe(id, spec, None, None, None, options))
+        return self._build(EnvironmentRecipe(id, spec, None, None, None, options))
 
-    def _build(self, recipe: Recipe) -> Description:
+    def _build(self, recipe: EnvironmentRecipe) -> Description:
         self._ask({worker: ("build", (recipe, part)) for worker, part in enumerate(self._parts)}, "making")
         return self._ask({0: ("describe", ())}, "making")[0]
 

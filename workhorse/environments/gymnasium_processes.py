@@ -1,6 +1,4 @@
-"""Where an adapter's slots live: in worker processes, or in this one where no other can make the task."""
-
-from __future__ import annotations
+"""Processes of an adapter's slots: workers, or this one where no other can make the task."""
 
 import contextlib
 import copy
@@ -15,7 +13,7 @@ from typing import Any
 
 from workhorse.core.errors import UsageError
 from workhorse.environments.gymnasium_spaces import Fault
-from workhorse.environments.gymnasium_worker import Recipe, SlotGroup, Unreachable, command
+from workhorse.environments.gymnasium_worker import EnvironmentRecipe, SlotGroup, Unreachable, command
 
 __all__ = ["LocalGroup", "RemoteGroup", "portable", "usable_cores"]
 
@@ -130,7 +128,7 @@ def _span(slots: list[int]) -> str:
     return str(slots[0]) if len(slots) == 1 else f"{slots[0]} to {slots[-1]}"
 
 
-def portable(id: str, spec: Any, options: dict[str, Any]) -> tuple[Recipe, str | None]:
+def portable(id: str, spec: Any, options: dict[str, Any]) -> tuple[EnvironmentRecipe, str | None]:
     """Return the recipe a worker gets, and the reason why it cannot use it, or None."""
     spec = copy.copy(spec)
     spec.vector_entry_point = None
@@ -143,12 +141,14 @@ def portable(id: str, spec: Any, options: dict[str, Any]) -> tuple[Recipe, str |
     if place is not None:
         spec.entry_point = None
         if _found(*place) is None or (not isinstance(entry, str) and _found(*place) is not entry):
-            return Recipe(id, spec, module, place, None, options), f"{entry!r} is no name of an importable module"
+            return EnvironmentRecipe(
+                id, spec, module, place, None, options
+            ), f"{entry!r} is no name of an importable module"
     if place is not None and place[0] == "__main__":
         main_path = getattr(sys.modules["__main__"], "__file__", None)
         if main_path is None or not os.path.isfile(main_path):
-            return Recipe(id, spec, module, place, None, options), "it was defined at a prompt"
-    return Recipe(id, spec, module, place, main_path, options), None
+            return EnvironmentRecipe(id, spec, module, place, None, options), "it was defined at a prompt"
+    return EnvironmentRecipe(id, spec, module, place, main_path, options), None
 
 
 def _found(module: str, name: str) -> Any:

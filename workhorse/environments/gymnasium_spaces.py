@@ -3,8 +3,6 @@
 Nothing here imports JAX: worker processes use it.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

@@ -4,8 +4,6 @@
 cannot be reached from another one. Nothing here imports JAX.
 """
 
-from __future__ import annotations
-
 import copy
 import importlib
 import json
@@ -28,7 +26,7 @@ import numpy as np
 from workhorse.core.spec import ActionFormat, ActionSpace, Box, random_actions
 from workhorse.environments.gymnasium_spaces import Fault, Observations, action_space, shown
 
-__all__ = ["Description", "Fault", "Recipe", "SlotGroup", "Unreachable", "episode_seed", "in_worker", "main"]
+__all__ = ["Description", "Fault", "EnvironmentRecipe", "SlotGroup", "Unreachable", "episode_seed", "in_worker", "main"]
 
 PROBE_STEPS = 10
 
@@ -38,8 +36,8 @@ class Unreachable(Exception):
 
 
 @dataclass(frozen=True)
-class Recipe:
-    """How to make the task anywhere: Gymnasium's spec, with its factory as a place to import it from.
+class EnvironmentRecipe:
+    """Recipe to make the task anywhere: Gymnasium's spec, with its factory as a place to import it from.
 
     Attributes:
         task: the id the user gave, for messages.
@@ -95,7 +93,7 @@ class SlotGroup:
         Fault: wherever the environment raises or returns what the contract does not allow.
     """
 
-    def __init__(self, recipe: Recipe, slots: list[int]) -> None:
+    def __init__(self, recipe: EnvironmentRecipe, slots: list[int]) -> None:
         self._task = recipe.task
         self._make = _factory(recipe)
         self._slots = {slot: _Slot(self._made(slot)) for slot in slots}
@@ -239,7 +237,7 @@ class SlotGroup:
         return seen
 
 
-def _factory(recipe: Recipe) -> Callable[[], gymnasium.Env]:
+def _factory(recipe: EnvironmentRecipe) -> Callable[[], gymnasium.Env]:
     """A function that makes one environment, or `Unreachable`."""
     try:
         if recipe.main_path is not None and in_worker():

@@ -65,7 +65,7 @@ def spread(moments: Moments) -> Float[Array, "D"]:
 
 
 def inverse_scale(moments: Moments, constant_below: float = CONSTANT_BELOW) -> Float[Array, "D"]:
-    """What a centred observation is multiplied by: 1 / standard deviation.
+    """Return the factor of a centred observation: 1 / standard deviation.
 
     0 where the standard deviation is zero or less than `constant_below` (so that the component reads as zero instead of
     as amplified rounding), and 1 for every component as long as fewer than two samples were seen.

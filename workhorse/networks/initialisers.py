@@ -1,4 +1,4 @@
-"""How weights begin: orthogonal, or uniform after Glorot."""
+"""Initial weights: orthogonal, or uniform after Glorot."""
 
 import jax
 import jax.numpy as jnp

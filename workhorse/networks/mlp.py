@@ -13,7 +13,7 @@ from workhorse.core.algorithm import Key
 __all__ = ["ACTIVATIONS", "MLP"]
 
 ACTIVATIONS: dict[str, Callable[[Array], Array]] = {"tanh": jnp.tanh, "relu": jax.nn.relu}
-"""What a hidden unit may do, by name."""
+"""Activations of hidden units, by name."""
 
 
 class MLP(eqx.Module):
@@ -53,7 +53,7 @@ class MLP(eqx.Module):
         return self.layers(x)[-1]
 
     def layers(self, x: Float[Array, "in"]) -> list[Float[Array, "_"]]:
-        """What each layer puts out: the hidden units' activations, and last y."""
+        """Return the outputs of each layer: the hidden units' activations, and last y."""
         found, last = [], len(self.weights) - 1
         for layer, weight in enumerate(self.weights):
             x = weight @ x

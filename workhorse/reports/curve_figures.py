@@ -1,7 +1,5 @@
 """Figures of training: learning curves of every seed, and the steps to the threshold."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

@@ -1,18 +1,15 @@
 """Figures of a diagnosis: agreement of gradient estimates, value function, baselines."""
 
-from __future__ import annotations
-
-import html
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import plotly.graph_objects as go
 import polars as pl
 
-from workhorse.reports.figure import DASHES, Figure, LegendEntry, band, blank, level
+from workhorse.reports.figure import Figure, LegendEntry, band, blank, estimate_line, level
 from workhorse.reports.palette import LIGHT, series
 
 __all__ = [
@@ -22,32 +19,37 @@ __all__ = [
     "gradient_records",
     "value_rows",
     "VALUE_HEAD",
+    "diagnoses",
 ]
+
+T = TypeVar("T")
 
 _FIELDS = {"samples": int, "cosine": float, "low": float, "high": float, "to_reference": float, "p_value": float}
 
 
-def gradient_records(folder: Path) -> list[dict[str, Any]]:
-    """Return the records of a run's gradients by iteration; damaged files are skipped."""
+def diagnoses(folder: Path, part: str, read: Callable[[dict[str, Any]], T]) -> list[T]:
+    """Return what `read` makes of a run's records of one part, by iteration; damaged files are skipped."""
     found = []
-    for place in folder.glob("diagnostics/gradients-*.json"):
+    for place in folder.glob(f"diagnostics/{part}-*.json"):
         try:
             record = json.loads(place.read_bytes())
-            rows = [{name: kind(row[name]) for name, kind in _FIELDS.items()} for row in record["gradients"]]
-            scale = record["noise_scale"]
-            found.append(
-                {
-                    "iteration": int(record["iteration"]),
-                    "own_samples": int(record["own_samples"]),
-                    "estimates": int(record["estimates"]),
-                    "reference_samples": int(record["reference_samples"]),
-                    "noise_scale": None if scale is None else float(scale),
-                    "rows": rows,
-                }
-            )
-        except (OSError, ValueError, KeyError, TypeError):
+            found.append((int(record["iteration"]), read(record)))
+        except (OSError, ValueError, KeyError, TypeError, IndexError):
             continue
-    return sorted(found, key=lambda record: record["iteration"])
+    return [one for _, one in sorted(found, key=lambda pair: pair[0])]
+
+
+def gradient_records(folder: Path) -> list[dict[str, Any]]:
+    """Return the records of a run's gradients by iteration."""
+
+    def read(record: dict[str, Any]) -> dict[str, Any]:
+        rows = [{name: kind(row[name]) for name, kind in _FIELDS.items()} for row in record["gradients"]]
+        scale = record["noise_scale"]
+        names = ("iteration", "own_samples", "estimates", "reference_samples")
+        numbers = {name: int(record[name]) for name in names}
+        return {**numbers, "noise_scale": None if scale is None else float(scale), "rows": rows}
+
+    return diagnoses(folder, "gradients", read)
 
 
 def gradient_agreement(records: Sequence[Mapping[str, Any]]) -> Figure | None:
@@ -60,20 +62,10 @@ def gradient_agreement(records: Sequence[Mapping[str, Any]]) -> Figure | None:
     for place, record in enumerate(records):
         table = pl.DataFrame(record["rows"]).with_columns(iteration=pl.lit(record["iteration"]))
         tables.append(table)
-        label, colour, dash = f"iteration {record['iteration']}", series(place), DASHES[place % len(DASHES)]
-        x = table["samples"].cast(pl.Float64).to_numpy()
-        band(pairs, x, table["low"].to_numpy(), table["high"].to_numpy(), colour, label)
+        label, x = f"iteration {record['iteration']}", table["samples"].cast(pl.Float64).to_numpy()
+        band(pairs, x, table["low"].to_numpy(), table["high"].to_numpy(), series(place), label)
         for panel, column in ((pairs, "cosine"), (reference, "to_reference")):
-            panel.add_scatter(
-                x=x,
-                y=table[column].to_list(),
-                mode="lines+markers",
-                name=html.escape(label),
-                legendgroup=label,
-                line={"color": colour, "width": 1.8, "dash": dash},
-                marker={"size": 5, "color": colour},
-                hovertemplate=f"{html.escape(label)}<br>%{{y:.3f}} at %{{x:,}} steps<extra></extra>",
-            )
+            estimate_line(panel, x, table[column].to_list(), label, place)
         keys.append(LegendEntry.of_series(label, place))
     own = records[0]["own_samples"]
     sizes = [row["samples"] for record in records for row in record["rows"]]
@@ -105,20 +97,16 @@ def gradient_agreement(records: Sequence[Mapping[str, Any]]) -> Figure | None:
 
 def value_rows(folder: Path) -> list[tuple[str, ...]]:
     """Return the rows of a table about a run's value function, one for each iteration; see `VALUE_HEAD`."""
-    found = []
-    for place in folder.glob("diagnostics/values-*.json"):
-        try:
-            record = json.loads(place.read_bytes())
-            shares = [record[name] for name in ("own_explained", "return_explained", "truth_explained", "truth_error")]
-            words = [_or_dash(share) for share in shares]
-            bias = f"{float(record['bias']):.3g} ± {float(record['bias_error']):.2g}"
-            count = f"{int(record['states'])} × {int(record['returns'])}"
-            later = [record.get(name) or {} for name in ("learnt", "unseen")]  # an older record has none
-            pairs = (", ".join(_or_dash(one.get(name)) for one in later) for name in ("return_error", "truth_error"))
-            found.append((int(record["iteration"]), *words, *pairs, bias, count))
-        except (OSError, ValueError, KeyError, TypeError):
-            continue
-    return [(str(first), *rest) for first, *rest in sorted(found)]
+
+    def read(record: dict[str, Any]) -> tuple[str, ...]:
+        shares = [record[name] for name in ("own_explained", "return_explained", "truth_explained", "truth_error")]
+        bias = f"{float(record['bias']):.3g} ± {float(record['bias_error']):.2g}"
+        count = f"{int(record['states'])} × {int(record['returns'])}"
+        later = [record.get(name) or {} for name in ("learnt", "unseen")]  # an older record has none
+        pairs = (", ".join(_or_dash(one.get(name)) for one in later) for name in ("return_error", "truth_error"))
+        return (str(int(record["iteration"])), *map(_or_dash, shares), *pairs, bias, count)
+
+    return diagnoses(folder, "values", read)
 
 
 def _or_dash(share: float | None) -> str:
@@ -129,22 +117,19 @@ _BASELINE_FIELDS = {"returns": str, "baseline": str, "samples": int, "cosine": f
 
 
 def baseline_records(folder: Path) -> list[dict[str, Any]]:
-    """Return the records of a run's baselines by iteration; damaged files are skipped."""
-    found = []
-    for place in folder.glob("diagnostics/baselines-*.json"):
-        try:
-            record = json.loads(place.read_bytes())
-            rows = [{name: kind(row[name]) for name, kind in _BASELINE_FIELDS.items()} for row in record["rows"]]
-            variances = {
-                row["baseline"]: tuple(float(row[name]) for name in ("ratio", "ratio_low", "ratio_high"))
-                for row in record["steps"]
-                if row["returns"] == "whole" and row["other"] == "none" and row["samples"] == rows[-1]["samples"]
-            }
-            names = ("iteration", "own_samples", "estimates", "fitted_pairs")
-            found.append({"rows": rows, "variances": variances, **{name: int(record[name]) for name in names}})
-        except (OSError, ValueError, KeyError, TypeError, IndexError):
-            continue
-    return sorted(found, key=lambda record: record["iteration"])
+    """Return the records of a run's baselines by iteration."""
+
+    def read(record: dict[str, Any]) -> dict[str, Any]:
+        rows = [{name: kind(row[name]) for name, kind in _BASELINE_FIELDS.items()} for row in record["rows"]]
+        variances = {
+            row["baseline"]: tuple(float(row[name]) for name in ("ratio", "ratio_low", "ratio_high"))
+            for row in record["steps"]
+            if row["returns"] == "whole" and row["other"] == "none" and row["samples"] == rows[-1]["samples"]
+        }
+        names = ("iteration", "own_samples", "estimates", "fitted_pairs")
+        return {"rows": rows, "variances": variances, **{name: int(record[name]) for name in names}}
+
+    return diagnoses(folder, "baselines", read)
 
 
 def baseline_agreement(records: Sequence[Mapping[str, Any]]) -> Figure | None:
@@ -179,18 +164,9 @@ def baseline_agreement(records: Sequence[Mapping[str, Any]]) -> Figure | None:
 
 
 def _baseline_line(panel: go.Figure, rows: pl.DataFrame, place: int, name: str) -> None:
-    x, colour = rows["samples"].cast(pl.Float64).to_numpy(), series(place)
-    band(panel, x, rows["low"].to_numpy(), rows["high"].to_numpy(), colour, name)
-    panel.add_scatter(
-        x=x,
-        y=rows["cosine"].to_list(),
-        mode="lines+markers",
-        name=html.escape(name),
-        legendgroup=name,
-        line={"color": colour, "width": 1.8, "dash": DASHES[place % len(DASHES)]},
-        marker={"size": 5, "color": colour},
-        hovertemplate=f"{html.escape(name)}<br>%{{y:.3f}} at %{{x:,}} steps<extra></extra>",
-    )
+    x = rows["samples"].cast(pl.Float64).to_numpy()
+    band(panel, x, rows["low"].to_numpy(), rows["high"].to_numpy(), series(place), name)
+    estimate_line(panel, x, rows["cosine"].to_list(), name, place)
 
 
 def _variances(records: Sequence[Mapping[str, Any]]) -> str:

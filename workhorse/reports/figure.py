@@ -11,7 +11,7 @@ import numpy as np
 import plotly.graph_objects as go
 import polars as pl
 
-from workhorse.reports.palette import LIGHT, NUM_SERIES, shade
+from workhorse.reports.palette import LIGHT, NUM_SERIES, series, shade
 from workhorse.reports.wording import label_text
 
 __all__ = [
@@ -163,6 +163,38 @@ def level(panel: go.Figure, value: float, x: Sequence[float], name: str, dash: s
         name=html.escape(name),
         line={"color": LIGHT[colour], "width": 1.4, "dash": dash},
         hovertemplate=f"{html.escape(name)}<br>%{{y:,.4~g}}<extra></extra>",
+    )
+
+
+def estimate_line(
+    panel: go.Figure, x: np.ndarray, y: Sequence[float], label: str, place: int, form: str = ".3f"
+) -> None:
+    """Draw a quantity against the steps of an estimate, in the colour and the dash of a series."""
+    colour, name = series(place), html.escape(label)
+    panel.add_scatter(
+        x=x,
+        y=list(y),
+        mode="lines+markers",
+        name=name,
+        legendgroup=label,
+        line={"color": colour, "width": 1.8, "dash": DASHES[place % len(DASHES)]},
+        marker={"size": 5, "color": colour},
+        hovertemplate=f"{name}<br>%{{y:{form}}} at %{{x:,}} steps<extra></extra>",
+    )
+
+
+def interval_dot(
+    panel: go.Figure, row: float, interval: tuple[float, float, float], colour: str, symbol: str, name: str, text: str
+) -> None:
+    """Draw an estimate (value, low, high) as a mark with a whisker in a row of a panel; `text` is shown on hovering."""
+    panel.add_scatter(
+        x=[interval[0]],
+        y=[row],
+        mode="markers",
+        name=name,
+        marker={"size": 11, "color": colour, "symbol": symbol},
+        error_x=whiskers(*interval, colour),
+        hovertemplate=f"{text}<extra></extra>",
     )
 
 

@@ -1,9 +1,6 @@
 """Figures of a landscape: reward and surrogate on a plane, its smoothness, and the effect of a step."""
 
-from __future__ import annotations
-
 import html
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,7 +9,8 @@ import numpy as np
 import plotly.graph_objects as go
 import polars as pl
 
-from workhorse.reports.figure import DASHES, SYMBOLS, Figure, LegendEntry, band, blank, level
+from workhorse.reports.diagnosis_figures import diagnoses
+from workhorse.reports.figure import SYMBOLS, Figure, LegendEntry, band, blank, estimate_line, level
 from workhorse.reports.palette import LIGHT, series
 
 __all__ = ["landscape_records", "landscape_summary", "plane", "side_view"]
@@ -22,14 +20,8 @@ _SCALE = "Cividis"
 
 
 def landscape_records(folder: Path) -> list[dict[str, Any]]:
-    """Return the landscapes of a run by iteration; damaged files are skipped."""
-    found = []
-    for place in folder.glob("diagnostics/landscape-*.json"):
-        try:
-            found.append(_record(json.loads(place.read_bytes())))
-        except (OSError, ValueError, KeyError, TypeError, IndexError):
-            continue
-    return sorted(found, key=lambda record: record["iteration"])
+    """Return the landscapes of a run by iteration."""
+    return diagnoses(folder, "landscape", _record)
 
 
 def _record(raw: Mapping[str, Any]) -> dict[str, Any]:
@@ -245,20 +237,11 @@ def landscape_summary(records: Sequence[Mapping[str, Any]]) -> Figure | None:
 
 
 def _draw_smoothness(panel: go.Figure, record: Mapping[str, Any], label: str, place: int) -> None:
-    surfaces, colour = record["surfaces"], series(place)
+    surfaces = record["surfaces"]
     x = np.array([float(one["pairs"]) for one in surfaces])
     low, high = (np.array([one[name] for one in surfaces]) for name in ("low", "high"))
-    band(panel, x, low, high, colour, label)
-    panel.add_scatter(
-        x=x.tolist(),
-        y=[one["smoothness"] for one in surfaces],
-        mode="lines+markers",
-        name=html.escape(label),
-        legendgroup=label,
-        line={"color": colour, "width": 1.8, "dash": DASHES[place % len(DASHES)]},
-        marker={"size": 5, "color": colour},
-        hovertemplate=f"{html.escape(label)}<br>%{{y:.2f}} at %{{x:,}} steps<extra></extra>",
-    )
+    band(panel, x, low, high, series(place), label)
+    estimate_line(panel, x, [one["smoothness"] for one in surfaces], label, place, ".2f")
 
 
 def _draw_change(panel: go.Figure, record: Mapping[str, Any], label: str, place: int, count: int) -> None:

@@ -1,7 +1,5 @@
 """Pieces of HTML. Whatever comes from a user is escaped here, and nowhere else is text put into a page."""
 
-from __future__ import annotations
-
 import html
 import os
 from collections.abc import Mapping, Sequence

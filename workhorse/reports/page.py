@@ -1,7 +1,5 @@
 """A page: one HTML file with everything in it, figures' data beside it as CSV, and nothing fetched from anywhere."""
 
-from __future__ import annotations
-
 import base64
 import functools
 import hashlib

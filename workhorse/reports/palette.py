@@ -5,8 +5,6 @@ and in the dark), and have a contrast of at least 3 to their ground. Wherever co
 or a dash does too.
 """
 
-from __future__ import annotations
-
 __all__ = ["DARK", "LIGHT", "NUM_SERIES", "css_variables", "dark_twins", "series", "shade", "variant_colours"]
 
 LIGHT = {

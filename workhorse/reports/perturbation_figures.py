@@ -1,7 +1,5 @@
 """Figures of robustness: the share of the return left on changed tasks, a panel an artefact, a line a variant."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Glossary of a page: each term in two or three sentences."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 
 from workhorse.reports.markup import Markup, escape

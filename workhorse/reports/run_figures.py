@@ -1,7 +1,5 @@
 """Figures of one run: training and evaluation returns, the last evaluation, speed, and every other metric."""
 
-from __future__ import annotations
-
 import itertools
 from collections.abc import Sequence
 

@@ -1,7 +1,5 @@
 """Report of one run."""
 
-from __future__ import annotations
-
 import json
 import math
 import os

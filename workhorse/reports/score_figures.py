@@ -1,7 +1,5 @@
 """Figures of final scores: success rate, every seed's score, and aggregates over all tasks."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,7 +7,17 @@ import numpy as np
 import plotly.graph_objects as go
 import polars as pl
 
-from workhorse.reports.figure import DASHES, SYMBOLS, Figure, LegendEntry, band, blank, hover_name, label_rows, whiskers
+from workhorse.reports.figure import (
+    DASHES,
+    SYMBOLS,
+    Figure,
+    LegendEntry,
+    band,
+    blank,
+    hover_name,
+    interval_dot,
+    label_rows,
+)
 from workhorse.reports.palette import LIGHT, series, variant_colours
 from workhorse.reports.wording import number_text, rate_text, share_text
 from workhorse.statistics.aggregates import profile_interval
@@ -31,16 +39,9 @@ def success_rates(results: StudyResults, cells: Sequence[CellSummary]) -> Figure
         for cell, place in zip(here, places, strict=True):
             row = _success_row(cell)
             rows.append(row)
-            colour = series(colours[cell.variant])
-            panel.add_scatter(
-                x=[row["share"]],
-                y=[place],
-                mode="markers",
-                name=hover_name(cell.variant),
-                marker={"size": 11, "color": colour, "symbol": SYMBOLS[colours[cell.variant]]},
-                error_x=whiskers(row["share"], row["low"], row["high"], colour),
-                hovertemplate=f"{hover_name(cell.variant)}: {_rate(cell)}<extra></extra>",
-            )
+            name, at = hover_name(cell.variant), colours[cell.variant]
+            interval = row["share"], row["low"], row["high"]
+            interval_dot(panel, place, interval, series(at), SYMBOLS[at], name, f"{name}: {_rate(cell)}")
         panel.update_xaxes(range=[-0.03, 1.03], tickvals=[0, 0.25, 0.5, 0.75, 1])
         panels.append(panel)
     caption = (
@@ -108,16 +109,9 @@ def aggregate_intervals(results: StudyResults, found: Sequence[Aggregate]) -> Fi
             estimate = getattr(aggregate, field)
             bounds = {"value": estimate.value, "low": estimate.low, "high": estimate.high}
             rows.append({"statistic": name, "variant": aggregate.variant, **bounds, "method": estimate.method})
-            colour = series(colours[aggregate.variant])
-            panel.add_scatter(
-                x=[estimate.value],
-                y=[place],
-                mode="markers",
-                marker={"size": 11, "color": colour, "symbol": SYMBOLS[colours[aggregate.variant]]},
-                error_x=whiskers(estimate.value, estimate.low, estimate.high, colour),
-                hovertemplate=f"{hover_name(aggregate.variant)}: {share_text(estimate.value)} "
-                f"[{share_text(estimate.low)}, {share_text(estimate.high)}]<extra></extra>",
-            )
+            who, at = hover_name(aggregate.variant), colours[aggregate.variant]
+            words = f"{who}: {share_text(estimate.value)} [{share_text(estimate.low)}, {share_text(estimate.high)}]"
+            interval_dot(panel, place, estimate[:3], series(at), SYMBOLS[at], who, words)
         panel.update_xaxes(tickformat=".2~f")
         panels.append(panel)
     caption = "Normalised: 0 is the random policy, 1 the success threshold. 95 % intervals from a stratified bootstrap "
@@ -241,13 +235,6 @@ def _edges(broken: Sequence[bool], colour: int) -> list[str]:
 def _draw_score_mean(panel: go.Figure, cell: CellSummary, place: int, colour: str) -> None:
     assert cell.mean is not None
     value, low, high, _ = cell.mean
-    panel.add_scatter(
-        x=[value],
-        y=[place - 0.26],
-        mode="markers",
-        name=f"{hover_name(cell.variant)}, mean",
-        marker={"symbol": "diamond-tall", "size": 11, "color": colour},
-        error_x=whiskers(value, low, high, colour),
-        hovertemplate=f"{hover_name(cell.variant)}, mean<br>{number_text(value)} "
-        f"[{number_text(low)}, {number_text(high)}]<extra></extra>",
-    )
+    name = f"{hover_name(cell.variant)}, mean"
+    words = f"{name}<br>{number_text(value)} [{number_text(low)}, {number_text(high)}]"
+    interval_dot(panel, place - 0.26, (value, low, high), colour, "diamond-tall", name, words)

@@ -1,7 +1,5 @@
 """Cards of a study: score, success and grades of every variant on every task."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Tables and sentences of a study's report: failures, all runs, risk, robustness, settings."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Figures of tuning: the swing of each option, and a search's winner on tuning and on fresh seeds."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Videos of runs: inside the page where they are small, linked where they are not."""
 
-from __future__ import annotations
-
 import base64
 from collections.abc import Sequence
 from pathlib import Path

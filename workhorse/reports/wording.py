@@ -1,7 +1,5 @@
 """Write numbers for people: four significant digits, intervals in brackets, steps in thousands."""
 
-from __future__ import annotations
-
 import math
 import re
 

@@ -36,9 +36,7 @@ class Earned(NamedTuple):
         return Earned(np.zeros(count), np.zeros(count, np.int64), np.zeros(count, np.bool_))
 
 
-def play(
-    env: HostEnv, obs: np.ndarray, act: Act, limits: NDArray[np.int64], progress: Callable[[int], None] = lambda _: None
-) -> Earned:
+def play(env: HostEnv, obs: np.ndarray, act: Act, limits: NDArray[np.int64]) -> Earned:
     """Step every slot until its episode ends or has had its limit of steps.
 
     Args:
@@ -46,7 +44,6 @@ def play(
         obs: what the reset returned, (B, D).
         act: chooses the actions.
         limits: most steps of each slot's episode, (B,).
-        progress: is told how many episodes have just ended.
     """
     count = len(obs)
     found, obs = Earned.zeros(count), np.array(obs, np.float64)
@@ -62,5 +59,4 @@ def play(
         ended = step.terminated | step.truncated | refused | (time >= limits[living])
         if ended.any():
             living = living[~ended]
-            progress(int(ended.sum()))
     return found

@@ -1,7 +1,5 @@
 """Measure what a policy that learns nothing earns: uniformly random actions, and the action zero."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Artefacts that a task may be changed by, and the values that each may take."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

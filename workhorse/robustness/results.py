@@ -1,7 +1,5 @@
 """Results of playing a policy on changed tasks, and of playing without one; plain data, read back by reports."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Share of a policy's return that is left on changed tasks: by artefact, and at the worst corner."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from typing import NamedTuple

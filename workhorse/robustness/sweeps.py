@@ -1,10 +1,8 @@
 """Sweeps: the returns of a trained policy when its task is changed, one artefact at a time and at the corners."""
 
-from __future__ import annotations
-
 import itertools
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -31,7 +29,6 @@ def sweep(
     episodes: int = 20,
     seed: int = 0,
     threads: int = 0,
-    progress: Callable[[int, int], None] = lambda ended, total: None,
 ) -> Sweep:
     """Measure a policy's returns on changed versions of its task, all side by side.
 
@@ -49,7 +46,6 @@ def sweep(
         artefacts: by name, the values to try; the nominal one is added. None for `DEFAULT_RANGES`.
         episodes, seed: episodes for each value, and the root of their addresses.
         threads: simulation threads; 0 for one on each core.
-        progress: is told how many episodes have ended, and of how many.
 
     Raises:
         UsageError: an unknown artefact, a value it cannot take, a policy of another task, a task without time limit.
@@ -74,7 +70,7 @@ def sweep(
         skipped = {name: reason for name, reason in _impossible(bench.env).items() if name in ranges}
         ranges = {name: values for name, values in ranges.items() if name not in skipped}
         corners = _corners(ranges)
-        earned = _run_all(bench, policy, ranges, corners.values(), progress)
+        earned = _run_all(bench, policy, ranges, corners.values())
     finally:
         bench.close()
     return Sweep(
@@ -87,29 +83,18 @@ def sweep(
 
 
 def _run_all(
-    bench: Workbench,
-    policy: Policy,
-    ranges: Mapping[str, tuple[float, ...]],
-    corners: Iterable[Variation],
-    progress: Callable[[int, int], None],
+    bench: Workbench, policy: Policy, ranges: Mapping[str, tuple[float, ...]], corners: Iterable[Variation]
 ) -> dict[Variation, Earned]:
     """Play every different variation once, for the nominal one is in every range."""
     singles = (_changed({name: value}) for name, values in ranges.items() for value in values)
     variations = list(dict.fromkeys([Variation(), *singles, *corners]))
-    total, ended = len(variations) * bench.episodes, 0
-
-    def count(more: int) -> None:
-        nonlocal ended
-        ended += more
-        progress(ended, total)
-
     earned: dict[Variation, Earned] = {}
     scale = policy.scale
     if scale is None and any(variation.observation_noise for variation in variations):
         seen: list[np.ndarray] = []
-        earned = bench.run(variations[:1], progress=count, seen=seen)
+        earned = bench.run(variations[:1], seen=seen)
         scale = np.concatenate(seen).std(axis=0)
-    return earned | bench.run([variation for variation in variations if variation not in earned], scale, count)
+    return earned | bench.run([variation for variation in variations if variation not in earned], scale)
 
 
 def _changed(values: Mapping[str, float]) -> Variation:

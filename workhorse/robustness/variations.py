@@ -4,8 +4,6 @@ Every episode has a slot of its own with its own physics, noise, delay, repeat a
 variation starts from the same address, so that variations differ by what was changed and not by luck.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -126,7 +124,6 @@ class Workbench:
         self,
         variations: Sequence[Variation],
         scale: np.ndarray | None = None,
-        progress: Callable[[int], None] = lambda _: None,
         seen: list[np.ndarray] | None = None,
     ) -> dict[Variation, Earned]:
         """Return what the policy earns on each variation.
@@ -134,13 +131,12 @@ class Workbench:
         Args:
             variations: different ones.
             scale: standard deviation of each component of the observation, (D,); needed where one has noise.
-            progress: is told how many episodes have just ended.
             seen: a list to which the observations acted on are appended, one array (n, D) a step.
         """
         earned = {variation: Earned.zeros(self.episodes) for variation in variations}
         limit = max((variation.steps(self.limit) for variation in variations), default=self.limit)
         for block in _blocks(variations, self.episodes, _most_slots(self.env)):
-            found = self._play(block, limit, scale, progress, seen)
+            found = self._play(block, limit, scale, seen)
             for variation, rows in block.units:
                 for whole, part in zip(earned[variation], found, strict=True):
                     whole[block.episodes[rows]] = part[rows]
@@ -151,7 +147,6 @@ class Workbench:
         block: _Block,
         limit: int,
         scale: np.ndarray | None,
-        progress: Callable[[int], None],
         seen: list[np.ndarray] | None,
     ) -> Earned:
         """Play a block's episodes until the last has ended."""
@@ -171,7 +166,7 @@ class Workbench:
         options = self._options if limit == self.limit else {**self._options, "max_episode_steps": limit}
         env = as_batch(make(self._task, count, self._threads, **options), count)
         try:
-            return play(env, self._reset(env, block), act, limits, progress)
+            return play(env, self._reset(env, block), act, limits)
         finally:
             env.close()
 

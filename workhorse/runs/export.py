@@ -4,7 +4,7 @@ import numpy as np
 
 from workhorse.core.algorithm import Actor, Algorithm
 from workhorse.core.layers import PolicyNetwork
-from workhorse.runs.layer_checks import FIELDS
+from workhorse.runs.layer_checks import ARRAYS
 from workhorse.runs.manifest import Manifest
 from workhorse.runs.policy import Policy
 
@@ -12,8 +12,8 @@ __all__ = ["is_finite", "policy_of"]
 
 
 def is_finite(layers: PolicyNetwork) -> bool:
-    """Whether every number in the layers is finite: false once training has diverged."""
-    arrays = (getattr(layer, name) for layer in layers for name, field in FIELDS[type(layer)].items() if field.is_array)
+    """Tell whether every number in the layers is finite, as they are until training diverges."""
+    arrays = (getattr(layer, name) for layer in layers for name in ARRAYS[type(layer)])
     return all(np.isfinite(array).all() for array in arrays if array is not None)
 
 

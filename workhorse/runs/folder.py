@@ -19,7 +19,7 @@ from pathlib import Path
 from workhorse.core.errors import UsageError
 from workhorse.runs.files import remove_folder, write_file, writing
 from workhorse.runs.manifest import Manifest, utc_now
-from workhorse.runs.records import build, parse
+from workhorse.runs.records import build, parse, parse_json
 
 __all__ = ["RunFolder", "RunRow", "Status", "list_runs"]
 
@@ -203,7 +203,7 @@ class RunFolder:
         """Return the progress of the run; None where no readable status was written."""
         try:
             file = self.path / "status.json"
-            return build(Status, parse(json.loads, file.read_bytes(), file, "a status in JSON"), str(file))
+            return build(Status, parse(parse_json, file.read_bytes(), file, "a status in JSON"), str(file))
         except (OSError, UsageError):
             return None
 

@@ -1,16 +1,13 @@
-"""Time travel: any iteration of a run again, where two runs part, and a run gone on with from there under a change.
+"""Time travel: compute any iteration of a run again, and find where two runs part.
 
 Iterations are pure and everything drawn has an address, so a state that was not kept is computed again from one that
 was, and the digest in the metrics proves that it is the same.
 """
 
-from __future__ import annotations
-
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
-from pathlib import Path
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import jax
@@ -25,15 +22,11 @@ from workhorse.runs import checkpoint
 from workhorse.runs.folder import RunFolder
 from workhorse.runs.manifest import Manifest
 from workhorse.runs.metrics import read_metrics
-from workhorse.runs.schedule import Schedule, annealed_steps
 from workhorse.runs.segments import require_whole_history
 from workhorse.runs.train import available_threads, plan_of
 from workhorse.training.loop import Loop, Progress, make_loop
-from workhorse.training.plan import Plan
 
-__all__ = ["Difference", "Fork", "History", "bisect", "fork", "kept_iterations", "opened"]
-
-ANNEALING = {"anneal_env_steps", "anneal_learning_rate"}
+__all__ = ["Difference", "History", "bisect", "kept_iterations", "opened"]
 
 Observe = Callable[[Progress, Mapping[str, Any]], None]
 """Function that is told the progress after an iteration, and its metrics."""
@@ -117,7 +110,7 @@ class History:
             )
 
     def check(self, iteration: int) -> None:
-        """Whether the run came that far.
+        """Refuse an iteration that the run did not reach.
 
         Raises:
             UsageError: it did not.
@@ -212,7 +205,7 @@ def opened(path: str | os.PathLike[str], threads: int = 0) -> Iterator[History]:
 
 
 class Difference(NamedTuple):
-    """Where two runs part.
+    """First difference of two runs.
 
     Attributes:
         iteration: the first after which the digests of their states differ.
@@ -228,10 +221,8 @@ class Difference(NamedTuple):
     earlier: tuple[str, ...]
 
 
-def bisect(
-    one: str | os.PathLike[str], other: str | os.PathLike[str], threads: int = 0, observe: Observe = lambda *_: None
-) -> Difference | None:
-    """The first iteration at which two runs differ, and what differs in it; None where they agree as far as both went.
+def bisect(one: str | os.PathLike[str], other: str | os.PathLike[str], threads: int = 0) -> Difference | None:
+    """Find the first iteration at which two runs differ, and the arrays that do; None where they agree to the end.
 
     Raises:
         UsageError: a folder is no run, the runs keep states of other kinds, or one does not come out again as it did.
@@ -251,8 +242,8 @@ def bisect(
         parted = next((n for n in common if left._digests[n] != right._digests[n]), None)
         if parted is None:
             return None
-        before = [history.at(parted - 1, observe) for history in (left, right)]
-        after = [history.once_more(state, observe) for history, state in zip((left, right), before, strict=True)]
+        before = [history.at(parted - 1) for history in (left, right)]
+        after = [history.once_more(state) for history, state in zip((left, right), before, strict=True)]
         leaves, largest = _different(*(flatten_arrays({"state": progress.state}) for progress in after))
         earlier, _ = _different(*(flatten_arrays(state) for state in before))
         return Difference(parted, leaves, largest, earlier)
@@ -272,116 +263,6 @@ def _different(
             apart = np.abs(a.astype(np.float64) - b.astype(np.float64)).max()
             largest.append(float("inf") if np.isnan(apart) else float(apart))
     return tuple(names), tuple(largest)
-
-
-@dataclass(frozen=True)
-class Fork:
-    """Runs that go on from one state, in pairs of equal seeds: without the change, and with it.
-
-    Attributes:
-        unchanged, changed: run folders by seed.
-    """
-
-    unchanged: Mapping[int, RunFolder]
-    changed: Mapping[int, RunFolder]
-
-
-def fork(
-    path: str | os.PathLike[str],
-    iteration: int,
-    settings: Mapping[str, Any],
-    seeds: range,
-    root: str | os.PathLike[str],
-    *,
-    env_steps: int | None = None,
-    threads: int = 0,
-    command: tuple[str, ...] = (),
-) -> Fork:
-    """New run folders whose state is that of an iteration of a run; `resume` trains them to their end.
-
-    Args:
-        path: the run.
-        iteration: where to begin; computed again where its state was not kept.
-        settings: options of the algorithm to change.
-        seeds: new roots of randomness from there on: a pair of runs for each, so that what is compared differs by the
-            change and not by luck.
-        root: the folder for the runs.
-        env_steps: their budget, the steps before the fork included; by default the run's own.
-        threads: simulation threads.
-        command: the command line, for the record.
-
-    Raises:
-        UsageError: an option is unknown or out of range, it changes the shape of the state, the iteration is none of
-            the run's, or a run of that name exists.
-    """
-    with opened(path, threads) as history:
-        progress = history.at(iteration)
-        given = flatten_arrays(progress)
-        plan, manifest = plan_of(history.manifest), history.manifest
-        changed_plan = replace(plan, settings={**plan.settings, **settings})
-        algorithm = changed_plan.make_algorithm(history.spec)
-    budget = env_steps or manifest.env_steps
-    if budget <= int(progress.env_steps):
-        raise UsageError(
-            f"--env-steps must be above the {int(progress.env_steps):,} steps of iteration {iteration}: got {budget:,}."
-        )
-    annealed = annealed_steps(manifest.settings)
-    if budget > max(annealed, manifest.env_steps) and annealed and not settings.keys() & ANNEALING:
-        raise UsageError(
-            f"{history.folder.path} lets its learning rate fall to zero at {annealed:,} steps, so that nothing would "
-            f"be learnt from there to {budget:,}: --set anneal_env_steps={budget} as well, or leave --env-steps out."
-        )
-    _check_same_shape(changed_plan, history.spec, given, settings, threads)
-    with_change = {**manifest.settings, **{name: algorithm.settings()[name] for name in settings}}
-    made: dict[str, dict[int, RunFolder]] = {"unchanged": {}, "changed": {}}
-    for seed in seeds:
-        for word, options in (("unchanged", manifest.settings), ("changed", with_change)):
-            id = f"{history.folder.id}-i{iteration}-{word}-s{seed}"
-            wanted = replace(manifest, id=id, seed=seed, settings=options, env_steps=budget, command=command)
-            if (there := _begun(root, id, wanted)) is not None:
-                made[word][seed] = there
-                continue
-            folder = RunFolder.create(root, id, task=manifest.task, algorithm=manifest.algorithm, seed=seed)
-            folder.write_manifest(wanted)
-            meta = {"meters": {}, "schedule": asdict(Schedule(evaluate_every=max(budget // 10, 1)))}
-            checkpoint.save(folder, iteration, progress, meta)
-            checkpoint.save(folder, iteration, progress, meta, "milestones")  # checkpoints are not kept for long
-            made[word][seed] = folder
-    return Fork(made["unchanged"], made["changed"])
-
-
-def _begun(root: str | os.PathLike[str], id: str, wanted: Manifest) -> RunFolder | None:
-    """The run of a fork that was made before, to be gone on with; None where there is none.
-
-    Raises:
-        UsageError: a run of that name was made otherwise.
-    """
-    place = Path(root) / id
-    if not (place / "manifest.json").exists():
-        return None
-    there = RunFolder.open(place)
-    found = there.manifest()
-    if (found.settings, found.env_steps, found.seed) != (wanted.settings, wanted.env_steps, wanted.seed):
-        raise UsageError(f"{place} is there, of a fork with other settings: move it away, or choose another --runs.")
-    return there if kept_iterations(there) else None
-
-
-def _check_same_shape(
-    plan: Plan, spec: EnvSpec, given: Mapping[str, np.ndarray], settings: Iterable[str], threads: int
-) -> None:
-    loop = make_loop(plan, spec, threads or available_threads())
-    try:
-        wanted = flatten_arrays(loop.start())
-    finally:
-        loop.close()
-    for name in wanted.keys() | given.keys():
-        if name not in wanted or name not in given or wanted[name].shape != given[name].shape:
-            if "environment" in name and name in wanted and name in given:
-                continue  # a journal's length
-            raise UsageError(
-                f"{', '.join(settings)} would change the shape of the state ({name}), which a fork keeps: start a new "
-                "run."
-            )
 
 
 def _is_finite(algorithm: Algorithm, state: State) -> bool:

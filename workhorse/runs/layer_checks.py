@@ -6,7 +6,7 @@ fitting its neighbours'. Running them (`runs.inference`) then takes all of that 
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple, NoReturn, get_args, get_type_hints
+from typing import Any, NoReturn, get_args, get_type_hints
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -34,32 +34,24 @@ from workhorse.core.layers import (
     Tensor,
 )  # fmt: skip
 from workhorse.core.spec import ActionSpace, Box, Discrete, MultiBinary, MultiDiscrete
+from workhorse.runs.records import read_value
 
-__all__ = ["FIELDS", "Field", "brief", "check_space", "checked_layers", "kind_of"]
+__all__ = ["ARRAYS", "PLAIN_FIELDS", "brief", "check_space", "checked_layers", "kind_of"]
 
 Shape = tuple[int, ...]
 
 
-class Field(NamedTuple):
-    """Type of a layer's field, read off its annotation."""
-
-    is_array: bool
-    is_optional: bool
-    type: Any
+def _names(layer: type[Layer], of_arrays: bool) -> tuple[str, ...]:
+    hints = get_type_hints(layer, include_extras=True)
+    return tuple(name for name, hint in hints.items() if (Tensor in (hint, *get_args(hint))) is of_arrays)
 
 
-def _fields(layer: type[Layer]) -> dict[str, Field]:
-    """Return the fields of a kind of layer."""
-    found = {}
-    for name, hint in get_type_hints(layer, include_extras=True).items():
-        options = [option for option in get_args(hint) if option is not type(None)]
-        is_optional = type(None) in get_args(hint)
-        inner = options[0] if is_optional else hint
-        found[name] = Field(inner == Tensor, is_optional, inner)
-    return found
+ARRAYS = {layer: _names(layer, True) for layer in KINDS.values()}
+"""Names of the fields that hold arrays, by the kind of layer."""
 
+PLAIN_FIELDS = {layer: _names(layer, False) for layer in KINDS.values()}
+"""Names of the other fields."""
 
-FIELDS: dict[type[Layer], dict[str, Field]] = {layer: _fields(layer) for layer in KINDS.values()}
 _NAMES = {layer: kind for kind, layer in KINDS.items()}
 
 
@@ -83,7 +75,7 @@ def checked_layers(layers: Sequence[Layer], observation: Box, action: ActionSpac
     check_space(action, "actions", task)
     shape, found = observation.shape, []
     for number, layer in enumerate(layers):
-        if type(layer) not in FIELDS:
+        if type(layer) not in _NAMES:
             raise UsageError(
                 f"Expected layer {number} of the policy of {task} to be one of {', '.join(KINDS)}, got "
                 f"{type(layer).__name__}: this version knows no other."
@@ -130,32 +122,19 @@ def _label(layer: object) -> str:
     return _NAMES.get(type(layer), type(layer).__name__)  # type: ignore[arg-type]
 
 
-def _checked_fields(layer: Any, place: str) -> Layer:
+def _checked_fields(layer: Layer, place: str) -> Layer:
     """Return the layer with float32 arrays and plain Python values of the types it declares."""
+    kind, hints = type(layer), get_type_hints(type(layer), include_extras=True)
     values = {}
-    for name, field in FIELDS[type(layer)].items():
+    for name in PLAIN_FIELDS[kind]:
         value = getattr(layer, name)
-        if value is None and field.is_optional:
-            values[name] = None
-        elif field.is_array:
-            values[name] = _float32(value, name, place)
-        else:
-            values[name] = _plain(value, field.type, name, place)
-    return type(layer)(**values)
-
-
-def _plain(value: object, kind: Any, name: str, place: str) -> Any:
-    numbers = get_args(kind)
-    if numbers and isinstance(value, tuple | list) and len(value) == len(numbers):
-        return tuple(_plain(item, int, name, place) for item in value)
-    if kind is float and isinstance(value, int | float | np.floating) and not isinstance(value, bool):
-        if math.isfinite(value):
-            return float(value)
-    elif kind in (int, bool, str) and type(value) is kind:
-        return value
-    names = {float: "a finite number", int: "a whole number", bool: "true or false", str: "a name"}
-    wanted = f"{len(numbers)} whole numbers" if numbers else names[kind]
-    raise UsageError(f"Expected {name} of {place} to be {wanted}, got {value!r}: correct it.")
+        value = value.item() if isinstance(value, np.generic) else value
+        values[name] = read_value(hints[name], value, f"`{name}`", place, "Correct it.")
+    for name in ARRAYS[kind]:
+        value = getattr(layer, name)
+        is_left_out = value is None and type(None) in get_args(hints[name])
+        values[name] = None if is_left_out else _float32(value, name, place)
+    return kind(**values)
 
 
 def _float32(array: ArrayLike | None, name: str, place: str) -> np.ndarray:

@@ -1,6 +1,7 @@
 """The policy artefact, which is what a run is for: a list of named layers that NumPy alone loads and runs."""
 
 import errno
+import json
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,7 +17,7 @@ from workhorse.runs.files import remove_folder, replace_folder, writing
 from workhorse.runs.inference import run_head, run_hidden
 from workhorse.runs.layer_checks import brief, checked_layers
 from workhorse.runs.policy_files import PolicyParts, policy_folder, read_policy, write_policy
-from workhorse.runs.strict_json import plain_json
+from workhorse.runs.records import PLAIN, is_plain
 from workhorse.runs.tensors import DamagedFile
 
 __all__ = ["Policy"]
@@ -59,12 +60,9 @@ class Policy:
         """
         self.layers = checked_layers(layers, observation, action, task)
         self.observation, self.action, self.task = observation, action, task
-        try:
-            self.metadata: dict[str, Any] = plain_json(dict(metadata or {}))
-        except ValueError as error:
-            raise UsageError(
-                f"Expected plain JSON as the metadata of the policy of {task}, but {error}: leave that part out."
-            ) from error
+        if not is_plain(given := dict(metadata or {})):
+            raise UsageError(f"Expected {PLAIN} as the metadata of the policy of {task}: leave other things out.")
+        self.metadata: dict[str, Any] = json.loads(json.dumps(given))
         self._cells = [layer for layer in self.layers if isinstance(layer, GRU)]
         self._rng: np.random.Generator | None = None
 
@@ -81,12 +79,12 @@ class Policy:
 
     @property
     def is_recurrent(self) -> bool:
-        """Whether the policy has a memory, which `predict` takes and returns."""
+        """True where the policy has a memory, which `predict` takes and returns."""
         return bool(self._cells)
 
     @property
     def is_stochastic(self) -> bool:
-        """Whether `predict(..., deterministic=False)` draws: the policy was trained as a distribution of actions.
+        """True where `predict(..., deterministic=False)` draws: the policy was trained as a distribution of actions.
 
         False for artefacts of format 1, which did not store the distribution.
         """

@@ -11,8 +11,9 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple, get_args
+from typing import Annotated, Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -20,8 +21,8 @@ from workhorse.core.errors import UsageError
 from workhorse.core.layers import KINDS, Layer, Normalise, PolicyNetwork, head_for, perceptron
 from workhorse.core.spec import ActionSpace, Box, Discrete, Goal, MultiBinary, MultiDiscrete
 from workhorse.runs.files import settled_folder, write_file
-from workhorse.runs.layer_checks import FIELDS, kind_of
-from workhorse.runs.strict_json import parse_json
+from workhorse.runs.layer_checks import ARRAYS, PLAIN_FIELDS, kind_of
+from workhorse.runs.records import DAMAGED, Check, build, parse, parse_json
 from workhorse.runs.tensors import DamagedFile, read_tensors, write_tensors
 
 __all__ = ["FORMAT", "PolicyParts", "policy_folder", "read_policy", "write_policy"]
@@ -32,11 +33,18 @@ FORMAT = 2
 MOST_COMPONENTS = 2**24
 """Most components of a space. A shape of a few digits must not make a list of bounds that fills the memory."""
 
-_INFINITIES = {"inf": math.inf, "-inf": -math.inf}
+Bound = float | Literal["inf", "-inf"]
+Shape = Annotated[
+    tuple[int, ...],
+    Check(
+        lambda shape: bool(shape) and min(shape) > 0 and math.prod(shape) <= MOST_COMPONENTS,
+        f"sizes above 0, of at most {MOST_COMPONENTS:,} components",
+    ),
+]
 
 
 class PolicyParts(NamedTuple):
-    """What the files hold; `runs.policy.Policy` checks how it fits together."""
+    """Contents of the files; `runs.policy.Policy` checks how they fit together."""
 
     layers: PolicyNetwork
     observation: Box
@@ -71,14 +79,9 @@ def write_policy(folder: Path, parts: PolicyParts) -> None:
     """Write both files into an empty folder."""
     arrays, described = {}, []
     for number, layer in enumerate(parts.layers):
-        plain: dict[str, Any] = {"kind": kind_of(layer)}
-        for name, field in FIELDS[type(layer)].items():
-            value = getattr(layer, name)
-            if not field.is_array:
-                plain[name] = list(value) if isinstance(value, tuple) else value
-            elif value is not None:
-                arrays[f"layers/{number}/{name}"] = value
-        described.append(plain)
+        described.append({"kind": kind_of(layer), **{name: getattr(layer, name) for name in PLAIN_FIELDS[type(layer)]}})
+        given = {name: getattr(layer, name) for name in ARRAYS[type(layer)]}
+        arrays |= {f"layers/{number}/{name}": array for name, array in given.items() if array is not None}
     record: dict[str, Any] = {
         "format": FORMAT,
         "kind": "workhorse policy",
@@ -97,17 +100,13 @@ def read_policy(folder: Path) -> PolicyParts:
     """Read both files, of format 2 or 1.
 
     Raises:
-        UsageError: policy.json is no JSON, of another program, or of another format.
+        UsageError: policy.json is no JSON, of another program or format, or a field is missing, unknown or of another
+            type.
         DamagedFile: the files are not what was written; the text says in what.
     """
     file = folder / "policy.json"
-    try:
-        record = parse_json(file.read_bytes())
-    except (ValueError, OSError) as error:
-        raise UsageError(
-            f"Expected a whole policy in {folder}, but policy.json cannot be read ({error}). Restore it from a copy."
-        ) from error
-    if not isinstance(record, dict) or record.get("kind") != "workhorse policy":
+    record = parse(parse_json, file.read_bytes(), file, "a policy in JSON")
+    if record.get("kind") != "workhorse policy":
         raise UsageError(
             f"Expected a Workhorse policy in {file}, got another program's JSON. "
             "Name a policy folder, or a run that `workhorse runs` lists."
@@ -118,10 +117,11 @@ def read_policy(folder: Path) -> PolicyParts:
             f"Expected policy format {FORMAT} or 1 in {file}, got {str(version)[:40]!r}: another version of Workhorse "
             "wrote it. Use that version."
         )
-    if version == FORMAT and record.get("checksum") != _checksum(record):
+    description = build(_Description if version == FORMAT else _Description1, record, str(file))
+    if isinstance(description, _Description) and description.checksum != _checksum(record):
         raise DamagedFile("policy.json does not have the checksum it was written with")
-    arrays = read_tensors(folder / "policy.safetensors", _field(record, "sha256", str))
-    parts = _version_2(record, arrays) if version == FORMAT else _version_1(record, arrays)
+    arrays = read_tensors(folder / "policy.safetensors", description.sha256)
+    parts = description.parts(str(file), arrays)
     if arrays:
         raise DamagedFile(f"policy.safetensors holds arrays of no layer: {', '.join(sorted(arrays))[:80]}")
     return parts
@@ -135,40 +135,84 @@ def _checksum(record: Mapping[str, Any]) -> str:
 # --- format 2 ---
 
 
-def _version_2(record: dict[str, Any], arrays: dict[str, np.ndarray]) -> PolicyParts:
-    """Return the parts, taking their arrays out of `arrays`."""
-    _only(record, {"format", "kind", "task", "observation", "action", "layers", "metadata", "sha256", "checksum"}, "")
-    observation = _read_space(_field(record, "observation", dict), "observation")
-    if not isinstance(observation, Box):
-        raise DamagedFile("policy.json: the observation must be a box")
-    return PolicyParts(
-        tuple(_read_layer(i, layer, arrays) for i, layer in enumerate(_field(record, "layers", list))),
-        observation,
-        _read_space(_field(record, "action", dict), "action"),
-        _field(record, "task", str),
-        _field(record, "metadata", dict),
-    )
+@dataclass(frozen=True)
+class _Description:
+    """Fields of policy.json; those of layers and spaces depend on their kinds."""
+
+    format: int
+    kind: str
+    task: str
+    observation: Mapping[str, Any]
+    action: Mapping[str, Any]
+    layers: tuple[Mapping[str, Any], ...]
+    metadata: Mapping[str, Any]
+    sha256: str
+    checksum: str
+
+    def parts(self, file: str, arrays: dict[str, np.ndarray]) -> PolicyParts:
+        """Return the parts, taking their arrays out of `arrays`."""
+        layers = tuple(_read_layer(number, layer, arrays, file) for number, layer in enumerate(self.layers))
+        observation = _read_space(self.observation, f"{file}, `observation`")
+        if not isinstance(observation, Box):
+            raise DamagedFile("policy.json: the observation must be a box")
+        action = _read_space(self.action, f"{file}, `action`")
+        return PolicyParts(layers, observation, action, self.task, dict(self.metadata))
 
 
-def _read_layer(number: int, record: object, arrays: dict[str, np.ndarray]) -> Layer:
-    where = f"layer {number}"
-    if not isinstance(record, dict):
-        raise DamagedFile(f"policy.json: {where} is no object")
-    kind = _field(record, "kind", str, where)
-    if kind not in KINDS:
-        raise DamagedFile(f"policy.json: {where} is of the unknown kind {kind[:40]!r}")
-    values: dict[str, Any] = {}
-    fields = FIELDS[KINDS[kind]]
-    _only(record, {"kind", *(name for name, field in fields.items() if not field.is_array)}, where)
-    for name, field in fields.items():
-        if field.is_array:
-            values[name] = arrays.pop(f"layers/{number}/{name}", None)
-            if values[name] is None and not field.is_optional:
-                raise DamagedFile(f"policy.safetensors lacks {name} of {where}")
-        else:
-            value = record[name]
-            values[name] = tuple(value) if get_args(field.type) and isinstance(value, list) else value
-    return KINDS[kind](**values)  # the types of the values are checked with those of any other policy
+@dataclass(frozen=True)
+class _BoxRecord:
+    """A `Box`, whose bounds are one for all components or one each."""
+
+    shape: Shape
+    low: Bound | tuple[Bound, ...]
+    high: Bound | tuple[Bound, ...]
+
+    def space(self, where: str) -> ActionSpace:
+        size = math.prod(self.shape)
+        return Box(_bounds(self.low, size, where), _bounds(self.high, size, where), self.shape)
+
+
+@dataclass(frozen=True)
+class _GoalRecord(_BoxRecord):
+    """A `Goal`, which is a box of three parts."""
+
+    goal_size: int
+
+    def space(self, where: str) -> ActionSpace:
+        size = math.prod(self.shape)
+        if not 0 < 2 * self.goal_size <= size:
+            raise DamagedFile(f"policy.json: goals of {self.goal_size} components do not fit into {size} of {where}")
+        return Goal(_bounds(self.low, size, where), _bounds(self.high, size, where), self.shape, self.goal_size)
+
+
+_SPACES = {
+    "discrete": Discrete,
+    "multi_discrete": MultiDiscrete,
+    "multi_binary": MultiBinary,
+    "box": _BoxRecord,
+    "goal": _GoalRecord,
+}
+
+
+def _kind_of(record: Mapping[str, Any], kinds: Mapping[str, type], where: str) -> tuple[type, dict[str, Any]]:
+    """Return the class that a record's kind names, and the record's other fields."""
+    kind = record.get("kind")
+    if not isinstance(kind, str) or kind not in kinds:
+        raise UsageError(f"Expected a kind among {', '.join(kinds)} in {where}, got {str(kind)[:40]!r}. {DAMAGED}")
+    return kinds[kind], {name: value for name, value in record.items() if name != "kind"}
+
+
+def _read_layer(number: int, record: Mapping[str, Any], arrays: dict[str, np.ndarray], file: str) -> Layer:
+    kind, values = _kind_of(record, KINDS, f"{file}, layer {number}")
+    odd = sorted(set(values) ^ set(PLAIN_FIELDS[kind]))
+    if odd:
+        what = "lacks" if odd[0] in PLAIN_FIELDS[kind] else "has the unknown field"
+        raise DamagedFile(f"policy.json: layer {number} {what} {odd[0][:40]!r}")
+    values |= {name: arrays.pop(f"layers/{number}/{name}", None) for name in ARRAYS[kind]}
+    for name in ARRAYS[kind]:
+        if values[name] is None and name not in kind._field_defaults:  # type: ignore[attr-defined]
+            raise DamagedFile(f"policy.safetensors lacks {name} of layer {number}")
+    return kind(**values)  # the types of the values are checked with those of any other policy
 
 
 def _space_record(space: ActionSpace) -> dict[str, Any]:
@@ -179,133 +223,81 @@ def _space_record(space: ActionSpace) -> dict[str, Any]:
             return {"kind": "multi_discrete", "counts": list(space.counts)}
         case MultiBinary():
             return {"kind": "multi_binary", "size": space.size}
-    record = {"shape": list(space.shape), "low": _bounds(space.low), "high": _bounds(space.high)}
+    record = {"shape": list(space.shape), "low": _bounds_record(space.low), "high": _bounds_record(space.high)}
     if isinstance(space, Goal):
         return {"kind": "goal", **record, "goal_size": space.goal_size}
     return {"kind": "box", **record}
 
 
-def _read_space(record: dict[str, Any], where: str) -> ActionSpace:
-    fields = {
-        "discrete": {"count"},
-        "multi_discrete": {"counts"},
-        "multi_binary": {"size"},
-        "box": {"shape", "low", "high"},
-        "goal": {"shape", "low", "high", "goal_size"},
-    }
-    kind = _field(record, "kind", str, where)
-    if kind not in fields:
-        raise DamagedFile(f"policy.json: {where} is of the unknown kind {kind[:40]!r}")
-    _only(record, {"kind", *fields[kind]}, where)
-    match kind:
-        case "discrete":
-            return Discrete(_field(record, "count", int, where))
-        case "multi_discrete":
-            return MultiDiscrete(_whole_numbers(record, "counts", where))
-        case "multi_binary":
-            return MultiBinary(_field(record, "size", int, where))
-    shape = _whole_numbers(record, "shape", where)
-    size = math.prod(shape)
-    if not shape or min(shape) < 1 or size > MOST_COMPONENTS:
-        raise DamagedFile(f"policy.json: the shape {str(list(shape))[:80]} of {where} is impossible")
-    low, high = (_read_bounds(record[name], size, where) for name in ("low", "high"))
-    if kind == "box":
-        return Box(low, high, shape)
-    goal_size = _field(record, "goal_size", int, where)
-    if not 0 < 2 * goal_size <= size:
-        raise DamagedFile(f"policy.json: goals of {goal_size} components do not fit into {size} of {where}")
-    return Goal(low, high, shape, goal_size)
+def _read_space(record: Mapping[str, Any], where: str) -> ActionSpace:
+    kind, values = _kind_of(record, _SPACES, where)
+    found = build(kind, values, where)
+    return found.space(where) if isinstance(found, _BoxRecord) else found
 
 
-def _bounds(bounds: tuple[float, ...]) -> float | str | list[float | str]:
+def _bounds_record(bounds: tuple[float, ...]) -> float | str | list[float | str]:
     """Return bounds as strict JSON: one where all are alike, and "inf" for infinity, which JSON lacks."""
     plain = [float(bound) if math.isfinite(bound) else str(float(bound)) for bound in bounds]
     return plain[0] if all(bound == plain[0] for bound in plain) else plain
 
 
-def _read_bounds(bounds: Any, size: int, where: str) -> tuple[float, ...]:
-    """Return as many bounds, from one or a list of as many."""
-    given = bounds if isinstance(bounds, list) else [bounds]
-    found = []
-    for bound in given:
-        if isinstance(bound, str) and bound in _INFINITIES:
-            found.append(_INFINITIES[bound])
-        elif type(bound) in (int, float):
-            found.append(float(bound))
-        else:
-            raise DamagedFile(f"policy.json: {str(bound)[:40]!r} is no bound of {where}")
-    if isinstance(bounds, list) and len(found) != size:
-        raise DamagedFile(f"policy.json: {where} has {len(found)} bounds for {size} components")
-    return tuple(found) if isinstance(bounds, list) else tuple(found) * size
-
-
-def _field(record: Mapping[str, Any], name: str, kind: type, where: str = "") -> Any:
-    value = record.get(name)
-    if type(value) is not kind:
-        place = f" of {where}" if where else ""
-        raise DamagedFile(f"policy.json: {name}{place} must be {kind.__name__}, not {type(value).__name__}")
-    return value
-
-
-def _whole_numbers(record: Mapping[str, Any], name: str, where: str) -> tuple[int, ...]:
-    values = _field(record, name, list, where)
-    if any(type(value) is not int for value in values):
-        raise DamagedFile(f"policy.json: {name} of {where} must be whole numbers")
-    return tuple(values)
-
-
-def _only(record: Mapping[str, Any], names: set[str], where: str) -> None:
-    """Refuse other fields than these, and fewer."""
-    odd = sorted(set(record) ^ names)
-    if odd:
-        what = "lacks" if odd[0] in names else "has the unknown field"
-        raise DamagedFile(f"policy.json: {where or 'the description'} {what} {odd[0][:40]!r}")
+def _bounds(bounds: Bound | tuple[Bound, ...], size: int, where: str) -> tuple[float, ...]:
+    """Return as many bounds, from one or from a list of as many."""
+    if not isinstance(bounds, tuple):
+        return (float(bounds),) * size
+    if len(bounds) != size:
+        raise DamagedFile(f"policy.json: {len(bounds)} bounds for {size} components of {where}")
+    return tuple(map(float, bounds))
 
 
 # --- format 1 ---
 
 
-def _version_1(record: dict[str, Any], arrays: dict[str, np.ndarray]) -> PolicyParts:
-    """Return the layers that act as a policy of format 1 did, bit for bit."""
-    names = "format kind task observation_size layers activation normaliser observation_clip action action_bins"
-    _only(record, {*names.split(), "metadata", "sha256"}, "")
-    weights, biases = [], []
-    for number, layer in enumerate(_field(record, "layers", list)):
-        if not isinstance(layer, dict) or set(layer) != {"out", "in", "bias"}:
-            raise DamagedFile(f"policy.json: layer {number} must have the fields out, in and bias")
-        weight, bias = (arrays.pop(f"layers/{number}/{name}", None) for name in ("weight", "bias"))
-        shape = [layer["out"], layer["in"]]
-        if weight is None or list(weight.shape) != shape or (bias is not None) is not layer["bias"]:
+@dataclass(frozen=True)
+class _Description1:
+    """Fields of policy.json in format 1."""
+
+    format: int
+    kind: str
+    task: str
+    observation_size: int
+    layers: tuple[Mapping[str, Any], ...]
+    activation: str
+    normaliser: bool
+    observation_clip: float | None
+    action: Mapping[str, Any]
+    action_bins: int | None
+    metadata: Mapping[str, Any]
+    sha256: str
+
+    def parts(self, file: str, arrays: dict[str, np.ndarray]) -> PolicyParts:
+        """Return the layers that act as a policy of format 1 did, bit for bit."""
+        weights, biases = [], []
+        for number, layer in enumerate(self.layers):
+            if set(layer) != {"out", "in", "bias"}:
+                raise DamagedFile(f"policy.json: layer {number} must have the fields out, in and bias")
+            weight, bias = (arrays.pop(f"layers/{number}/{name}", None) for name in ("weight", "bias"))
+            shape = [layer["out"], layer["in"]]
+            if weight is None or list(weight.shape) != shape or (bias is not None) is not layer["bias"]:
+                raise DamagedFile("policy.json and policy.safetensors disagree")
+            weights.append(weight)
+            biases.append(bias)
+        if not weights or weights[0].shape[1] != self.observation_size:
             raise DamagedFile("policy.json and policy.safetensors disagree")
-        weights.append(weight)
-        biases.append(bias)
-    if not weights or weights[0].shape[1] != record["observation_size"]:
-        raise DamagedFile("policy.json and policy.safetensors disagree")
-    layers = perceptron(weights, biases, _field(record, "activation", str))
-    if _field(record, "normaliser", bool):
-        mean, scale = (arrays.pop(f"normaliser/{name}", None) for name in ("mean", "scale"))
-        layers = (Normalise(mean, scale, record["observation_clip"]), *layers)
-    elif record["observation_clip"] is not None:
-        raise DamagedFile("policy.json: observation_clip needs a normaliser")
-    action = _action_1(_field(record, "action", dict))
-    bins = record["action_bins"]
-    if bins is not None and (type(bins) is not int or not isinstance(action, Box)):
-        raise DamagedFile("policy.json: action_bins needs a whole number and continuous actions")
-    return PolicyParts(
-        (*layers, head_for(action, action_bins=bins)),
-        Box.unbounded(weights[0].shape[1]),
-        action,
-        _field(record, "task", str),
-        _field(record, "metadata", dict),
-    )
+        layers = perceptron(weights, biases, self.activation)
+        if self.normaliser:
+            mean, scale = (arrays.pop(f"normaliser/{name}", None) for name in ("mean", "scale"))
+            layers = (Normalise(mean, scale, self.observation_clip), *layers)
+        elif self.observation_clip is not None:
+            raise DamagedFile("policy.json: observation_clip needs a normaliser")
+        action = self._action(f"{file}, `action`")
+        if self.action_bins is not None and not isinstance(action, Box):
+            raise DamagedFile("policy.json: action_bins needs continuous actions")
+        network = (*layers, head_for(action, action_bins=self.action_bins))
+        return PolicyParts(network, Box.unbounded(weights[0].shape[1]), action, self.task, dict(self.metadata))
 
-
-def _action_1(record: dict[str, Any]) -> ActionSpace:
-    if record.get("type") == "discrete":
-        _only(record, {"type", "count"}, "action")
-        return Discrete(_field(record, "count", int, "action"))
-    _only(record, {"type", "low", "high"}, "action")
-    low, high = (_field(record, name, list, "action") for name in ("low", "high"))
-    if record["type"] != "box" or not low:
-        raise DamagedFile("policy.json: the action must be a box or discrete")
-    return Box(_read_bounds(low, len(low), "action"), _read_bounds(high, len(low), "action"))
+    def _action(self, where: str) -> ActionSpace:
+        given = {name: value for name, value in self.action.items() if name != "type"}
+        if self.action.get("type") == "box" and isinstance(given.get("low"), list):
+            given["shape"] = [len(given["low"])]
+        return _read_space({"kind": self.action.get("type"), **given}, where)

@@ -14,8 +14,6 @@ no queues: `bench/event_model.py` simulates them message by message, and a test 
 and cores that slow each other down.
 """
 
-from __future__ import annotations
-
 import heapq
 import math
 from collections.abc import Sequence

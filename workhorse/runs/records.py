@@ -5,15 +5,14 @@ The dataclass is the schema: every field must be there and no other, each of its
 without None, and `Any` for plain values. `Annotated` with a `Check` says more, as `AtLeastZero` and `Text` do.
 
 Records come from folders and files that others may have sent or edited, so nothing in them is executed, a `true` is no
-number, and the depth is bounded.
+number, JSON is read by the letter of its standard, and the depth is bounded.
 """
-
-from __future__ import annotations
 
 import json
 import math
 import os
 import reprlib
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, is_dataclass
 from types import NoneType, UnionType
@@ -31,13 +30,17 @@ __all__ = [
     "from_json",
     "is_plain",
     "parse",
+    "parse_json",
+    "read_value",
     "shown",
 ]
 
 DAMAGED = "The file is damaged or was edited: restore it from a copy."
 
-MOST_NESTED = 32
-"""Depth of lists and tables inside a value of any type; a policy's or an algorithm's settings need three."""
+MOST_NESTED = 64
+"""Deepest nesting accepted. Python's own limit depends on who calls, and dumping has another one than parsing."""
+
+PLAIN = f"plain text, finite numbers of 64 bits, lists and tables, nested at most {MOST_NESTED} deep"
 
 T = TypeVar("T")
 
@@ -68,7 +71,7 @@ def parse(
     """Read the table of a file.
 
     Args:
-        loads: `json.loads` or `tomllib.loads`.
+        loads: `parse_json`, or a reader of another format.
         text: the file's content, UTF-8.
         where: the file, for the message.
         noun: what the file should hold, as in "a manifest in JSON".
@@ -83,6 +86,33 @@ def parse(
         raise UsageError(f"Expected {noun} in {os.fspath(where)}, but it cannot be read ({error}). {remedy}") from error
     if not isinstance(record, dict):
         raise UsageError(f"Expected {noun} in {os.fspath(where)}, got no table but {shown(record)}. {remedy}")
+    return record
+
+
+def parse_json(text: str) -> Any:
+    """Parse JSON that holds no key twice; that values are plain is checked where they are read.
+
+    Raises:
+        ValueError: it is no such JSON; the text says why.
+
+    Example:
+        >>> parse_json('{"a": 1, "a": 2}')
+        Traceback (most recent call last):
+        ValueError: the key 'a' is there twice
+    """
+    try:
+        return json.loads(text, object_pairs_hook=_unique)
+    except RecursionError:
+        raise ValueError(f"it is nested more than {MOST_NESTED} deep") from None
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    record = dict(pairs)
+    if len(record) < len(pairs):
+        (twice, _), *_ = Counter(key for key, _ in pairs).most_common(1)
+        raise ValueError(f"the key {twice!r} is there twice")
+    if not all(map(is_plain, record)):
+        raise ValueError("a key cannot be encoded as UTF-8")
     return record
 
 
@@ -108,7 +138,7 @@ def from_json(
         UsageError: it is not JSON, of another version, or a field is missing, unknown or of another type.
     """
     place = os.fspath(where)
-    record = parse(json.loads, text, place, f"a {noun} in JSON")
+    record = parse(parse_json, text, place, f"a {noun} in JSON")
     if "format" not in record:
         raise UsageError(
             f"Expected a {noun} in {place}, got JSON without a `format`: it is another program's file. Move it away, "
@@ -158,8 +188,16 @@ def build(kind: type[T], record: Mapping[str, object], where: str, remedy: str =
     for name in hints:
         if name not in record:
             raise UsageError(f"Expected a field `{name}` in {where}, got none. {remedy}")
-    reader = _Reader(where, remedy)
-    return kind(**{name: reader.read(hint, record[name], f"`{name}`") for name, hint in hints.items()})
+    return kind(**{name: read_value(hint, record[name], f"`{name}`", where, remedy) for name, hint in hints.items()})
+
+
+def read_value(hint: Any, value: object, label: str, where: str, remedy: str = DAMAGED) -> Any:
+    """Return a value in the type of its hint: a list as a tuple, a whole number as a float where one is wanted.
+
+    Raises:
+        UsageError: it is of another type; the message names it as `label` in `where`.
+    """
+    return _Reader(where, remedy).read(hint, value, label)
 
 
 @dataclass(frozen=True)
@@ -170,7 +208,6 @@ class _Reader:
     remedy: str
 
     def read(self, hint: Any, value: object, label: str) -> Any:
-        """Return a value in the type of its hint: a list as a tuple, a whole number as a float where one is wanted."""
         origin, inside = get_origin(hint), get_args(hint)
         found, fits = value, False
         if origin is Annotated:
@@ -182,7 +219,9 @@ class _Reader:
         elif origin is Literal:
             fits = isinstance(value, str) and value in inside
         elif origin is tuple and isinstance(value, list | tuple):
-            return tuple(self.read(inside[0], one, f"{label} entry {number}") for number, one in enumerate(value, 1))
+            if Ellipsis in inside or len(value) == len(inside):
+                entries = enumerate(value, 1)
+                return tuple(self.read(inside[0], one, f"{label} entry {number}") for number, one in entries)
         elif origin in (dict, Mapping) and isinstance(value, dict):
             return {name: self.read(inside[1], one, f"{label} of {name!r}") for name, one in value.items()}
         elif is_dataclass(hint) and isinstance(value, dict):
@@ -190,7 +229,7 @@ class _Reader:
         elif hint is float:
             found, fits = (float(value), True) if _is_finite(value) else (value, False)
         else:
-            fits = type(value) is hint  # so that true is no number
+            fits = type(value) is hint and is_plain(value)  # the type itself, so that true is no number
         if not fits:
             raise self._misfit(hint, value, label)
         return found
@@ -199,6 +238,8 @@ class _Reader:
         try:
             found = self.read(hint.__origin__, value, label)
         except UsageError:
+            if isinstance(value, list | dict):
+                raise  # its message names the part inside
             return value, False
         return found, all(check.holds(found) for check in hint.__metadata__)
 
@@ -207,8 +248,10 @@ class _Reader:
             try:
                 return self.read(option, value, label)
             except UsageError:
-                if isinstance(value, dict) and is_dataclass(option):
-                    raise  # its message names the field inside
+                bare = option.__origin__ if get_origin(option) is Annotated else option
+                is_table = get_origin(bare) in (dict, Mapping) or is_dataclass(bare)
+                if isinstance(value, dict) if is_table else isinstance(value, list) and get_origin(bare) is tuple:
+                    raise  # its message names the part inside
         raise self._misfit(hint, value, label)
 
     def _misfit(self, hint: Any, value: object, label: str) -> UsageError:
@@ -218,13 +261,17 @@ class _Reader:
 
 
 def is_plain(value: object, depth: int = MOST_NESTED) -> bool:
-    """Tell whether a value is strict JSON: names are text, numbers finite, and it is nested no deeper than `depth`."""
+    """Tell whether a value is strict JSON, see `PLAIN`: what is written is read again as it was."""
+    if isinstance(value, str):
+        return value.isascii() or not any("\ud800" <= letter <= "\udfff" for letter in value)  # cannot be encoded
+    if isinstance(value, int):
+        return -(2**63) <= value < 2**63
     if isinstance(value, dict | list | tuple):
-        if isinstance(value, dict) and not all(isinstance(name, str) for name in value):
+        if isinstance(value, dict) and not all(isinstance(name, str) and is_plain(name) for name in value):
             return False
         inside = value.values() if isinstance(value, dict) else value
         return depth > 0 and all(is_plain(one, depth - 1) for one in inside)
-    return value is None or isinstance(value, str | bool | int) or _is_finite(value)
+    return value is None or _is_finite(value)
 
 
 def _is_finite(value: object) -> TypeGuard[float]:
@@ -245,5 +292,7 @@ def _expected(hint: Any) -> str:
     if origin is Literal:
         return f"one of {', '.join(map(str, inside))}"
     if hint is Any:
-        return f"plain text, finite numbers, lists and tables, nested at most {MOST_NESTED} deep"
-    return "a list" if origin is tuple else _WORDS.get(hint, "a table")
+        return PLAIN
+    if origin is tuple:
+        return "a list" if Ellipsis in inside else f"{len(inside)} whole numbers"
+    return _WORDS.get(hint, "a table")

@@ -1,7 +1,5 @@
 """When a run evaluates, saves and ends, and the checks of its budget."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,7 +14,7 @@ __all__ = ["Schedule", "annealed_steps", "check_annealing", "check_budget"]
 
 @dataclass(frozen=True)
 class Schedule:
-    """How often a run evaluates and saves. None of it changes what is learnt.
+    """Frequency of evaluations and checkpoints. None of it changes what is learnt.
 
     Attributes:
         evaluate_every: environment steps between evaluations; 0 for none but the last.

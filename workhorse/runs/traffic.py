@@ -1,7 +1,5 @@
 """Bytes that a cluster run sent and received, by worker, iteration and purpose: Parquet files in its folder."""
 
-from __future__ import annotations
-
 import io
 import os
 from collections.abc import Iterable
@@ -76,7 +74,7 @@ def read_traffic(folder: str | os.PathLike[str]) -> pl.DataFrame:
 
 @dataclass(frozen=True)
 class Traffic:
-    """What a cluster run's messages came to, a worker and training iteration: means over this sitting.
+    """Mean bytes of a cluster run's messages, a worker and training iteration, in this sitting.
 
     Attributes:
         sent: bytes from the coordinator to a worker, after it was set up and had its state.

@@ -1,7 +1,5 @@
 """An episode of a run's policy as a video file, rendered by Gymnasium, which draws every task it ships."""
 
-from __future__ import annotations
-
 import os
 import subprocess
 import sys
@@ -24,7 +22,7 @@ _TRY_CONTEXT = "import mujoco; context = mujoco.GLContext(64, 64); context.make_
 
 
 class Video(NamedTuple):
-    """What was recorded: the file, the episode's return and length."""
+    """The recording: the file, the episode's return and length."""
 
     path: Path
     episode_return: float

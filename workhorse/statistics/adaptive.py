@@ -5,8 +5,6 @@ interval is as narrow as was asked for or the budget is gone. Whether to go on i
 and never by their position, so that an estimate is not biased towards a hoped-for result.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Literal, NamedTuple
 

@@ -7,8 +7,6 @@ about these tasks. Whatever resamples draws runs anew *within* each task, so the
 Source: Agarwal et al. 2021, "Deep Reinforcement Learning at the Edge of the Statistical Precipice".
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Iterator
 from typing import NamedTuple

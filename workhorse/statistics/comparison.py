@@ -1,7 +1,5 @@
 """Tests of whether A is better than B, one of them for repeated looks at a growing sample."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Literal, NamedTuple
 

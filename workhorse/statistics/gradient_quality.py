@@ -10,8 +10,6 @@ in many dimensions. B is the number of samples at which noise and signal are eve
 1812.06162); of the measurement: Ilyas et al. 2020, "A closer look at deep policy gradients" (arXiv 1811.02553).
 """
 
-from __future__ import annotations
-
 from collections import deque
 from typing import NamedTuple
 

@@ -8,8 +8,6 @@ Deviation: long-term risk takes the *largest* drawdowns; the parameters publishe
 which are about zero for every run.
 """
 
-from __future__ import annotations
-
 from typing import Literal
 
 import numpy as np

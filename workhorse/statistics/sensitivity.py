@@ -7,8 +7,6 @@ Source: Adkins, Bowling, White 2024, "A Method for Evaluating Hyperparameter Sen
 (arXiv 2412.07165).
 """
 
-from __future__ import annotations
-
 import itertools
 from typing import NamedTuple
 

@@ -1,7 +1,5 @@
 """Smoothness of a measured surface: the share of the differences of neighbours that is not sampling noise."""
 
-from __future__ import annotations
-
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import ndtri

@@ -4,8 +4,6 @@ A run that did not reach it is censored: it needed *more* than its budget. Dropp
 time, makes an unreliable algorithm look fast.
 """
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Aggregate a variant's scores over all tasks of a study, where the tasks have a common scale."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import NamedTuple
 

@@ -1,7 +1,5 @@
 """Compare two studies where they can be compared, and say where they cannot."""
 
-from __future__ import annotations
-
 import json
 from typing import NamedTuple
 

@@ -3,8 +3,6 @@
 A run that crashed or diverged counts everywhere: as a failure, with the random policy's score.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from typing import NamedTuple

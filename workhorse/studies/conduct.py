@@ -1,7 +1,5 @@
 """Conduct a study from its first run to its last: find what is missing, have it done, and stop when enough is known."""
 
-from __future__ import annotations
-
 import signal
 import threading
 from collections import deque

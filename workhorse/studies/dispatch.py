@@ -1,7 +1,5 @@
 """Give work to the pool of processes, follow its events, and write down what was measured."""
 
-from __future__ import annotations
-
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 

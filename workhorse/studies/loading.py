@@ -1,7 +1,5 @@
 """Load the results of a study from its records and its run folders."""
 
-from __future__ import annotations
-
 import re
 import shlex
 from collections.abc import Mapping

@@ -1,7 +1,5 @@
 """Find seeds that stand apart from the others of their cell, which a run alone cannot show."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Plan of a study: tasks, algorithms, seeds, settings, budgets; `study_file` reads and checks it."""
 
-from __future__ import annotations
-
 import itertools
 import json
 import re

@@ -4,8 +4,6 @@ There are no estimates here: `cells`, `verdicts`, `tuning` and `across_tasks` ma
 any other.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path

@@ -5,8 +5,6 @@ asked for in batches of a fixed size and reported in order, and a continued sear
 processes and of interruptions changes nothing.
 """
 
-from __future__ import annotations
-
 import zlib
 from typing import Any, NamedTuple, get_args
 

@@ -1,7 +1,5 @@
 """Write and read a study's results as one small Parquet file: a row for each run, and the rest as metadata."""
 
-from __future__ import annotations
-
 import json
 import math
 import os

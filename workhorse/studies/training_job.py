@@ -1,12 +1,10 @@
 """Train the seeds of a study, each in an ordinary run folder; a run that exists there is continued."""
 
-from __future__ import annotations
-
 import json
 import math
 import time
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -45,21 +43,8 @@ def request(plan: StudyPlan, job: TrainingJob, root: Path, command: tuple[str, .
         "evaluation_episodes": plan.evaluation_episodes,
         "final_episodes": plan.final_episodes,
     }
-    return {
-        "kind": "run",
-        "id": job.id,
-        "task": job.task,
-        "task_options": dict(job.task_options),
-        "algorithm": job.algorithm,
-        "variant": job.variant,
-        "setting": dict(job.setting),
-        "settings": dict(job.settings),
-        "seed": job.seed,
-        "env_steps": job.env_steps,
-        "schedule": schedule,
-        "root": str(root),
-        "command": list(command),
-    }
+    where = {"root": str(root), "command": list(command)}
+    return {"kind": "run", "id": job.id, **asdict(job), "schedule": schedule, **where}
 
 
 def train(

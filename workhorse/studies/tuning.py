@@ -1,7 +1,5 @@
 """Measure the effect of settings: the swing of each option, the sensitivity, and the overestimate of a search."""
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 import numpy as np

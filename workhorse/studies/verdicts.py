@@ -1,7 +1,5 @@
 """Decide which of two variants is better. Only this module may use that word."""
 
-from __future__ import annotations
-
 import itertools
 import math
 from collections.abc import Sequence

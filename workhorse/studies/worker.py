@@ -6,8 +6,6 @@ A job is a line of JSON, and so is every report. Seeds run in processes of their
 and then only that seed is lost. The process saves its run and ends when it is told to, or when its parent is gone.
 """
 
-from __future__ import annotations
-
 import contextlib
 import json
 import os

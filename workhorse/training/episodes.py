@@ -219,7 +219,7 @@ def finished(lanes: Sequence[Future[T]], stop: threading.Event) -> list[T]:
 
 
 class _Stepping(NamedTuple):
-    """What a host chunk carries from step to step on the device: it is donated, so nothing is copied."""
+    """State of a host chunk on the device, from step to step: it is donated, so nothing is copied."""
 
     carry: Carry
     observations: Moments

@@ -1,4 +1,4 @@
-"""What a process must know to take part in a run, as plain JSON."""
+"""Everything a process must know to take part in a run, as plain JSON."""
 
 from __future__ import annotations
 

@@ -4,8 +4,6 @@ Slots are never reset between rollouts: an episode goes on from one iteration in
 stands is part of the run's state. Everything drawn is drawn from the address (root, stream, iteration, step, slot).
 """
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
 from functools import partial
 from typing import NamedTuple
@@ -35,7 +33,7 @@ __all__ = [
 
 
 class Slots(NamedTuple):
-    """Where the slots of the training environment stand.
+    """State of the slots of the training environment.
 
     Attributes:
         environment: a snapshot of a host environment, or the state of a JAX one.
@@ -181,13 +179,13 @@ class JaxCollector(Collector):
 
 @jax.jit
 def actor_of(algorithm: Algorithm, state: PyTree) -> Actor:
-    """What acting needs of a state, compiled once for all algorithms of the same sizes and switches."""
+    """Return what acting needs of a state, compiled once for all algorithms of the same sizes and switches."""
     return algorithm.actor(state)
 
 
 @partial(jax.jit, static_argnums=2)
 def begun(algorithm: Algorithm, actor: Actor, num_slots: int) -> Carry:
-    """What every slot remembers at the start of an episode."""
+    """Return what every slot remembers at the start of an episode."""
     return _carries(algorithm, actor, num_slots)
 
 
@@ -204,7 +202,7 @@ def _begun_again(algorithm: Algorithm, actor: Actor, carry: Carry, ended: jax.Ar
 def _act(
     algorithm: Algorithm, actor: Actor, carry: Carry, obs: jax.Array, key: Key, time: jax.Array
 ) -> tuple[Action, Carry, Extras]:
-    """What every slot does, and what is kept of it."""
+    """Return what every slot does, and what is kept of it."""
     keys = slot_keys(jax.random.fold_in(key, time), obs.shape[0])
 
     def act_one(carry: Carry, obs: jax.Array, key: Key) -> tuple[Action, Carry, Extras]:

@@ -69,7 +69,7 @@ class ARS(MirroredSearch):
         return super().scaling(observations)
 
     def weights(self, experience: Returns) -> Float[Array, "N"]:
-        """What each direction weighs in the step: (r+ - r-) / (b * sigma_R) for the b best, 0 for the rest."""
+        """Return the weight of each direction in the step: (r+ - r-) / (b * sigma_R) for the b best, 0 for the rest."""
         fitness = jnp.asarray(experience.fitness, jnp.float64)
         plus, minus = fitness[0::2], fitness[1::2]
         used = self.num_top_directions if self.variant.endswith("-t") else self.num_directions

@@ -3,7 +3,7 @@
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from workhorse.algorithms.evolution.search import Actor, ParameterSearch, SearchState
+from workhorse.algorithms.evolution.search import ParameterSearch, SearchActor, SearchState
 from workhorse.core.algorithm import Key
 from workhorse.core.configuration import configuration
 from workhorse.core.ranges import require_positive
@@ -28,7 +28,7 @@ class FiniteDifferences(ParameterSearch):
     summary = "wiggle one parameter at a time"
 
     difference: float = 0.05
-    """How far a parameter is moved to either side."""
+    """Distance by which a parameter is moved to either side."""
     learning_rate: float = 0.1
     """Length of a step in parameter space."""
     coordinates: int | None = None
@@ -51,7 +51,7 @@ class FiniteDifferences(ParameterSearch):
             coordinates=1 if self.coordinates is None else self.coordinates,
         )
 
-    def displace(self, actor: Actor, member: Int[Array, ""]) -> Float[Array, "n"]:
+    def displace(self, actor: SearchActor, member: Int[Array, ""]) -> Float[Array, "n"]:
         sign = 1 - 2 * (member % 2).astype(jnp.float32)
         coordinate = self._coordinates(actor.iteration)[member // 2]
         return actor.params.at[coordinate].add(sign * jnp.float32(self.difference))

@@ -3,7 +3,7 @@
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from workhorse.algorithms.evolution.search import Actor, ParameterSearch, SearchState
+from workhorse.algorithms.evolution.search import ParameterSearch, SearchActor, SearchState
 from workhorse.core.algorithm import Key
 from workhorse.core.configuration import configuration
 from workhorse.core.ranges import require_positive
@@ -38,7 +38,7 @@ class HillClimb(ParameterSearch):
         super().validate()
         require_positive("HillClimb", num_candidates=self.num_candidates, noise_std=self.noise_std)
 
-    def displace(self, actor: Actor, member: Int[Array, ""]) -> Float[Array, "n"]:
+    def displace(self, actor: SearchActor, member: Int[Array, ""]) -> Float[Array, "n"]:
         change = jnp.float32(self.noise_std) * noise.perturbation(actor.noise_key, member, actor.params.shape[0])
         return jnp.where(member == 0, actor.params, actor.params + change)
 

@@ -1,9 +1,9 @@
-"""What searches along mirrored Gaussian perturbations share: the members, and the sum that the update is made of."""
+"""Base of searches along mirrored Gaussian perturbations: the members, and the sum that the update is made of."""
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from workhorse.algorithms.evolution.search import Actor, ParameterSearch
+from workhorse.algorithms.evolution.search import ParameterSearch, SearchActor
 from workhorse.core.algorithm import Key, Metrics, Rebuildable, State
 from workhorse.core.configuration import configuration
 from workhorse.core.types import Returns
@@ -24,7 +24,7 @@ class MirroredSearch(ParameterSearch, Rebuildable):
     noise_std: float = 0.03
     """Standard deviation of the parameter perturbations."""
 
-    def displace(self, actor: Actor, member: Int[Array, ""]) -> Float[Array, "n"]:
+    def displace(self, actor: SearchActor, member: Int[Array, ""]) -> Float[Array, "n"]:
         sign = 1 - 2 * (member % 2).astype(jnp.float32)
         scale = sign * jnp.asarray(self.noise_std, jnp.float32)
         return actor.params + scale * noise.perturbation(actor.noise_key, member // 2, actor.params.shape[0])

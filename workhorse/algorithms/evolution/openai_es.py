@@ -62,7 +62,7 @@ class OpenAIES(MirroredSearch):
     weight_decay: float = 0.0
     """Decoupled weight decay: parameters shrink by learning_rate * weight_decay an iteration."""
     fitness_shaping: Literal["centred-ranks", "standardised", "none"] = "centred-ranks"
-    """What weighs the perturbations: ranks, z-scores, or the returns themselves."""
+    """Weights of the perturbations: ranks, z-scores, or the returns themselves."""
     adaptive_episode_cap: float | None = None
     """Cut training episodes at this multiple of the last iteration's mean length (the paper: 2); off by default."""
 

@@ -1,4 +1,4 @@
-"""What every search in parameter space shares: the policy, its members' parameters, how a member acts."""
+"""Base of every search in parameter space: the policy, its members' parameters, how a member acts."""
 
 from abc import abstractmethod
 from typing import Literal, NamedTuple
@@ -21,7 +21,7 @@ from workhorse.networks.heads import action_of, num_outputs
 from workhorse.networks.layers import mlp_layers, scaled_layers
 from workhorse.networks.mlp import MLP
 
-__all__ = ["Actor", "ParameterSearch", "SearchState"]
+__all__ = ["SearchActor", "ParameterSearch", "SearchState"]
 
 
 class SearchState(NamedTuple):
@@ -33,8 +33,8 @@ class SearchState(NamedTuple):
     iteration: Int[Array, ""]
 
 
-class Actor(NamedTuple):
-    """What acting needs of a learner: the centre of the search, how observations are scaled, this iteration's noise."""
+class SearchActor(NamedTuple):
+    """The centre of the search, how observations are scaled, this iteration's noise: all that acting needs."""
 
     params: Float[Array, "n"]
     mean: Float[Array, "D"]
@@ -91,7 +91,7 @@ class ParameterSearch(Population):
         require_non_negative(name, alive_bonus=self.alive_bonus, action_noise=self.action_noise or 0.0)
 
     @abstractmethod
-    def displace(self, actor: Actor, member: Int[Array, ""]) -> Float[Array, "n"]:
+    def displace(self, actor: SearchActor, member: Int[Array, ""]) -> Float[Array, "n"]:
         """Parameters of a member of the population, `member` >= 0."""
 
     # --- the policy ---
@@ -116,7 +116,7 @@ class ParameterSearch(Population):
         template = jax.eval_shape(self.network, jax.random.key(0))
         return ravel_pytree(jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), template))[1](params)
 
-    def policy_layers(self, actor: Actor) -> PolicyNetwork:
+    def policy_layers(self, actor: SearchActor) -> PolicyNetwork:
         """Return the unperturbed policy as the named layers that an artefact holds."""
         head = head_for(self.spec.action, action_bins=self.action_bins)
         layers = (*mlp_layers(self.to_network(actor.params)), head)
@@ -137,15 +137,15 @@ class ParameterSearch(Population):
         return SearchState(params, observations, state.noise_key, state.iteration + 1)
 
     def fitness(self, episode_return: Float[np.ndarray, "E"], length: Int[np.ndarray, "E"]) -> Float[Array, "E"]:
-        """What the search climbs, an episode: its return less the alive bonus of every step, rounded to float32."""
+        """Return the fitness of episodes: the return less the alive bonus of every step, rounded to float32."""
         return jnp.asarray(jnp.asarray(episode_return) - self.alive_bonus * jnp.asarray(length), jnp.float32)
 
     # --- acting ---
 
-    def actor(self, state: State) -> Actor:
-        """What a worker is sent: parameters, scaling, and the key of this iteration's noise."""
+    def actor(self, state: State) -> SearchActor:
+        """Return what a worker is sent: parameters, scaling, and the key of this iteration's noise."""
         mean, inverse_scale = self.scaling(state.observations)
-        return Actor(state.params, mean, inverse_scale, self.noise_key(state), state.iteration)
+        return SearchActor(state.params, mean, inverse_scale, self.noise_key(state), state.iteration)
 
     def noise_key(self, state: State) -> Key:
         """Return the address of this iteration's perturbations."""
@@ -158,13 +158,13 @@ class ParameterSearch(Population):
             return jnp.zeros(size, jnp.float32), jnp.ones(size, jnp.float32)
         return observations.mean.astype(jnp.float32), moments.inverse_scale(observations).astype(jnp.float32)
 
-    def begin(self, actor: Actor, slot: Int[Array, ""]) -> MLP:
+    def begin(self, actor: SearchActor, slot: Int[Array, ""]) -> MLP:
         """The network of the member in a slot; a negative number is the unperturbed policy."""
         member = jnp.maximum(slot, 0)
         return self.to_network(jnp.where(slot < 0, actor.params, self.displace(actor, member)))
 
     def act(
-        self, actor: Actor, carry: MLP, obs: Float[Array, "..."], key: Key, *, explore: bool
+        self, actor: SearchActor, carry: MLP, obs: Float[Array, "..."], key: Key, *, explore: bool
     ) -> tuple[Array, MLP, None]:
         """Z = clip((obs - mean) / scale);  action = clip(head(network(z)) + action noise) to the task's bounds.
 

@@ -10,7 +10,7 @@ from workhorse.networks.actor_critic import ActorCritic, StochasticPolicy
 
 __all__ = [
     "Acted",
-    "Actor",
+    "PolicyActor",
     "Batch",
     "GradientState",
     "Memory",
@@ -44,7 +44,7 @@ class GradientState(NamedTuple):
     value_memory: Any = ()
 
 
-class Actor(NamedTuple):
+class PolicyActor(NamedTuple):
     """The policy, and how observations are scaled: all that acting needs."""
 
     policy: StochasticPolicy

@@ -1,4 +1,4 @@
-"""What a rollout and an update say of their own soundness: scalars that warnings are made of.
+"""Measures of the soundness of a rollout and an update: scalars that warnings are made of.
 
 They are computed from the rollout itself, with their own few lines for what matters (which step terminated, what its
 true successor was, what the policy that acted would draw), so that a fault in the learner's batch does not hide itself.
@@ -43,7 +43,7 @@ def acting(distribution: Distribution, spec: EnvSpec, rollout: Rollout) -> dict[
 
 
 def _noise(distribution: Distribution, drawn: Array) -> Float[Array, "T B A"]:
-    """What the draw added to its own expectation: of mean zero, and independent between steps and slots."""
+    """Return what the draw added to its own expectation: of mean zero, and independent between steps and slots."""
     if isinstance(distribution, DiagonalGaussian):
         return (drawn - distribution.mean) * jnp.exp(-distribution.log_std)
     if isinstance(distribution, Bernoullis):
@@ -54,7 +54,7 @@ def _noise(distribution: Distribution, drawn: Array) -> Float[Array, "T B A"]:
 
 
 def noise_agreement(noise: Float[Array, "T B A"]) -> dict[str, Float[Array, ""]]:
-    """How far the noise of different slots, and of one step and the next, is the same noise.
+    """Measure how far the noise of different slots, and of one step and the next, is the same noise.
 
     With e_tb the noise (a vector) of step t and slot b, and v = mean |e|^2,
 
@@ -93,7 +93,7 @@ def units(network: MLP, obs: Float[Array, "T B D"]) -> dict[str, Float[Array, ""
 def scales(
     obs: Float[Array, "T B D"], reward: Float[Array, "T B"], clips: tuple[Any, Any], raw: Rollout
 ) -> dict[str, Float[Array, ""]]:
-    """What is fed to the networks.
+    """Measure what is fed to the networks.
 
     observation_scale: the greatest root mean square of a component; observations_clipped, rewards_clipped: shares at
     their bounds; reward_mean: raw.

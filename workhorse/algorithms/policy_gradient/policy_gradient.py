@@ -1,4 +1,4 @@
-"""What every policy gradient shares: acting, scaling, advantages, and what is measured of an update."""
+"""Base of every policy gradient: acting, scaling, advantages, and what is measured of an update."""
 
 from abc import abstractmethod
 from collections.abc import Callable
@@ -11,7 +11,15 @@ import optax
 from jaxtyping import Array, Float, Int
 
 from workhorse.algorithms.policy_gradient import health
-from workhorse.algorithms.policy_gradient.batch import Acted, Actor, Batch, GradientState, Memory, Transition, flattened
+from workhorse.algorithms.policy_gradient.batch import (
+    Acted,
+    Batch,
+    GradientState,
+    Memory,
+    PolicyActor,
+    Transition,
+    flattened,
+)
 from workhorse.algorithms.policy_gradient.measures import (
     explained_variance,
     gradient_agreement,
@@ -179,18 +187,18 @@ class PolicyGradient(OnPolicy, Differentiable):
             jnp.zeros((self.num_slots, self.hidden[0]), jnp.float32) if self.is_recurrent else (),
         )
 
-    def actor(self, state: GradientState) -> Actor:
+    def actor(self, state: GradientState) -> PolicyActor:
         """The policy and the scaling that acts in the next rollout."""
         mean, inverse_scale = self._scaling(state.observations)
-        return Actor(state.params.policy, mean, inverse_scale)
+        return PolicyActor(state.params.policy, mean, inverse_scale)
 
-    def begin(self, actor: Actor, slot: Int[Array, ""]) -> Carry:
+    def begin(self, actor: PolicyActor, slot: Int[Array, ""]) -> Carry:
         """Return the policy's memory at the start of an episode; nothing where it has none."""
         network = actor.policy.network
         return network.start() if isinstance(network, Recurrent) else ()
 
     def act(
-        self, actor: Actor, carry: Carry, obs: Float[Array, "..."], key: Key, *, explore: bool
+        self, actor: PolicyActor, carry: Carry, obs: Float[Array, "..."], key: Key, *, explore: bool
     ) -> tuple[Array, Carry, Acted]:
         """Draw an action where `explore`, else take the likeliest, clipped to the task's bounds."""
         if self.is_recurrent:
@@ -204,7 +212,7 @@ class PolicyGradient(OnPolicy, Differentiable):
             action = jnp.clip(drawn, low, high).reshape(self.spec.action.shape)
         return action, carry, Acted(drawn, distribution.log_prob(drawn))
 
-    def policy_layers(self, actor: Actor) -> PolicyNetwork:
+    def policy_layers(self, actor: PolicyActor) -> PolicyNetwork:
         """Return the policy as the named layers that an artefact holds, with the distribution to draw from."""
         head = head_for(self.spec.action, log_std=actor.policy.log_std, draws=True)
         network = actor.policy.network
@@ -212,7 +220,7 @@ class PolicyGradient(OnPolicy, Differentiable):
         layers = (*hidden, head)
         return scaled_layers(self.spec.observation, actor.mean, actor.inverse_scale, self.observation_clip, layers)
 
-    def scaled(self, actor: Actor, obs: Float[Array, "..."]) -> Float[Array, "D"]:
+    def scaled(self, actor: PolicyActor, obs: Float[Array, "..."]) -> Float[Array, "D"]:
         """Z = clip((obs - mean) * inverse_scale); matrices and images are flattened first."""
         z = (obs.reshape(-1).astype(jnp.float32) - actor.mean) * actor.inverse_scale
         if self.observation_clip is None:

@@ -21,7 +21,7 @@ __all__ = ["PPO", "clipped_surrogate", "clipped_value_loss"]
 
 
 class _Learning(NamedTuple):
-    """What minibatches pass on: the networks, and what the optimiser remembers."""
+    """The networks and what the optimiser remembers, passed from minibatch to minibatch."""
 
     params: ActorCritic
     optimiser: Any

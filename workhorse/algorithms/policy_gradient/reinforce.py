@@ -86,7 +86,7 @@ class Reinforce(PolicyGradient):
         return params, optimiser, metrics
 
     def measured(self, before: ActorCritic, after: ActorCritic, batch: Batch) -> dict[str, Array]:
-        """What the others measure; nothing of a value function where there is none."""
+        """Measure what the others do, but nothing of a value function where there is none."""
         found = super().measured(before, after, batch)
         if self.learned_baseline:
             return found

@@ -61,7 +61,7 @@ class TRPO(PolicyGradient):
     fisher_stride: int = 1
     """Fisher-vector products are of every so-many-th step of the shuffled rollout; 1 for all."""
     backtracks: int = 10
-    """How often a step may be halved."""
+    """Number of times that a step may be halved."""
     value_epochs: int = 10
     """Passes of the value function over the rollout."""
     minibatch_size: int = 64

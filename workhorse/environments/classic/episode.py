@@ -1,7 +1,4 @@
-"""What every small JAX task shares: the clock of an episode and the list of options that differ from the defaults."""
-
-import dataclasses
-from typing import Any
+"""The clock of an episode, which every small JAX task has."""
 
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Int
@@ -9,7 +6,7 @@ from jaxtyping import Array, Bool, Int
 from workhorse.core import numerics  # noqa: F401
 from workhorse.core.errors import UsageError
 
-__all__ = ["changed_options", "require_episode_limit", "tick"]
+__all__ = ["require_episode_limit", "tick"]
 
 
 def tick(clock: Int[Array, ""], max_episode_steps: int | None) -> tuple[Int[Array, ""], Bool[Array, ""]]:
@@ -34,10 +31,3 @@ def require_episode_limit(task: str, max_episode_steps: int | None) -> None:
         raise UsageError(
             f"{task}: max_episode_steps must be a positive integer, or None for no limit, not {max_episode_steps!r}."
         )
-
-
-def changed_options(task: Any) -> tuple[tuple[str, object], ...]:
-    """The fields of a task's dataclass that differ from their defaults, as (name, value) sorted by name."""
-    fields = sorted(dataclasses.fields(task), key=lambda field: field.name)
-    pairs = ((field.name, getattr(task, field.name), field.default) for field in fields)
-    return tuple((name, value) for name, value, default in pairs if value != default)

@@ -12,9 +12,9 @@ from jaxtyping import Array, Float32, Float64, Int
 from workhorse.core import numerics  # noqa: F401
 from workhorse.core.algorithm import Key
 from workhorse.core.errors import UsageError
-from workhorse.core.spec import Box, Discrete, EnvSpec
+from workhorse.core.spec import Box, Discrete, EnvSpec, changed_options
 from workhorse.core.types import Step
-from workhorse.environments.classic.episode import changed_options, require_episode_limit, tick
+from workhorse.environments.classic.episode import require_episode_limit, tick
 
 __all__ = ["MountainCar", "MountainCarState"]
 

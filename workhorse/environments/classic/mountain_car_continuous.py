@@ -13,9 +13,9 @@ from jaxtyping import Array, Float, Float32, Float64, Int
 from workhorse.core import numerics  # noqa: F401
 from workhorse.core.algorithm import Key
 from workhorse.core.errors import UsageError
-from workhorse.core.spec import Box, EnvSpec
+from workhorse.core.spec import Box, EnvSpec, changed_options
 from workhorse.core.types import Step
-from workhorse.environments.classic.episode import changed_options, require_episode_limit, tick
+from workhorse.environments.classic.episode import require_episode_limit, tick
 
 __all__ = ["MountainCarContinuous", "MountainCarContinuousState"]
 

@@ -1,27 +1,22 @@
 """Ant-v5: a four-legged robot walks in space."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np
 
 from workhorse.core.errors import UsageError
 from workhorse.environments.mujoco.batch_task import BatchTask
-from workhorse.environments.mujoco.model import Flags, Floats, Frame, Terms
-from workhorse.environments.mujoco.task_options import body, count, flag, interval, limit, model_file, scale, weight
+from workhorse.environments.mujoco.model import Floats, Frame, Judged, Terms
+from workhorse.environments.mujoco.task_options import TaskOptions, body, flag, interval, model_file, scale, weight
 
 __all__ = ["Ant", "AntOptions"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class AntOptions:
-    """Gymnasium's constructor options, by its names and with its defaults.
+class AntOptions(TaskOptions):
+    """Options of `TaskOptions`, and more.
 
     Attributes:
-        xml_file: the model.
-        frame_skip: simulation steps an environment step.
-        max_episode_steps: time limit in environment steps; None for none.
         forward_reward_weight: reward a metre per second forward.
         ctrl_cost_weight: cost of a unit of squared action.
         contact_cost_weight: cost of a unit of squared, clipped contact force.
@@ -36,8 +31,6 @@ class AntOptions:
     """
 
     xml_file: str = model_file("ant.xml")
-    frame_skip: int = count(5)
-    max_episode_steps: int | None = limit(1000)
     forward_reward_weight: float = weight(1.0)
     ctrl_cost_weight: float = weight(0.5)
     contact_cost_weight: float = weight(5e-4)
@@ -71,6 +64,7 @@ class Ant(BatchTask):
 
     task = "Ant-v5"
     options_type = AntOptions
+    normal_velocities = True
     least_sizes = (3, 1)
     options: AntOptions
 
@@ -106,9 +100,7 @@ class Ant(BatchTask):
     def position(self, frame: Frame) -> Floats:
         return frame.xpos[:, self._main_body, :2].copy()
 
-    def judge(
-        self, frame: Frame, actions: Floats, before: Floats, after: Floats, terms: Terms | None
-    ) -> tuple[Floats, Flags]:
+    def judge(self, frame: Frame, actions: Floats, before: Floats, after: Floats, terms: Terms | None) -> Judged:
         options = self.options
         velocity = (after - before) / self.step_seconds
         forward = velocity[:, 0] * options.forward_reward_weight
@@ -134,8 +126,3 @@ class Ant(BatchTask):
                 reward_survive=survive,
             )
         return forward + survive - (ctrl_cost + contact_cost), ~healthy & options.terminate_when_unhealthy
-
-    def begin(self, generator: np.random.Generator, qpos: Floats, qvel: Floats) -> None:
-        noise = self.options.reset_noise_scale
-        qpos += generator.uniform(-noise, noise, qpos.size)
-        qvel += noise * generator.standard_normal(qvel.size)

@@ -6,8 +6,6 @@ has the rest, once for all of them: options, slots, clocks, resets, failures, sn
 
 # pyright: reportAttributeAccessIssue=false
 # (mujoco's compiled names have no stubs)
-from __future__ import annotations
-
 import dataclasses
 import json
 import math
@@ -20,11 +18,11 @@ from mujoco.batch import Batch, SimulationError
 from numpy.typing import ArrayLike, NDArray
 
 from workhorse.core.errors import UsageError
-from workhorse.core.spec import Box, EnvSpec
+from workhorse.core.spec import Box, EnvSpec, changed_options
 from workhorse.core.types import Step
 from workhorse.environments.mujoco.contact_batch import ContactBatch
-from workhorse.environments.mujoco.model import Flags, Floats, Frame, Terms, load_model
-from workhorse.environments.mujoco.task_options import read_options, set_apart
+from workhorse.environments.mujoco.model import Flags, Floats, Frame, Judged, Terms, load_model
+from workhorse.environments.mujoco.task_options import read_options
 
 __all__ = ["BatchTask"]
 
@@ -65,9 +63,11 @@ class BatchTask(ABC):
     """nq and nv that the equations index: a model of the user's must have as many."""
     bodies: ClassVar[tuple[str, ...]] = ()
     """Bodies the equations name."""
+    normal_velocities: ClassVar[bool] = False
+    """The noise of initial velocities is normal and not uniform."""
 
     options: Any
-    """An `options_type`; every one has `xml_file`, `frame_skip` and `max_episode_steps`."""
+    """An `options_type`, which extends `TaskOptions`."""
 
     def __init__(self, num_slots: int = 1, num_threads: int = 0, **options: Any) -> None:
         self.options = read_options(self.options_type, self.task, options)
@@ -102,9 +102,7 @@ class BatchTask(ABC):
         """Return the observations (n, D) in a new array."""
 
     @abstractmethod
-    def judge(
-        self, frame: Frame, actions: Floats, before: Floats, after: Floats, terms: Terms | None
-    ) -> tuple[Floats, Flags]:
+    def judge(self, frame: Frame, actions: Floats, before: Floats, after: Floats, terms: Terms | None) -> Judged:
         """Return the reward (n,) of a step, and whether it ended the task: terminated (n,).
 
         Args:
@@ -118,11 +116,15 @@ class BatchTask(ABC):
     def begin(self, generator: np.random.Generator, qpos: Floats, qvel: Floats) -> None:
         """Write one slot's initial positions (nq,) and velocities (nv,), which hold the model's defaults.
 
-        By default both get uniform noise of half-width `reset_noise_scale`.
+        By default both get noise of scale `reset_noise_scale`, uniform but for `normal_velocities`.
         """
         noise = self.options.reset_noise_scale
         qpos += generator.uniform(-noise, noise, qpos.size)
-        qvel += generator.uniform(-noise, noise, qvel.size)
+        qvel += (
+            noise * generator.standard_normal(qvel.size)
+            if self.normal_velocities
+            else generator.uniform(-noise, noise, qvel.size)
+        )
 
     def position(self, frame: Frame) -> Floats:
         """Return the position that a step's progress is measured by, in a new array (n, k); k = 0 where none is."""
@@ -353,7 +355,7 @@ class BatchTask(ABC):
             step_seconds=self.step_seconds,
             alive_bonus=self.alive_bonus,
             resume="exact",
-            options=set_apart(self.options),
+            options=changed_options(self.options),
         )
 
     def _identity(self) -> str:

@@ -7,8 +7,6 @@ Gymnasium calls `mj_rnePostConstraint` after the last `mj_step` of an environmen
 
 # pyright: reportAttributeAccessIssue=false
 # (mujoco's compiled names have no stubs)
-from __future__ import annotations
-
 import ctypes
 import functools
 import glob

@@ -1,7 +1,5 @@
 """Hopper-v5: a one-legged planar robot hops without falling."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 

@@ -1,14 +1,12 @@
 """Humanoid-v5: a 17-actuator humanoid walks without falling."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 
 import numpy as np
 
 from workhorse.environments.mujoco.humanoid_body import HumanoidBody, HumanoidBodyOptions
-from workhorse.environments.mujoco.model import Flags, Floats, Frame, Terms
+from workhorse.environments.mujoco.model import Floats, Frame, Judged, Terms
 from workhorse.environments.mujoco.task_options import flag, interval, model_file, weight
 
 __all__ = ["Humanoid", "HumanoidOptions"]
@@ -64,9 +62,7 @@ class Humanoid(HumanoidBody):
         """Return the centre of mass, (n, 2)."""
         return np.einsum("b,nbj->nj", self._mass, frame.xipos)[:, :2] / self._total_mass
 
-    def judge(
-        self, frame: Frame, actions: Floats, before: Floats, after: Floats, terms: Terms | None
-    ) -> tuple[Floats, Flags]:
+    def judge(self, frame: Frame, actions: Floats, before: Floats, after: Floats, terms: Terms | None) -> Judged:
         options = self.options
         velocity = (after - before) / self.step_seconds
         forward = options.forward_reward_weight * velocity[:, 0]

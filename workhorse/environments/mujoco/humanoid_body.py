@@ -1,26 +1,21 @@
 """Base of Humanoid and HumanoidStandup: one body, and its observation."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np
 
 from workhorse.environments.mujoco.batch_task import BatchTask
 from workhorse.environments.mujoco.model import Floats, Frame
-from workhorse.environments.mujoco.task_options import count, flag, limit, scale, weight
+from workhorse.environments.mujoco.task_options import TaskOptions, flag, scale, weight
 
 __all__ = ["HumanoidBody", "HumanoidBodyOptions"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class HumanoidBodyOptions:
-    """Gymnasium's constructor options, by its names and with its defaults.
+class HumanoidBodyOptions(TaskOptions):
+    """Options of `TaskOptions`, and more.
 
     Attributes:
-        xml_file: the model.
-        frame_skip: simulation steps an environment step.
-        max_episode_steps: time limit in environment steps; None for none.
         ctrl_cost_weight: cost of a unit of squared action.
         reset_noise_scale: half-width of the noise on positions and velocities.
         exclude_current_positions_from_observation: leave the torso's x and y out.
@@ -30,9 +25,6 @@ class HumanoidBodyOptions:
         include_cfrc_ext_in_observation: observe the contact forces on every body but the world.
     """
 
-    xml_file: str
-    frame_skip: int = count(5)
-    max_episode_steps: int | None = limit(1000)
     ctrl_cost_weight: float = weight(0.1)
     reset_noise_scale: float = scale(1e-2)
     exclude_current_positions_from_observation: bool = flag(True)

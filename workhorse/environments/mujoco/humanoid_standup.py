@@ -1,14 +1,12 @@
 """HumanoidStandup-v5: the humanoid, lying down, raises its head."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 
 import numpy as np
 
 from workhorse.environments.mujoco.humanoid_body import HumanoidBody, HumanoidBodyOptions
-from workhorse.environments.mujoco.model import Flags, Floats, Frame, Terms
+from workhorse.environments.mujoco.model import Floats, Frame, Judged, Terms
 from workhorse.environments.mujoco.task_options import interval, model_file, weight
 
 __all__ = ["HumanoidStandup", "HumanoidStandupOptions"]
@@ -47,9 +45,7 @@ class HumanoidStandup(HumanoidBody):
     def prepare(self) -> None:
         self.fields = self.body_fields(feels=self.options.impact_cost_weight != 0)
 
-    def judge(
-        self, frame: Frame, actions: Floats, before: Floats, after: Floats, terms: Terms | None
-    ) -> tuple[Floats, Flags]:
+    def judge(self, frame: Frame, actions: Floats, before: Floats, after: Floats, terms: Terms | None) -> Judged:
         options = self.options
         z = frame.phase[:, 2]
         up = z / self.model.opt.timestep

@@ -1,34 +1,27 @@
 """InvertedDoublePendulum-v5: a cart balances two poles in a chain."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np
 
 from workhorse.core.errors import UsageError
 from workhorse.environments.mujoco.batch_task import BatchTask
-from workhorse.environments.mujoco.model import Flags, Floats, Frame, Terms
-from workhorse.environments.mujoco.task_options import count, limit, model_file, scale, weight
+from workhorse.environments.mujoco.model import Floats, Frame, Judged, Terms
+from workhorse.environments.mujoco.task_options import TaskOptions, model_file, scale, weight
 
 __all__ = ["InvertedDoublePendulum", "InvertedDoublePendulumOptions"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class InvertedDoublePendulumOptions:
-    """Gymnasium's constructor options, by its names and with its defaults.
+class InvertedDoublePendulumOptions(TaskOptions):
+    """Options of `TaskOptions`, and more.
 
     Attributes:
-        xml_file: the model.
-        frame_skip: simulation steps an environment step.
-        max_episode_steps: time limit in environment steps; None for none.
         healthy_reward: reward a step that does not terminate.
         reset_noise_scale: half-width of the noise on positions, standard deviation of that on velocities.
     """
 
     xml_file: str = model_file("inverted_double_pendulum.xml")
-    frame_skip: int = count(5)
-    max_episode_steps: int | None = limit(1000)
     healthy_reward: float = weight(10.0)
     reset_noise_scale: float = scale(0.1)
 
@@ -51,6 +44,7 @@ class InvertedDoublePendulum(BatchTask):
 
     task = "InvertedDoublePendulum-v5"
     options_type = InvertedDoublePendulumOptions
+    normal_velocities = True
     least_sizes = (3, 3)
     fields = ("site_xpos", "qfrc_constraint")
     options: InvertedDoublePendulumOptions
@@ -73,9 +67,7 @@ class InvertedDoublePendulum(BatchTask):
         np.minimum(np.maximum(clipped, -10.0, out=clipped), 10.0, out=clipped)
         return np.concatenate((frame.phase[:, :1], np.sin(angle), np.cos(angle), clipped), axis=1)
 
-    def judge(
-        self, frame: Frame, actions: Floats, before: Floats, after: Floats, terms: Terms | None
-    ) -> tuple[Floats, Flags]:
+    def judge(self, frame: Frame, actions: Floats, before: Floats, after: Floats, terms: Terms | None) -> Judged:
         nq = self.model.nq
         tip_x, tip_z = frame.site_xpos[:, 0, 0], frame.site_xpos[:, 0, 2]
         first, second = frame.phase[:, nq + 1], frame.phase[:, nq + 2]
@@ -86,8 +78,3 @@ class InvertedDoublePendulum(BatchTask):
         if terms is not None:
             terms.update(reward_survive=survive, distance_penalty=-distance, velocity_penalty=-speed)
         return survive - distance - speed, terminated
-
-    def begin(self, generator: np.random.Generator, qpos: Floats, qvel: Floats) -> None:
-        noise = self.options.reset_noise_scale
-        qpos += generator.uniform(-noise, noise, qpos.size)
-        qvel += noise * generator.standard_normal(qvel.size)

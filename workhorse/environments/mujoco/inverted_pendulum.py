@@ -1,32 +1,26 @@
 """InvertedPendulum-v5: a cart balances one pole."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np
 
 from workhorse.environments.mujoco.batch_task import BatchTask
-from workhorse.environments.mujoco.model import Flags, Floats, Frame, Terms
-from workhorse.environments.mujoco.task_options import count, limit, model_file, scale
+from workhorse.environments.mujoco.model import Floats, Frame, Judged, Terms
+from workhorse.environments.mujoco.task_options import TaskOptions, count, model_file, scale
 
 __all__ = ["InvertedPendulum", "InvertedPendulumOptions"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class InvertedPendulumOptions:
-    """Gymnasium's constructor options, by its names and with its defaults.
+class InvertedPendulumOptions(TaskOptions):
+    """Options of `TaskOptions`, and more.
 
     Attributes:
-        xml_file: the model.
-        frame_skip: simulation steps an environment step.
-        max_episode_steps: time limit in environment steps; None for none.
         reset_noise_scale: half-width of the noise on positions and velocities.
     """
 
     xml_file: str = model_file("inverted_pendulum.xml")
     frame_skip: int = count(2)
-    max_episode_steps: int | None = limit(1000)
     reset_noise_scale: float = scale(0.01)
 
 
@@ -53,9 +47,7 @@ class InvertedPendulum(BatchTask):
     def observe(self, frame: Frame) -> Floats:
         return frame.phase.copy()
 
-    def judge(
-        self, frame: Frame, actions: Floats, before: Floats, after: Floats, terms: Terms | None
-    ) -> tuple[Floats, Flags]:
+    def judge(self, frame: Frame, actions: Floats, before: Floats, after: Floats, terms: Terms | None) -> Judged:
         terminated = np.abs(frame.phase[:, 1]) > 0.2
         reward = (~terminated).astype(np.float64)
         if terms is not None:

@@ -15,11 +15,13 @@ from numpy.typing import NDArray
 from workhorse.core.errors import UsageError
 from workhorse.environments.mujoco.task_options import model_path
 
-__all__ = ["Flags", "Floats", "Frame", "Terms", "load_model"]
+__all__ = ["Flags", "Floats", "Frame", "Judged", "Terms", "load_model"]
 
 Floats = NDArray[np.float64]
 Flags = NDArray[np.bool_]
 Terms = dict[str, Any]
+Judged = tuple[Floats, Flags]
+"""Reward (n,) of a step, and where it ended the task, (n,)."""
 
 _LOADING = threading.Lock()
 """MuJoCo has one warning handler for the process, so threads that load models take turns."""

@@ -6,8 +6,6 @@ thousand changed tasks cost what a thousand equal ones cost.
 
 # pyright: reportAttributeAccessIssue=false
 # (mujoco's compiled names have no stubs)
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Sequence
 from typing import Any, NamedTuple

@@ -1,27 +1,22 @@
 """Base of Hopper and Walker2d: a planar robot with legs moves forward and must not fall."""
 
-from __future__ import annotations
-
 from abc import abstractmethod
 from dataclasses import dataclass
 
 import numpy as np
 
 from workhorse.environments.mujoco.batch_task import BatchTask
-from workhorse.environments.mujoco.model import Flags, Floats, Frame, Terms
-from workhorse.environments.mujoco.task_options import count, flag, limit, scale, weight
+from workhorse.environments.mujoco.model import Flags, Floats, Frame, Judged, Terms
+from workhorse.environments.mujoco.task_options import TaskOptions, count, flag, scale, weight
 
 __all__ = ["PlanarWalker", "PlanarWalkerOptions"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class PlanarWalkerOptions:
-    """Gymnasium's constructor options, by its names and with its defaults.
+class PlanarWalkerOptions(TaskOptions):
+    """Options of `TaskOptions`, and more.
 
     Attributes:
-        xml_file: the model.
-        frame_skip: simulation steps an environment step.
-        max_episode_steps: time limit in environment steps; None for none.
         forward_reward_weight: reward a metre per second forward.
         ctrl_cost_weight: cost of a unit of squared action.
         healthy_reward: reward a step spent healthy.
@@ -32,9 +27,7 @@ class PlanarWalkerOptions:
         exclude_current_positions_from_observation: leave the root's x out.
     """
 
-    xml_file: str
     frame_skip: int = count(4)
-    max_episode_steps: int | None = limit(1000)
     forward_reward_weight: float = weight(1.0)
     ctrl_cost_weight: float = weight(1e-3)
     healthy_reward: float = weight(1.0)
@@ -87,9 +80,7 @@ class PlanarWalker(BatchTask):
     def position(self, frame: Frame) -> Floats:
         return frame.phase[:, 0].copy()
 
-    def judge(
-        self, frame: Frame, actions: Floats, before: Floats, after: Floats, terms: Terms | None
-    ) -> tuple[Floats, Flags]:
+    def judge(self, frame: Frame, actions: Floats, before: Floats, after: Floats, terms: Terms | None) -> Judged:
         options = self.options
         velocity = (after - before) / self.step_seconds
         forward = options.forward_reward_weight * velocity

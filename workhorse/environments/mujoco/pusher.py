@@ -1,33 +1,27 @@
 """Pusher-v5: a seven-joint arm pushes a cylinder to a goal."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np
 
 from workhorse.environments.mujoco.batch_task import BatchTask
-from workhorse.environments.mujoco.model import Flags, Floats, Frame, Terms
-from workhorse.environments.mujoco.task_options import count, limit, model_file, weight
+from workhorse.environments.mujoco.model import Floats, Frame, Judged, Terms
+from workhorse.environments.mujoco.task_options import TaskOptions, limit, model_file, weight
 
 __all__ = ["Pusher", "PusherOptions"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class PusherOptions:
-    """Gymnasium's constructor options, by its names and with its defaults.
+class PusherOptions(TaskOptions):
+    """Options of `TaskOptions`, and more.
 
     Attributes:
-        xml_file: the model.
-        frame_skip: simulation steps an environment step.
-        max_episode_steps: time limit in environment steps; None for none.
         reward_near_weight: cost of a metre between fingertip and cylinder.
         reward_dist_weight: cost of a metre between cylinder and goal.
         reward_control_weight: cost of a unit of squared action.
     """
 
     xml_file: str = model_file("pusher_v5.xml")
-    frame_skip: int = count(5)
     max_episode_steps: int | None = limit(100)
     reward_near_weight: float = weight(0.5)
     reward_dist_weight: float = weight(1.0)
@@ -66,9 +60,7 @@ class Pusher(BatchTask):
             axis=1,
         )
 
-    def judge(
-        self, frame: Frame, actions: Floats, before: Floats, after: Floats, terms: Terms | None
-    ) -> tuple[Floats, Flags]:
+    def judge(self, frame: Frame, actions: Floats, before: Floats, after: Floats, terms: Terms | None) -> Judged:
         options = self.options
         to_tip = frame.xpos[:, self._object] - frame.xpos[:, self._tip]
         to_goal = frame.xpos[:, self._object] - frame.xpos[:, self._goal]

@@ -1,26 +1,21 @@
 """Reacher-v5: a two-link arm reaches a random point."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np
 
 from workhorse.environments.mujoco.batch_task import BatchTask
-from workhorse.environments.mujoco.model import Flags, Floats, Frame, Terms
-from workhorse.environments.mujoco.task_options import count, limit, model_file, weight
+from workhorse.environments.mujoco.model import Floats, Frame, Judged, Terms
+from workhorse.environments.mujoco.task_options import TaskOptions, count, limit, model_file, weight
 
 __all__ = ["Reacher", "ReacherOptions"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class ReacherOptions:
-    """Gymnasium's constructor options, by its names and with its defaults.
+class ReacherOptions(TaskOptions):
+    """Options of `TaskOptions`, and more.
 
     Attributes:
-        xml_file: the model.
-        frame_skip: simulation steps an environment step.
-        max_episode_steps: time limit in environment steps; None for none.
         reward_dist_weight: cost of a metre between fingertip and target.
         reward_control_weight: cost of a unit of squared action.
     """
@@ -64,9 +59,7 @@ class Reacher(BatchTask):
             (np.cos(angle), np.sin(angle), frame.phase[:, 2:nq], frame.phase[:, nq : nq + 2], gap), axis=1
         )
 
-    def judge(
-        self, frame: Frame, actions: Floats, before: Floats, after: Floats, terms: Terms | None
-    ) -> tuple[Floats, Flags]:
+    def judge(self, frame: Frame, actions: Floats, before: Floats, after: Floats, terms: Terms | None) -> Judged:
         gap = frame.xpos[:, self._fingertip] - frame.xpos[:, self._target]
         dist = -np.sqrt(np.vecdot(gap, gap)) * self.options.reward_dist_weight
         ctrl = -np.square(actions).sum(axis=1) * self.options.reward_control_weight

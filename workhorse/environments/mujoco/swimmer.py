@@ -1,26 +1,21 @@
 """Swimmer-v5: a three-link chain swims in a viscous plane."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np
 
 from workhorse.environments.mujoco.batch_task import BatchTask
-from workhorse.environments.mujoco.model import Flags, Floats, Frame, Terms
-from workhorse.environments.mujoco.task_options import count, flag, limit, model_file, scale, weight
+from workhorse.environments.mujoco.model import Floats, Frame, Judged, Terms
+from workhorse.environments.mujoco.task_options import TaskOptions, count, flag, model_file, scale, weight
 
 __all__ = ["Swimmer", "SwimmerOptions"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class SwimmerOptions:
-    """Gymnasium's constructor options, by its names and with its defaults.
+class SwimmerOptions(TaskOptions):
+    """Options of `TaskOptions`, and more.
 
     Attributes:
-        xml_file: the model.
-        frame_skip: simulation steps an environment step.
-        max_episode_steps: time limit in environment steps; None for none.
         forward_reward_weight: reward a metre per second forward.
         ctrl_cost_weight: cost of a unit of squared action.
         reset_noise_scale: half-width of the noise on positions and velocities.
@@ -29,7 +24,6 @@ class SwimmerOptions:
 
     xml_file: str = model_file("swimmer.xml")
     frame_skip: int = count(4)
-    max_episode_steps: int | None = limit(1000)
     forward_reward_weight: float = weight(1.0)
     ctrl_cost_weight: float = weight(1e-4)
     reset_noise_scale: float = scale(0.1)
@@ -60,9 +54,7 @@ class Swimmer(BatchTask):
     def position(self, frame: Frame) -> Floats:
         return frame.phase[:, :2].copy()
 
-    def judge(
-        self, frame: Frame, actions: Floats, before: Floats, after: Floats, terms: Terms | None
-    ) -> tuple[Floats, Flags]:
+    def judge(self, frame: Frame, actions: Floats, before: Floats, after: Floats, terms: Terms | None) -> Judged:
         velocity = (after - before) / self.step_seconds
         forward = self.options.forward_reward_weight * velocity[:, 0]
         cost = self.options.ctrl_cost_weight * np.square(actions).sum(axis=1)

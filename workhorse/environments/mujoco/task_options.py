@@ -4,8 +4,6 @@ A field is declared by the kind of its value, `ctrl_cost_weight: float = weight(
 given value against the kind before any simulator is touched.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import math
 import numbers
@@ -17,7 +15,18 @@ import numpy as np
 
 from workhorse.core.errors import UsageError, nearest
 
-__all__ = ["body", "count", "flag", "interval", "limit", "model_file", "read_options", "scale", "set_apart", "weight"]
+__all__ = [
+    "TaskOptions",
+    "body",
+    "count",
+    "flag",
+    "interval",
+    "limit",
+    "model_file",
+    "read_options",
+    "scale",
+    "weight",
+]
 
 Options = TypeVar("Options")
 Check = Callable[[object], object]
@@ -154,6 +163,21 @@ def model_path(name: str) -> str:
     return os.path.join(os.path.dirname(gymnasium.__file__), "envs", "mujoco", "assets", name)
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TaskOptions:
+    """Gymnasium's constructor options that every task has; a task's own class has the others, by the same names.
+
+    Attributes:
+        xml_file: the model.
+        frame_skip: simulation steps an environment step.
+        max_episode_steps: time limit in environment steps; None for none.
+    """
+
+    xml_file: str
+    frame_skip: int = count(5)
+    max_episode_steps: int | None = limit(1000)
+
+
 def read_options(kind: type[Options], task: str, given: Mapping[str, Any]) -> Options:
     """Make the options of `task`, checked.
 
@@ -174,10 +198,3 @@ def read_options(kind: type[Options], task: str, given: Mapping[str, Any]) -> Op
                 f"{task}.{name} must be {unfit}, got {value!r}; leave it out for {fields[name].default!r}."
             ) from None
     return kind(**values)
-
-
-def set_apart(options: object) -> tuple[tuple[str, object], ...]:
-    """Return the (name, value) pairs in which options differ from their defaults, sorted by name."""
-    fields = dataclasses.fields(options)  # type: ignore[arg-type]
-    pairs = ((field.name, getattr(options, field.name), field.default) for field in fields)
-    return tuple(sorted((name, value) for name, value, default in pairs if value != default))

@@ -1,7 +1,5 @@
 """Walker2d-v5: a two-legged planar robot walks without falling."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from workhorse.environments.mujoco.model import Flags, Floats

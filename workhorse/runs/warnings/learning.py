@@ -1,7 +1,5 @@
 """Rules about what comes out of learning: values, updates, exploration, episodes and evaluations."""
 
-from __future__ import annotations
-
 import math
 from functools import partial
 

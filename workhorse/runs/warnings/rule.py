@@ -1,7 +1,5 @@
 """Rules, and the rows of metrics that they read."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Rules about what goes into learning: numbers, noise, actions, observations, rewards and the networks' units."""
 
-from __future__ import annotations
-
 import math
 from functools import partial
 

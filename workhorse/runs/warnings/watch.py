@@ -1,7 +1,5 @@
 """Read a run's metrics as they come, warn once of each thing, and keep the warnings in the run's folder."""
 
-from __future__ import annotations
-
 import json
 import math
 from collections.abc import Mapping, Sequence

@@ -1,19 +1,20 @@
-"""Probes of how episodes end: reward 1 under a clock, the same with termination, and a false value after the reset."""
+"""Probes of loops: how episodes end, which slot is which, and what a policy remembers."""
 
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float32, Int
 
 from workhorse.core import numerics  # noqa: F401
 from workhorse.core.algorithm import Key
-from workhorse.core.spec import Box, Discrete, EnvSpec
+from workhorse.core.spec import Box, Discrete, EnvSpec, changed_options
 from workhorse.core.types import Step
-from workhorse.environments.classic.episode import changed_options, require_episode_limit, tick
+from workhorse.environments.classic.episode import require_episode_limit, tick
 
-__all__ = ["ClockState", "ResetLeakProbe", "TerminationProbe", "TimeLimitProbe"]
+__all__ = ["ClockState", "MemoryProbe", "ResetLeakProbe", "SlotIdentityProbe", "TerminationProbe", "TimeLimitProbe"]
 
 
 class ClockState(NamedTuple):
@@ -146,3 +147,95 @@ class ResetLeakProbe:
 
 def _fraction(clock: Int[Array, ""], limit: int) -> Float32[Array, "1"]:
     return (clock / limit).astype(jnp.float32)[None]
+
+
+class SlotIdentityState(NamedTuple):
+    """`identity`, in [0, 1), is the episode's number; `clock` counts steps."""
+
+    identity: Float32[Array, ""]
+    clock: Int[Array, ""]
+
+
+@dataclass(frozen=True)
+class SlotIdentityProbe:
+    """Every step pays the number that the slot drew from its reset key, and the observation is that number.
+
+    *Known answer*: `reward[t, b] == obs[t, b, 0] == next_obs[t, b, 0]` for every row of a rollout, and the value of an
+    observation is obs[0] / (1 - discount). Any mixing of slots - a wrong reshape, a permuted batch, a reset that falls
+    into another slot - breaks the first; a value learnt for the wrong slot breaks the second.
+
+    Observation: float32 (1,), in [0, 1). Action: 0 or 1, without effect. Never terminates.
+
+    Attributes:
+        max_episode_steps: the clock; after it the slot draws another number.
+    """
+
+    max_episode_steps: int = 8
+
+    def __post_init__(self) -> None:
+        require_episode_limit("SlotIdentityProbe", self.max_episode_steps)
+
+    @cached_property
+    def spec(self) -> EnvSpec:
+        return EnvSpec(
+            "SlotIdentityProbe", Box((0.0,), (1.0,)), Discrete(2), self.max_episode_steps, options=changed_options(self)
+        )
+
+    def value(self, identity: float, discount: float) -> float:
+        """The value of the observation `identity`."""
+        return identity / (1.0 - discount)
+
+    def reset(self, key: Key) -> tuple[SlotIdentityState, Float32[Array, "1"]]:
+        """Draw the episode's number."""
+        identity = jax.random.uniform(key, (), jnp.float32)
+        return SlotIdentityState(identity, jnp.zeros((), jnp.int32)), identity[None]
+
+    def step(self, state: SlotIdentityState, action: Any, key: Key) -> tuple[SlotIdentityState, Step]:
+        """Pay the number; neither `action` nor `key` is used."""
+        clock, truncated = tick(state.clock, self.max_episode_steps)
+        obs, reward = state.identity[None], state.identity.astype(jnp.float64)
+        return SlotIdentityState(state.identity, clock), Step(obs, reward, jnp.zeros((), bool), truncated, obs, {})
+
+
+class MemoryState(NamedTuple):
+    """The cue, 0 or 1, and the number of steps taken."""
+
+    cue: Int[Array, ""]
+    clock: Int[Array, ""]
+
+
+@dataclass(frozen=True)
+class MemoryProbe:
+    """A cue is shown at the first step only; at the last step the action that names it pays 1.
+
+    *Known answer*: the best policy with memory earns 1 an episode, the best without it 1/2.
+
+    Observation: float32 (2,): -1 or 1 for the cue at the first step and 0 later; 1 at the last step and 0 before.
+    Action: 0 or 1, which counts at the last step only. The last step terminates, and the clock runs out with it.
+
+    Attributes:
+        max_episode_steps: length of an episode, at least 2.
+    """
+
+    max_episode_steps: int = 5
+
+    def __post_init__(self) -> None:
+        require_episode_limit("MemoryProbe", self.max_episode_steps)
+
+    @cached_property
+    def spec(self) -> EnvSpec:
+        box = Box((-1.0, 0.0), (1.0, 1.0))
+        return EnvSpec("MemoryProbe", box, Discrete(2), self.max_episode_steps, options=changed_options(self))
+
+    def reset(self, key: Key) -> tuple[MemoryState, Float32[Array, "2"]]:
+        """Draw the cue and show it."""
+        state = MemoryState(jax.random.bernoulli(key).astype(jnp.int32), jnp.zeros((), jnp.int32))
+        return state, jnp.stack([2.0 * state.cue - 1.0, 0.0 * state.cue]).astype(jnp.float32)
+
+    def step(self, state: MemoryState, action: Int[Array, ""], key: Key) -> tuple[MemoryState, Step]:
+        """Pay for the cue's name at the last step; `key` is not used."""
+        clock, over = tick(state.clock, self.max_episode_steps)
+        is_next_last = clock == self.max_episode_steps - 1
+        obs = jnp.stack([jnp.zeros(()), is_next_last.astype(jnp.float64)]).astype(jnp.float32)
+        reward = jnp.where(over, (action == state.cue).astype(jnp.float64), 0.0)
+        return MemoryState(state.cue, clock), Step(obs, reward, over, over, obs, {})

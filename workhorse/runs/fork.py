@@ -1,0 +1,137 @@
+"""Fork a run: new runs that go on from one of its iterations, with a changed option and without."""
+
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from workhorse.core.digest import flatten_arrays
+from workhorse.core.errors import UsageError
+from workhorse.core.spec import EnvSpec
+from workhorse.runs import checkpoint
+from workhorse.runs.folder import RunFolder
+from workhorse.runs.history import kept_iterations, opened
+from workhorse.runs.manifest import Manifest
+from workhorse.runs.schedule import Schedule, annealed_steps
+from workhorse.runs.train import available_threads, plan_of
+from workhorse.training.loop import Progress, make_loop
+from workhorse.training.plan import Plan
+
+__all__ = ["Fork", "fork"]
+
+ANNEALING = {"anneal_env_steps", "anneal_learning_rate"}
+
+
+@dataclass(frozen=True)
+class Fork:
+    """Runs that go on from one state, in pairs of equal seeds: without the change, and with it.
+
+    Attributes:
+        unchanged, changed: run folders by seed.
+    """
+
+    unchanged: Mapping[int, RunFolder]
+    changed: Mapping[int, RunFolder]
+
+
+def fork(
+    path: str | os.PathLike[str],
+    iteration: int,
+    settings: Mapping[str, Any],
+    seeds: range,
+    root: str | os.PathLike[str],
+    *,
+    env_steps: int | None = None,
+    threads: int = 0,
+    command: tuple[str, ...] = (),
+) -> Fork:
+    """Make run folders whose state is that of an iteration of a run; `resume` trains them to their end.
+
+    Args:
+        path: the run.
+        iteration: where to begin; computed again where its state was not kept.
+        settings: options of the algorithm to change.
+        seeds: new roots of randomness from there on: a pair of runs for each, so that what is compared differs by the
+            change and not by luck.
+        root: the folder for the runs.
+        env_steps: their budget, the steps before the fork included; by default the run's own.
+        threads: simulation threads.
+        command: the command line, for the record.
+
+    Raises:
+        UsageError: an option is unknown or out of range, it changes the shape of the state, the iteration is none of
+            the run's, or a run of that name exists.
+    """
+    with opened(path, threads) as history:
+        progress = history.at(iteration)
+        given = flatten_arrays(progress)
+        plan, manifest = plan_of(history.manifest), history.manifest
+        changed_plan = replace(plan, settings={**plan.settings, **settings})
+        algorithm = changed_plan.make_algorithm(history.spec)
+    budget = env_steps or manifest.env_steps
+    if budget <= int(progress.env_steps):
+        raise UsageError(
+            f"--env-steps must be above the {int(progress.env_steps):,} steps of iteration {iteration}: got {budget:,}."
+        )
+    annealed = annealed_steps(manifest.settings)
+    if budget > max(annealed, manifest.env_steps) and annealed and not settings.keys() & ANNEALING:
+        raise UsageError(
+            f"{history.folder.path} lets its learning rate fall to zero at {annealed:,} steps, so that nothing would "
+            f"be learnt from there to {budget:,}: --set anneal_env_steps={budget} as well, or leave --env-steps out."
+        )
+    _check_same_shape(changed_plan, history.spec, given, settings, threads)
+    with_change = {**manifest.settings, **{name: algorithm.settings()[name] for name in settings}}
+    made: dict[str, dict[int, RunFolder]] = {"unchanged": {}, "changed": {}}
+    for seed in seeds:
+        for word, options in (("unchanged", manifest.settings), ("changed", with_change)):
+            id = f"{history.folder.id}-i{iteration}-{word}-s{seed}"
+            wanted = replace(manifest, id=id, seed=seed, settings=options, env_steps=budget, command=command)
+            made[word][seed] = _begun(root, wanted) or _begin(root, wanted, progress)
+    return Fork(made["unchanged"], made["changed"])
+
+
+def _begin(root: str | os.PathLike[str], wanted: Manifest, progress: Progress) -> RunFolder:
+    """Make the run folder of a manifest, whose only checkpoint holds the progress."""
+    folder = RunFolder.create(root, wanted.id, task=wanted.task, algorithm=wanted.algorithm, seed=wanted.seed)
+    folder.write_manifest(wanted)
+    meta = {"meters": {}, "schedule": asdict(Schedule(evaluate_every=max(wanted.env_steps // 10, 1)))}
+    for place in ("checkpoints", "milestones"):  # checkpoints are not kept for long
+        checkpoint.save(folder, int(progress.iteration), progress, meta, place)
+    return folder
+
+
+def _begun(root: str | os.PathLike[str], wanted: Manifest) -> RunFolder | None:
+    """Return a fork's run that was made before, which can go on; None where there is none.
+
+    Raises:
+        UsageError: a run of that name was made otherwise.
+    """
+    place = Path(root) / wanted.id
+    if not (place / "manifest.json").exists():
+        return None
+    there = RunFolder.open(place)
+    found = there.manifest()
+    if (found.settings, found.env_steps, found.seed) != (wanted.settings, wanted.env_steps, wanted.seed):
+        raise UsageError(f"{place} is there, of a fork with other settings: move it away, or choose another --runs.")
+    return there if kept_iterations(there) else None
+
+
+def _check_same_shape(
+    plan: Plan, spec: EnvSpec, given: Mapping[str, np.ndarray], settings: Iterable[str], threads: int
+) -> None:
+    loop = make_loop(plan, spec, threads or available_threads())
+    try:
+        wanted = flatten_arrays(loop.start())
+    finally:
+        loop.close()
+    for name in wanted.keys() | given.keys():
+        if name not in wanted or name not in given or wanted[name].shape != given[name].shape:
+            if "environment" in name and name in wanted and name in given:
+                continue  # a journal's length
+            raise UsageError(
+                f"{', '.join(settings)} would change the shape of the state ({name}), which a fork keeps: start a new "
+                "run."
+            )
