@@ -31,18 +31,17 @@ import json, sys
 from dataclasses import replace
 from workhorse.runs import train
 from workhorse.runs.metrics import read_metrics
-from workhorse.training.on_policy_seeds import RolloutSeeds
+from workhorse.training.groups import RunGroup, together
 from workhorse.training.plan import Plan
-from workhorse.training.seeds import together
 
 task, settings, env_steps, count, root = json.loads(sys.argv[1])
 plan = Plan(task, {}, "ppo", settings, 0).with_budget(env_steps)
-group = RolloutSeeds({seed: replace(plan, seed=seed) for seed in range(count)}, threads=train.available_threads())
+group = RunGroup({seed: replace(plan, seed=seed) for seed in range(count)}, threads=train.available_threads())
 
-def one(seed, on_policy):
+def one(seed, make):
     folder, summary = train.start(
         task=task, algorithm="ppo", settings=settings, env_steps=env_steps, seed=seed, threads=1, root=root,
-        id=f"s{seed}", on_policy=on_policy, schedule=train.Schedule(milestones=0),
+        id=f"s{seed}", make=make, schedule=train.Schedule(milestones=0),
     )
     metrics = read_metrics(folder)
     return summary.episode_return.value, metrics["gradient_signal"].mean(), metrics["gradient_noise"].mean()

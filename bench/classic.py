@@ -28,19 +28,18 @@ import json, sys
 from dataclasses import replace
 from workhorse.algorithms.recipes import recipe
 from workhorse.runs import train
-from workhorse.training.on_policy_seeds import RolloutSeeds
+from workhorse.training.groups import RunGroup, together
 from workhorse.training.plan import Plan
-from workhorse.training.seeds import together
 
 task, count, root = sys.argv[1], int(sys.argv[2]), sys.argv[3]
 known = recipe(task, "ppo")
 plan = Plan(task, {}, "ppo", known.settings, 0).with_budget(known.env_steps)
-group = RolloutSeeds({seed: replace(plan, seed=seed) for seed in range(count)}, threads=train.available_threads())
+group = RunGroup({seed: replace(plan, seed=seed) for seed in range(count)}, threads=train.available_threads())
 
-def one(seed, on_policy):
+def one(seed, make):
     _, summary = train.start(
         task=task, algorithm="ppo", settings=known.settings, env_steps=known.env_steps, seed=seed, threads=1,
-        root=root, id=f"{task}-s{seed}", recipe=known, on_policy=on_policy,
+        root=root, id=f"{task}-s{seed}", recipe=known, make=make,
     )
     return summary.episode_return.value
 

@@ -8,24 +8,31 @@ message there and back.
 
 import argparse
 import json
+import logging
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from record import head
 
+from workhorse.core.algorithm import Population
 from workhorse.distributed.cluster import Cluster
 from workhorse.distributed.crew import Job
-from workhorse.distributed.messages import NOTHING, Assignment
+from workhorse.distributed.messages import NOTHING, Assignment, Report
 from workhorse.distributed.ray_transport import RayTransport
 from workhorse.math import noise
 from workhorse.statistics.intervals import mean_interval
 from workhorse.training.evolve import Evolve
-from workhorse.training.plan import Plan, local_workforce
+from workhorse.training.loop import Loop, make_loop
+from workhorse.training.plan import Plan
+from workhorse.training.population import PopulationPrograms
 
 PLAN = Plan("HalfCheetah-v5", {}, "openai-es", {"num_pairs": 32}, 0)
 MANY = Plan("HalfCheetah-v5", {}, "openai-es", {"num_pairs": 32}, 0, 4)
@@ -44,18 +51,34 @@ LARGE = Plan(
 class Arrangement:
     """A loop that has been warmed up, and its speed."""
 
-    def __init__(self, learning, workforce) -> None:
-        self.workforce = workforce
-        self.loop = Evolve(learning, workforce)
-        self.progress = self.loop.start()
+    def __init__(self, loop: Loop) -> None:
+        self.loop = loop
+        self.progress = loop.start()
         for _ in range(2):
-            self.progress, _, _ = self.loop.iterate(self.progress)
+            self.iterate()
+
+    def iterate(self) -> None:
+        self.progress, _, _ = self.loop.iterate(self.progress)
 
     def steps_per_second(self, seconds: float) -> float:
         begun, steps = time.perf_counter(), int(self.progress.env_steps)
         while time.perf_counter() - begun < seconds:
             self.progress, _, _ = self.loop.iterate(self.progress, lambda env_steps: True)
         return (int(self.progress.env_steps) - steps) / (time.perf_counter() - begun)
+
+    def close(self) -> None:
+        self.loop.close()
+
+
+class OnRay(Arrangement):
+    """The loop of a plan with Ray workers."""
+
+    def __init__(self, plan: Plan, workers: int) -> None:
+        algorithm = plan.make_algorithm(plan.spec())
+        assert isinstance(algorithm, Population)
+        programs = PopulationPrograms(algorithm, plan.seed)
+        self.cluster = Cluster(plan, programs, RayTransport(workers), "scalars")
+        super().__init__(Evolve(programs, self.cluster))
 
 
 class Child:
@@ -83,13 +106,12 @@ class Child:
 
 
 def serve(threads: int) -> None:
-    """What a `Child` does: a speed for every line."""
-    learning = PLAN.learning(PLAN.spec())
-    arrangement = Arrangement(learning, local_workforce(PLAN, learning, threads))
+    """Answer each line, a number of seconds, with a speed: what a `Child` does."""
+    arrangement = Arrangement(make_loop(PLAN, PLAN.spec(), threads))
     print(0.0, flush=True)
     for line in sys.stdin:
         print(arrangement.steps_per_second(float(line)), flush=True)
-    arrangement.workforce.close()
+    arrangement.close()
 
 
 def main() -> None:
@@ -103,12 +125,8 @@ def main() -> None:
         return
     in_process = {"in process, 1 thread": Child(1), "in process, 2 threads": Child(2)}
     start_ray()
-    learning = PLAN.learning(PLAN.spec())
-    arrangements = {
-        **in_process,
-        "Ray, 1 worker": Arrangement(learning, Cluster(PLAN, learning, RayTransport(1), "scalars")),
-        "Ray, 2 workers": Arrangement(learning, Cluster(PLAN, learning, RayTransport(2), "scalars")),
-    }
+    on_ray = {"Ray, 1 worker": OnRay(PLAN, 1), "Ray, 2 workers": OnRay(PLAN, 2)}
+    arrangements = in_process | on_ray
     rounds = []
     for number in range(arguments.rounds):
         found = {name: one.steps_per_second(arguments.seconds) for name, one in arrangements.items()}
@@ -125,10 +143,10 @@ def main() -> None:
         found = mean_interval(np.array([speeds[one] / speeds[other] for speeds in rounds]))
         ratios[name] = {"value": found.value, "interval": [found.low, found.high]}
         print(f"{name}: {found.value:.2f} [{found.low:.2f}, {found.high:.2f}]")
-    spent = {name: float(np.median(chunk_times(one))) for name, one in arrangements.items() if name.startswith("Ray")}
-    latency, message_cpu_s = round_trip(arrangements["Ray, 1 worker"].workforce)
+    spent = {name: float(np.median(chunk_times(one))) for name, one in on_ray.items()}
+    latency, message_cpu_s = round_trip(on_ray["Ray, 1 worker"].cluster)
     for one in arrangements.values():
-        one.close() if isinstance(one, Child) else one.workforce.close()
+        one.close()
     chunks = chunk_seconds()
     rates = rebuild_rate()
     updates = {workers: update_seconds(workers) for workers in (1, 2)}
@@ -147,23 +165,26 @@ def main() -> None:
         "update_seconds_by_processes": {"num_params": LARGE_PARAMS, "members": 32, "seconds": updates},
         "call_latency_s": latency / 2,
         "message_cpu_s": message_cpu_s,
-        "chunk_seconds_by_arrangement": {name: spent[name] for name in spent},
+        "chunk_seconds_by_arrangement": spent,
     }
     (Path(__file__).parent / "results" / "cluster.json").write_text(json.dumps(record, indent=1))
 
 
 def start_ray() -> None:
-    """A cluster of this machine that believes in 3 cores, so that both arrangements of workers can stay."""
+    """Start Ray on this machine and tell it of 3 cores, so that both arrangements of workers can stay."""
     import ray
 
-    here = {"_node_ip_address": "127.0.0.2"} if sys.platform == "linux" else {}
-    ray.init(address="local", num_cpus=3, include_dashboard=False, log_to_driver=False, logging_level="ERROR", **here)
+    options: dict[str, Any] = {"include_dashboard": False, "log_to_driver": False, "logging_level": logging.ERROR}
+    if sys.platform == "linux":
+        options["_node_ip_address"] = "127.0.0.2"
+    ray.init(address="local", num_cpus=3, **options)
 
 
-def round_trip(cluster) -> tuple[float, float]:
+def round_trip(cluster: Cluster) -> tuple[float, float]:
     """Median seconds of an order for nothing, there and back, and the coordinator's processor seconds for it."""
     (name,) = cluster._crew.workers
     at, times = cluster._members[name].at, []
+    assert at is not None
     busy = time.process_time()
     for _ in range(200):
         begun = time.perf_counter()
@@ -174,47 +195,56 @@ def round_trip(cluster) -> tuple[float, float]:
     return float(np.median(times)), (time.process_time() - busy) / len(times)
 
 
-def chunk_times(arrangement: Arrangement) -> list[float]:
-    """Seconds of the chunks of three iterations, as the workers see them."""
-    cluster, found = arrangement.workforce, []
+@contextmanager
+def heard(cluster: Cluster, hear: Callable[[str, Report], None]) -> Iterator[None]:
+    """Context manager: `hear` is told of every report, with its worker's name, before the cluster weighs it."""
     weigh = cluster._weigh
-    cluster._weigh = lambda name, report, size: (found.append(report.episodes_s), weigh(name, report, size))
-    for _ in range(3):
-        arrangement.progress, _, _ = arrangement.loop.iterate(arrangement.progress)
-    cluster._weigh = weigh
+
+    def weighing(name: str, report: Report, size: int) -> None:
+        hear(name, report)
+        weigh(name, report, size)
+
+    cluster._weigh = weighing
+    try:
+        yield
+    finally:
+        cluster._weigh = weigh
+
+
+def chunk_times(arrangement: OnRay) -> list[float]:
+    """Seconds of the chunks of three iterations, as the workers see them."""
+    found: list[float] = []
+    with heard(arrangement.cluster, lambda name, report: found.append(report.episodes_s)):
+        for _ in range(3):
+            arrangement.iterate()
     return found
 
 
 def chunk_seconds() -> list[float]:
     """Seconds of chunks of 4 episodes on one core, as one worker sees them."""
-    learning = MANY.learning(MANY.spec())
-    cluster = Cluster(MANY, learning, RayTransport(1), "scalars")
-    found = chunk_times(Arrangement(learning, cluster))
-    cluster.close()
+    arrangement = OnRay(MANY, 1)
+    found = chunk_times(arrangement)
+    arrangement.close()
     return found
 
 
 def update_seconds(workers: int) -> float:
-    """Seconds a worker spends on an update, when so many processes of the node share it; the median of 6."""
-    learning = LARGE.learning(LARGE.spec())
-    cluster = Cluster(LARGE, learning, RayTransport(workers), "scalars")
-    arrangement = Arrangement(learning, cluster)
-    found: dict[tuple[str, int], float] = {}
-    while cluster._crew.size < workers:
-        arrangement.progress, _, _ = arrangement.loop.iterate(arrangement.progress)
+    """Seconds a worker spends on an update that `workers` processes of the node share; the median of 6 iterations."""
+    arrangement = OnRay(LARGE, workers)
+    while arrangement.cluster._crew.size < workers:
+        arrangement.iterate()
     for _ in range(2):
-        arrangement.progress, _, _ = arrangement.loop.iterate(arrangement.progress)
-    weigh = cluster._weigh
+        arrangement.iterate()
+    found: dict[tuple[str, int], float] = {}
 
-    def noting(name, report, size) -> None:
+    def note(name: str, report: Report) -> None:
         job = (name, report.job.iteration)  # a worker updates once an iteration, with its first chunk
         found[job] = max(found.get(job, 0.0), report.updates_s)
-        weigh(name, report, size)
 
-    cluster._weigh = noting
-    while len(found) < 6 * workers:
-        arrangement.progress, _, _ = arrangement.loop.iterate(arrangement.progress)
-    cluster.close()
+    with heard(arrangement.cluster, note):
+        while len(found) < 6 * workers:
+            arrangement.iterate()
+    arrangement.close()
     return float(np.median(list(found.values())))
 
 

@@ -1,4 +1,4 @@
-"""What coordinating thousands of workers costs one process: `python bench/coordination.py`.
+"""Processor time of coordinating thousands of workers: `python bench/coordination.py`.
 
 The crew that a cluster run uses, driven in simulated time: episodes take no time here, only the crew's own calls are
 real, and their processor time is measured. Chunks take log-normal times, one worker in a hundred is five times slower,
@@ -27,7 +27,7 @@ from record import head
 
 from workhorse.distributed.crew import Answer, Crew, Job, Order
 from workhorse.distributed.messages import Report, decode_assignment, decode_control, encode_control
-from workhorse.distributed.transport import Arrived, Received
+from workhorse.distributed.transport import Arrived, Event, Received
 from workhorse.statistics.intervals import mean_interval
 
 TARGET_WORKERS, TARGET_S = 1_440, 0.020
@@ -78,11 +78,11 @@ class Load:
         return self._now
 
     def iterate(self, iteration: int) -> float:
-        """One iteration; the processor seconds of the crew's calls."""
+        """Do one iteration and return the processor seconds of the crew's calls."""
         before, job = self.spent_s, Job("reset", iteration)
         self._plan_turnover()
         lengths = CHUNK_S * np.exp(_SPREAD * self._rng.standard_normal(self._num_chunks) - _SPREAD**2 / 2)
-        self._lengths = lengths.tolist()  # a chunk is as long whoever runs it
+        self._lengths = lengths.tolist()  # a chunk's length does not depend on its worker
         self._act(self._crew.begin, job, self._num_chunks)
         while not self._crew.complete:
             self._now, _, kind, what = heapq.heappop(self._events)
@@ -108,7 +108,7 @@ class Load:
         return self._crew.answer(order.worker, order.job, order.chunk, result, self._now)
 
     def _act(self, call: Callable[..., Any] | None, *arguments: Any) -> Any:
-        """What happened, then what a coordinator asks for after everything that happens; only this is measured."""
+        """Call the crew, then ask for orders as a coordinator does after every event; only this is measured."""
         begun = time.process_time()
         value = call(*arguments) if call is not None else None
         orders, late_at = self._crew.orders(self._now), self._crew.late_at()
@@ -173,14 +173,16 @@ class Prompt:
     """A transport whose workers answer as soon as they are asked, with messages made from one template."""
 
     def __init__(self, num_workers: int, template: Report) -> None:
-        self._template, self._waiting, self._events = template, [], [Arrived(f"w{n}") for n in range(num_workers)]
+        self._template = template
+        self._waiting: list[tuple[str, bytes]] = []
+        self._events: list[Event] = [Arrived(f"w{n}") for n in range(num_workers)]
         self.cluster: Any = None
         self.spent_s = 0.0
 
     def send(self, worker: str, message: bytes, attachment: bytes = b"") -> None:
         self._waiting.append((worker, message))
 
-    def poll(self, timeout_s: float) -> list[Any]:
+    def poll(self, timeout_s: float) -> list[Event]:
         begun = time.process_time()
         events, self._events = self._events, []
         for worker, message in self._waiting:
@@ -188,7 +190,7 @@ class Prompt:
                 answer = encode_control({"answer": "ready", "host": worker, "process": 1, "cores": 1})
             else:
                 asked = decode_assignment(message)
-                proof = self.cluster._digests.get(asked.at, 0)
+                proof = self.cluster._log.digests.get(asked.at, 0)
                 answer = self._template._replace(job=asked.job, chunk=asked.chunk, at=asked.at, digest=proof).encode()
             events.append(Received(worker, answer))
         self._waiting = []
@@ -207,19 +209,21 @@ class Prompt:
 
 def whole_coordinator(workers: int, observation_size: int, episodes: int = 8, iterations: int = 20) -> dict:
     """Processor seconds of an iteration of the whole coordinator with a chunk of 8 episodes for every worker."""
-    from workhorse.training.learning import Learning
-
     from workhorse.algorithms import registry
+    from workhorse.core.algorithm import Population
     from workhorse.core.spec import Box, EnvSpec
     from workhorse.core.types import Moments
     from workhorse.distributed.cluster import Cluster
     from workhorse.training.evolve import Evolve
     from workhorse.training.plan import Plan
+    from workhorse.training.population import PopulationPrograms
     from workhorse.training.workforce import Tally
 
     spec = EnvSpec("load", Box.unbounded(observation_size), Box((-1.0,) * 6, (1.0,) * 6), 1000)
     pairs = workers * episodes // 2
-    learning = Learning(registry.make("openai-es", spec, {"num_pairs": pairs}), 0)
+    algorithm = registry.make("openai-es", spec, {"num_pairs": pairs})
+    assert isinstance(algorithm, Population)
+    programs = PopulationPrograms(algorithm, 0)
     plan = Plan("load", {}, "openai-es", {}, 0, episodes)
     rng = np.random.default_rng(0)
     steps, seen = 1000 * episodes, rng.normal(size=(2, observation_size))
@@ -232,15 +236,16 @@ def whole_coordinator(workers: int, observation_size: int, episodes: int = 8, it
     )
     transport = Prompt(workers, Report(Job("reset", 0), 0, 0, 0, 1.0, 0.0, tally))
     # nobody is late here: the whole load arrives at once
-    cluster = Cluster(plan, learning, transport, "scalars", patience_floor_s=1e9)
+    cluster = Cluster(plan, programs, transport, "scalars", patience_floor_s=1e9)
     transport.cluster = cluster
-    loop, learner = Evolve(learning, cluster), learning.init()
+    loop, state = Evolve(programs, cluster), programs.init()
     spent = []
     for iteration in range(iterations + 2):
         begun, elsewhere = time.process_time(), transport.spent_s
-        returns = loop.total(cluster.gather(learner, iteration))
-        cluster.learnt(iteration, returns, goes_on=iteration > 0)
-        cluster.metrics(), cluster.traffic()
+        returns = loop.returns_of(cluster.play(state, iteration))
+        cluster.announce(iteration, returns, goes_on=iteration > 0)
+        cluster.metrics()
+        cluster.messages()
         spent.append(time.process_time() - begun - (transport.spent_s - elsewhere))
     interval = mean_interval(spent[2:])
     return {
@@ -282,11 +287,10 @@ def main() -> None:
             flush=True,
         )
     for chunks_per_worker in arguments.chunks_per_worker:
-        points = [
-            [row["workers"], row["cpu_s"]["value"]] for row in rows if row["chunks_per_worker"] == chunks_per_worker
-        ]
-        if points[1:]:
-            growths[chunks_per_worker] = float(np.polyfit(*np.log(points).T, 1)[0])
+        own = [row for row in rows if row["chunks_per_worker"] == chunks_per_worker]
+        if own[1:]:
+            sizes, times = np.log([[row["workers"], row["cpu_s"]["value"]] for row in own]).T
+            growths[chunks_per_worker] = float(np.polyfit(sizes, times, 1)[0])
             print(f"{chunks_per_worker:g} chunks a worker: time grows as workers^{growths[chunks_per_worker]:.2f}")
     whole = [whole_coordinator(workers, size) for size in (17, 348) for workers in arguments.workers if workers >= 1000]
     for row in whole:

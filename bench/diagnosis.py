@@ -1,4 +1,4 @@
-"""How long `workhorse diagnose` takes, beside the simulator alone: `python bench/diagnosis.py`.
+"""Time of `workhorse diagnose`, compared with the simulator alone: `python bench/diagnosis.py`.
 
 PPO is trained for 300,000 steps; then a policy from the middle is diagnosed by the command a user would type, on all
 cores, start-up and compilation included. Raw stepping is measured before and after, as `throughput.py` does.

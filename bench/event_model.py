@@ -1,4 +1,4 @@
-"""How long an iteration takes on a cluster nobody has at hand: its messages and episodes as events in simulated time.
+"""Model of an iteration on a cluster that nobody has at hand: messages and episodes as events in simulated time.
 
 An iteration has C chunks of episodes. A coordinator hands them out one by one to whoever is free, workers answer with
 a scalar an episode, and when the last answer is in, everybody moves to the next iteration. What is modelled:
@@ -62,7 +62,7 @@ def _require_not_negative(owner: object, *names: str) -> None:
 
 @dataclass(frozen=True)
 class Workload:
-    """What an iteration has to do.
+    """Work of an iteration.
 
     Attributes:
         num_members: members of the population; half as many mirrored pairs.
@@ -91,14 +91,14 @@ class Workload:
         return -(-self.num_members * self.episodes_per_member // self.episodes_per_chunk)
 
     def told_bytes(self, exchange: Exchange) -> int:
-        """What a worker must be told once an iteration, beside the header."""
+        """Return the bytes a worker must be told once an iteration, without the header."""
         if exchange == "scalars":
             return 4 * self.num_members + self._moments_bytes
         return 4 * self.num_params + 8 * self.observation_size
 
     @property
     def answer_bytes(self) -> int:
-        """What a chunk's answer holds, beside the header."""
+        """Bytes of a chunk's answer, without the header."""
         return 4 * self.episodes_per_chunk + self._moments_bytes
 
     @property
@@ -115,7 +115,7 @@ class Workload:
 
 @dataclass(frozen=True)
 class Network:
-    """What a message costs. The defaults are assumptions: Ethernet of 10 Gb/s, calls through a Python framework.
+    """Cost of a message. The defaults are assumptions: Ethernet of 10 Gb/s, calls through a Python framework.
 
     Attributes:
         latency_s: from one process to another, whatever the size.
@@ -146,7 +146,7 @@ class Network:
 
 @dataclass(frozen=True)
 class Update:
-    """What moving the learner costs a process: fixed_s + pairs * parameters * seconds_per_element.
+    """Cost of an update to a process: fixed_s + pairs * parameters * seconds_per_element.
 
     Attributes:
         seconds_per_element: to make one component of one perturbation again and add it.
@@ -185,7 +185,7 @@ class Update:
 
 @dataclass(frozen=True)
 class Cluster:
-    """Where an iteration runs.
+    """Cores that an iteration runs on.
 
     Attributes:
         cores: workers, each of one core.
@@ -203,14 +203,14 @@ class Cluster:
         _require_not_negative(self, "core_variation")
 
     def draw_slowness(self, rng: np.random.Generator) -> np.ndarray:
-        """How many times longer than measured each core takes."""
+        """Return how many times longer than measured each core takes."""
         spread = math.log1p(self.core_variation**2)
         return np.exp(math.sqrt(spread) * rng.standard_normal(self.cores) - spread / 2)
 
 
 @dataclass(frozen=True)
 class Breakdown:
-    """Where a worker's iteration goes, seconds, the mean over all workers, idle ones too. The parts add up to it.
+    """Seconds of a worker's iteration by cause, the mean over all workers, idle ones too. The parts add up to it.
 
     Attributes:
         episodes: running chunks.
@@ -260,7 +260,7 @@ class Prediction:
 
     @property
     def limit(self) -> str:
-        """What takes most of the time that episodes do not: the name of a part of `where`."""
+        """Name of the part of `where`, other than episodes, that takes most of the time."""
         parts = asdict(self.where)
         del parts["episodes"]
         return max(parts, key=lambda name: parts[name])
@@ -279,7 +279,7 @@ def predict(
     rng: np.random.Generator,
     num_iterations: int = 10,
 ) -> Prediction:
-    """How long an iteration takes, and where the time goes.
+    """Predict the duration of an iteration, and the causes of it.
 
     Without messages and with C chunks of equal time c on N cores it is ceil(C / N) c + U, U the update's seconds; the
     speed-up (C c + U) / (ceil(C / N) c + U) cannot pass (C c + U) / (c + U). Episodes of unequal length add about half

@@ -1,4 +1,4 @@
-"""What the warnings are worth: injected faults and healthy runs: `python bench/faults.py [--seeds 0 1 2]`.
+"""Recall and false alarms of warnings, on injected faults and healthy runs: `python bench/faults.py [--seeds 0 1 2]`.
 
 Every fault is an ordinary training run with one thing broken, on CartPole-v1 or Pendulum-v1; the healthy runs have
 nothing broken. Recall is the share of runs of a fault in which the warning that is meant for it came; a false alarm is
@@ -23,14 +23,17 @@ import optax
 from record import head
 
 from workhorse.algorithms.policy_gradient.a2c import A2C
-from workhorse.algorithms.policy_gradient.batch import Acted
+from workhorse.algorithms.policy_gradient.batch import Acted, GradientState
 from workhorse.algorithms.policy_gradient.ppo import PPO
 from workhorse.algorithms.policy_gradient.trpo import TRPO
 from workhorse.core.configuration import configuration
 from workhorse.environments import registry as environments
+from workhorse.networks.mlp import MLP
 from workhorse.runs.warnings import RULES, Watch
-from workhorse.training.on_policy import JaxRollouts, OnPolicy
-from workhorse.training.plan import Plan
+from workhorse.training.episodes import Lanes, make_player
+from workhorse.training.loop import Failures, Progress
+from workhorse.training.on_policy import EVALUATION_SLOTS, OnPolicyLoop
+from workhorse.training.rollouts import JaxCollector
 
 HERE = Path(__file__).parent
 STEPS = 120_000
@@ -61,8 +64,8 @@ class SignOfTheStep(PPO):
 class SignOfTheAdvantage(PPO):
     """Takes V - Q for the advantage."""
 
-    def estimates(self, params, obs, transition):
-        value, next_value, advantage = super().estimates(params, obs, transition)
+    def estimates(self, params, obs, transition, memory):
+        value, next_value, advantage = super().estimates(params, obs, transition, memory)
         return value, next_value, -advantage
 
 
@@ -91,9 +94,9 @@ class NoBootstrap(PPO):
 class LeakingTrace(PPO):
     """Gives an episode credit for the next one's rewards."""
 
-    def estimates(self, params, obs, transition):
+    def estimates(self, params, obs, transition, memory):
         whole = transition._replace(going_on=jnp.ones_like(transition.going_on))
-        return super().estimates(params, obs, whole)
+        return super().estimates(params, obs, whole, memory)
 
 
 @configuration
@@ -150,16 +153,21 @@ class OneKey(PPO):
         return super().act(actor, carry, obs, jax.random.key(7), explore=explore)
 
 
+def with_biases(state: GradientState, change: Callable[[tuple], tuple]) -> GradientState:
+    """Return the state with other biases of the policy's network."""
+    network = state.params.policy.network
+    assert isinstance(network, MLP)
+    changed = dataclasses.replace(network, biases=change(network.biases))
+    policy = dataclasses.replace(state.params.policy, network=changed)
+    return state._replace(params=state.params._replace(policy=policy))
+
+
 @configuration
 class DeadUnits(PPO):
     """Begins with biases that saturate every hidden unit."""
 
     def init(self, key):
-        state = super().init(key)
-        network = state.params.policy.network
-        biases = (*(bias + 20.0 for bias in network.biases[:-1]), network.biases[-1])
-        policy = dataclasses.replace(state.params.policy, network=dataclasses.replace(network, biases=biases))
-        return state._replace(params=state.params._replace(policy=policy))
+        return with_biases(super().init(key), lambda biases: (*(bias + 20.0 for bias in biases[:-1]), biases[-1]))
 
 
 @configuration
@@ -167,11 +175,7 @@ class SaturatedActions(PPO):
     """Begins with means far outside the bounds."""
 
     def init(self, key):
-        state = super().init(key)
-        network = state.params.policy.network
-        biases = (*network.biases[:-1], network.biases[-1] + 100.0)
-        policy = dataclasses.replace(state.params.policy, network=dataclasses.replace(network, biases=biases))
-        return state._replace(params=state.params._replace(policy=policy))
+        return with_biases(super().init(key), lambda biases: (*biases[:-1], biases[-1] + 100.0))
 
 
 @configuration
@@ -351,17 +355,13 @@ HEALTHY = [
 
 
 def rows_of(case: Case, seed: int) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-    """The metrics of a case's run, with evaluations, and the algorithm's configuration."""
-    spec = Plan(case.task, {}, "ppo", {}, seed).spec()
+    """Return the metrics of a case's run, with evaluations, and the algorithm's settings."""
+    env: Any = environments.make(case.task, 1, 1)  # a pure task: the number of slots is the loop's affair
     settings = {name: value for name, value in case.settings.items() if value is not ABSENT}
-    algorithm = case.kind(spec=spec, measure_gradients=True, anneal_env_steps=STEPS, **settings)
-    env: Any = environments.make(case.task, algorithm.num_slots, 1)
-    env = Changed(env, case.change) if case.change else env
-    rollouts: Any = Frozen(algorithm, env, seed) if case.frozen else JaxRollouts(algorithm, env, seed)
-    judge = Plan(case.task, {}, "ppo", {}, seed)._judge(algorithm, 1)
-    from workhorse.training.gather import Lanes
-
-    loop = OnPolicy(algorithm, seed, rollouts, Lanes([judge]))
+    algorithm = case.kind(spec=env.spec, measure_gradients=True, anneal_env_steps=STEPS, **settings)
+    judge = make_player(algorithm, env, EVALUATION_SLOTS, seed)
+    collector = JaxCollector(algorithm, Changed(env, case.change) if case.change else env, seed)
+    loop = (Frozen if case.frozen else OnPolicyLoop)(algorithm, seed, collector, Lanes([judge]))
     progress, rows = loop.start(), []
     while int(progress.env_steps) < STEPS:
         before = int(progress.env_steps)
@@ -374,20 +374,20 @@ def rows_of(case: Case, seed: int) -> tuple[list[dict[str, Any]], dict[str, Any]
                 "evaluation_return_std": float(found.returns.std()),
             }
         rows.append(row)
-    fields = {field.name: getattr(algorithm, field.name) for field in dataclasses.fields(algorithm)}
-    return rows, {name: value for name, value in fields.items() if isinstance(value, (int, float, bool, type(None)))}
+    return rows, algorithm.settings()
 
 
-class Frozen(JaxRollouts):
+class Frozen(OnPolicyLoop):
     """Draws the same in every iteration."""
 
-    def learn(self, learner: Any, slots: Any, iteration: int) -> Any:
-        return super().learn(learner, slots, 0)
+    def iterate(self, progress: Progress, *goes_on: Any) -> tuple[Progress, dict[str, float], Failures]:
+        after, metrics, failures = super().iterate(progress._replace(iteration=np.zeros((), np.int64)), *goes_on)
+        return after._replace(iteration=progress.iteration + 1), metrics, failures
 
 
-def judged(rows: list[dict[str, Any]], configuration: dict[str, Any]) -> list[dict[str, Any]]:
+def judged(rows: list[dict[str, Any]], settings: dict[str, Any]) -> list[dict[str, Any]]:
     """The warnings that come."""
-    watch = Watch(configuration)
+    watch = Watch(settings)
     for row in rows:
         watch.see(row)
     return [{"name": warned.name, "iteration": warned.iteration, "sentence": warned.sentence} for warned in watch.given]
@@ -400,7 +400,7 @@ def one(kind: str, number: int, seeds: list[int], keep: str | None) -> None:
         rows, settings = rows_of(case, seed)
         if keep:
             place = Path(keep) / f"{kind}-{number}-{seed}.json"
-            place.write_text(json.dumps({"rows": rows, "configuration": settings}))
+            place.write_text(json.dumps({"rows": rows, "settings": settings}))
         returns = [row["training_return"] for row in rows if np.isfinite(row["training_return"])]
         print(
             json.dumps(

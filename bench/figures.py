@@ -7,6 +7,7 @@ import matplotlib
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.axes import Axes
 from tables import noise_scale, read, reference_scale
 
 from workhorse.statistics.intervals import Interval, mean_interval, proportion_interval
@@ -23,7 +24,7 @@ def over_seeds(curves: list[np.ndarray]) -> tuple[np.ndarray, list[Interval]]:
     return steps, [mean_interval([points[row, 1] for points in curves]) for row in range(count)]
 
 
-def curve(axes: plt.Axes, result: dict, title: str, threshold: float | None, said: str) -> None:
+def curve(axes: Axes, result: dict, title: str, threshold: float | None, said: str) -> None:
     """Every seed as a thin line, the mean over seeds as a thick one, its 95 % interval as a band."""
     curves = [np.array(run["curve"]) for run in result["runs"] if run["curve"]]
     for points in curves:
@@ -125,8 +126,11 @@ def main() -> None:
     sizes = read("batch_size")
     if sizes is not None:
         batch_sizes(sizes)
-    suites = [(read(f"learning-{suite}"), *rest) for suite, *rest in PANELS]
-    found = [suite for suite in suites if suite[0] is not None]
+    found = [
+        (result, title, threshold, said)
+        for suite, title, threshold, said in PANELS
+        if (result := read(f"learning-{suite}")) is not None
+    ]
     rows = -(-len(found) // COLUMNS)
     figure, axes = plt.subplots(rows, COLUMNS, figsize=(4.2 * COLUMNS, 3.2 * rows), squeeze=False, layout="constrained")
     for panel, (result, title, threshold, said) in zip(axes.flat, found, strict=False):

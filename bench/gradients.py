@@ -7,6 +7,7 @@ The page docs/gradients.md and its figure are made of the results by `python ben
 """
 
 import argparse
+import itertools
 import json
 import subprocess
 import sys
@@ -110,7 +111,7 @@ def main() -> None:
         ]
         with ThreadPoolExecutor(2) as pool:
             try:
-                rows = list(pool.map(lambda job: measured(*job, arguments.runs), jobs))
+                rows = list(pool.map(measured, *zip(*jobs, strict=True), itertools.repeat(arguments.runs)))
             except SystemExit:
                 pool.shutdown(cancel_futures=True)
                 raise

@@ -37,7 +37,7 @@ side of the bound in brackets, else the question is open.
 
 
 def claims_table(rows: list[dict[str, Any]]) -> list[str]:
-    """What was published, what is measured here, and whether it holds up: by the interval, where there is one."""
+    """Return a table of published claims, what is measured here, and a verdict by the interval, where there is one."""
     lines = ["| published | here | |", "|---|---|---|"]
     for published, here, verdict in claims(rows):
         lines.append(f"| {published} | {here} | **{verdict}** |")
@@ -180,7 +180,7 @@ def number(value: float | None) -> float:
 
 
 def cosine(record: dict[str, Any]) -> float:
-    """Of two gradients of the size in use."""
+    """Return the mean cosine of two gradients of the size in use."""
     return number(at(record, OWN)["cosine"])
 
 
@@ -208,7 +208,7 @@ def at(record: dict[str, Any], samples: int) -> dict[str, Any]:
 
 
 def step_of(baseline: str, other: str) -> Callable[[dict[str, Any]], float]:
-    """What a baseline gains on another at the most steps, with the run's own trace."""
+    """Return the gain of a baseline on another at the most steps, with the run's own trace."""
 
     def gain(record: dict[str, Any]) -> float:
         _, own = largest(record)

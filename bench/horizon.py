@@ -1,4 +1,4 @@
-"""What a longer horizon costs, for evolution strategies and for policy gradients: `python bench/horizon.py`.
+"""Cost of a longer horizon, for evolution strategies and for policy gradients: `python bench/horizon.py`.
 
 Three measurements, the first two claims of Salimans et al. 2017 ("no backward pass, no activations stored"; "the
 variance of the gradient estimate does not grow with the episode"):
@@ -27,8 +27,8 @@ SLOTS = 64
 CHILD = """
 import json, resource, sys, time
 import jax
-from workhorse.training.evolve import Evolve
-from workhorse.training.plan import Plan, local_workforce
+from workhorse.training.loop import make_loop
+from workhorse.training.plan import Plan
 
 name, horizon, slots = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
 own = {
@@ -36,12 +36,7 @@ own = {
     "ppo": {"num_envs": slots, "held_out_envs": 0, "rollout_steps": horizon, "minibatch_size": slots},
 }[name]
 plan = Plan("Pendulum-v1", {"max_episode_steps": horizon}, name, own, 0)
-spec = plan.spec()
-if name == "ppo":
-    loop = plan.on_policy(spec, 1)
-else:
-    learning = plan.learning(spec)
-    loop = Evolve(learning, local_workforce(plan, learning, 1))
+loop = make_loop(plan, plan.spec(), 1)
 progress, _, _ = loop.iterate(loop.start())
 jax.block_until_ready(progress)
 compiled = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
@@ -108,7 +103,7 @@ def variance(episodes: int, bootstrap: int = 1000) -> list[dict[str, Any]]:
 
 
 def trace(estimates: np.ndarray) -> float:
-    """Of the covariance of estimates (episodes, parameters)."""
+    """Return the trace of the covariance of estimates (episodes, parameters)."""
     return float(estimates.var(0, ddof=1).sum())
 
 
@@ -118,8 +113,9 @@ def score_estimates(env: Any, episodes: int) -> np.ndarray:
     import jax.numpy as jnp
 
     from workhorse.algorithms import registry
+    from workhorse.algorithms.policy_gradient.reinforce import Reinforce
     from workhorse.core.randomness import root_key
-    from workhorse.training.on_policy import JaxRollouts, rollout_program
+    from workhorse.training.rollouts import JaxCollector, collect_program
 
     settings = {"num_envs": episodes, "held_out_envs": 0, "rollout_steps": env.spec.max_episode_steps}
     plain = {"normalise_observations": False, "observation_clip": None, "scale_rewards": False, "reward_clip": None}
@@ -128,12 +124,13 @@ def score_estimates(env: Any, episodes: int) -> np.ndarray:
         env.spec,
         {**settings, **plain, "policy": "linear", "learned_baseline": False, "normalise_advantages": "none"},
     )
+    assert isinstance(algorithm, Reinforce)
     state = algorithm.init(jax.random.key(0))
-    slots = JaxRollouts(algorithm, env, 0).start()
+    slots = JaxCollector(algorithm, env, 0).start(algorithm.actor(state))
 
     @jax.jit
     def estimates(state: Any, slots: Any) -> Any:
-        rollout, _, _ = rollout_program(env, algorithm, algorithm.actor(state), slots, root_key(0), jnp.uint32(0))
+        rollout, _, _ = collect_program(env, algorithm, algorithm.actor(state), slots, root_key(0), jnp.uint32(0))
         batch, _, _ = algorithm.batch(state, rollout)
         total = rollout.reward.sum(0)
         whole = ((total - total.mean()) / total.std()).astype(jnp.float32)  # (episodes,)
@@ -141,7 +138,9 @@ def score_estimates(env: Any, episodes: int) -> np.ndarray:
         def of_episode(part: Any, weight: Any) -> Any:
             steps = part.advantage.shape[0]
             part = part._replace(advantage=jnp.full(steps, weight))
-            gradient = jax.grad(lambda params: -steps * algorithm.loss(params, part)[1]["surrogate"])(state.params)
+            gradient = jax.grad(lambda params: -steps * algorithm.batch_loss(params, part)[1]["surrogate"])(
+                state.params
+            )
             return jnp.concatenate([leaf.ravel() for leaf in jax.tree.leaves(gradient.policy)])
 
         return jax.lax.map(lambda row: of_episode(*row), (jax.tree.map(lambda x: x.swapaxes(0, 1), batch), whole))
@@ -152,16 +151,19 @@ def score_estimates(env: Any, episodes: int) -> np.ndarray:
 def perturbation_estimates(env: Any, episodes: int, sigma: float = 0.1) -> np.ndarray:
     """The same of each episode's estimate by one perturbation of all parameters, one-sided: R e / sigma."""
     import jax
-    from workhorse.training.gather import JaxGather
 
     from workhorse.algorithms import registry
+    from workhorse.algorithms.evolution.search import ParameterSearch
+    from workhorse.training.episodes import make_player
     from workhorse.training.workforce import training_work
 
     settings = {"num_pairs": episodes, "noise_std": sigma, "policy": "linear"}
     algorithm = registry.make("openai-es", env.spec, settings)
+    assert isinstance(algorithm, ParameterSearch)
     actor = algorithm.actor(algorithm.init(jax.random.key(0)))
-    found = JaxGather(algorithm, env, 2 * episodes, 0)(actor, training_work(algorithm, 0, 2 * episodes, 0, None))
-    total = found.fitness[::2]
+    work = training_work(algorithm, 0, 2 * episodes, 0, None)
+    ((_, found),) = make_player(algorithm, env, 2 * episodes, 0).play(actor, [(0, work)])
+    total = found.returns[::2]
     displaced = jax.jit(jax.vmap(lambda member: algorithm.displace(actor, member)))(2 * np.arange(episodes))
     noise = (np.asarray(displaced, np.float64) - np.asarray(actor.params, np.float64)) / sigma
     weight = (total - total.mean()) / total.std()

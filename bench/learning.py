@@ -36,7 +36,7 @@ AS_RELEASED = [
     *("--normalise-observations", "--activation", "tanh", "--normalise-advantages", "minibatch"),
     *("--no-recompute-advantages", "--log-std", "0"),
 ]
-"""What the PPO-M that Engstrom et al. 2020 trained has, and the preset, which is what their paper says, has not."""
+"""Options of the PPO-M that Engstrom et al. 2020 trained; the preset is the one that their paper describes."""
 SUITES |= {
     f"ppo-m-released-{task.split('-')[0].lower()}": [
         *(task, "--algorithm", "ppo-m", "--env-steps", "1e6", "--learning-rate", rate, *AS_RELEASED)
@@ -71,7 +71,7 @@ def training_return(metrics: pl.DataFrame) -> float | None:
     if "episodes" not in metrics.columns:
         return None
     last = metrics.filter((pl.col("env_steps") > pl.col("env_steps").max() - LAST_STEPS) & (pl.col("episodes") > 0))
-    return float((last["training_return"] * last["episodes"]).sum() / last["episodes"].sum())
+    return float(np.average(last["training_return"], weights=last["episodes"]))
 
 
 def result_of(folder: Path) -> dict:

@@ -88,18 +88,12 @@ if __name__ == "__main__":
 
 WORKHORSE = """
 import json, sys, time
-from workhorse.algorithms import registry as algorithms
-from workhorse.environments import registry as environments
-from workhorse.training.evolve import Evolve
-from workhorse.training.gather import HostGather, Lanes
-from workhorse.training.learning import Learning
-from workhorse.training.workforce import Local
+from workhorse.training.loop import make_loop
+from workhorse.training.plan import Plan
 
 def main(seconds):
-    envs = [environments.make("HalfCheetah-v5", 32, 1) for _ in range(2)]
-    algorithm = algorithms.make("ars", envs[0].spec, {"num_directions": 32, "num_top_directions": 4})
-    learning = Learning(algorithm, 0)
-    loop = Evolve(learning, Local(learning, Lanes([HostGather(algorithm, env, 0) for env in envs])))
+    plan = Plan("HalfCheetah-v5", {}, "ars", {"num_directions": 32, "num_top_directions": 4}, 0)
+    loop = make_loop(plan, plan.spec(), 2)
     progress, _, _ = loop.iterate(loop.start())
     begun, first = time.perf_counter(), int(progress.env_steps)
     while time.perf_counter() - begun < seconds:
@@ -144,19 +138,20 @@ WORKHORSE_PPO = """
 import json, sys, time
 import jax
 from workhorse.algorithms.recipes import recipe
+from workhorse.training.loop import make_loop
 from workhorse.training.plan import Plan
 
 def main(seconds):
     theirs = {{"num_envs": 8, "rollout_steps": 2048, "held_out_envs": 1}}
     settings = dict(recipe("HalfCheetah-v5", "ppo").settings) | (theirs if {theirs} else {{}})
     plan = Plan("HalfCheetah-v5", {{}}, "ppo", settings, 0).with_budget(10**6)
-    loop = plan.on_policy(plan.spec(), 2)
+    loop = make_loop(plan, plan.spec(), 2)
     progress, _, _ = loop.iterate(loop.start())
-    jax.block_until_ready(progress.learner)
+    jax.block_until_ready(progress.state)
     begun, first = time.perf_counter(), int(progress.env_steps)
     while time.perf_counter() - begun < seconds:
         progress, _, _ = loop.iterate(progress)
-    jax.block_until_ready(progress.learner)
+    jax.block_until_ready(progress.state)
     print(json.dumps({{"steps": int(progress.env_steps) - first, "seconds": time.perf_counter() - begun}}))
 
 if __name__ == "__main__":
@@ -220,7 +215,7 @@ def prepared(folder: Path) -> Path:
 
 
 def outcome(python: Path | str, program: str, script: Path, words: list[str], single_threaded: bool) -> dict:
-    """What a program prints as its last line, an object of JSON."""
+    """Run a program and return the object of JSON that it prints as its last line."""
     script.write_text(program)
     surroundings = dict(os.environ)
     if single_threaded:

@@ -14,23 +14,15 @@ from record import head
 
 CHILD = """
 import resource, sys
-from workhorse.algorithms import registry as algorithms
-from workhorse.environments import registry as environments
-from workhorse.training.evolve import Evolve, chunk_size
-from workhorse.training.gather import HostGather, Lanes
-from workhorse.training.learning import Learning
-from workhorse.training.workforce import Local
+from workhorse.training.loop import make_loop
+from workhorse.training.plan import Plan
 
 members, slots = int(sys.argv[1]), int(sys.argv[2])
-envs = [environments.make("Humanoid-v5", slots, 1, max_episode_steps=5) for _ in range(2)]
 settings = {"num_pairs": members // 2, "policy": "mlp", "hidden": (265, 265)}
-algorithm = algorithms.make("openai-es", envs[0].spec, settings)
-lanes = Lanes([HostGather(algorithm, env, 0) for env in envs])
-learning = Learning(algorithm, 0)
-loop = Evolve(learning, Local(learning, lanes))
-progress = loop.start()
-progress, metrics, _ = loop.iterate(progress)
-print(algorithm.num_params, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
+plan = Plan("Humanoid-v5", {"max_episode_steps": 5}, "openai-es", settings, 0, slots)
+loop = make_loop(plan, plan.spec(), 2)
+loop.iterate(loop.start())
+print(loop.algorithm.num_params, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
 """
 
 

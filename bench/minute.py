@@ -1,7 +1,7 @@
-"""What `make train` has learnt after a minute: `python bench/minute.py [--seeds 10] [--seconds 60]`.
+"""Return of `make train` after a minute: `python bench/minute.py [--seeds 10] [--seconds 60]`.
 
 Each seed is the plain command, `workhorse train HalfCheetah-v5`, alone on the machine with a thread a core. It is
-stopped with Ctrl-C so many seconds after it said that it begins, compilation and its own evaluations included, and the
+stopped with Ctrl-C `--seconds` after it said that it begins, compilation and its own evaluations included, and the
 policy it leaves is evaluated over 100 noiseless episodes. A run that ends by itself before that counts with its last
 policy.
 """
@@ -27,7 +27,7 @@ RESULT = Path(__file__).parent / "results" / "minute.json"
 
 
 def run_seed(seed: int, seconds: float, root: Path) -> dict:
-    """Train for so long, then evaluate."""
+    """Train for some seconds, then evaluate."""
     folder = root / f"minute-s{seed}"
     command = [*PROGRAM, "train", TASK, "--seed", str(seed), "--runs", str(root), "--id", folder.name]
     launched = time.monotonic()

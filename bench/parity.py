@@ -1,10 +1,10 @@
 """Compare the bits of two checkouts: the same runs of every algorithm in both, digest by digest.
 
-    python bench/parity.py OLD_CHECKOUT NEW_CHECKOUT [--only NAME] [--jobs 2] [--keep FOLDER]
+    python bench/parity.py OLD NEW [--only NAME] [--jobs 2] [--keep FOLDER]
 
 Each checkout trains the same short runs in processes of its own, through its own command line, with the Python that
-runs this script. The digest of an algorithm's state stands in a run's metrics for every iteration; those of iterations
-1, 5 and 20 are compared. Exits with 1 where one differs.
+runs this script. The metrics of a run hold the digest of the algorithm's state after every iteration; those of
+iterations 1, 5 and 20 are compared. Exits with 1 where one differs.
 """
 
 import argparse
@@ -14,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import polars
@@ -34,65 +35,74 @@ ALGORITHMS = {
     "a2c": SMALL_ROLLOUT,
     "reinforce": (*SMALL_ROLLOUT, "--no-learned-baseline"),
 }
-"""Settings that make twenty iterations short; `--env-steps` is found by trying twice as many until they are there."""
+"""Settings that make twenty iterations short."""
 
 SEEDS = (0, 1)
 
+Row = tuple[str, str, int]
+"""A run: its algorithm, task and seed."""
 
-def digests(checkout: Path, folder: Path, algorithm: str, task: str, seed: int) -> dict[int, str]:
-    """Train one run and return the digest of its state after each iteration of `ITERATIONS`."""
-    place, env_steps = folder / f"{algorithm}-{task}-{seed}", 4_000
-    command = [sys.executable, "-m", "workhorse", "train", task, "--algorithm", algorithm, *ALGORITHMS[algorithm]]
-    command += ["--seed", str(seed), "--id", place.name, "--runs", str(folder), "--threads", "1", "--quiet"]
-    command += ["--evaluate-every", "0", "--final-episodes", "1", "--env-steps", str(env_steps)]
+
+def workhorse(checkout: Path, *words: str) -> None:
+    """Run a command of a checkout.
+
+    Raises:
+        RuntimeError: it failed, with the end of what it said.
+    """
     surroundings = {**os.environ, "PYTHONPATH": str(checkout), "JAX_PLATFORMS": "cpu"}
-    while True:
-        found = subprocess.run(command, cwd=folder, env=surroundings, capture_output=True, text=True)
-        if found.returncode:
-            raise RuntimeError(f"{' '.join(command)} in {checkout} failed:\n{found.stderr[-2000:]}")
-        metrics = polars.concat(
-            [polars.read_parquet(part) for part in sorted(place.glob("**/*.parquet"))], how="diagonal"
-        )
-        rows = {int(n): f"{d}" for n, d in zip(metrics["iteration"], metrics["digest"], strict=True) if d is not None}
-        if set(ITERATIONS) <= rows.keys():
-            return {iteration: rows[iteration] for iteration in ITERATIONS}
-        env_steps *= 4
-        command = [sys.executable, "-m", "workhorse", "resume", str(place), "--threads", "1", "--quiet"]
-        command += ["--env-steps", str(env_steps)]
+    command = [sys.executable, "-m", "workhorse", *words]
+    with tempfile.TemporaryDirectory() as elsewhere:  # `-m` would take the package of the folder it is started in
+        found = subprocess.run(command, cwd=elsewhere, env=surroundings, capture_output=True, text=True, check=False)
+    if found.returncode:
+        raise RuntimeError(f"`workhorse {' '.join(words)}` of {checkout} failed:\n{found.stderr[-2000:]}")
+
+
+def digests(checkout: Path, row: Row) -> list[str]:
+    """Train one run and return the digest of its state after each iteration of `ITERATIONS`."""
+    algorithm, task, seed = row
+    with tempfile.TemporaryDirectory() as runs:
+        folder, env_steps = Path(runs) / "run", 4_000
+        words = ["train", task, "--algorithm", algorithm, *ALGORITHMS[algorithm], "--seed", str(seed)]
+        words += ["--evaluate-every", "0", "--final-episodes", "1", "--runs", runs, "--id", folder.name]
+        while True:  # nobody knows how many steps twenty iterations take: go on until they are there
+            workhorse(checkout, *words, "--env-steps", str(env_steps), "--threads", "1", "--quiet")
+            metrics = polars.read_parquet(folder / "metrics.parquet")
+            found = dict(zip(metrics["iteration"], metrics["digest"], strict=True))
+            if found.keys() >= set(ITERATIONS):
+                return [found[iteration] for iteration in ITERATIONS]
+            env_steps *= 4
+            words = ["resume", str(folder)]
+
+
+def both(old: Path, new: Path, kept: Path | None, row: Row) -> tuple[list[str], list[str]]:
+    """Return a run's digests by both checkouts; the old one's from the folder `kept`, where they are there."""
+    file = kept / f"{'-'.join(map(str, row))}.txt" if kept else None
+    if file is not None and file.exists():
+        return file.read_text().split(), digests(new, row)
+    found = digests(old, row)
+    if file is not None:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(" ".join(found))
+    return found, digests(new, row)
 
 
 def main() -> None:
-    """Print a line for each run; exit with 1 where a digest differs."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("old", type=Path)
     parser.add_argument("new", type=Path)
-    parser.add_argument("--only", default="", help="runs whose name contains this")
+    parser.add_argument("--only", default="", help="runs whose algorithm/task/seed contains this")
     parser.add_argument("--jobs", type=int, default=2, help="runs side by side")
     parser.add_argument("--keep", type=Path, help="folder where the old checkout's digests are kept for the next time")
     given = parser.parse_args()
     rows = [row for row in itertools.product(ALGORITHMS, TASKS, SEEDS) if given.only in "/".join(map(str, row))]
-    with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(given.jobs) as pool:
-        places = {name: Path(folder) / name for name in ("old", "new")}
-        for place in places.values():
-            place.mkdir()
-
-        def one(row: tuple[str, str, int]) -> tuple[dict[int, str], dict[int, str]]:
-            kept = given.keep / f"{'-'.join(map(str, row))}.txt" if given.keep else None
-            if kept is not None and kept.exists():
-                old = dict(zip(ITERATIONS, kept.read_text().split(), strict=True))
-            else:
-                old = digests(given.old.resolve(), places["old"], *row)
-                if kept is not None:
-                    kept.parent.mkdir(parents=True, exist_ok=True)
-                    kept.write_text(" ".join(old.values()))
-            return old, digests(given.new.resolve(), places["new"], *row)
-
-        different = 0
-        for row, (old, new) in zip(rows, pool.map(one, rows), strict=True):
-            same = old == new
-            different += not same
-            shown = " ".join(new.values()) if same else f"{' '.join(old.values())} -> {' '.join(new.values())}"
-            print(f"{'equal    ' if same else 'DIFFERENT'} {row[0]:18} {row[1]:20} seed {row[2]}  {shown}", flush=True)
+    different = 0
+    with ThreadPoolExecutor(given.jobs) as pool:
+        compare = partial(both, given.old.resolve(), given.new.resolve(), given.keep)
+        for row, (old, new) in zip(rows, pool.map(compare, rows), strict=True):
+            different += old != new
+            shown = " ".join(new) if old == new else f"{' '.join(old)} -> {' '.join(new)}"
+            word = "equal" if old == new else "DIFFERENT"
+            print(f"{word:<9} {row[0]:<18} {row[1]:<20} seed {row[2]}  {shown}", flush=True)
     print(f"{len(rows) - different} of {len(rows)} runs equal at iterations {', '.join(map(str, ITERATIONS))}")
     raise SystemExit(bool(different))
 

@@ -1,8 +1,8 @@
-"""What the intervals and tests are worth: `python bench/seeds.py`.
+"""Coverage of intervals and errors of tests, by simulation: `python bench/seeds.py`.
 
-Coverage of every interval by simulation, beside the plain percentile bootstrap; how often a test of A against A
-rejects; where adaptive sampling stops beside the usual rule of thumb; and the speed of the stratified bootstrap beside
-`rliable`, in an environment that this script makes, in turn on the same scores.
+Coverage of every interval, compared with the plain percentile bootstrap; how often a test of A against A rejects;
+where adaptive sampling stops, compared with the usual rule of thumb; and the speed of the stratified bootstrap compared
+with `rliable`, in an environment that this script makes, in turn on the same scores.
 """
 
 import argparse
@@ -97,7 +97,7 @@ def aggregate(sample: np.ndarray, rng: np.random.Generator, expand: bool) -> Int
 
 
 def atari_coverage(rng: np.random.Generator, times: int) -> list[dict]:
-    """Of the IQM of 100 real runs on 26 games, by intervals from a few of them."""
+    """Return the coverage of the IQM of 100 real runs on 26 games, by intervals from a few of them."""
     rows = []
     for algorithm in ("SPR", "CURL"):
         scores = atari(algorithm)
@@ -134,7 +134,7 @@ def atari(algorithm: str) -> np.ndarray:
 
 
 def false_alarms(times: int) -> dict:
-    """How often equal algorithms are called different at the 5 % level."""
+    """Return how often equal algorithms are called different at the 5 % level."""
     rng = np.random.default_rng(1)
     found = {}
     for name, draw in (("normal", lambda n: rng.normal(size=n)), ("one in four fails", lambda n: bimodal(rng, n))):

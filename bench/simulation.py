@@ -3,7 +3,7 @@
 A sweep from 1 to 10,000 cores for both exchanges at three sizes of policy, and the published set-up (Salimans et al.
 2017: Humanoid, 10,000 episodes an iteration, 18 cores in 657 min and 1,440 cores in 10 min, so 82 % efficiency).
 Nothing here was run on a cluster: chunk times, the update's rate and a call's latency are measured on one machine, the
-rest is assumed, and all of it is written beside the result.
+rest is assumed, and all of it is written into the result.
 """
 
 import argparse
@@ -125,7 +125,7 @@ def published(inputs: dict, iterations: int) -> list[dict]:
 
 
 def check(inputs: dict) -> dict | None:
-    """What the model says of 1 and 2 workers of this machine, beside what bench/cluster.py measured."""
+    """Compare the model of 1 and 2 workers of this machine with what bench/cluster.py measured."""
     file = HERE / "results" / "cluster.json"
     cluster = json.loads(file.read_text()) if file.exists() else {}
     if "chunk_seconds_by_arrangement" not in cluster:
@@ -154,7 +154,7 @@ def check(inputs: dict) -> dict | None:
 
 
 def what_it_takes(inputs: dict, iterations: int) -> list[dict]:
-    """Where 90 % lies: larger populations, and cores on which episodes take four times as long."""
+    """Look for 90 %: larger populations, and cores on which episodes take four times as long."""
     rows, variant = [], variants(inputs)[FINE]
     for phase in PHASES:
         for members in (10_000, 20_000, 40_000, 80_000):

@@ -3,6 +3,7 @@
 import json
 import statistics
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from scipy.stats import linregress, t
@@ -201,7 +202,7 @@ def skip_cell(seconds: list[float | None]) -> str:
 
 
 def skip_verdict(rows: list[dict]) -> str:
-    """Whether each task's interval of the slope of evolution strategies has 0 in it, and all runs are in it.
+    """Say of each task if the interval of the slope of evolution strategies has 0 in it, and all runs are in it.
 
     Where at one skip every run reached it and at another none did, the skip matters whatever the slope of the rest.
     """
@@ -228,7 +229,8 @@ def skip_fit(rows: list[dict]) -> tuple[float, float]:
     points = [(np.log(row["skip"]), np.log(value)) for row in rows for value in row["simulated_s"] if value]
     if len(points) < 6:
         return float("nan"), float("nan")
-    found = linregress(*zip(*points, strict=True))
+    skips, times = np.transpose(points)
+    found: Any = linregress(skips, times)
     return found.slope, t.ppf(0.975, len(points) - 2) * found.stderr
 
 
@@ -311,9 +313,13 @@ def suite_of(algorithm: str, task: str) -> str:
     return f"learning-{algorithm}-{task.split('-')[0].lower()}"
 
 
-def gradient_scores(algorithm: str, task: str) -> list[float] | None:
+def gradient_runs(algorithm: str, task: str) -> list[dict]:
     found = read(suite_of(algorithm, task))
-    return [run["mean"] for run in found["runs"]] if found else None
+    return found["runs"] if found else []
+
+
+def gradient_scores(algorithm: str, task: str) -> list[float] | None:
+    return [run["mean"] for run in gradient_runs(algorithm, task)] or None
 
 
 def classic() -> list[str]:
@@ -439,8 +445,9 @@ def switches() -> list[str]:
                 continue
             interval = mean_interval(np.array(found))
             text = f"{interval.value:,.0f} [{interval.low:,.0f}, {interval.high:,.0f}]"
-            training = [run.get("training_return") for run in read(suite_of(name, task))["runs"]]
-            if None not in training:
+            kept = [run.get("training_return") for run in gradient_runs(name, task)]
+            training = [value for value in kept if value is not None]
+            if len(training) == len(kept):
                 text += f"; in training {np.mean(training):,.0f}"
             cells += [text, str(len(found)), ENGSTROM[name][task]]
         lines.append(f"| {name} | {' | '.join(cells)} |")

@@ -1,4 +1,4 @@
-"""How close training comes to the simulator: `python bench/throughput.py`.
+"""Speed of training as a share of the simulator's: `python bench/throughput.py`.
 
 Both sides run alternately in this process, from equal states, with the same number of slots and threads: training is
 whole chunks of the evolve loop (act, step, reward, termination, observation moments, resets, update), raw is
@@ -10,16 +10,22 @@ import argparse
 import json
 import time
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 from mujoco.batch import Batch
 from record import head
-from workhorse.training.gather import HostGather, Lanes, num_lanes
-from workhorse.training.learning import Learning
 
-from workhorse.algorithms import registry as algorithms
+from workhorse.core.algorithm import Population
+from workhorse.core.types import Step
 from workhorse.environments import registry as environments
+from workhorse.environments.mujoco.batch_task import BatchTask
+from workhorse.environments.protocol import HostEnv
+from workhorse.training.episodes import Lanes, make_player
 from workhorse.training.evolve import Evolve
+from workhorse.training.loop import make_loop
+from workhorse.training.plan import Plan
+from workhorse.training.population import PopulationPrograms
 from workhorse.training.workforce import Local
 
 TASKS = ("HalfCheetah-v5", "Hopper-v5", "Walker2d-v5", "Ant-v5", "Humanoid-v5")
@@ -31,20 +37,20 @@ POLICIES = {"linear": {"policy": "linear"}, "mlp-64-64": {"policy": "mlp", "hidd
 class Recorder:
     """A host environment that also keeps the actions, the slots they went to and where they started, untimed."""
 
-    def __init__(self, env):
+    def __init__(self, env: BatchTask) -> None:
         self._env = env
-        self.calls = []
+        self.calls: list[tuple[np.ndarray, np.ndarray | None]] = []
         self.start = np.empty(0)
 
-    def reset(self, keys, slots=None):
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._env, name)
+
+    def reset(self, keys: np.ndarray, slots: np.ndarray | None = None) -> np.ndarray:
         obs = self._env.reset(keys, slots)
         self.start = self._env.snapshot()["state"]
         return obs
 
-    def __getattr__(self, name):
-        return getattr(self._env, name)
-
-    def step(self, actions, slots=None, reset_keys=None):
+    def step(self, actions: np.ndarray, slots: np.ndarray | None = None, reset_keys: np.ndarray | None = None) -> Step:
         self.calls.append((np.array(actions), slots))
         return self._env.step(actions, slots, reset_keys)
 
@@ -55,16 +61,15 @@ def measure(task: str, policy: str, slots: int, threads: int, repetitions: int) 
     Raw stepping has all of the population in one batch of `slots` on `threads` threads, each call stepping the slots
     that were alive then; training has its two lanes of half as many slots on the same threads together.
     """
-    half, lanes_count = slots // 2, num_lanes(threads, 2)
-    envs = [environments.make(task, half, threads // lanes_count) for _ in range(lanes_count)]
-    algorithm = algorithms.make("openai-es", envs[0].spec, {"num_pairs": half, **POLICIES[policy]})
-    lanes = Lanes([HostGather(algorithm, env, 0) for env in envs])
-    learning = Learning(algorithm, 0)
-    loop = Evolve(learning, Local(learning, lanes))
-    recorder = Recorder(environments.make(task, slots, threads))
-    recording = Evolve(learning, Local(learning, Lanes([HostGather(algorithm, recorder, 0)])))
-    raw = Batch(envs[0].model, slots, threads)
-    ctrl, frame_skip = raw.bind("ctrl"), envs[0].options.frame_skip
+    plan = Plan(task, {}, "openai-es", {"num_pairs": slots // 2, **POLICIES[policy]}, 0, slots // 2)
+    loop = make_loop(plan, plan.spec(), threads)
+    env = environments.make(task, slots, threads)
+    assert isinstance(loop.algorithm, Population) and isinstance(env, BatchTask)
+    recorder, programs = Recorder(env), PopulationPrograms(loop.algorithm, plan.seed)
+    player = make_player(loop.algorithm, cast(HostEnv, recorder), slots, plan.seed)
+    recording = Evolve(programs, Local(programs, Lanes([player])))
+    raw = Batch(env.model, slots, threads)
+    ctrl, frame_skip = raw.bind("ctrl"), env.options.frame_skip
     progress = loop.start()
     for _ in range(WARM_UP):
         progress, _, _ = loop.iterate(progress)
@@ -92,8 +97,8 @@ def measure(task: str, policy: str, slots: int, threads: int, repetitions: int) 
         raw_s = time.perf_counter() - begun
         rows.append({"training_per_s": metrics["steps"] / training_s, "raw_per_s": steps / raw_s})
         progress = after
-    lanes.close()
-    recorder.close()
+    loop.close()
+    recording.close()
     ratios = [row["training_per_s"] / row["raw_per_s"] for row in rows]
     return {
         "task": task,

@@ -33,6 +33,7 @@ connect(sys.argv[1])
 from workhorse.distributed.cluster import Cluster
 from workhorse.training.evolve import Evolve
 from workhorse.training.plan import Plan
+from workhorse.training.population import PopulationPrograms
 
 exchange, hidden, pairs, slots, windows, iterations, idle_s = json.loads(sys.argv[2])
 
@@ -42,10 +43,10 @@ def mark(name, **fields):
 
 settings = {"num_pairs": pairs, "policy": "mlp", "hidden": tuple(hidden)}
 plan = Plan("CartPole-v1", {"max_episode_steps": 20}, "openai-es", settings, 0, slots)
-learning = plan.learning(plan.spec())
+programs = PopulationPrograms(plan.make_algorithm(plan.spec()), plan.seed)
 # nothing is issued twice here: a copy would be counted
-cluster = Cluster(plan, learning, RayTransport(2), exchange, lambda s: print(s, file=sys.stderr), patience_floor_s=1e9)
-loop = Evolve(learning, cluster)
+cluster = Cluster(plan, programs, RayTransport(2), exchange, lambda s: print(s, file=sys.stderr), patience_floor_s=1e9)
+loop = Evolve(programs, cluster)
 progress = loop.start()
 deadline = time.monotonic() + 180
 while cluster._crew.size < 2:
@@ -54,16 +55,17 @@ while cluster._crew.size < 2:
         cluster._react(event)
 for _ in range(4):
     progress, _, _ = loop.iterate(progress)
-cluster.metrics(), cluster.traffic()
-mark("ready", num_params=learning.algorithm.num_params, cost=cluster.cost._asdict())
+cluster.metrics(), cluster.messages()
+mark("ready", num_params=programs.algorithm.num_params, cost=cluster.cost._asdict())
 time.sleep(idle_s)
 mark("idle")
 for _ in range(windows):
     for _ in range(iterations):
         progress, _, _ = loop.iterate(progress, lambda env_steps: True)
     found = cluster.metrics()
-    rows = [row for row in cluster.traffic() if row[2] in ("updates", "orders", "parameters", "reports")]
-    mark("window", ours_sent=sum(row[3] for row in rows), ours_received=sum(row[4] for row in rows),
+    ours = ("updates", "orders", "parameters", "reports")
+    rows = [row for row in cluster.messages() if row.purpose in ours]
+    mark("window", ours_sent=sum(row.sent for row in rows), ours_received=sum(row.received for row in rows),
          update_s=found["workers_updating_s"])
 cluster.close()
 """

@@ -8,9 +8,13 @@ from pathlib import Path
 
 import pytest
 
+from workhorse import Policy
+from workhorse.algorithms import registry
 from workhorse.cli.main import COMMANDS
+from workhorse.runs.metrics import read_metrics
 
 ROOT = Path(__file__).resolve().parents[1]
+EXAMPLES = ROOT / "examples"
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 
 
@@ -18,9 +22,9 @@ def text(path: Path) -> str:
     return path.read_text()
 
 
-def workhorse(*arguments: str) -> subprocess.CompletedProcess[str]:
+def workhorse(*arguments: str, folder: Path = ROOT) -> subprocess.CompletedProcess[str]:
     command = [str(Path(sys.executable).with_name("workhorse")), *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120, cwd=ROOT)
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, cwd=folder)
 
 
 def command_lines() -> list[tuple[str, str]]:
@@ -56,8 +60,9 @@ def test_every_command_typed_in_the_documents_exists() -> None:
 
 def test_every_option_typed_in_the_documents_exists() -> None:
     known = {command: workhorse(command, "--help").stdout for command in COMMANDS}
-    for name in ("openai-es", "ars", "hill-climb", "finite-differences", "reinforce", "a2c", "ppo", "trpo"):
-        known["train"] += workhorse("train", "--algorithm", name, "--help").stdout
+    options = {option for name in registry.entries() for option in registry.options(name)}
+    known["train"] += " ".join(f"--{option.replace('_', '-')} --no-{option.replace('_', '-')}" for option in options)
+    known["train"] += workhorse("train", "--algorithm", "own_algorithm:RandomSearch", "--help", folder=EXAMPLES).stdout
     for document, line in command_lines():
         command = line.split()[1]
         for option in re.findall(r"(?<=\s)--[a-z-]+", line):
@@ -100,10 +105,47 @@ def slug(heading: str) -> str:
     return re.sub(r"[\s-]+", "-", re.sub(r"[^\w\s-]", "", heading.lower())).strip("-")
 
 
+def own_pages() -> set[str]:
+    """The pages that `docs/navigation.py` puts into the menu: one for each class of the registry."""
+    names: dict[str, str] = {}
+    for row in registry.entries().values():
+        names.setdefault(row.cls, row.name)
+    return {f"algorithms/{name}.md" for name in names.values()}
+
+
 def test_every_page_is_in_the_menu() -> None:
     menu = text(ROOT / "mkdocs.yml")
+    assert "hooks: [docs/navigation.py]" in menu
     for path in (ROOT / "docs").rglob("*.md"):
-        assert str(path.relative_to(ROOT / "docs")) in menu
+        page = str(path.relative_to(ROOT / "docs"))
+        assert page in menu or page in own_pages()
+
+
+def test_every_algorithm_has_a_page_and_every_preset_is_named() -> None:
+    assert all((ROOT / "docs" / page).exists() for page in own_pages())
+    pages = "".join(map(text, (ROOT / "docs" / "algorithms").glob("*.md")))
+    assert all(f"`{name}`" in pages for name in registry.entries())
+
+
+def test_the_example_of_an_own_algorithm_is_the_one_explained() -> None:
+    source = text(EXAMPLES / "own_algorithm.py")
+    shown = re.findall(r"(?s)```python\n(.*?)```", text(ROOT / "docs" / "concepts" / "algorithms.md"))
+    assert shown == [source[source.index("from typing") :]]
+
+
+def test_the_example_of_an_own_algorithm_learns(tmp_path: Path) -> None:
+    line = next(line for _, line in command_lines() if "own_algorithm" in line and "--env-steps" in line)
+    words = [*line.split()[1:], "--runs", str(tmp_path), "--id", "own", "--evaluate-every", "0", "--quiet"]
+    trained = workhorse(*words, folder=EXAMPLES)
+    assert trained.returncode == 0, trained.stderr
+    rows = read_metrics(tmp_path / "own")
+    assert rows["env_steps"][-1] >= 2000
+    assert rows["best_fitness"].max() > 2 * rows["training_return"].mean()
+    action, _ = Policy.load(tmp_path / "own").predict([0.0, 0.0, 0.0, 0.0])
+    assert action in (0, 1)
+    refused = workhorse("train", "Pendulum-v1", *words[2:], folder=EXAMPLES)
+    assert refused.returncode == 2
+    assert "RandomSearch needs discrete actions" in refused.stderr
 
 
 def test_python_in_the_documents_parses_and_imports_what_exists() -> None:

@@ -57,7 +57,7 @@ BAD = [
     ("train CartPole-v1 --env-steps nan", "--env-steps must be a whole number: got 'nan'."),
     ("train CartPole-v1 --env_steps=many", "--env-steps must be a whole number: got 'many'."),
     ("train CartPole-v1 --algorithm openai-es --noise-std x --quiet", "--noise-std must be a number: got 'x'."),
-    ("train CartPole-v1 --policy cnn", "--policy must be one of linear, mlp: got 'cnn'."),
+    ("train CartPole-v1 --policy cnn", "--policy must be one of gru, linear, mlp: got 'cnn'."),
     ("train CartPole-v1 --cluster", "--cluster needs a word, got none."),
     ("worker", "Expected --join, which is missing."),
     ("worker --join x:1 --cores 0", "--cores must be at least 1: got 0."),

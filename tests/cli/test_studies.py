@@ -26,7 +26,6 @@ def test_a_study_ends_in_a_table_and_a_page(study):
     folder, said = study
     assert "3 of 3" in said
     assert "3 of 3 runs have ended; 0 crashed" in said
-    assert "fastest" in said
     assert str(folder / "report.html") in said
     page = (folder / "report.html").read_text()
     assert "CartPole-v1" in page

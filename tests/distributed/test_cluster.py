@@ -88,7 +88,7 @@ def test_any_number_of_workers_gives_the_bits_of_one_process(task, workers, exch
 def test_in_scalar_mode_nobody_who_was_there_from_the_start_is_sent_parameters():
     with Team("CartPole-v1", workers=2) as team:
         follow(team.loop)
-        purposes = {row[2] for row in team.cluster.traffic()}
+        purposes = {row[2] for row in team.cluster.messages()}
     assert purposes == {"set up", "orders", "updates", "reports", "evaluation"}
 
 
@@ -104,7 +104,7 @@ def test_a_late_worker_is_sent_the_state_once_and_scalars_from_then_on():
                     team.cluster._react(event)
 
         assert follow(team.loop, each=join) == alone("CartPole-v1")
-        rows = [row for row in team.cluster.traffic() if row[1] == names[0]]
+        rows = [row for row in team.cluster.messages() if row[1] == names[0]]
     states = [row for row in rows if row[2] == "state"]
     assert len(states) == 1 and states[0][0] == 2
     assert any(row[2] == "updates" for row in rows)
@@ -194,7 +194,7 @@ def test_garbage_is_refused_and_its_worker_named(kind):
     assert all("thread-1" in note for note in team.notes if "let go" in note)
 
 
-def test_a_worker_whose_learner_drifts_is_named_and_set_right():
+def test_a_worker_whose_state_drifts_is_named_and_set_right():
     class Drifting(Worker):
         """One bit of its parameters flips after the second update."""
 
@@ -207,7 +207,7 @@ def test_a_worker_whose_learner_drifts_is_named_and_set_right():
 
     with Team("CartPole-v1", Drifting) as team:
         assert follow(team.loop) == alone("CartPole-v1")
-        states = [row for row in team.cluster.traffic() if row[2] == "state"]
+        states = [row for row in team.cluster.messages() if row[2] == "state"]
     assert "Worker thread-1" in team.said and "disagrees about the state after iteration 2: digest" in team.said
     assert [row[1] for row in states] == ["thread-1"]
 
@@ -308,7 +308,7 @@ def test_what_a_worker_is_sent_is_what_was_promised_whatever_the_size_of_the_pol
         progress = loop.start()
         for _ in range(2):
             progress, _, _ = loop.iterate(progress)
-        rows = [row for row in cluster.traffic() if row[0] == 1]
+        rows = [row for row in cluster.messages() if row[0] == 1]
         cluster.close()
         sizes[hidden] = {row[2]: (row[3], row[4]) for row in rows}
         sent = sum(row[3] for row in rows)
@@ -323,4 +323,4 @@ def test_auto_takes_the_exchange_of_fewer_bytes():
     cluster = Cluster(plan, programs, InProcess(0))
     assert cluster.exchange == ("scalars" if cluster.cost.scalars <= cluster.cost.parameters else "parameters")
     many = Plan("CartPole-v1", {}, "openai-es", {"num_pairs": 500}, 0, 50)
-    assert Cluster(many, many.programs(many.spec()), InProcess(0)).exchange == "parameters"
+    assert Cluster(many, programs_of(many), InProcess(0)).exchange == "parameters"

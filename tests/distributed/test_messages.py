@@ -143,7 +143,7 @@ def test_a_state_that_is_none_is_malformed(state):
 
 
 @pytest.mark.parametrize("name", ["ars", "openai-es"])
-def test_a_learner_comes_back_with_its_digest(name):
+def test_a_state_comes_back_with_its_digest(name):
     spec = EnvSpec("test", Box.unbounded(3), Box((-1.0,), (1.0,)), 10)
     algorithm = registry.make(name, spec, {"policy": "mlp", "hidden": (8,)})
     state = algorithm.init(jax.random.key(3))

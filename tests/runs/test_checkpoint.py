@@ -181,7 +181,7 @@ def test_no_checkpoint_is_an_error(tmp_path):
 def test_another_format_is_an_error_and_not_damage(tmp_path, monkeypatch):
     save(tmp_path, 1, state(1), {})
     monkeypatch.setattr(checkpoint, "FORMAT", 9)
-    with pytest.raises(UsageError, match=r"Expected checkpoint format 9 in .*, got 1: another version"):
+    with pytest.raises(UsageError, match=r"Expected checkpoint format 9 in .*, got 2: another version"):
         load_newest(tmp_path, state(0))
 
 

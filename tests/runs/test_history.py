@@ -205,5 +205,5 @@ def test_the_commands(run, tmp_path, capsys):
         assert f"must be in [0, 6], the iterations of {run.path}: got {beyond}." in capsys.readouterr().err
     assert main(["fork", str(run.path), "--iteration", "5"]) == 2
     assert main(["fork", str(run.path), "--iteration", "5", "--set", "discount"]) == 2
-    assert "What --set changes must be written name=value, as in discount=.98" in capsys.readouterr().err
+    assert "A change by --set must be written name=value, as in discount=.98" in capsys.readouterr().err
     assert main(["bisect", str(run.path), str(tmp_path / "none")]) == 2

@@ -116,7 +116,7 @@ def differing(algorithm, actor, policy, count=64):
 
 
 KINDS = [("box", "linear"), *((action, "mlp") for action in ACTIONS)]
-CASES = [(name, *kind) for name in registry.ALGORITHMS for kind in KINDS]
+CASES = [(name, *kind) for name in registry.entries() for kind in KINDS]
 
 
 @pytest.mark.parametrize(("name", "action", "policy"), CASES, ids=["-".join(case) for case in CASES])

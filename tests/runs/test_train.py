@@ -20,6 +20,7 @@ from workhorse.core.errors import UsageError
 from workhorse.runs import checkpoint, train
 from workhorse.runs.folder import RunFolder
 from workhorse.runs.metrics import read_metrics
+from workhorse.runs.run import Run
 from workhorse.training.loop import make_loop
 from workhorse.training.on_policy import OnPolicyLoop
 
@@ -141,7 +142,7 @@ class TestStoppingAtAReturn:
     ):
         folder, _ = cart_pole(tmp_path, "stopped", stop_at_return=first[1])
         with monkeypatch.context() as patch:  # as a kill: nothing is saved on the way out
-            patch.setattr(train._Run, "to_the_end", lambda run, *_, **__: run._write_status("running"))
+            patch.setattr(Run, "to_the_end", lambda run, *_, **__: run._write_status("running"))
             train.resume(folder.path, threads=1)
         assert folder.status().state == "running" and len(digests(folder)) == first[0]
         train.resume(folder.path, threads=1)
@@ -150,7 +151,7 @@ class TestStoppingAtAReturn:
     def test_one_that_was_stopped_before_it_was_judged_is_judged_where_it_is(self, tmp_path, first, monkeypatch):
         _, expected = cart_pole(tmp_path, "stopped", stop_at_return=first[1])
         with monkeypatch.context() as patch:
-            patch.setattr(train._Run, "_judge", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+            patch.setattr(Run, "_judge", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
             with pytest.raises(KeyboardInterrupt):
                 cart_pole(tmp_path, "interrupted", stop_at_return=first[1])
         folder, summary = train.resume(tmp_path / "interrupted", threads=1)
@@ -169,16 +170,27 @@ def workhorse(*words, **options):
     return subprocess.Popen([sys.executable, "-c", CHILD, *map(str, words)], **options)
 
 
-TRAIN = shlex.split(
-    "train Hopper-v5 --algorithm ars --num-directions 4 --num-top-directions 2 --task-option max_episode_steps=40 "
-    "--seed 5 --threads 1 --checkpoint-every-s 0 --final-episodes 2 --evaluate-every 0 --quiet"
-)
+LOOPS = {
+    "a population": "--algorithm ars --num-directions 4 --num-top-directions 2",
+    "rollouts": "--algorithm ppo --num-envs 3 --rollout-steps 20 --minibatch-size 30 --num-epochs 2 --hidden 8",
+}
+"""An algorithm for each kind of loop."""
 
 
-def kill_and_resume(tmp_path, kills, seed):
+def training(loop):
+    return shlex.split(
+        f"train Hopper-v5 {LOOPS[loop]} --task-option max_episode_steps=40 --seed 5 --threads 1 "
+        "--checkpoint-every-s 0 --final-episodes 2 --evaluate-every 0 --quiet"
+    )
+
+
+TRAIN = training("a population")
+
+
+def kill_and_resume(tmp_path, kills, seed, loop):
     """Digests of a run that was killed again and again, each time in a new process, beside those of one left alone."""
     chance = random.Random(seed)
-    words = [*TRAIN, "--env-steps", 2000 * (kills + 1), "--runs", tmp_path, "--id"]
+    words = [*training(loop), "--env-steps", 2000 * (kills + 1), "--runs", tmp_path, "--id"]
     assert workhorse(*words, "straight", stdout=subprocess.DEVNULL).wait(120) == 0
     expected = digests(tmp_path / "straight")
     iteration_s = np.median(np.diff(read_metrics(RunFolder.open(tmp_path / "straight"))["wall_s"]))
@@ -206,14 +218,16 @@ def _iterations(folder):
     return checkpoint.saved_iterations(folder) if (folder / "manifest.json").exists() else []
 
 
-def test_a_run_killed_at_random_moments_goes_on_with_the_same_bits(tmp_path):
-    expected, found, killed = kill_and_resume(tmp_path, kills=2, seed=0)
+@pytest.mark.parametrize("loop", list(LOOPS))
+def test_a_run_killed_at_random_moments_goes_on_with_the_same_bits(tmp_path, loop):
+    expected, found, killed = kill_and_resume(tmp_path, kills=2, seed=0, loop=loop)
     assert killed == 2 and found == expected and len(expected) > 20
 
 
 @pytest.mark.slow
-def test_twenty_kills(tmp_path):
-    expected, found, killed = kill_and_resume(tmp_path, kills=20, seed=1)
+@pytest.mark.parametrize("loop", list(LOOPS))
+def test_twenty_kills(tmp_path, loop):
+    expected, found, killed = kill_and_resume(tmp_path, kills=20, seed=1, loop=loop)
     assert killed == 20 and found == expected
 
 
@@ -291,7 +305,7 @@ class TestTheFolder:
     def test_everything_a_user_expects_is_there(self, run):
         folder, summary = run
         manifest = json.loads((folder.path / "manifest.json").read_text())
-        assert manifest["configuration"]["num_pairs"] == 4 and manifest["seed"] == 3
+        assert manifest["settings"]["num_pairs"] == 4 and manifest["seed"] == 3
         assert manifest["versions"]["mujoco"] and manifest["hardware"]["cpu"]
         columns = set(read_metrics(folder).columns)
         assert {"env_steps", "training_return", "digest", "wall_s", "steps_per_second", "failed_episodes"} <= columns
@@ -372,7 +386,7 @@ def test_a_run_is_not_gone_on_with_once_its_learning_rate_has_come_to_zero(tmp_p
 
 
 def test_a_second_interrupt_waits_for_the_last_save(tmp_path, monkeypatch):
-    saved = train._Run._save
+    saved = Run._save
 
     def disturbed(run):
         if "stop" in asked:
@@ -387,7 +401,7 @@ def test_a_second_interrupt_waits_for_the_last_save(tmp_path, monkeypatch):
                 asked.add("stop")
                 signal.raise_signal(signal.SIGINT)
 
-    monkeypatch.setattr(train._Run, "_save", disturbed)
+    monkeypatch.setattr(Run, "_save", disturbed)
     with pytest.raises(KeyboardInterrupt):
         begin(tmp_path, "run", "CartPole-v1", "ppo", 600, observer=Impatient())
     folder = RunFolder.open(tmp_path / "run")

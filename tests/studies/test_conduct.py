@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from workhorse.runs.metrics import read_metrics
+from workhorse.studies import conduct as conducting
 from workhorse.studies.cells import summarise
 from workhorse.studies.conduct import conduct
 from workhorse.studies.dispatch import StudyObserver
@@ -74,10 +75,6 @@ def test_a_study_is_ordinary_runs_and_says_what_became_of_each(tmp_path):
         assert run.curve_returns[-1] == run.score
         assert len(run.curve_steps) == 4
     assert len({tuple(found) for found in digests(folder).values()}) == 3, "seeds differ"
-    choice = folder.record("choices", "CartPole-v1-ars")
-    assert choice is not None
-    assert choice["way"] in ("vectorised", "shared", "processes")
-    assert any("fastest" in note for note in results.notes)
     floor = results.floors["CartPole-v1"]
     assert len(floor.random) == len(floor.nothing) == 100
     assert max(floor.nothing) <= 12, "pushing one way lets the pole fall in some ten steps"
@@ -136,22 +133,18 @@ def test_a_worker_that_is_killed_is_a_crashed_seed_and_the_study_goes_on(tmp_pat
     assert "1 crashed" in results.notes[0]
 
 
-@pytest.mark.parametrize("way", ["vectorised", pytest.param("shared", marks=pytest.mark.slow)])
-def test_seeds_in_one_process_give_what_they_give_alone(tmp_path, way):
-    """To the bit for this task and a linear policy; `SeedsGather` says where it is to rounding."""
-    alone = new(tmp_path, CARTPOLE, "alone")
-    alone.write_record("choices", "CartPole-v1-ars", {"way": "processes"})
-    expected = conduct(alone, 2, Notes())
-    folder = new(tmp_path, CARTPOLE, way)
-    folder.write_record("choices", "CartPole-v1-ars", {"way": way})
+def test_seeds_in_one_process_give_what_they_give_alone(tmp_path, monkeypatch):
+    folder = new(tmp_path, CARTPOLE, "together")
     results = conduct(folder, 1, Notes())
+    monkeypatch.setattr(conducting, "_is_pure", lambda task: False)  # then every seed gets a process of its own
+    alone = new(tmp_path, CARTPOLE, "alone")
+    expected = conduct(alone, 2, Notes())
     assert digests(folder) == digests(alone)
     assert [run.episode_returns for run in results.runs] == [run.episode_returns for run in expected.runs]
 
 
 def test_seeds_whose_common_process_dies_go_on_alone(tmp_path):
     folder = new(tmp_path, {**CARTPOLE, "env_steps": 20_000})
-    folder.write_record("choices", "CartPole-v1-ars", {"way": "vectorised"})
 
     class Killer(Notes):
         killed = 0
@@ -169,6 +162,7 @@ def test_seeds_whose_common_process_dies_go_on_alone(tmp_path):
 
 SCRIPT = """
 import sys
+from workhorse.studies import conduct as conducting
 from workhorse.studies.cells import summarise
 from workhorse.studies.conduct import conduct
 from workhorse.studies.dispatch import StudyObserver

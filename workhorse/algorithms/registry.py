@@ -86,9 +86,8 @@ def entry(name: str) -> Entry:
     node = _class_of(tree, cls)
     if node is None:
         raise UsageError(f"{module} defines no class {cls!r}: name an algorithm of it, as in module:Class.")
-    own = {row.cls: row for row in _entries_of(module, tree, node)}
-    summary = own[cls].summary if cls in own else ""
-    return Entry(name, module, cls, summary)
+    own = next(iter(_entries_of(module, tree, node)), None)  # its own name comes before its presets
+    return Entry(name, module, cls, own.summary if own else "")
 
 
 def _entries_of(module: str, tree: ast.Module, node: ast.ClassDef) -> list[Entry]:
@@ -227,7 +226,9 @@ def _class_of(tree: ast.Module, name: str) -> ast.ClassDef | None:
 
 @functools.cache
 def _source(module: str) -> str:
-    """The source of a module, found without importing it."""
+    """Return the source of a module, found without importing it."""
+    if not all(part.isidentifier() for part in module.split(".")):
+        raise UsageError(f"Expected module:Class as the name of an algorithm, but {module!r} is no name of a module.")
     root = Path(__file__).resolve().parents[2]
     for folder in (root, *map(Path, ["", *sys.path])):  # "" is the current folder, where a user's own file lies
         path = folder.joinpath(*module.split(".")).with_suffix(".py")

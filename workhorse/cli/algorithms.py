@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import tyro
 
-from workhorse.algorithms.registry import entries, options
+from workhorse.algorithms.registry import entries, entry, options
 from workhorse.cli.options import parse
 
 __all__ = ["run"]
@@ -32,7 +32,7 @@ def run(arguments: Sequence[str]) -> int:
         (f"--{option.name.replace('_', '-')}", str(option.default), option.help) for option in options(chosen).values()
     ]
     first, second = (max(len(row[column]) for row in rows) for column in (0, 1))
-    print(f"{chosen}: {entries()[chosen].summary}\n")
+    print(f"{chosen}: {entry(chosen).summary}\n")
     for flag, default, text in rows:
         print(f"  {flag:<{first}}  {default:<{second}}  {text}")
     return 0

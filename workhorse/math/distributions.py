@@ -12,7 +12,7 @@ from workhorse.core.algorithm import Key
 
 __all__ = ["Bernoullis", "Categorical", "Categoricals", "DiagonalGaussian", "Distribution", "divergence", "grouped"]
 
-NEVER = -1e30
+NEVER = -(2.0**100)
 """Score of a choice that does not exist: its probability is exactly 0, and 0 times it is 0, as with -inf it is not."""
 
 _HALF_LOG_2PI = float(0.5 * np.log(2 * np.pi))

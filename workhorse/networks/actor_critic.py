@@ -74,7 +74,7 @@ class ActorCritic(NamedTuple):
         *,
         activation: str,
         is_orthogonal: bool,
-        is_recurrent: bool,
+        is_recurrent: bool = False,
         log_std: float | Float[Array, ""],
     ) -> "ActorCritic":
         """Make networks that have learnt nothing.

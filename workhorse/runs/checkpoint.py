@@ -121,8 +121,7 @@ def load_newest(
         template: a tree of the structure, shapes and dtypes that were saved; its values are ignored.
         set_aside: whether to take damaged checkpoints out of the count, so that `save` does not keep them in the place
             of whole ones. *False for a reader that does not hold the run's lock.*
-        also: reads what else belongs to a checkpoint, given what was saved with it; its `DamagedFile` is the
-            checkpoint's.
+        also: reads what else belongs to a checkpoint, given its meta; its `DamagedFile` is the checkpoint's.
 
     Returns:
         iteration: how many iterations made the state.
@@ -131,8 +130,7 @@ def load_newest(
         notes: one sentence for every damaged checkpoint passed over; empty when all is well.
 
     Raises:
-        UsageError: there is no checkpoint, none is whole, one was written by another format version, or the state does
-            not have the template's structure.
+        UsageError: there is no whole checkpoint, or its format or its structure is another.
     """
     checkpoints = Path(folder) / "checkpoints"
     iterations = saved_iterations(folder)

@@ -17,7 +17,7 @@ from workhorse.runs.files import write_file, writing
 __all__ = ["MetricsLog", "read_metrics"]
 
 OLD_PREFIX = ("population_return", "training_return")
-"""Beginning of the names of columns in runs before version 0.4, and the one of today."""
+"""Prefix of columns in runs whose manifest has format 1, and its replacement."""
 
 Scalar = int | float | str | None
 

@@ -115,10 +115,9 @@ def _remove_unnamed(folder: RunFolder) -> None:
         with contextlib.suppress(DamagedFile, OSError):
             for name, parts in checkpoint.saved_meta(folder, iteration).get("segments", {}).items():
                 named |= {(name, f"{begin}-{end}.safetensors") for begin, end, _ in parts}
-    for place in (folder.path / "segments").iterdir():
-        for file in place.iterdir():
-            if (place.name, file.name) not in named:
-                os.unlink(file)
+    for file in (folder.path / "segments").glob("*/*"):
+        if (file.parent.name, file.name) not in named:
+            os.unlink(file)
 
 
 def require_whole_history(loop: Loop, folder: RunFolder) -> None:

@@ -22,7 +22,7 @@ from workhorse.runs.run import Meters, Observer, Run, Summary, record_evaluation
 from workhorse.runs.schedule import Schedule, check_annealing, check_budget
 from workhorse.runs.segments import load_progress, save_progress
 from workhorse.statistics.intervals import Interval, mean_interval
-from workhorse.training.loop import Evaluation, Loop, MakeLoop, make_loop
+from workhorse.training.loop import Evaluation, Loop, MakeLoop, Progress, make_loop
 from workhorse.training.plan import Plan
 
 __all__ = ["Observer", "Schedule", "Summary", "available_threads", "evaluate_run", "plan_of", "resume", "start"]
@@ -60,8 +60,7 @@ def start(
         env_steps: training steps after which no further iteration begins.
         seed: the run's root seed, in [0, 2**32).
         task_options: options of the task, by Gymnasium's names.
-        slots: episodes side by side, part of the result's bits; by default as few equal chunks of at most 64 as the
-            population needs.
+        slots: episodes side by side, part of the result's bits; by default what the population needs, at most 64.
         threads: simulation threads, not part of the result; 0 for one a core.
         schedule: how often to evaluate and save.
         root: the folder that holds the runs.
@@ -78,49 +77,77 @@ def start(
         UsageError: something given cannot be used; nothing was written unless training had begun.
         KeyboardInterrupt: on Ctrl-C or SIGTERM, after a checkpoint was written.
     """
+    threads = _checked_threads(threads)
+    plan = _checked_plan(task, task_options or {}, algorithm, settings, seed, slots, env_steps)
+    schedule = schedule or Schedule()
+    schedule.check()
+    loop = _opened_loop(plan, threads, make)
+    try:
+        folder = RunFolder.create(root, id, task=task.split(":")[-1], algorithm=algorithm, seed=seed)
+        manifest = _described(folder.id, plan, loop, env_steps, threads, recipe, command)
+        folder.write_manifest(manifest)
+        with folder.lock():
+            progress = _saved_start(folder, loop, schedule)
+            run = Run(folder, manifest, loop, threads, progress, Meters(), schedule, observer or Observer())
+            return folder, run.to_the_end(env_steps, resumed=False)
+    finally:
+        loop.close()
+
+
+def _saved_start(folder: RunFolder, loop: Loop, schedule: Schedule) -> Progress:
+    """Return the progress before the first iteration, saved: what follows is the code path of a resume."""
+    progress, meta = loop.start(), {"meters": asdict(Meters()), "schedule": asdict(schedule)}
+    save_progress(folder, loop, progress, meta)
+    if schedule.milestones:
+        checkpoint.save(folder, 0, progress, meta, "milestones")
+    return progress
+
+
+def _checked_threads(threads: int) -> int:
+    if threads < 0:
+        raise UsageError(f"The number of threads must be at least 1, or 0 for one a core: got {threads}.")
+    return threads or available_threads()
+
+
+def _checked_plan(
+    task: str,
+    task_options: Mapping[str, Any],
+    algorithm: str,
+    settings: Mapping[str, Any],
+    seed: int,
+    slots: int | None,
+    env_steps: int,
+) -> Plan:
+    """Return the plan of a new run, its numbers checked."""
     for name, number in (("seed", seed), ("env_steps", env_steps)):
         if not isinstance(number, Integral):
             raise UsageError(f"{name} must be a whole number: got {number!r}.")
     if not 0 <= seed < 2**32:
         raise UsageError(f"The seed must be in [0, 2**32): got {seed}.")
     check_budget(env_steps)
-    schedule = schedule or Schedule()
-    schedule.check()
     if slots is not None and slots < 1:
         raise UsageError(f"The number of slots must be at least 1: got {slots}.")
-    if threads < 0:
-        raise UsageError(f"The number of threads must be at least 1, or 0 for one a core: got {threads}.")
-    threads = threads or available_threads()
-    options = dict(task_options or {})
-    plan = Plan(task, options, algorithm, settings, seed, slots).with_budget(env_steps)
-    loop = _opened_loop(plan, threads, make)
-    try:
-        folder = RunFolder.create(root, id, task=task.split(":")[-1], algorithm=algorithm, seed=seed)
-        manifest = Manifest.describe(
-            id=folder.id,
-            command=command,
-            task=task,
-            task_options=options,
-            algorithm=algorithm,
-            settings=loop.algorithm.settings(),
-            recipe=recipe.name if recipe else None,
-            recipe_source=recipe.source if recipe else None,
-            seed=seed,
-            env_steps=env_steps,
-            slots=loop.num_slots,
-            threads=0 if loop.is_distributed else threads,
-        )
-        folder.write_manifest(manifest)
-        with folder.lock():
-            progress = loop.start()
-            meta = {"meters": asdict(Meters()), "schedule": asdict(schedule)}
-            save_progress(folder, loop, progress, meta)
-            if schedule.milestones:
-                checkpoint.save(folder, 0, progress, meta, "milestones")
-            run = Run(folder, manifest, loop, threads, progress, Meters(), schedule, observer or Observer())
-            return folder, run.to_the_end(env_steps, resumed=False)
-    finally:
-        loop.close()
+    return Plan(task, dict(task_options), algorithm, settings, seed, slots).with_budget(env_steps)
+
+
+def _described(
+    id: str, plan: Plan, loop: Loop, env_steps: int, threads: int, recipe: Recipe | None, command: tuple[str, ...]
+) -> Manifest:
+    """Return the manifest of a new run."""
+    return Manifest.describe(
+        id=id,
+        command=command,
+        task=plan.task,
+        task_options=plan.task_options,
+        algorithm=plan.algorithm,
+        settings=loop.algorithm.settings(),
+        recipe=recipe.name if recipe else None,
+        recipe_source=recipe.source if recipe else None,
+        seed=plan.seed,
+        env_steps=env_steps,
+        slots=loop.num_slots,
+        threads=0 if loop.is_distributed else threads,
+    )
 
 
 def resume(

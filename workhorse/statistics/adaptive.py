@@ -100,10 +100,12 @@ def next_batch(
     the price of a batch, where narrowing beyond `width` counts nothing.
 
     Args:
-        cells, width: the cells by name, and how narrow every interval must be, above 0.
+        cells: the cells by name.
+        width: how narrow every interval must be, above 0.
         budget: what may still be spent.
         estimand: kind of the intervals.
-        batch, least: runs of a batch, and runs that every cell gets.
+        batch: runs of a batch.
+        least: runs that every cell gets.
         confidence: of the intervals.
 
     Returns:
@@ -119,18 +121,15 @@ def next_batch(
     """
     _check(cells, width, batch, least)
     counts = {name: np.asarray(cell.outcomes).size for name, cell in cells.items()}
-    few = min(cells, key=lambda name: counts[name])
-    if counts[few] < least:
+    if counts[few := min(cells, key=lambda name: counts[name])] < least:
         why = f"{few} has {counts[few]} of the {least} runs every cell needs"
         runs = min(least - counts[few], int(budget / cells[few].cost))
         return SeedBatch(few, runs, why) if runs > 0 else SeedBatch(None, 0, f"the budget is spent; {why}")
     intervals = {name: interval_of(cell.outcomes, estimand, confidence) for name, cell in cells.items()}
     widths = {name: found.high - found.low for name, found in intervals.items()}
-    wide = [name for name in cells if widths[name] > width]
-    if not wide:
+    if not (wide := [name for name in cells if widths[name] > width]):
         return SeedBatch(None, 0, f"every interval is at most {width:g} wide")
-    affordable = {name: min(batch, int(budget / cells[name].cost)) for name in wide}
-    affordable = {name: runs for name, runs in affordable.items() if runs > 0}
+    affordable = {name: runs for name in wide if (runs := min(batch, int(budget / cells[name].cost))) > 0}
     if not affordable:
         widest = max(wide, key=lambda name: widths[name])
         return SeedBatch(None, 0, f"the budget is spent; the interval of {widest} is still {widths[widest]:.3g} wide")
@@ -140,8 +139,9 @@ def next_batch(
         return (widths[name] - max(after, width)) / (affordable[name] * cells[name].cost)
 
     chosen = max(affordable, key=worth)
-    why = f"the interval of {chosen} is {widths[chosen]:.3g} wide, not {width:g}"
-    return SeedBatch(chosen, affordable[chosen], why)
+    return SeedBatch(
+        chosen, affordable[chosen], f"the interval of {chosen} is {widths[chosen]:.3g} wide, not {width:g}"
+    )
 
 
 def _check(cells: Mapping[str, Cell], width: float, batch: int, least: int) -> None:

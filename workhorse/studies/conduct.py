@@ -216,6 +216,7 @@ class _Study:
             "kind": "seeds",
             "id": cell_key(task, variant),
             "cores": self._pool.size,
+            "env_steps": given[0].env_steps,
             "runs": requests,
         }
 

@@ -81,7 +81,7 @@ class Evolve(Loop):
     ) -> tuple[Progress, dict[str, float], Failures]:
         iteration = int(progress.iteration)
         tallies = self._workforce.play(progress.state, iteration)
-        returns = self._returns(tallies)
+        returns = self.returns_of(tallies)
         steps = sum(chunk.steps for chunk in tallies)
         self._workforce.announce(iteration, returns, goes_on(int(progress.env_steps) + steps))
         begun = time.perf_counter()
@@ -91,7 +91,7 @@ class Evolve(Loop):
         after = Progress(state, progress.iteration + 1, progress.env_steps + steps)
         return after, {"steps": steps, "failed_episodes": len(failures), **_population(tallies), **update}, failures
 
-    def _returns(self, tallies: list[Tally]) -> Returns:
+    def returns_of(self, tallies: list[Tally]) -> Returns:
         """Return what the algorithm reads, from all chunks of an iteration in their order."""
         shape = (self.algorithm.num_members, self.algorithm.episodes_per_member)
         fitness = np.concatenate([chunk.fitness for chunk in tallies]).reshape(shape)

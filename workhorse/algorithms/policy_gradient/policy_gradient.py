@@ -357,7 +357,7 @@ class PolicyGradient(OnPolicy, Differentiable):
         return jnp.where((rollout.terminated | rollout.truncated)[-1][:, None], 0.0, after)
 
     def estimates(
-        self, params: ActorCritic, obs: Float[Array, "T B D"], transition: Transition, memory: Memory | tuple[()]
+        self, params: ActorCritic, obs: Float[Array, "T B D"], transition: Transition, memory: Memory | tuple[()] = ()
     ) -> tuple[Float[Array, "T B"], Float[Array, "T B"], Float[Array, "T B"]]:
         """Return values, successors' values and advantages of a rollout, by the value function given."""
         if isinstance(memory, Memory) and isinstance(params.value, Recurrent):

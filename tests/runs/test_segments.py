@@ -1,0 +1,248 @@
+"""Append-only data of a run: what is new is written, what was written stays, and a run without it goes no further."""
+
+import dataclasses
+import itertools
+import shutil
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from workhorse.core.digest import digest
+from workhorse.core.errors import UsageError
+from workhorse.core.randomness import draw, root_key
+from workhorse.runs import checkpoint, train
+from workhorse.runs.folder import RunFolder
+from workhorse.runs.history import opened
+from workhorse.runs.metrics import read_metrics
+from workhorse.training.loop import Evaluation, Loop, Progress, make_loop
+
+pytestmark = pytest.mark.usefixtures("compiled_once")
+
+KEPT = 50
+"""Rows that the probe's log holds."""
+
+
+class Log:
+    """Rows 0, 1, 2, ... of which the newest `KEPT` are held; row n is (n, n squared)."""
+
+    def __init__(self):
+        self.begin, self.rows = 0, np.zeros((0, 2))
+
+    def append(self, count):
+        end = self.begin + len(self.rows)
+        numbers = np.arange(end, end + count, dtype=float)
+        self.rows = np.concatenate([self.rows, np.stack([numbers, numbers**2], -1)])[-KEPT:]
+        self.begin = end + count - len(self.rows)
+
+    def cursor(self, progress):
+        end = int(progress.data["end"])
+        return max(end - KEPT, 0), end
+
+    def read(self, begin, end):
+        return {"rows": self.rows[begin - self.begin : end - self.begin]}
+
+    def restore(self, begin, parts):
+        self.begin, self.rows = begin, np.concatenate([np.zeros((0, 2)), *(part["rows"] for part in parts)])
+
+
+class GrowingLoop(Loop):
+    """A loop whose every iteration appends rows and learns from the oldest one that is still held."""
+
+    def __init__(self, algorithm, root):
+        self.algorithm, self.num_slots, self.root, self.log = algorithm, 1, root, Log()
+
+    def start(self):
+        zero = np.zeros((), np.int64)
+        return Progress(self.algorithm.init(draw(root_key(self.root), "init")), zero, zero, {"end": zero})
+
+    def iterate(self, progress, goes_on=lambda env_steps: False):
+        count = 3 + int(progress.iteration) % 4
+        assert self.log.begin + len(self.log.rows) == int(progress.data["end"]), "the log is not the run's"
+        self.log.append(count)
+        oldest = self.log.rows[max(len(self.log.rows) - KEPT, 0), 1]
+        state = progress.state._replace(params=progress.state.params + np.float32(oldest))
+        after = Progress(state, progress.iteration + 1, progress.env_steps + 10, {"end": progress.data["end"] + count})
+        return after, {"steps": 10, "oldest": float(oldest)}, ()
+
+    def evaluate(self, progress, num_episodes):
+        return Evaluation(np.zeros(num_episodes), np.ones(num_episodes, np.int32), ())
+
+    def segments(self):
+        return {"log": self.log}
+
+
+def make(plan, spec, threads):
+    return GrowingLoop(plan.make_algorithm(spec), plan.seed)
+
+
+SCHEDULE = train.Schedule(final_episodes=1, checkpoint_every_s=0, milestones=4)
+
+
+def begin(root, id, env_steps, observer=None):
+    return train.start(
+        task="CartPole-v1",
+        algorithm="hill-climb",
+        settings={},
+        env_steps=env_steps,
+        root=root,
+        id=id,
+        schedule=SCHEDULE,
+        make=make,
+        observer=observer,
+    )[0]
+
+
+def digests(folder):
+    return read_metrics(folder)["digest"].to_list()
+
+
+def files(folder):
+    return {path.name: path.stat() for path in (folder.path / "segments" / "log").iterdir()}
+
+
+def test_a_run_in_two_sittings_has_the_bits_of_one_and_rewrites_nothing(tmp_path):
+    straight = begin(tmp_path, "straight", 400)
+    halves = begin(tmp_path, "halves", 200)
+    before = files(halves)
+    train.resume(halves.path, env_steps=400, make=make)
+    assert digests(halves) == digests(straight) and len(set(digests(straight))) > 20
+    after = files(halves)
+    for name in before.keys() & after.keys():
+        assert (after[name].st_ino, after[name].st_mtime_ns) == (before[name].st_ino, before[name].st_mtime_ns)
+    named = [name.removesuffix(".safetensors").split("-") for name in after]
+    spans = sorted((int(begin), int(end)) for begin, end in named)
+    assert all(one[1] == other[0] for one, other in itertools.pairwise(spans)), "no gap and no overlap"
+    held = sum(3 + iteration % 4 for iteration in range(40))
+    assert spans[-1][1] == held and spans[0][0] <= held - KEPT, "all that is needed"
+    assert spans[0][0] >= held - KEPT - 2 * 12, "and hardly more: old rows are removed with the last checkpoint of them"
+
+
+def test_a_checkpoint_writes_what_is_new(tmp_path):
+    sizes = []
+
+    class Watching(train.Observer):
+        def iterated(self, row):
+            place = tmp_path / "run" / "segments" / "log"
+            sizes.append({path.name: path.stat().st_size for path in place.iterdir()} if place.exists() else {})
+
+    begin(tmp_path, "run", 300, Watching())
+    new = [set(after) - set(before) for before, after in itertools.pairwise(sizes[1:])]
+    assert all(len(names) == 1 for names in new), "one file a checkpoint"
+    bytes_written = [sizes[number + 2][next(iter(names))] for number, names in enumerate(new)]
+    assert max(bytes_written) < 300, "six rows of two numbers and a header, however long the log"
+
+
+def test_milestones_leave_the_log_out_and_nothing_between_them_is_computed_again(tmp_path):
+    folder = begin(tmp_path, "run", 200)
+    for iteration in checkpoint.saved_iterations(folder, "milestones"):
+        assert "segments" not in checkpoint.saved_meta(folder, iteration, "milestones")
+    with opened(folder.path) as history:
+        history.loop = GrowingLoop(history.loop.algorithm, 0)
+        kept = checkpoint.saved_iterations(folder, "milestones")
+        assert int(history.at(kept[1]).iteration) == kept[1]
+        with pytest.raises(UsageError, match=r"data that its milestones leave out .log.*Choose a kept one"):
+            history.at(kept[1] + 1)
+
+
+@pytest.mark.parametrize("harm", ["missing", "flipped", "short", "swapped"])
+def test_a_damaged_segment_makes_its_checkpoint_damaged(tmp_path, harm):
+    folder = begin(tmp_path, "run", 200)
+    straight = begin(tmp_path, "straight", 300)
+    place = folder.path / "segments" / "log"
+    newest = max(place.iterdir(), key=lambda path: int(path.name.split("-")[0]))
+    content = newest.read_bytes()
+    match harm:
+        case "missing":
+            newest.unlink()
+        case "flipped":
+            newest.write_bytes(content[:-3] + bytes([content[-3] ^ 1]) + content[-2:])
+        case "short":
+            newest.write_bytes(content[:-8])
+        case "swapped":
+            other = min(place.iterdir(), key=lambda path: int(path.name.split("-")[0]))
+            newest.write_bytes(other.read_bytes())
+    noted = []
+
+    class Noting(train.Observer):
+        def noted(self, sentence):
+            noted.append(sentence)
+
+    train.resume(folder.path, env_steps=300, make=make, observer=Noting())
+    assert any("is damaged" in sentence and newest.name in sentence for sentence in noted)
+    assert digests(folder) == digests(straight), "from the checkpoint before"
+
+
+def test_a_run_whose_log_is_gone_refuses_to_go_on(tmp_path):
+    folder = begin(tmp_path, "run", 100)
+    shutil.rmtree(folder.path / "segments")
+    with pytest.raises(UsageError, match=r"Expected a whole checkpoint .*safetensors is missing"):
+        train.resume(folder.path, env_steps=200, make=make)
+
+
+def test_rows_of_a_future_that_was_given_up_are_not_gone_on_with(tmp_path):
+    """A crash between the rows and the checkpoint that names them leaves a file; the next save removes it."""
+    folder = begin(tmp_path, "run", 100)
+    place = folder.path / "segments" / "log"
+    (place / "9000-9010.safetensors").write_bytes(b"left by a crash")
+    train.resume(folder.path, env_steps=200, make=make)
+    assert "9000-9010.safetensors" not in {path.name for path in place.iterdir()}
+    assert digests(folder) == digests(begin(tmp_path, "straight", 200))
+
+
+def test_the_least_time_between_checkpoints_is_the_loops_to_say(tmp_path):
+    class Seldom(GrowingLoop):
+        checkpoint_every_s = 3600.0
+
+    saved = []
+
+    class Watching(train.Observer):
+        def iterated(self, row):
+            saved.append(checkpoint.saved_iterations(tmp_path / "run"))
+
+    train.start(
+        task="CartPole-v1", algorithm="hill-climb", settings={}, env_steps=100, root=tmp_path, id="run",
+        schedule=SCHEDULE, make=lambda plan, spec, threads: Seldom(plan.make_algorithm(spec), 0), observer=Watching(),
+    )  # fmt: skip
+    assert saved[-1] == [0] and checkpoint.saved_iterations(tmp_path / "run") == [0, 10]
+
+
+# --- folders written before this layout ---
+
+OLD = Path(__file__).with_name("old_runs")
+
+
+@pytest.fixture(params=["openai-es", "ppo"])
+def old(request, tmp_path):
+    """A run of format 1, stopped half way, beside the digests that the same code went on to."""
+    shutil.copytree(OLD / request.param, tmp_path / request.param)
+    return RunFolder.open(tmp_path / request.param), (OLD / f"{request.param}.digests").read_text().split()
+
+
+def test_a_run_of_the_old_layout_is_read_and_gone_on_with_to_the_same_bits(old):
+    folder, expected = old
+    manifest = folder.manifest()
+    assert manifest.settings["hidden"] and manifest.slots == (2 if manifest.algorithm == "openai-es" else 3)
+    rows = read_metrics(folder)
+    assert "training_return" in rows.columns and not [name for name in rows.columns if "population" in name]
+    assert rows["digest"].to_list() == expected[: len(rows)]
+    with opened(folder.path) as history:
+        for iteration in checkpoint.saved_iterations(folder, "milestones"):
+            state = history.kept(iteration).state
+            assert iteration == 0 or f"{digest(state):016x}" == expected[iteration - 1]
+    found, _, interval = train.evaluate_run(folder.path, episodes=2)
+    assert found.path == folder.path and np.isfinite(interval.value)
+    train.resume(folder.path, env_steps=160)
+    assert read_metrics(folder)["digest"].to_list() == expected
+    assert folder.manifest().env_steps == dataclasses.replace(manifest).env_steps
+
+
+def test_the_leaves_of_an_old_state_have_new_names(old):
+    folder, _ = old
+    plan = train.plan_of(folder.manifest())
+    loop = make_loop(plan, plan.spec(), 1)
+    progress, _ = checkpoint.load(folder, 0, loop.start())
+    loop.close()
+    assert int(progress.iteration) == 0 and jax.tree.leaves(progress.state)
+    assert progress.data == () if plan.algorithm == "openai-es" else progress.data.slots.obs.shape == (3, 4)
