@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
-__all__ = ["Hardware", "describe_hardware", "installed_versions"]
+__all__ = ["Hardware", "available_cores", "describe_hardware", "installed_versions"]
 
 _PACKAGES = ("workhorse", "jax", "jaxlib", "mujoco", "gymnasium", "numpy", "optax", "equinox")
 _INSTRUCTION_SETS = ("avx", "avx2", "fma", "avx512f", "amx_bf16", "asimd", "sve")
@@ -31,6 +31,11 @@ class Hardware:
     memory_bytes: int
     system: str
     instruction_sets: tuple[str, ...]
+
+
+def available_cores() -> int:
+    """Return the number of cores this process may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def installed_versions() -> dict[str, str]:
@@ -58,6 +63,7 @@ def describe_hardware() -> Hardware:
     memory = 0
     with contextlib.suppress(OSError, ValueError):
         memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     present = tuple(name for name in _INSTRUCTION_SETS if name in flags)
-    return Hardware(cpu, cores, memory, f"{platform.system()} {platform.release()} {platform.machine()}", present)
+    return Hardware(
+        cpu, available_cores(), memory, f"{platform.system()} {platform.release()} {platform.machine()}", present
+    )

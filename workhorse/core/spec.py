@@ -16,6 +16,7 @@ __all__ = [
     "MultiBinary",
     "MultiDiscrete",
     "changed_options",
+    "has_elements",
     "idle_actions",
     "random_actions",
 ]
@@ -121,6 +122,19 @@ class MultiBinary:
 
 ActionSpace = Box | Discrete | MultiDiscrete | MultiBinary
 """The kinds of actions a task may take."""
+
+
+def has_elements(space: ActionSpace) -> bool:
+    """Tell whether a space has a component or a choice, and no lower bound above its upper one."""
+    match space:
+        case Box(low, high):
+            return len(low) > 0 and all(least <= most for least, most in zip(low, high, strict=True))
+        case Discrete(count):
+            return count > 0
+        case MultiDiscrete(counts):
+            return len(counts) > 0 and min(counts) > 0
+        case MultiBinary(size):
+            return size > 0
 
 
 def idle_actions(space: ActionSpace, count: int) -> np.ndarray:

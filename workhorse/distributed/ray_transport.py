@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from workhorse.core.errors import UsageError
+from workhorse.core.machine import available_cores
 from workhorse.distributed.transport import Arrived, Event, Gone, Received
 
 __all__ = ["RayTransport", "RayWorker", "connect", "join"]
@@ -95,7 +96,7 @@ def connect(address: str, note: Callable[[str], None] = lambda sentence: None) -
             quiet |= {"include_dashboard": False}
             # an address of this machine alone: nothing outside it can be part of a cluster made in passing
             here = {"_node_ip_address": "127.0.0.2"} if sys.platform == "linux" else {}
-            ray.init(address="local", num_cpus=_available_cores(), **here, **quiet)
+            ray.init(address="local", num_cpus=available_cores(), **here, **quiet)
     where = ray.get_runtime_context().gcs_address
     nodes = [node for node in ray.nodes() if node["Alive"]]
     cores = sum(node["Resources"].get("CPU", 0) for node in nodes)
@@ -116,7 +117,7 @@ def join(address: str, cores: int | None) -> int:
     _ray()
     _check_answers(address)
     command = [sys.executable, "-m", "ray.scripts.scripts", "start", f"--address={address}", "--block"]
-    command += ["--disable-usage-stats", f"--num-cpus={cores or _available_cores()}"]
+    command += ["--disable-usage-stats", f"--num-cpus={cores or available_cores()}"]
     return subprocess.call(command)
 
 
@@ -316,10 +317,6 @@ def _as_usage_error(address: str) -> Iterator[None]:
             f"must be a node of it: run `ray start --address={address}` first, with the same Ray version, and set "
             "RAY_AUTH_MODE=token with the head's token if it has one."
         ) from error
-
-
-def _available_cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _reason(error: Exception) -> str:

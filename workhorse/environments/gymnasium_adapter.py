@@ -3,17 +3,19 @@
 import importlib
 import warnings
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import gymnasium
 import numpy as np
 
 from workhorse.core.errors import UsageError
-from workhorse.core.spec import Box, Discrete, EnvSpec, MultiBinary, MultiDiscrete
+from workhorse.core.machine import available_cores
+from workhorse.core.spec import Box, EnvSpec, idle_actions
 from workhorse.core.types import Step
-from workhorse.environments.gymnasium_processes import LocalGroup, RemoteGroup, portable, usable_cores
+from workhorse.environments.gymnasium_processes import LocalGroup, RemoteGroup, portable
 from workhorse.environments.gymnasium_spaces import Fault
-from workhorse.environments.gymnasium_worker import Description, EnvironmentRecipe, Unreachable, in_worker
+from workhorse.environments.gymnasium_worker import EnvironmentRecipe, Unreachable, in_worker
 
 __all__ = ["EnvironmentFault", "GymnasiumAdapter", "is_registered", "registered_ids"]
 
@@ -98,12 +100,12 @@ class GymnasiumAdapter:
         self._workers: list[RemoteGroup | LocalGroup] = []
         self._closed = False
         self._num_slots = num_slots
-        workers = min(num_threads or usable_cores(), num_slots)
+        workers = min(num_threads or available_cores(), num_slots)
         self._parts = [part.tolist() for part in np.array_split(np.arange(num_slots), workers)]
         self._worker_of = np.repeat(np.arange(workers), [len(part) for part in self._parts])
-        description = self._start(id, spec, options)
-        self._spec = _env_spec(id, description, options)
-        self._dtype = np.dtype(description.observation_dtype)
+        described, self._dtype = self._start(id, spec, options)
+        given = tuple((name, _hashable(options[name])) for name in sorted(options))
+        self._spec = replace(described, options=given)
         self._keys = np.zeros((num_slots, 2), np.uint64)
         self._started = np.zeros(num_slots, bool)
         self._running = np.zeros(num_slots, bool)
@@ -239,7 +241,7 @@ class GymnasiumAdapter:
         for worker in workers:
             worker.close()
 
-    def _start(self, id: str, spec: Any, options: dict[str, Any]) -> Description:
+    def _start(self, id: str, spec: Any, options: dict[str, Any]) -> tuple[EnvSpec, np.dtype]:
         """Build the slots, in workers where the factory can be reached there; what the first group is like."""
         recipe, reason = portable(id, spec, options)
         if reason is None:
@@ -256,7 +258,7 @@ class GymnasiumAdapter:
         self._workers = [LocalGroup()]
         return self._build(EnvironmentRecipe(id, spec, None, None, None, options))
 
-    def _build(self, recipe: EnvironmentRecipe) -> Description:
+    def _build(self, recipe: EnvironmentRecipe) -> tuple[EnvSpec, np.dtype]:
         self._ask({worker: ("build", (recipe, part)) for worker, part in enumerate(self._parts)}, "making")
         return self._ask({0: ("describe", ())}, "making")[0]
 
@@ -324,15 +326,8 @@ class GymnasiumAdapter:
 
     def _no_actions(self) -> np.ndarray:
         """Return no rows of actions, of the shape and type that the journal holds."""
-        match self._spec.action:
-            case Discrete():
-                return np.zeros(0, np.int64)
-            case MultiDiscrete(counts):
-                return np.zeros((0, len(counts)), np.int64)
-            case MultiBinary(size):
-                return np.zeros((0, size), np.int8)
-            case Box(shape=shape):
-                return np.zeros((0, *shape))
+        none = idle_actions(self._spec.action, 0)
+        return none.astype(np.float64) if isinstance(self._spec.action, Box) else none
 
 
 _warned: set[str] = set()
@@ -346,19 +341,6 @@ def _warn_once(id: str, reason: str) -> None:
             f"one ({reason}); register an entry point that can be imported, 'module:Class', to use worker processes.",
             stacklevel=5,
         )
-
-
-def _env_spec(id: str, description: Description, options: dict[str, Any]) -> EnvSpec:
-    return EnvSpec(
-        task=id,
-        observation=description.observation,
-        action=description.action,
-        max_episode_steps=description.max_episode_steps,
-        step_seconds=description.step_seconds,
-        resume="journal" if description.deterministic else "episode",
-        options=tuple((name, _hashable(options[name])) for name in sorted(options)),
-        action_format=description.action_format,
-    )
 
 
 def _hashable(value: Any) -> object:

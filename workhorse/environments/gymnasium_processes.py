@@ -15,7 +15,7 @@ from workhorse.core.errors import UsageError
 from workhorse.environments.gymnasium_spaces import Fault
 from workhorse.environments.gymnasium_worker import EnvironmentRecipe, SlotGroup, Unreachable, command
 
-__all__ = ["LocalGroup", "RemoteGroup", "portable", "usable_cores"]
+__all__ = ["LocalGroup", "RemoteGroup", "portable"]
 
 
 class LocalGroup:
@@ -117,11 +117,6 @@ def _end(process: subprocess.Popen[bytes], pipe: Connection) -> None:
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
-
-
-def usable_cores() -> int:
-    """Return the number of cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _span(slots: list[int]) -> str:

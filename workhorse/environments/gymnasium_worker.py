@@ -23,10 +23,10 @@ from typing import Any
 import gymnasium
 import numpy as np
 
-from workhorse.core.spec import ActionFormat, ActionSpace, Box, random_actions
+from workhorse.core.spec import EnvSpec, random_actions
 from workhorse.environments.gymnasium_spaces import Fault, Observations, action_space, shown
 
-__all__ = ["Description", "Fault", "EnvironmentRecipe", "SlotGroup", "Unreachable", "episode_seed", "in_worker", "main"]
+__all__ = ["Fault", "EnvironmentRecipe", "SlotGroup", "Unreachable", "episode_seed", "in_worker", "main"]
 
 PROBE_STEPS = 10
 
@@ -54,23 +54,6 @@ class EnvironmentRecipe:
     place: tuple[str, str] | None
     main_path: str | None
     options: dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Description:
-    """Facts about a task that its user needs, all plain data.
-
-    `deterministic`: two episodes from one seed and equal actions were equal to the bit, and the task does not call
-    itself non-deterministic.
-    """
-
-    observation: Box
-    observation_dtype: str
-    action: ActionSpace
-    action_format: ActionFormat
-    max_episode_steps: int | None
-    step_seconds: float | None
-    deterministic: bool
 
 
 @dataclass
@@ -101,21 +84,26 @@ class SlotGroup:
         self._observations = Observations(self._task, getattr(first, "observation_space", None))
         self._action, self._action_format = action_space(self._task, getattr(first, "action_space", None))
 
-    def describe(self) -> Description:
-        """Describe the task, after probing the first slot for determinism."""
+    def describe(self) -> tuple[EnvSpec, np.dtype]:
+        """Return the task, without its options, and the dtype of observations.
+
+        The first slot plays two episodes from one seed with equal actions. Where they are equal to the bit, and the
+        task does not call itself non-deterministic, a snapshot may be a journal.
+        """
         slot = next(iter(self._slots))
         env = self._slots[slot].env
         dt = getattr(env.unwrapped, "dt", None)
         real = isinstance(dt, numbers.Real) and np.isfinite(float(dt)) and float(dt) > 0
-        return Description(
-            observation=self._observations.box,
-            observation_dtype=self._observations.dtype.name,
-            action=self._action,
+        spec = EnvSpec(
+            self._task,
+            self._observations.box,
+            self._action,
+            None if env.spec is None else env.spec.max_episode_steps,
+            float(dt) if real else None,  # type: ignore[arg-type]
+            resume="journal" if self._is_deterministic(slot) else "episode",
             action_format=self._action_format,
-            max_episode_steps=None if env.spec is None else env.spec.max_episode_steps,
-            step_seconds=float(dt) if real else None,  # type: ignore[arg-type]
-            deterministic=self._is_deterministic(slot),
         )
+        return spec, self._observations.dtype
 
     def reset(self, slots: list[int], keys: np.ndarray) -> np.ndarray:
         """Start an episode in each slot and return the observations, (n, ...)."""

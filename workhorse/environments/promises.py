@@ -1,6 +1,6 @@
 """The promises that an environment makes, the error that names a broken one, and what both kinds of check share."""
 
-from workhorse.core.spec import Box, Discrete, EnvSpec, MultiBinary, MultiDiscrete
+from workhorse.core.spec import ActionSpace, Box, EnvSpec, has_elements
 
 __all__ = ["PROMISES", "BrokenPromise", "check_clock", "check_spaces", "horizon"]
 
@@ -49,15 +49,8 @@ def check_clock(spec: EnvSpec, steps: int, truncated: bool, early_truncation: bo
 def check_spaces(spec: EnvSpec) -> None:
     """Raise unless the observation and the actions are spaces with something in them."""
     for name, space in (("observation", spec.observation), ("action", spec.action)):
-        match space:
-            case Box(low, high):
-                sound = len(low) > 0 and all(least <= most for least, most in zip(low, high, strict=True))
-            case Discrete() | MultiDiscrete() | MultiBinary() if name == "action":
-                counts = getattr(space, "counts", (getattr(space, "count", 2),))
-                sound = min(counts, default=0) > 0 and getattr(space, "size", 1) > 0
-            case _:
-                sound = False
-        if not sound:
+        kinds = Box if name == "observation" else ActionSpace
+        if not isinstance(space, kinds) or not has_elements(space):
             raise BrokenPromise(spec.task, "spec", f"{name} is {space}, which is no space or an empty one")
 
 

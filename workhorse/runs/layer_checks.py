@@ -33,7 +33,7 @@ from workhorse.core.layers import (
     Squash,
     Tensor,
 )  # fmt: skip
-from workhorse.core.spec import ActionSpace, Box, Discrete, MultiBinary, MultiDiscrete
+from workhorse.core.spec import ActionSpace, Box, Discrete, MultiBinary, MultiDiscrete, has_elements
 from workhorse.runs.records import read_value
 
 __all__ = ["ARRAYS", "PLAIN_FIELDS", "brief", "check_space", "checked_layers", "kind_of"]
@@ -104,17 +104,7 @@ def check_space(space: ActionSpace, what: str, task: str) -> None:
     Raises:
         UsageError: it has no components or choices, or a lower bound that is not below the upper one.
     """
-    match space:
-        case Box():
-            low, high = np.array(space.low), np.array(space.high)
-            is_sound = space.size > 0 and bool((low <= high).all())  # NaN is below nothing
-        case MultiDiscrete():
-            is_sound = space.size > 0 and min(space.counts) > 0
-        case Discrete():
-            is_sound = space.count > 0
-        case _:
-            is_sound = space.size > 0
-    if not is_sound:
+    if not has_elements(space):
         raise UsageError(f"Expected {what} of the policy of {task} from a space that is not empty, got {brief(space)}.")
 
 

@@ -3,7 +3,7 @@
 import json
 import math
 import os
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +11,10 @@ import numpy as np
 import polars as pl
 
 from workhorse.core.errors import UsageError
-from workhorse.robustness.results import Floor, from_record, to_record
+from workhorse.robustness.results import from_record, to_record
 from workhorse.runs.files import writing
-from workhorse.studies.results import RunResult, SearchResult, StudyResults, Trial
+from workhorse.runs.records import from_json
+from workhorse.studies.results import RunResult, StudyResults
 
 __all__ = ["FORMAT", "read_table", "write_table"]
 
@@ -45,21 +46,8 @@ _SCHEMA: dict[str, Any] = {
 def write_table(results: StudyResults, path: str | os.PathLike[str]) -> Path:
     """Write the results, without the paths of the run folders."""
     rows = [_row(run) for run in results.runs]
-    about = {
-        "format": FORMAT,
-        "name": results.name,
-        "created": results.created,
-        "command": results.command,
-        "floors": {task: asdict(floor) for task, floor in results.floors.items()},
-        "thresholds": dict(results.thresholds),
-        "threshold_sources": dict(results.threshold_sources),
-        "searches": [asdict(search) for search in results.searches],
-        "grid": {name: list(values) for name, values in results.grid.items()},
-        "versions": dict(results.versions),
-        "machine": results.machine,
-        "notes": list(results.notes),
-        "task_options": {task: dict(options) for task, options in results.task_options.items()},
-    }
+    about = {"format": FORMAT, **asdict(replace(results, runs=()))}
+    del about["runs"]
     place = Path(path)
     temporary = place.with_name(f".tmp-{os.getpid()}-{place.name}")
     with writing("the table of results", place):
@@ -77,7 +65,7 @@ def read_table(path: str | os.PathLike[str]) -> StudyResults:
     """
     place = Path(path)
     try:
-        about = json.loads(pl.read_parquet_metadata(place)[_KEY])
+        about = pl.read_parquet_metadata(place)[_KEY]
         frame = pl.read_parquet(place)
     except FileNotFoundError as error:
         raise UsageError(f"Expected a study's table in {place}, which does not exist.") from error
@@ -85,23 +73,10 @@ def read_table(path: str | os.PathLike[str]) -> StudyResults:
         raise UsageError(
             f"Expected a study's table in {place}, but the file is damaged or another program's ({error!r})."
         ) from error
-    if about.get("format") != FORMAT or dict(frame.schema) != _SCHEMA:
-        raise UsageError(f"Expected a study's table of format {FORMAT} in {place}, got {about.get('format')!r}.")
-    return StudyResults(
-        about["name"],
-        about["created"],
-        about["command"],
-        tuple(_run(row, place) for row in frame.iter_rows(named=True)),
-        {task: Floor(tuple(f["random"]), tuple(f["nothing"])) for task, f in about["floors"].items()},
-        about["thresholds"],
-        about["threshold_sources"],
-        tuple(_search(search) for search in about["searches"]),
-        {name: tuple(values) for name, values in about["grid"].items()},
-        about["versions"],
-        about["machine"],
-        tuple(about["notes"]),
-        about["task_options"],
-    )
+    found = from_json(StudyResults, about, place, "study's table", FORMAT, lambda record: {**record, "runs": ()})
+    if dict(frame.schema) != _SCHEMA:
+        raise UsageError(f"Expected the columns {', '.join(_SCHEMA)} in {place}, got {', '.join(frame.columns)}.")
+    return replace(found, runs=tuple(_run(row, place) for row in frame.iter_rows(named=True)))
 
 
 def _row(run: RunResult) -> dict[str, object]:
@@ -121,15 +96,3 @@ def _run(row: dict[str, Any], place: Path) -> RunResult:
     row["score"] = None if score is None or math.isnan(score) else score
     found = None if sweep is None else from_record(json.loads(sweep), str(place))
     return RunResult(**row, settings=settings, sweep=found)
-
-
-def _search(record: dict[str, Any]) -> SearchResult:
-    return SearchResult(
-        record["task"],
-        record["algorithm"],
-        tuple(record["tuning_seeds"]),
-        tuple(record["reporting_seeds"]),
-        tuple(Trial(t["number"], t["settings"], tuple(t["scores"]), t["value"]) for t in record["trials"]),
-        record["winner"],
-        record["variant"],
-    )

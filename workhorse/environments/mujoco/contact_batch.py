@@ -11,13 +11,14 @@ import ctypes
 import functools
 import glob
 import os
+from collections.abc import Callable
 from ctypes import POINTER, c_bool, c_char_p, c_double, c_int, c_void_p
 from typing import Any
 
 import mujoco
 import numpy as np
 from mujoco.batch import SimulationError
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 __all__ = ["ContactBatch"]
 
@@ -97,14 +98,9 @@ class ContactBatch:
             start = (ctypes.addressof(first.contents) - self.state.ctypes.data) // self.state.itemsize
             return self.state[:, start : start + size.value]
         if name not in self._outputs:
-            size, item_bytes = c_int(), c_int()
-            address = self._library.mjb_output(
-                self._handle, name.encode(), ctypes.byref(size), ctypes.byref(item_bytes)
+            array = self._live(
+                self._library.mjb_output, name, getattr(self._template, name, ()), "MjData that a batch can bind"
             )
-            shape = (self._num_sims, *np.shape(getattr(self._template, name, ())))
-            if not address or item_bytes.value != 8 or size.value * self._num_sims != np.prod(shape):
-                raise ValueError(f"{name} is not a float64 field of MjData that a batch can bind.")
-            array = np.ctypeslib.as_array(ctypes.cast(address, POINTER(c_double)), shape)
             array.flags.writeable = False
             self._outputs[name] = array
         return self._outputs[name]
@@ -118,16 +114,19 @@ class ContactBatch:
         if not self._handle:
             raise RuntimeError("The batch is closed.")
         if name not in self._expanded:
-            size, item_bytes = c_int(), c_int()
-            address = self._library.mjb_expand(
-                self._handle, name.encode(), ctypes.byref(size), ctypes.byref(item_bytes)
-            )
             holder, _, attribute = name.rpartition(".")
-            shape = (self._num_sims, *np.shape(getattr(self._model.opt if holder else self._model, attribute, ())))
-            if not address or item_bytes.value != 8 or size.value * self._num_sims != np.prod(shape):
-                raise ValueError(f"{name} is not a float64 field of MjModel that a batch can expand.")
-            self._expanded[name] = np.ctypeslib.as_array(ctypes.cast(address, POINTER(c_double)), shape)
+            own = getattr(self._model.opt if holder else self._model, attribute, ())
+            self._expanded[name] = self._live(self._library.mjb_expand, name, own, "MjModel that a batch can expand")
         return self._expanded[name]
+
+    def _live(self, find: Callable[..., int | None], name: str, one: ArrayLike, words: str) -> np.ndarray:
+        """Return the (num_sims, ...) array that MuJoCo keeps under a name, where it is float64 and fits one of them."""
+        size, item_bytes = c_int(), c_int()
+        address = find(self._handle, name.encode(), ctypes.byref(size), ctypes.byref(item_bytes))
+        shape = (self._num_sims, *np.shape(one))
+        if not address or item_bytes.value != 8 or size.value * self._num_sims != np.prod(shape):
+            raise ValueError(f"{name} is not a float64 field of {words}.")
+        return np.ctypeslib.as_array(ctypes.cast(address, POINTER(c_double)), shape)
 
     def set_const(self, ids: NDArray[np.integer] | None = None) -> None:
         """mj_setConst on the model of each of `ids` (sorted; all where None): what follows from the masses."""
