@@ -14,8 +14,9 @@ import pytest
 
 from workhorse.core.addresses import host_keys
 from workhorse.core.errors import UsageError
-from workhorse.core.spec import Box, Discrete, Goal, MultiBinary, MultiDiscrete, random_actions
+from workhorse.core.spec import Box, Discrete, Goal, MultiBinary, MultiDiscrete
 from workhorse.environments import registry
+from workhorse.environments.actions import random_actions
 from workhorse.environments.check import check_env
 from workhorse.environments.gymnasium_adapter import GymnasiumAdapter, is_registered, registered_ids
 from workhorse.environments.gymnasium_worker import episode_seed

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from scipy import special, stats
 
-from workhorse.math.distributions import NEVER, Bernoullis, Categorical, Categoricals, DiagonalGaussian, grouped
+from workhorse.math.choices import NEVER, grouped
+from workhorse.math.distributions import Bernoullis, Categorical, Categoricals, DiagonalGaussian
 from workhorse.math.returns import discounted_sum, lambda_advantages, lambda_returns
 from workhorse.math.trust_region import backtracking, conjugate_gradient
 

@@ -13,7 +13,8 @@ from workhorse.algorithms import registry
 from workhorse.core.layers import ACTIVATIONS, Activation, BatchNorm, Convolution, LayerNorm, Mode
 from workhorse.core.spec import Box, Discrete, EnvSpec
 from workhorse.math import moments
-from workhorse.networks.layers import gru_layer, scaled_layers
+from workhorse.networks.layers import scaled_layers
+from workhorse.networks.recurrent import gru_layer
 from workhorse.runs.export import is_finite
 from workhorse.runs.inference import run_hidden
 from workhorse.runs.policy import Policy

@@ -11,8 +11,9 @@ from jaxtyping import PRNGKeyArray
 from workhorse.core.addresses import host_keys
 from workhorse.core.digest import flatten_arrays, restore_arrays
 from workhorse.core.randomness import draw
-from workhorse.core.spec import EnvSpec, idle_actions
+from workhorse.core.spec import EnvSpec
 from workhorse.core.types import Step
+from workhorse.environments.actions import idle_actions
 from workhorse.environments.protocol import HostEnv, JaxEnv
 
 __all__ = ["JaxBatch", "as_batch", "episode_keys"]

@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from workhorse.core.spec import random_actions
 from workhorse.core.types import Step
+from workhorse.environments.actions import random_actions
 from workhorse.environments.batch import episode_keys
 from workhorse.environments.promises import BrokenPromise, check_clock, check_spaces, horizon
 from workhorse.environments.protocol import HostEnv

@@ -9,8 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from workhorse.core import numerics  # noqa: F401
-from workhorse.core.spec import Box, random_actions
+from workhorse.core.spec import Box
 from workhorse.core.types import Step
+from workhorse.environments.actions import random_actions
 from workhorse.environments.promises import BrokenPromise, check_clock, check_spaces, horizon
 from workhorse.environments.protocol import JaxEnv
 

@@ -11,8 +11,9 @@ import numpy as np
 
 from workhorse.core.errors import UsageError
 from workhorse.core.machine import available_cores
-from workhorse.core.spec import Box, EnvSpec, idle_actions
+from workhorse.core.spec import Box, EnvSpec
 from workhorse.core.types import Step
+from workhorse.environments.actions import idle_actions
 from workhorse.environments.gymnasium_processes import LocalGroup, RemoteGroup, portable
 from workhorse.environments.gymnasium_spaces import Fault
 from workhorse.environments.gymnasium_worker import EnvironmentRecipe, Unreachable, in_worker

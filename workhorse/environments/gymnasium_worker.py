@@ -23,7 +23,8 @@ from typing import Any
 import gymnasium
 import numpy as np
 
-from workhorse.core.spec import EnvSpec, random_actions
+from workhorse.core.spec import EnvSpec
+from workhorse.environments.actions import random_actions
 from workhorse.environments.gymnasium_spaces import Fault, Observations, action_space, shown
 
 __all__ = ["Fault", "EnvironmentRecipe", "SlotGroup", "Unreachable", "episode_seed", "in_worker", "main"]

@@ -1,6 +1,5 @@
 """The distributions that stochastic policies draw actions from, one sample at a time."""
 
-from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -10,10 +9,7 @@ from jaxtyping import Array, Float, Int
 
 from workhorse.core.algorithm import Key
 
-__all__ = ["Bernoullis", "Categorical", "Categoricals", "DiagonalGaussian", "Distribution", "divergence", "grouped"]
-
-NEVER = -(2.0**100)
-"""Score of a choice that does not exist: its probability is exactly 0, and 0 times it is 0, as with -inf it is not."""
+__all__ = ["Bernoullis", "Categorical", "Categoricals", "DiagonalGaussian", "Distribution", "divergence"]
 
 _HALF_LOG_2PI = float(0.5 * np.log(2 * np.pi))
 
@@ -107,7 +103,7 @@ class Categoricals(NamedTuple):
     """Independent choices, as many as there are rows.
 
     Attributes:
-        logits: unnormalised log probabilities, a row for each choice as `grouped` makes them.
+        logits: unnormalised log probabilities, a row for each choice as `choices.grouped` makes them.
     """
 
     logits: Float[Array, "A n"]
@@ -124,6 +120,7 @@ class Categoricals(NamedTuple):
         """Return the log probability of all choices together: the sum of theirs.
 
         Example:
+            >>> from workhorse.math.choices import grouped
             >>> one = Categoricals(grouped(jnp.log(jnp.array([0.25, 0.75, 0.2, 0.3, 0.5])), (2, 3)))
             >>> round(float(jnp.exp(one.log_prob(jnp.array([1, 2])))), 4)
             0.375
@@ -139,20 +136,6 @@ class Categoricals(NamedTuple):
         """Return KL(self || other), the sum over the choices."""
         log_p, log_q = jax.nn.log_softmax(self.logits), jax.nn.log_softmax(other.logits)
         return (jnp.exp(log_p) * (log_p - log_q)).sum()
-
-
-def grouped(scores: Float[Array, "out"], counts: Sequence[int]) -> Float[Array, "A n"]:
-    """Return the scores of `counts` choices, which stand one after another, as rows of one length.
-
-    A row that is too short ends with `NEVER`.
-
-    Example:
-        >>> (grouped(jnp.array([1.0, 2.0, 3.0]), (1, 2)) > NEVER).tolist()
-        [[True, False], [True, True]]
-    """
-    ends, column = np.cumsum(counts), np.arange(max(counts))
-    place = (ends - counts)[:, None] + column
-    return jnp.where(column < np.array(counts)[:, None], scores[np.minimum(place, ends[-1] - 1)], jnp.float32(NEVER))
 
 
 class Bernoullis(NamedTuple):

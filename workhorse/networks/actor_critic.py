@@ -11,7 +11,8 @@ from jaxtyping import Array, Float
 
 from workhorse.core.algorithm import Key
 from workhorse.core.spec import ActionSpace, Box, Discrete, MultiDiscrete
-from workhorse.math.distributions import Bernoullis, Categorical, Categoricals, DiagonalGaussian, Distribution, grouped
+from workhorse.math.choices import grouped
+from workhorse.math.distributions import Bernoullis, Categorical, Categoricals, DiagonalGaussian, Distribution
 from workhorse.networks.heads import num_outputs
 from workhorse.networks.initialisers import glorot_uniform, orthogonal
 from workhorse.networks.mlp import MLP

@@ -5,7 +5,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from workhorse.core.spec import ActionSpace, Box, Discrete, MultiBinary, MultiDiscrete
-from workhorse.math.distributions import grouped
+from workhorse.math.choices import grouped
 
 __all__ = ["action_of", "num_outputs"]
 

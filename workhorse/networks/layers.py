@@ -1,30 +1,18 @@
 """From the networks that are trained to the named layers of a policy artefact."""
 
-import equinox as eqx
 import numpy as np
 from jaxtyping import Array, Float
 
 from workhorse.core.layers import GRU, Dense, Flatten, Normalise, PolicyNetwork, perceptron
 from workhorse.core.spec import Box
 from workhorse.networks.mlp import MLP
-from workhorse.networks.recurrent import Recurrent
 
-__all__ = ["gru_layer", "mlp_layers", "recurrent_layers", "scaled_layers"]
+__all__ = ["mlp_layers", "scaled_layers"]
 
 
 def mlp_layers(network: MLP) -> PolicyNetwork:
     """Return the layers of a perceptron."""
     return perceptron(network.weights, network.biases or (None,) * len(network.weights), network.activation)
-
-
-def gru_layer(cell: eqx.nn.GRUCell) -> GRU:
-    """Return the layer of a recurrent cell."""
-    return GRU(cell.weight_ih, cell.weight_hh, cell.bias, cell.bias_n)
-
-
-def recurrent_layers(network: Recurrent) -> PolicyNetwork:
-    """Return the layers of a recurrent network."""
-    return (gru_layer(network.cell), *mlp_layers(network.network))
 
 
 def scaled_layers(

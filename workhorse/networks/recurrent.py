@@ -5,9 +5,11 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
+from workhorse.core.layers import GRU, PolicyNetwork
+from workhorse.networks.layers import mlp_layers
 from workhorse.networks.mlp import MLP
 
-__all__ = ["Recurrent", "unroll"]
+__all__ = ["Recurrent", "gru_layer", "recurrent_layers", "unroll"]
 
 
 class Recurrent(eqx.Module):
@@ -55,3 +57,13 @@ def unroll(
         return after, (outputs, memory)
 
     return jax.lax.scan(step, memory, (x, fresh))[1]
+
+
+def gru_layer(cell: eqx.nn.GRUCell) -> GRU:
+    """Return the layer of a recurrent cell."""
+    return GRU(cell.weight_ih, cell.weight_hh, cell.bias, cell.bias_n)
+
+
+def recurrent_layers(network: Recurrent) -> PolicyNetwork:
+    """Return the layers of a recurrent network."""
+    return (gru_layer(network.cell), *mlp_layers(network.network))

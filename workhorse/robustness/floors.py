@@ -5,8 +5,9 @@ from collections.abc import Callable, Mapping
 import numpy as np
 
 from workhorse.core.addresses import host_generator, host_keys
-from workhorse.core.spec import ActionSpace, idle_actions, random_actions
+from workhorse.core.spec import ActionSpace
 from workhorse.environments import registry
+from workhorse.environments.actions import idle_actions, random_actions
 from workhorse.environments.batch import as_batch, episode_keys
 from workhorse.environments.protocol import HostEnv
 from workhorse.robustness.episodes import play

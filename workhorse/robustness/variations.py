@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from workhorse.core.addresses import host_generator, host_keys
 from workhorse.core.errors import UsageError
-from workhorse.core.spec import EnvSpec, idle_actions
+from workhorse.core.spec import EnvSpec
+from workhorse.environments.actions import idle_actions
 from workhorse.environments.batch import JaxBatch, as_batch, episode_keys
 from workhorse.environments.mujoco.batch_task import BatchTask
 from workhorse.environments.mujoco.perturbations import Physics, reset_spread, set_physics

@@ -38,9 +38,9 @@ from workhorse.math import moments
 from workhorse.math.distributions import Distribution
 from workhorse.math.returns import discounted_sum, lambda_advantages, lambda_returns
 from workhorse.networks.actor_critic import ActorCritic
-from workhorse.networks.layers import mlp_layers, recurrent_layers, scaled_layers
+from workhorse.networks.layers import mlp_layers, scaled_layers
 from workhorse.networks.mlp import MLP
-from workhorse.networks.recurrent import Recurrent, unroll
+from workhorse.networks.recurrent import Recurrent, recurrent_layers, unroll
 
 __all__ = ["PLAIN", "PolicyGradient"]
 
