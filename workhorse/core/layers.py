@@ -187,7 +187,7 @@ KINDS: dict[str, type[Layer]] = {
 """Layers by the name of their kind in policy.json."""
 
 ACTIVATIONS = ("tanh", "relu", "sigmoid", "elu", "silu", "gelu", "leaky_relu")
-"""As in `jax.nn` with its defaults: elu's alpha is 1, leaky_relu's slope 0.01, gelu the approximation by tanh."""
+"""Names in `jax.nn`, whose defaults hold: elu's alpha is 1, leaky_relu's slope 0.01, gelu the approximation by tanh."""
 
 
 def perceptron(weights: Sequence[Tensor], biases: Sequence[Tensor | None], activation: str) -> PolicyNetwork:

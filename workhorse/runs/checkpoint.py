@@ -29,10 +29,10 @@ FORMAT = 2
 """Version of the checkpoint's layout."""
 
 KEPT = 2
-"""How many checkpoints a run folder keeps: the newest, and one to fall back on."""
+"""Number of checkpoints a run folder keeps: the newest, and one to fall back on."""
 
 Place = Literal["checkpoints", "milestones"]
-"""Where states are: what a run goes on from, or what is looked at afterwards."""
+"""Folder of states: those a run goes on from, or those that are looked at afterwards."""
 
 
 def save(
@@ -93,7 +93,7 @@ def save(
 def load(
     folder: str | os.PathLike[str], iteration: int, template: PyTree, place: Place = "milestones"
 ) -> tuple[Any, dict[str, Any]]:
-    """The state of one iteration, and what `save` was given with it.
+    """Load the state of one iteration, and what `save` was given with it.
 
     Raises:
         UsageError: there is none of that iteration, it is damaged, or it does not have the template's structure.
@@ -170,7 +170,7 @@ def load_newest(
 
 
 def saved_iterations(folder: str | os.PathLike[str], place: Place = "checkpoints") -> list[int]:
-    """The iterations that have a checkpoint, or a milestone, oldest first; nothing is verified."""
+    """Return the iterations that have a checkpoint, or a milestone, oldest first; nothing is verified."""
     try:
         names = os.listdir(Path(folder) / place)
     except (FileNotFoundError, NotADirectoryError):
@@ -189,7 +189,7 @@ def saved_meta(folder: str | os.PathLike[str], iteration: int, place: Place = "c
 
 
 def _renewed(arrays: dict[str, np.ndarray], record: dict[str, Any]) -> dict[str, np.ndarray]:
-    """The leaves of a state of format 1 under the names of format 2."""
+    """Return the leaves of a state of format 1 under the names of format 2."""
     if record["format"] == FORMAT:
         return arrays
     moved = {"learner": "state", "slots": "data/slots", "held_out_steps": "data/held_out_steps"}

@@ -33,7 +33,7 @@ __all__ = ["Meters", "Observer", "Run", "Summary", "record_evaluation"]
 
 @dataclass(frozen=True)
 class Summary:
-    """What a run came to, printed at its end and kept in `evaluations/`.
+    """Result of a run, printed at its end.
 
     Attributes:
         episode_return: mean raw return of the noiseless policy with its interval over episodes.

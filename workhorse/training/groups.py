@@ -212,7 +212,7 @@ def _pure_spec(plan: Plan) -> EnvSpec:
 
 
 class _Shares:
-    """What the process holds, split evenly among the runs that are under way.
+    """Account of the cores that the process holds, split evenly among the runs that are under way.
 
     It holds one core all the time, and more for as long as its threads compute side by side: the clock's seconds or
     the processor's, whichever are more.

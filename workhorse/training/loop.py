@@ -34,7 +34,7 @@ GoesOn = Callable[[int], bool]
 
 
 class Progress(NamedTuple):
-    """Where a run stands; saving it is the whole of a checkpoint.
+    """Position of a run; saving it is the whole of a checkpoint.
 
     Attributes:
         state: of the algorithm.

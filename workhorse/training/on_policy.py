@@ -38,7 +38,7 @@ EVALUATION_SLOTS = 25
 
 
 class RolloutData(NamedTuple):
-    """What the loop keeps between iterations: where the slots stand, and steps taken in held-out ones."""
+    """Data that the loop keeps between iterations: the slots, and the steps taken in held-out ones."""
 
     held_out_steps: np.ndarray
     slots: Slots
@@ -152,7 +152,7 @@ def _init(algorithm: Algorithm, key: Key) -> State:
 
 @jax.jit
 def update(algorithm: Algorithm, state: State, rollout: Rollout, key: Key) -> tuple[State, Metrics]:
-    """The state after learning from a rollout, and the update's metrics."""
+    """Return the state after learning from a rollout, and the update's metrics."""
     return algorithm.update(state, rollout, key)
 
 
@@ -160,7 +160,7 @@ def update(algorithm: Algorithm, state: State, rollout: Rollout, key: Key) -> tu
 def _iterate(
     env: JaxEnv, algorithm: OnPolicy, state: State, slots: Slots, root: Key, iteration: jax.Array
 ) -> tuple[State, Slots, Ended, PyTree]:
-    """An iteration on a pure environment: (state, slots, episodes that ended, metrics)."""
+    """Do an iteration on a pure environment; return state, slots, episodes that ended, and metrics."""
     rollout, slots, ended = collect_program(env, algorithm, algorithm.actor(state), slots, root, iteration)
     state, measured = algorithm.update(state, rollout, draw(root, "update", iteration))
     return state, slots, ended, measured

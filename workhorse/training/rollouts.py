@@ -213,7 +213,7 @@ def _act(
 
 @partial(jax.jit, static_argnums=(0, 1))
 def _start(env: JaxEnv, num_slots: int, key: Key) -> Slots:
-    """Every slot at the beginning of an episode, from the key of the stream "reset"."""
+    """Begin an episode in every slot, from the key of the stream "reset"."""
     keys = slot_keys(jax.random.fold_in(jax.random.fold_in(key, 0), 0), num_slots)
     states, obs = jax.vmap(env.reset)(keys)
     return Slots(states, obs, jnp.zeros(num_slots, jnp.float64), jnp.zeros(num_slots, jnp.int64))
@@ -229,7 +229,7 @@ def _collect(
 def collect_program(
     env: JaxEnv, algorithm: OnPolicy, actor: Actor, slots: Slots, root: Key, iteration: jax.Array
 ) -> tuple[Rollout, Slots, Ended]:
-    """`rollout_steps` steps of every slot, each begun again where its episode ended."""
+    """Take `rollout_steps` steps of every slot, and begin again where an episode ended."""
     num_slots = algorithm.num_slots
     act_key, reset_key = draw(root, "act", iteration), draw(root, "reset", iteration)
 
@@ -261,7 +261,7 @@ def _where_ended(ended: jax.Array, new: jax.Array, old: jax.Array) -> jax.Array:
 
 
 def slot_keys(key: Key, num_slots: int) -> Key:
-    """One key a slot."""
+    """Return one key a slot."""
     return jax.vmap(lambda slot: jax.random.fold_in(key, slot))(jnp.arange(num_slots))
 
 
