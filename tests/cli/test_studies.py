@@ -61,10 +61,13 @@ def test_a_report_is_made_of_a_study_a_table_and_a_run(study, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ("study", "at least one name under `tasks`"),
+        ("study", "`tasks` in the command line to be a list of at least one name"),
         ("study nope.yaml", "Expected a study file in nope.yaml, which does not exist"),
         ("study --tasks Hoper-v5 --algorithms ars", "Did you mean Hopper-v5"),
-        ("study --tasks CartPole-v1 --algorithms ars --seeds 0", "at least 1 seed, got 0"),
+        (
+            "study --tasks CartPole-v1 --algorithms ars --seeds 0",
+            "`seeds` in the command line to be a whole",
+        ),
         ("study --tasks CartPole-v1 --algorithms ars --cores -1", "--cores must be at least 1"),
         ("study --tasks CartPole-v1 --algorithms ars --budget 2h", "a number and a unit"),
         ("study --tasks CartPole-v1 Acrobot-v1 --algorithms ars --threshold 3", "for a study of one task"),

@@ -108,7 +108,10 @@ def test_a_plan_survives_its_own_words():
         ({**SMALL, "thresholds": float("nan")}, "`thresholds` .* a finite number or a table, got nan"),
         ({**SMALL, "perturbations": 3}, "`perturbations` .* true or false or a table, got 3"),
         ({**SMALL, True: 3}, "Unknown entry True"),
-        ({**SMALL, "grid": {"noise_std": [datetime.date(2020, 1, 1)]}}, "`grid` of 'noise_std' .*dates go in quotes"),
+        (
+            {**SMALL, "grid": {"noise_std": [datetime.date(2020, 1, 1)]}},
+            "`grid` of 'noise_std' .* plain text, .* got datetime.date",
+        ),
         (
             {**SMALL, "task_options": {"CartPole-v1": {"speed": float("inf")}}},
             "of 'speed' .* finite numbers",
@@ -122,6 +125,14 @@ def test_a_plan_survives_its_own_words():
 def test_what_is_wrong_is_said_in_a_sentence(words, message):
     with pytest.raises(UsageError, match=message):
         plan_of(words)
+
+
+def test_a_date_in_yaml_is_told_from_text(tmp_path):
+    (tmp_path / "study.yaml").write_text(
+        "tasks: CartPole-v1\nalgorithms: ars\nsettings: {ars: {noise_std: 2020-01-01}}"
+    )
+    with pytest.raises(UsageError, match="of 'noise_std' in .* dates go in quotes"):
+        plan_of(read_plan(tmp_path / "study.yaml"), str(tmp_path / "study.yaml"))
 
 
 def test_files_that_are_none(tmp_path):

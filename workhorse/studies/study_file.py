@@ -21,8 +21,6 @@ __all__ = ["plan_of", "read_plan"]
 
 T = TypeVar("T")
 
-_REMEDY = "Correct it; in YAML, dates go in quotes."
-
 Count = Annotated[int, Check(lambda number: number >= 1, "a whole number of at least 1")]
 Seed = Annotated[
     int, Check(lambda seed: 0 <= seed < FIRST_TUNING_SEED, "a whole number in [0, 2**31), above which seeds are tuned")
@@ -118,7 +116,9 @@ def plan_of(words: Mapping[str, Any], where: str = "the study") -> StudyPlan:
             close = nearest(str(name), known)
             hint = f" Did you mean {' or '.join(close)}?" if close else f" Known are {', '.join(known)}."
             raise UsageError(f"Unknown entry {name!r} in {where}.{hint}")
-    found = build(_Words, _completed(words), where, _REMEDY)
+    is_yaml = where.endswith((".yaml", ".yml"))  # which makes a date of 2026-11-29
+    remedy = "Correct it; in YAML, dates go in quotes." if is_yaml else "Correct it."
+    found = build(_Words, _completed(words), where, remedy)
     seeds = tuple(range(found.seeds)) if isinstance(found.seeds, int) else found.seeds
     for key, values in {"tasks": found.tasks, "algorithms": found.algorithms, "seeds": seeds}.items():
         _check_once(values, key, where)
