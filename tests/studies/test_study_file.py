@@ -131,7 +131,7 @@ def test_a_date_in_yaml_is_told_from_text(tmp_path):
     (tmp_path / "study.yaml").write_text(
         "tasks: CartPole-v1\nalgorithms: ars\nsettings: {ars: {noise_std: 2020-01-01}}"
     )
-    with pytest.raises(UsageError, match="of 'noise_std' in .* dates go in quotes"):
+    with pytest.raises(UsageError, match=r"of 'noise_std' in .* dates go in quotes"):
         plan_of(read_plan(tmp_path / "study.yaml"), str(tmp_path / "study.yaml"))
 
 
