@@ -29,6 +29,7 @@ TASKS = {
 CHILD = """
 import json, sys
 from dataclasses import replace
+from workhorse.core.machine import available_cores
 from workhorse.runs import train
 from workhorse.runs.metrics import read_metrics
 from workhorse.training.groups import RunGroup, together
@@ -36,7 +37,7 @@ from workhorse.training.plan import Plan
 
 task, settings, env_steps, count, root = json.loads(sys.argv[1])
 plan = Plan(task, {}, "ppo", settings, 0).with_budget(env_steps)
-group = RunGroup({seed: replace(plan, seed=seed) for seed in range(count)}, threads=train.available_threads())
+group = RunGroup({seed: replace(plan, seed=seed) for seed in range(count)}, threads=available_cores())
 
 def one(seed, make):
     folder, summary = train.start(

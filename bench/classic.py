@@ -27,6 +27,7 @@ CHILD = """
 import json, sys
 from dataclasses import replace
 from workhorse.algorithms.recipes import recipe
+from workhorse.core.machine import available_cores
 from workhorse.runs import train
 from workhorse.training.groups import RunGroup, together
 from workhorse.training.plan import Plan
@@ -34,7 +35,7 @@ from workhorse.training.plan import Plan
 task, count, root = sys.argv[1], int(sys.argv[2]), sys.argv[3]
 known = recipe(task, "ppo")
 plan = Plan(task, {}, "ppo", known.settings, 0).with_budget(known.env_steps)
-group = RunGroup({seed: replace(plan, seed=seed) for seed in range(count)}, threads=train.available_threads())
+group = RunGroup({seed: replace(plan, seed=seed) for seed in range(count)}, threads=available_cores())
 
 def one(seed, make):
     _, summary = train.start(

@@ -100,8 +100,8 @@ def conclude(folder: StudyFolder, cores: int, quiet: bool, make: MakeLoop | None
     from rich.console import Console
 
     from workhorse.cli.study_display import cell_table, study_display_for
+    from workhorse.core.machine import available_cores
     from workhorse.reports.study_page import write_study_report
-    from workhorse.runs.train import available_threads
     from workhorse.studies.cells import summarise
     from workhorse.studies.conduct import conduct
     from workhorse.studies.outliers import outlying_seeds
@@ -110,7 +110,7 @@ def conclude(folder: StudyFolder, cores: int, quiet: bool, make: MakeLoop | None
     from workhorse.studies.verdicts import verdicts
 
     with folder.lock(), study_display_for(quiet) as display:
-        results = conduct(folder, cores or available_threads(), display, make)
+        results = conduct(folder, cores or available_cores(), display, make)
         write_table(results, folder.path / "results.parquet")
         page = write_study_report(results, folder.path)
     cells = summarise(results)

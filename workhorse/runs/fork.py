@@ -10,13 +10,14 @@ import numpy as np
 
 from workhorse.core.digest import flatten_arrays
 from workhorse.core.errors import UsageError
+from workhorse.core.machine import available_cores
 from workhorse.core.spec import EnvSpec
 from workhorse.runs import checkpoint
 from workhorse.runs.folder import RunFolder
 from workhorse.runs.history import kept_iterations, opened
 from workhorse.runs.manifest import Manifest
 from workhorse.runs.schedule import Schedule, annealed_steps
-from workhorse.runs.train import available_threads, plan_of
+from workhorse.runs.train import plan_of
 from workhorse.training.loop import Progress, make_loop
 from workhorse.training.plan import Plan
 
@@ -122,7 +123,7 @@ def _begun(root: str | os.PathLike[str], wanted: Manifest) -> RunFolder | None:
 def _check_same_shape(
     plan: Plan, spec: EnvSpec, given: Mapping[str, np.ndarray], settings: Iterable[str], threads: int
 ) -> None:
-    loop = make_loop(plan, spec, threads or available_threads())
+    loop = make_loop(plan, spec, threads or available_cores())
     try:
         wanted = flatten_arrays(loop.start())
     finally:

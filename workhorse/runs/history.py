@@ -17,13 +17,14 @@ import numpy as np
 from workhorse.core.algorithm import Algorithm, Differentiable, State
 from workhorse.core.digest import digest, flatten_arrays
 from workhorse.core.errors import UsageError
+from workhorse.core.machine import available_cores
 from workhorse.core.spec import EnvSpec
 from workhorse.runs import checkpoint
 from workhorse.runs.folder import RunFolder
 from workhorse.runs.manifest import Manifest
 from workhorse.runs.metrics import read_metrics
 from workhorse.runs.segments import require_whole_history
-from workhorse.runs.train import available_threads, plan_of
+from workhorse.runs.train import plan_of
 from workhorse.training.loop import Loop, Progress, make_loop
 
 __all__ = ["Difference", "History", "bisect", "kept_iterations", "opened"]
@@ -180,7 +181,7 @@ class History:
         """
         plan = plan_of(self.manifest)
         root = (plan.seed + offset) % 2**32
-        loop = make_loop(replace(plan, seed=root), self.spec, threads or available_threads())
+        loop = make_loop(replace(plan, seed=root), self.spec, threads or available_cores())
         try:
             yield loop, root
         finally:
@@ -197,7 +198,7 @@ def opened(path: str | os.PathLike[str], threads: int = 0) -> Iterator[History]:
     folder = RunFolder.open(path)
     plan = plan_of(folder.manifest())
     spec = plan.spec()
-    loop = make_loop(plan, spec, threads or available_threads())
+    loop = make_loop(plan, spec, threads or available_cores())
     try:
         yield History(folder, loop, spec)
     finally:

@@ -13,7 +13,7 @@ from typing import Any
 
 from workhorse.algorithms.recipes import Recipe
 from workhorse.core.errors import UsageError
-from workhorse.core.machine import installed_versions
+from workhorse.core.machine import available_cores, installed_versions
 from workhorse.runs import checkpoint
 from workhorse.runs.files import check_writable
 from workhorse.runs.folder import RunFolder
@@ -25,12 +25,7 @@ from workhorse.statistics.intervals import Interval, mean_interval
 from workhorse.training.loop import Evaluation, Loop, MakeLoop, Progress, make_loop
 from workhorse.training.plan import Plan
 
-__all__ = ["Observer", "Schedule", "Summary", "available_threads", "evaluate_run", "plan_of", "resume", "start"]
-
-
-def available_threads() -> int:
-    """Return the number of cores this process may run on."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+__all__ = ["Observer", "Schedule", "Summary", "evaluate_run", "plan_of", "resume", "start"]
 
 
 def start(
@@ -106,7 +101,7 @@ def _saved_start(folder: RunFolder, loop: Loop, schedule: Schedule) -> Progress:
 def _checked_threads(threads: int) -> int:
     if threads < 0:
         raise UsageError(f"The number of threads must be at least 1, or 0 for one a core: got {threads}.")
-    return threads or available_threads()
+    return threads or available_cores()
 
 
 def _checked_plan(
@@ -176,7 +171,7 @@ def resume(
     if env_steps is not None:
         check_budget(env_steps)
         check_annealing(folder, manifest, env_steps)
-    threads = threads or available_threads()
+    threads = threads or available_cores()
     with folder.lock():
         loop = _opened_loop(plan_of(manifest), threads, make)
         try:
@@ -221,7 +216,7 @@ def evaluate_run(
     root = manifest.seed if seed is None else seed
     if not 0 <= root < 2**32:
         raise UsageError(f"The seed must be in [0, 2**32): got {root}.")
-    loop = _opened_loop(replace(plan_of(manifest), seed=root), threads or available_threads(), None)
+    loop = _opened_loop(replace(plan_of(manifest), seed=root), threads or available_cores(), None)
     try:
         iteration, progress, _, notes = load_progress(folder, loop, set_aside=False)
         for sentence in notes:
