@@ -41,7 +41,7 @@ def trained(algorithm, env, iterations, seed=0):
     return loop, progress
 
 
-@pytest.mark.parametrize("seed", [0, 1])
+@pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.slow)])
 def test_ppo_remembers_the_cue_with_memory_and_cannot_without(seed):
     loop, progress = trained(made("ppo", "gru"), PROBE, 80, seed)
     assert loop.evaluate(progress, 100).returns.mean() == 1.0
@@ -49,6 +49,7 @@ def test_ppo_remembers_the_cue_with_memory_and_cannot_without(seed):
     assert loop.evaluate(progress, 100).returns.mean() < 0.65, "nobody can know the cue without memory"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["a2c", "reinforce"])
 def test_the_others_that_learn_from_whole_rollouts_do_too(name):
     loop, progress = trained(made(name, "gru", anneal_learning_rate=False), PROBE, 400)
