@@ -5,12 +5,13 @@ leave out compilation, which a process for each seed pays each time it starts; i
 """
 
 import argparse
+import threading
 import time
 from dataclasses import replace
 
 from workhorse.core.machine import available_cores
 from workhorse.training.groups import RunGroup, together
-from workhorse.training.loop import Loop, MakeLoop, make_loop
+from workhorse.training.loop import MakeLoop, make_loop
 from workhorse.training.plan import Plan
 
 SEEDS = 10
@@ -22,32 +23,32 @@ CASES = (
 )
 
 
-def iterated(loop: Loop, iterations: int) -> None:
-    """Do the first iterations of a run."""
-    progress = loop.start()
-    for _ in range(iterations):
-        progress, _, _ = loop.iterate(progress)
-    loop.close()
-
-
 def measured(plan: Plan, iterations: int, threads: int) -> tuple[float, float, float]:
     """Return the seconds to compile, and an iteration of all seeds together, and in processes of their own."""
     begun = time.perf_counter()
     group = RunGroup({seed: replace(plan, seed=seed) for seed in range(SEEDS)}, threads=threads)
     with group.member(0):
         compiled = time.perf_counter() - begun
+    ready, ends = threading.Barrier(SEEDS), []
 
     def one(seed: int, make: MakeLoop) -> None:
-        iterated(make(replace(plan, seed=seed), group.spec, 1), iterations)
+        loop = make(replace(plan, seed=seed), group.spec, 1)
+        progress, _, _ = loop.iterate(loop.start())  # what each run compiles for itself
+        ready.wait()
+        begun = time.perf_counter()
+        for _ in range(iterations):
+            progress, _, _ = loop.iterate(progress)
+        ends.append((begun, time.perf_counter()))
 
-    begun = time.perf_counter()
     for outcome in together(group, one).values():
         if isinstance(outcome, BaseException):
             raise outcome
-    shared = (time.perf_counter() - begun) / iterations
-    alone = make_loop(plan, group.spec, 1)  # its programs are compiled already
+    shared = (max(end for _, end in ends) - min(begun for begun, _ in ends)) / iterations
+    loop = make_loop(plan, group.spec, 1)
+    progress, _, _ = loop.iterate(loop.start())
     begun = time.perf_counter()
-    iterated(alone, iterations)
+    for _ in range(iterations):
+        progress, _, _ = loop.iterate(progress)
     return compiled, shared, (time.perf_counter() - begun) / iterations * SEEDS / threads
 
 
