@@ -87,7 +87,7 @@ def test_more_experience_agrees_more_and_the_study_repeats(run):
 
 
 def test_estimates_by_the_objective_alone_are_those_by_scores(run, monkeypatch):
-    """What any other `Differentiable` algorithm is given: its own objective and update, on whole rollouts."""
+    """Estimates of any other `Differentiable` algorithm come from its own objective and update, on whole rollouts."""
     with opened(run.path, 1) as history:
         there, algorithm = history.kept(2), history.loop.algorithm
         slots = there.data.slots

@@ -14,8 +14,10 @@ from workhorse.core.errors import UsageError
 from workhorse.core.randomness import draw, root_key
 from workhorse.runs import checkpoint, train
 from workhorse.runs.folder import RunFolder
+from workhorse.runs.fork import fork
 from workhorse.runs.history import opened
 from workhorse.runs.metrics import read_metrics
+from workhorse.training.evolve import Evolve
 from workhorse.training.loop import Evaluation, Loop, Progress, make_loop
 
 pytestmark = pytest.mark.usefixtures("compiled_once")
@@ -144,6 +146,20 @@ def test_milestones_leave_the_log_out_and_nothing_between_them_is_computed_again
         assert int(history.at(kept[1]).iteration) == kept[1]
         with pytest.raises(UsageError, match=r"data that its milestones leave out .log.*Choose a kept one"):
             history.at(kept[1] + 1)
+
+
+def test_a_fork_would_begin_without_the_log_and_is_refused(tmp_path, monkeypatch):
+    folder = begin(tmp_path, "run", 100)
+    monkeypatch.setattr(Evolve, "segments", lambda loop: {"log": Log()})
+    with pytest.raises(UsageError, match=r"milestones leave out \(log\), so that a fork would begin without it"):
+        fork(folder.path, 10, {"noise_std": 0.2}, range(1), tmp_path)
+
+
+def test_an_evaluation_needs_no_segments(tmp_path, monkeypatch):
+    folder = begin(tmp_path, "run", 100)
+    shutil.rmtree(folder.path / "segments")
+    monkeypatch.setattr(train, "make_loop", make)
+    assert len(train.evaluate_run(folder.path, episodes=3)[1].returns) == 3
 
 
 @pytest.mark.parametrize("harm", ["missing", "flipped", "short", "swapped"])

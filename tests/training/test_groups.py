@@ -43,7 +43,7 @@ QUICK = train.Schedule(evaluate_every=0, final_episodes=4, checkpoint_every_s=0)
 
 
 def in_time(function, *given):
-    """What the function returns; a test that hangs fails instead."""
+    """Return the result of the function; fail where it hangs."""
     outcome = []
 
     def run():

@@ -71,6 +71,7 @@ def loop_maker(options: ClusterOptions, note: Callable[[str], None]) -> MakeLoop
         from workhorse.distributed.cluster import Cluster
         from workhorse.training.episodes import num_chunks
         from workhorse.training.evolve import Evolve
+        from workhorse.training.loop import check_memory
         from workhorse.training.population import PopulationPrograms
 
         algorithm = plan.make_algorithm(spec)
@@ -78,6 +79,7 @@ def loop_maker(options: ClusterOptions, note: Callable[[str], None]) -> MakeLoop
             raise UsageError(
                 f"{plan.algorithm} learns on one machine: --cluster is for evolution strategies. Leave it out."
             )
+        check_memory(plan, algorithm, Evolve.bytes_needed(algorithm))
         programs = PopulationPrograms(algorithm, plan.seed)
         transport = RayTransport(options.workers, options.worker_threads, note)
         cluster = Cluster(plan, programs, transport, options.exchange, note)

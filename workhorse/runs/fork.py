@@ -67,6 +67,11 @@ def fork(
             the run's, or a run of that name exists.
     """
     with opened(path, threads) as history:
+        if data := ", ".join(history.loop.segments()):
+            raise UsageError(
+                f"{history.folder.path} learns from data that its milestones leave out ({data}), so that a fork would "
+                "begin without it: start a new run with the change."
+            )
         progress = history.at(iteration)
         given = flatten_arrays(progress)
         plan, manifest = plan_of(history.manifest), history.manifest

@@ -54,14 +54,13 @@ def algorithm_of(folder: RunFolder) -> Population:
     Raises:
         UsageError: it learns from rollouts, which no cluster gathers.
     """
-    from workhorse.core.algorithm import Population
     from workhorse.runs.train import plan_of
 
     plan = plan_of(folder.manifest())
     algorithm = plan.make_algorithm(plan.spec())
     if not isinstance(algorithm, Population):
         raise UsageError(
-            f"Expected a run of an evolution strategy to project to other cores, got {algorithm.name} in "
+            f"Expected a run of an evolution strategy to project to other cores, got {plan.algorithm} in "
             f"{folder.path}: it does not run on a cluster. Leave out --project."
         )
     return algorithm

@@ -45,15 +45,12 @@ def save_progress(folder: RunFolder, loop: Loop, progress: Progress, meta: dict[
         _remove_unnamed(folder)
 
 
-def load_progress(
-    folder: RunFolder, loop: Loop, *, set_aside: bool = True
-) -> tuple[int, Progress, dict[str, Any], list[str]]:
+def load_progress(folder: RunFolder, loop: Loop) -> tuple[int, Progress, dict[str, Any], list[str]]:
     """Load the newest checkpoint that is whole, its segments included, into a loop.
 
     Args:
         folder: the run.
         loop: made of the run's plan; its segments are restored.
-        set_aside: as in `checkpoint.load_newest`.
 
     Returns:
         The iteration, the progress, what was saved with it, and a sentence for every damaged checkpoint passed over.
@@ -67,7 +64,7 @@ def load_progress(
         for name, segments in loop.segments().items():
             _restore(folder.path / "segments" / name, segments, record.get(name))
 
-    return checkpoint.load_newest(folder, loop.start(), set_aside=set_aside, also=restore)
+    return checkpoint.load_newest(folder, loop.start(), also=restore)
 
 
 def _append(place: Path, segments: Segments, progress: Progress, before: list[Part]) -> list[Part]:

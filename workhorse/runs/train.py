@@ -218,7 +218,8 @@ def evaluate_run(
         raise UsageError(f"The seed must be in [0, 2**32): got {root}.")
     loop = _opened_loop(replace(plan_of(manifest), seed=root), threads or available_cores(), None)
     try:
-        iteration, progress, _, notes = load_progress(folder, loop, set_aside=False)
+        # without the segments, which only learning needs
+        iteration, progress, _, notes = checkpoint.load_newest(folder, loop.start(), set_aside=False)
         for sentence in notes:
             noted(sentence)
         place = folder.evaluations / f"{iteration}-seed{root}-{episodes}.json"

@@ -24,7 +24,7 @@ from workhorse.core.types import Returns, Rollout
 if TYPE_CHECKING:
     from workhorse.training.plan import Plan
 
-__all__ = ["Evaluation", "Failures", "Loop", "MakeLoop", "Message", "Progress", "Segments", "make_loop"]
+__all__ = ["Evaluation", "Failures", "Loop", "MakeLoop", "Message", "Progress", "Segments", "check_memory", "make_loop"]
 
 Failures = tuple[str, ...]
 """One sentence for each simulation that broke."""
@@ -181,21 +181,21 @@ def make_loop(plan: Plan, spec: EnvSpec, threads: int) -> Loop:
 
     algorithm = plan.make_algorithm(spec)
     if algorithm.consumes is Returns:
-        check_memory(algorithm, Evolve.bytes_needed(algorithm))
+        check_memory(plan, algorithm, Evolve.bytes_needed(algorithm))
         return Evolve.on_this_machine(plan, algorithm, threads)
     if algorithm.consumes is Rollout:
-        check_memory(algorithm, OnPolicyLoop.bytes_needed(algorithm))
+        check_memory(plan, algorithm, OnPolicyLoop.bytes_needed(algorithm))
         return OnPolicyLoop.on_this_machine(plan, algorithm, threads)
     raise TypeError(f"{type(algorithm).__name__} consumes {algorithm.consumes}, for which there is no loop.")
 
 
-def check_memory(algorithm: Algorithm, data_bytes: int) -> None:
+def check_memory(plan: Plan, algorithm: Algorithm, data_bytes: int) -> None:
     """Raise a `UsageError` where a machine of this memory could not even hold the state and the loop's data."""
     leaves = jax.tree.leaves(jax.eval_shape(algorithm.init, draw(root_key(0), "init")))
     needed = data_bytes + sum(leaf.size * leaf.dtype.itemsize for leaf in leaves if hasattr(leaf.dtype, "itemsize"))
     there = describe_hardware().memory_bytes
     if there and needed > there:
         raise UsageError(
-            f"{algorithm.name} needs {needed / 2**30:,.0f} GiB at the least for its parameters and a rollout, but this "
+            f"{plan.algorithm} needs {needed / 2**30:,.0f} GiB at the least for its parameters and a rollout, but this "
             f"machine has {there / 2**30:,.0f} GiB: lower hidden, num_envs or rollout_steps."
         )
