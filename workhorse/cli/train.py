@@ -11,7 +11,8 @@ import tyro
 from workhorse.algorithms import registry
 from workhorse.algorithms.recipes import DEFAULT_ALGORITHM, DEFAULT_ENV_STEPS, Recipe, best_recipe, recipe
 from workhorse.cli.cluster import ClusterOptions, Notes, loop_maker
-from workhorse.cli.options import Count, parse, parse_task_options
+from workhorse.cli.environment_options import EnvironmentOptions, task_options_of
+from workhorse.cli.options import Count, parse
 from workhorse.core.errors import UsageError, nearest, unknown
 from workhorse.environments.registry import TASKS
 
@@ -38,8 +39,6 @@ class RunOptions:
     """Episodes per evaluation."""
     final_episodes: int = 100
     """Episodes of the final evaluation."""
-    task_option: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
-    """An option of the task, written name=value; may be repeated."""
     slots: int | None = None
     """Environments stepped in parallel, which affects the numbers; by default what the algorithm needs, at most 64."""
     threads: int = 0
@@ -97,7 +96,7 @@ def run(arguments: Sequence[str]) -> int:
             settings=settings,
             env_steps=env_steps,
             seed=options.seed,
-            task_options=parse_task_options(options.task_option),
+            task_options=task_options_of(options),
             slots=options.slots,
             threads=options.threads,
             schedule=train.Schedule(
@@ -147,7 +146,7 @@ def _train_seeds(
         value, expected = getattr(options, name), usual.get(name, option.default)
         if value != (tuple(expected) if isinstance(expected, list) else expected):
             settings[name] = list(value) if isinstance(value, tuple) else value
-    task_options = parse_task_options(options.task_option)
+    task_options = task_options_of(options)
     words: dict[str, Any] = {
         "tasks": [options.task],
         "algorithms": [algorithm],
@@ -185,7 +184,7 @@ def _peek(arguments: Sequence[str]) -> tuple[str | None, str | None]:
 
 
 @dataclasses.dataclass
-class TrainOptions(ClusterOptions, RunOptions):
+class TrainOptions(ClusterOptions, EnvironmentOptions, RunOptions):
     """Train a policy. Without --algorithm, the best known recipe for the task is used and named.
 
     The last options belong to the algorithm; --algorithm NAME --help lists those of another one.
