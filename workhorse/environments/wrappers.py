@@ -67,19 +67,21 @@ class Wrapper:
             found: Any = import_module(self.module)
             for part in self.name.split("."):
                 found = getattr(found, part)
-        except (ImportError, AttributeError) as error:
+        except Exception as error:
+            absent = isinstance(error, AttributeError) or getattr(error, "name", "") == self.module.split(".")[0]
             raise TaskError(
                 f"The wrapper {self.text} of {task} cannot be found ({type(error).__name__}: {error}): write "
                 "module:name, where the module can be imported from here.",
-                traceback.format_exc(),
+                "" if absent else traceback.format_exc(),
             ) from error
         try:
             wrapped = found(env, *self.arguments, **dict(self.named))
         except Exception as error:
+            called = error.__traceback__ is not None and error.__traceback__.tb_next is None  # it never began
             raise TaskError(
                 f"The wrapper {self.text} raised {type(error).__name__}: {error}, when it was put around {task}; give "
                 'it the arguments it needs, as in "module:name(4, key=True)".',
-                traceback.format_exc(),
+                "" if called else traceback.format_exc(),
             ) from error
         if not isinstance(wrapped, gymnasium.Env):
             raise TaskError(
