@@ -162,8 +162,9 @@ class SlotGroup:
         self._slots[slot] = _Slot(self._made(slot))
         obs = self._reset(slot, key)
         for number, action in enumerate(actions, 1):
-            obs, *rest = self._step(slot, action)
-            if len(digests) and step_digest(obs, *rest) != digests[number - 1]:
+            found = self._step(slot, action)
+            obs = found[0]
+            if len(digests) and step_digest(*found) != digests[number - 1]:
                 return obs, number
         return obs, None
 
