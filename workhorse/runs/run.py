@@ -28,7 +28,7 @@ from workhorse.statistics.intervals import Interval, mean_interval
 from workhorse.training.loop import Evaluation, Failures, Loop, Progress
 from workhorse.training.rollouts import actor_of
 
-__all__ = ["Meters", "Observer", "Run", "Summary", "record_evaluation"]
+__all__ = ["Meters", "Observer", "Summary", "TrainingRun", "record_evaluation"]
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ class Meters:
     last_return: float | None = None
 
 
-class Run:
+class TrainingRun:
     """A run under way: the state, and what is written as it moves."""
 
     def __init__(

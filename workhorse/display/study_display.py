@@ -14,7 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from rich.table import Table
 from rich.text import Text
 
-from workhorse.cli.display import Lines
+from workhorse.display.run_display import Lines
 from workhorse.reports.wording import duration_text
 from workhorse.studies.cells import CellSummary
 from workhorse.studies.dispatch import StudyObserver
