@@ -5,6 +5,7 @@ Nothing here imports JAX or a simulator, except where a task is unknown to us an
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -52,7 +53,7 @@ class RunSetup:
     recipe: Recipe | None
     given: Mapping[str, Any]
     settings: Mapping[str, Any]
-    seed: int = 0
+    seed: int = 0  # the first of those that are options of the command line by the same name, with the same default
     env_steps: int = DEFAULT_ENV_STEPS
     evaluate_every: int = 0
     evaluation_episodes: int = 16
@@ -64,6 +65,20 @@ class RunSetup:
     stop_at_return: float | None = None
     runs: str | os.PathLike[str] = "runs"
     id: str | None = None
+
+    def command(self) -> tuple[str, ...]:
+        """Return the command line that trains this run."""
+        words = ["workhorse", "train", self.task, "--algorithm", self.algorithm]
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            is_option = field.default is not dataclasses.MISSING
+            if is_option and value != field.default:
+                words += _option(field.name, value)
+        for name, value in self.task_options.items():
+            words += ["--task-option", f"{name}={value!r}"]
+        for name, value in self.given.items():
+            words += _option(name, value)
+        return tuple(words)
 
     def start(
         self, *, command: tuple[str, ...], observer: Observer | None = None, make: MakeLoop | None = None
@@ -156,3 +171,12 @@ def _registered(task: str) -> bool:
     import gymnasium
 
     return task in gymnasium.registry
+
+
+def _option(name: str, value: object) -> list[str]:
+    """Return an option of the command line."""
+    word = f"--{name.replace('_', '-')}"
+    if isinstance(value, bool):
+        return [word if value else f"--no-{word[2:]}"]
+    values = value if isinstance(value, list | tuple) else [value]
+    return [word, *map(str, values)]

@@ -35,7 +35,7 @@ def study_display_for(quiet: bool) -> StudyDisplay:
 class StudyDisplay(Lines, StudyObserver):
     """Display of plain lines: one for each run that ends, and one every few seconds in between."""
 
-    stopped = "Stopped; every run is saved. Continue with: workhorse study"
+    stopped = "Stopped; every run is saved. Continue with: workhorse study {}"
 
     def __init__(self, silent: bool = False) -> None:
         super().__init__(silent)

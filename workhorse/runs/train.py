@@ -18,14 +18,14 @@ from workhorse.runs import checkpoint
 from workhorse.runs.files import check_writable
 from workhorse.runs.folder import RunFolder
 from workhorse.runs.manifest import Manifest
-from workhorse.runs.run import Meters, Observer, Summary, TrainingRun, record_evaluation
+from workhorse.runs.run import Meters, Observer, StopTraining, Summary, TrainingRun, record_evaluation
 from workhorse.runs.schedule import Schedule, check_annealing, check_budget
 from workhorse.runs.segments import load_progress, save_progress
 from workhorse.statistics.intervals import Interval, mean_interval
 from workhorse.training.loop import Evaluation, Loop, MakeLoop, Progress, make_loop
 from workhorse.training.plan import Plan
 
-__all__ = ["Observer", "Schedule", "Summary", "evaluate_run", "plan_of", "resume", "start"]
+__all__ = ["Observer", "Schedule", "StopTraining", "Summary", "evaluate_run", "plan_of", "resume", "start"]
 
 
 def start(
