@@ -99,8 +99,8 @@ def conclude(folder: StudyFolder, cores: int, quiet: bool, make: MakeLoop | None
     """Conduct a study to its end, write its report, and print the results."""
     from rich.console import Console
 
-    from workhorse.cli.study_display import cell_table, study_display_for
     from workhorse.core.machine import available_cores
+    from workhorse.display.study_display import cell_table, study_display_for
     from workhorse.reports.study_page import write_study_report
     from workhorse.studies.cells import summarise
     from workhorse.studies.conduct import conduct

@@ -28,7 +28,7 @@ from workhorse.statistics.intervals import Interval, mean_interval
 from workhorse.training.loop import Evaluation, Failures, Loop, Progress
 from workhorse.training.rollouts import actor_of
 
-__all__ = ["Meters", "Observer", "Run", "Summary", "record_evaluation"]
+__all__ = ["Meters", "Observer", "StopTraining", "Summary", "TrainingRun", "record_evaluation"]
 
 
 @dataclass(frozen=True)
@@ -59,6 +59,10 @@ class Summary:
     traffic: Traffic | None
 
 
+class StopTraining(Exception):
+    """Raised by an observer to stop a run after the iteration it was told of: saved, `stopped`, not evaluated again."""
+
+
 class Observer:
     """Is told what happens in a run; does nothing. The command line's progress display is one."""
 
@@ -66,7 +70,10 @@ class Observer:
         """The run begins, or goes on, at `row["iteration"]`."""
 
     def iterated(self, row: Mapping[str, Any]) -> None:
-        """An iteration is complete; `row` is its line of metrics."""
+        """An iteration is complete; `row` is its line of metrics.
+
+        What is raised here ends the run with its state saved: `stopped` for `StopTraining`, `failed` for anything else.
+        """
 
     def noted(self, sentence: str) -> None:
         """Something a user should know, once."""
@@ -82,7 +89,7 @@ class Meters:
     last_return: float | None = None
 
 
-class Run:
+class TrainingRun:
     """A run under way: the state, and what is written as it moves."""
 
     def __init__(
@@ -131,7 +138,7 @@ class Run:
                 summary = self._judge(interrupt)
                 state = "finished"
                 return summary
-            except (KeyboardInterrupt, BrokenPipeError):  # or nobody reads what is printed any more
+            except (KeyboardInterrupt, StopTraining, BrokenPipeError):  # the last: nobody reads what is printed
                 state = "stopped"
                 raise
             finally:
@@ -162,10 +169,11 @@ class Run:
         if found is not None:
             row |= self._evaluated(found)
         self._metrics.append(row["iteration"], {name: value for name, value in row.items() if name != "iteration"})
-        self._observer.iterated(row)
         self._tell(row, failures)
         if schedule.milestone_due(before, int(after.env_steps), self._manifest.env_steps):
             checkpoint.save(self._folder, row["iteration"], after, self._meta(), "milestones")
+        with interrupt.allowed():  # a user's callback may wait; last, because it may end the run
+            self._observer.iterated(row)
         if time.monotonic() - self._saved_at >= max(schedule.checkpoint_every_s, self._loop.checkpoint_every_s):
             self._save()
             self._write_status("running")

@@ -18,14 +18,14 @@ from workhorse.runs import checkpoint
 from workhorse.runs.files import check_writable
 from workhorse.runs.folder import RunFolder
 from workhorse.runs.manifest import Manifest
-from workhorse.runs.run import Meters, Observer, Run, Summary, record_evaluation
+from workhorse.runs.run import Meters, Observer, StopTraining, Summary, TrainingRun, record_evaluation
 from workhorse.runs.schedule import Schedule, check_annealing, check_budget
 from workhorse.runs.segments import load_progress, save_progress
 from workhorse.statistics.intervals import Interval, mean_interval
 from workhorse.training.loop import Evaluation, Loop, MakeLoop, Progress, make_loop
 from workhorse.training.plan import Plan
 
-__all__ = ["Observer", "Schedule", "Summary", "evaluate_run", "plan_of", "resume", "start"]
+__all__ = ["Observer", "Schedule", "StopTraining", "Summary", "evaluate_run", "plan_of", "resume", "start"]
 
 
 def start(
@@ -83,7 +83,7 @@ def start(
         folder.write_manifest(manifest)
         with folder.lock():
             progress = _saved_start(folder, loop, schedule)
-            run = Run(folder, manifest, loop, threads, progress, Meters(), schedule, observer or Observer())
+            run = TrainingRun(folder, manifest, loop, threads, progress, Meters(), schedule, observer or Observer())
             return folder, run.to_the_end(env_steps, resumed=False)
     finally:
         loop.close()
@@ -183,7 +183,7 @@ def resume(
             if status is not None and status.state == "finished" and schedule.stop_at_return is not None:
                 schedule = replace(schedule, stop_at_return=None)  # it has had its effect, and is to have none again
                 checkpoint.save(folder, int(progress.iteration), progress, meta | {"schedule": asdict(schedule)})
-            run = Run(folder, manifest, loop, threads, progress, meters, schedule, observer)
+            run = TrainingRun(folder, manifest, loop, threads, progress, meters, schedule, observer)
             return folder, run.to_the_end(env_steps or manifest.env_steps, resumed=True)
         finally:
             loop.close()
