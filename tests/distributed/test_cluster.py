@@ -85,6 +85,60 @@ def test_any_number_of_workers_gives_the_bits_of_one_process(task, workers, exch
         assert follow(team.loop) == alone(task)
 
 
+def evaluations(loop):
+    """Returns, lengths and failures of evaluations of several sizes, at the start and after one iteration."""
+    progress, found = loop.start(), []
+    for _ in range(2):
+        for num_episodes in (5, 11, 5, 3):
+            got = loop.evaluate(progress, num_episodes)
+            assert len(got.returns) == num_episodes and got.lengths.all()
+            found.append((got.returns.tolist(), got.lengths.tolist(), got.failures))
+        progress, _, _ = loop.iterate(progress, lambda env_steps: True)
+    return found
+
+
+@pytest.mark.parametrize("task", PLANS)
+def test_evaluations_of_one_iteration_with_other_numbers_of_episodes_are_not_mixed_up(task):
+    plan, programs = prepared(task)
+    loop = make_loop(plan, programs.algorithm.spec, 2)
+    expected = evaluations(loop)
+    loop.close()
+    assert expected[1][0][:5] == expected[0][0] == expected[2][0] and expected[4] != expected[0]
+    for exchange in ("scalars", "parameters"):
+        with Team(task, workers=2, exchange=exchange) as team:
+            assert evaluations(team.loop) == expected
+
+
+def test_an_answer_to_the_same_question_asked_before_is_not_taken_for_a_new_one():
+    """A late answer of the first evaluation comes in during the third, which asks for the same."""
+
+    class Late(Worker):
+        def handle(self, message, attachment=b""):
+            if self.name == "thread-1" and message[3] == 2:
+                time.sleep(0.4)
+            return super().handle(message, attachment)
+
+    plan, programs = prepared("CartPole-v1")
+    loop = make_loop(plan, programs.algorithm.spec, 1)
+    expected = [loop.evaluate(loop.start(), count).returns.tolist() for count in (6, 9, 6, 6)]
+    loop.close()
+    with Team("CartPole-v1", Late, workers=2, patience=0.0) as team:
+        team.cluster._crew._patience_floor_s = 0.01
+        progress = team.loop.start()
+        assert [team.loop.evaluate(progress, count).returns.tolist() for count in (6, 9, 6, 6)] == expected
+        assert len(team.transport.workers) == 2 and "let go" not in team.said
+
+
+def test_an_earlier_state_can_be_evaluated_again():
+    with Team("CartPole-v1") as team:
+        first = team.loop.start()
+        before = team.loop.evaluate(first, 5).returns.tolist()
+        second, _, _ = team.loop.iterate(first)
+        third, _, _ = team.loop.iterate(second)
+        assert team.loop.evaluate(first, 5).returns.tolist() == before
+        assert digest(team.loop.iterate(third)[0].state) == alone("CartPole-v1")[0][2]
+
+
 def test_in_scalar_mode_nobody_who_was_there_from_the_start_is_sent_parameters():
     with Team("CartPole-v1", workers=2) as team:
         follow(team.loop)

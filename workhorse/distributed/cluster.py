@@ -124,7 +124,8 @@ class Cluster(Workforce):
         self._set_up = encode_control({**record, "token": self._token})
         self._core_seconds: dict[str, float] = {}
         self._traffic = TrafficCounter()
-        self._iteration = 0
+        self._iteration = self._jobs_begun = 0
+        self._ahead: Job | None = None
         self._sent = self._received = 0
         self._busy_s = self._updating_s = 0.0
         self._reissued = 0
@@ -136,7 +137,7 @@ class Cluster(Workforce):
 
     def play(self, state: State, iteration: int) -> list[Tally]:
         limit = self._programs.algorithm.episode_steps(state)
-        return self._run(Job("reset", iteration), self._num_episodes, limit, state, iteration)
+        return self._run("reset", iteration, self._num_episodes, limit, state)
 
     def announce(self, iteration: int, returns: Returns, goes_on: bool) -> None:
         """Tell the workers the returns, with orders for the next iteration where one follows at once.
@@ -149,11 +150,11 @@ class Cluster(Workforce):
         self._log.add(iteration, encode_update(iteration, returns), reached)
         present = [self._members[name] for name in self._crew.workers]
         if goes_on and all(self._log.reaches(iteration + 1, member.at) for member in present):
-            self._begin(Job("reset", iteration + 1), self._num_episodes)
+            self._ahead = self._begin("reset", iteration + 1, self._num_episodes)
             self._hand_out(None, None, iteration + 1)
 
     def evaluate(self, state: State, iteration: int, num_episodes: int) -> list[Episodes]:
-        return self._run(Job("evaluate", iteration), num_episodes, None, state, iteration)
+        return self._run("evaluate", iteration, num_episodes, None, state)
 
     def metrics(self) -> dict[str, float]:
         """Return workers, bytes and seconds, counted since the last call."""
@@ -185,12 +186,12 @@ class Cluster(Workforce):
 
     # --- a job ---
 
-    def _run(self, job: Job, num_episodes: int, limit: int | None, state: State, at: int) -> list[Any]:
+    def _run(self, stream: str, at: int, num_episodes: int, limit: int | None, state: State) -> list[Any]:
         if at not in self._log.digests and self.exchange == "scalars":
             self._log.digests[at] = digest(state)
-        self._iteration = at
-        if self._crew.job != job:
-            self._begin(job, num_episodes)
+        ahead, self._ahead = self._ahead, None
+        if ahead is None or ahead[:3] != (stream, at, num_episodes):
+            self._begin(stream, at, num_episodes)
         while not self._crew.complete:
             self._hand_out(limit, state, at)
             self._look_after()
@@ -200,11 +201,13 @@ class Cluster(Workforce):
                 self._react(event)
         return self._crew.results()
 
-    def _begin(self, job: Job, num_episodes: int) -> None:
+    def _begin(self, stream: str, iteration: int, num_episodes: int) -> Job:
         self._failures.clear()
-        self._job_episodes = num_episodes
-        self._iteration = job.iteration
+        self._iteration = iteration
+        job = Job(stream, iteration, num_episodes, self._jobs_begun)
+        self._jobs_begun += 1
         self._crew.begin(job, num_chunks(num_episodes, self.num_slots))
+        return job
 
     def _hand_out(self, limit: int | None, state: State, at: int) -> None:
         for order in self._crew.orders(self._clock()):
@@ -223,7 +226,7 @@ class Cluster(Workforce):
         else:
             attachment, state_at = self._encoded(state, at), at
         member.at = at
-        message = Assignment(job, order.chunk, self._job_episodes, limit, at, state_at, updates).encode()
+        message = Assignment(job, order.chunk, limit, at, state_at, updates).encode()
         parts = {
             "parameters" if self.exchange == "parameters" else "state": len(attachment),
             "updates": sum(map(len, updates)),
@@ -311,7 +314,7 @@ class Cluster(Workforce):
         if self.exchange == "scalars" and report.digest != self._log.digests.get(report.at, report.digest):
             self._disagree(name, report)
             return
-        expected = min(self.num_slots, self._job_episodes - report.chunk * self.num_slots)
+        expected = min(self.num_slots, report.job.num_episodes - report.chunk * self.num_slots)
         # a stale report will not be used, whatever is in it
         fault = report.fault(expected) if report.job == self._crew.job else None
         if fault:

@@ -145,7 +145,7 @@ class Worker:
         assert self._player is not None
         job, chunk, slots = assignment.job, assignment.chunk, self._player.num_slots
         if job.stream == "evaluate":
-            work = evaluation_work(job.iteration, assignment.num_episodes, slots, chunk)
+            work = evaluation_work(job.iteration, job.num_episodes, slots, chunk)
         else:
             limit = self._algorithm.episode_steps(self._state) if self._scalars else assignment.limit
             work = training_work(self._algorithm, job.iteration, slots, chunk, limit)
