@@ -1,8 +1,8 @@
 """Messages between a coordinator and its workers: bytes of a fixed layout, little-endian, never a pickle.
 
-A message is the letters WH, the version, a kind, and the kind's fields. Setting a worker up is JSON; everything an iteration sends
-is packed numbers, so that its size can be said in advance: an update is 4 bytes a member, 8 (1 + 2 D) bytes of
-observation moments and 16 bytes; a report is 4 bytes an episode, the moments, and a header.
+A message is the letters WH, a version, a kind, and the kind's fields. Setting a worker up is JSON; everything an
+iteration sends is packed numbers, so that its size can be said in advance: an update is 4 bytes a member, 8 (1 + 2 D)
+bytes of observation moments and 16 bytes; a report is 4 bytes an episode, the moments, and a header.
 """
 
 import json
@@ -111,9 +111,7 @@ class Report(NamedTuple):
 
     def encode(self) -> bytes:
         failures = json.dumps(self.result.failures).encode() if self.result and self.result.failures else b""
-        fixed = _REPORT.pack(
-            self.chunk, self.at, self.digest, self.episodes_s, self.updates_s, len(failures)
-        )
+        fixed = _REPORT.pack(self.chunk, self.at, self.digest, self.episodes_s, self.updates_s, len(failures))
         body = b""
         if isinstance(self.result, Tally):
             found = self.result
