@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from workhorse.core.digest import digest
+from workhorse.environments.registry import TASKS, is_native
 from workhorse.runs import checkpoint
 from workhorse.runs.cost import Ledger
 from workhorse.runs.export import policy_of
@@ -169,6 +170,8 @@ class TrainingRun:
         if found is not None:
             row |= self._evaluated(found)
         self._metrics.append(row["iteration"], {name: value for name, value in row.items() if name != "iteration"})
+        for sentence in self._loop.notes():
+            self._observer.noted(sentence)
         self._tell(row, failures)
         if schedule.milestone_due(before, int(after.env_steps), self._manifest.env_steps):
             checkpoint.save(self._folder, row["iteration"], after, self._meta(), "milestones")
@@ -223,6 +226,12 @@ class TrainingRun:
                 "resumed": resumed,
             },
         )
+        if self._manifest.task in TASKS and not is_native(self._manifest.task, self._manifest.task_options):
+            self._observer.noted(
+                f"{self._manifest.task} goes through the Gymnasium adapter, as wrappers and stacked frames need it: "
+                "every step is a Python call in a worker process, which is 5 to 100 times slower than Workhorse's own "
+                "simulator of the task, and its random numbers are others."
+            )
         if self._loop.algorithm.spec.resume == "episode":
             self._observer.noted(
                 f"{self._manifest.task} is not deterministic: a run of it is not reproduced to the bit, and a resume "
