@@ -242,12 +242,15 @@ def _opened_loop(plan: Plan, threads: int, make: MakeLoop | None) -> Loop:
 
 
 def plan_of(manifest: Manifest) -> Plan:
-    """Return the plan that a run was made of."""
+    """Return the plan that a run was made of.
+
+    Runs from before the option `rescale_actions` acted in the task's own numbers, and go on so.
+    """
     return Plan(
         manifest.task,
         manifest.task_options,
         manifest.algorithm,
-        manifest.settings,
+        {"rescale_actions": False, **manifest.settings},
         manifest.seed,
         manifest.slots,
     )

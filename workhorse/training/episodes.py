@@ -25,6 +25,7 @@ from workhorse.core.types import Moments
 from workhorse.environments.batch import episode_keys
 from workhorse.environments.protocol import HostEnv, JaxEnv, failure_reason
 from workhorse.math import moments
+from workhorse.networks.heads import task_action
 from workhorse.training.loop import Evaluation
 
 __all__ = [
@@ -387,7 +388,7 @@ def _act(algorithm: Algorithm, explore: bool) -> Callable[..., tuple[jax.Array, 
         def act_one(carry: Carry, obs: jax.Array, episode: jax.Array) -> tuple[Action, Carry]:
             step_key = jax.random.fold_in(jax.random.fold_in(key, episode), stepping.time)
             action, carry, _ = algorithm.act(actor, carry, obs, step_key, explore=explore)
-            return action, carry
+            return task_action(algorithm.spec, action), carry
 
         action, carry = jax.vmap(act_one)(stepping.carry, obs, episodes)
         flat = obs.reshape(obs.shape[0], -1)
