@@ -103,7 +103,7 @@ class Run:
         self._meters = meters
         self._schedule = schedule
         self._observer = observer
-        self._metrics = MetricsLog(folder, resume_from=int(progress.iteration))
+        self._metrics = MetricsLog(folder, resume_from=int(progress.iteration), settings=manifest.settings)
         self._traffic = TrafficLog(folder.path, resume_from=int(progress.iteration))
         self._watch = self._watching()
         at = schedule.stop_at_return  # a run that reached it may have been stopped before it was judged
