@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from workhorse.core.digest import digest
+from workhorse.environments.possible_returns import possible_returns
 from workhorse.environments.registry import TASKS, is_native
 from workhorse.runs import checkpoint
 from workhorse.runs.cost import Ledger
@@ -25,11 +26,12 @@ from workhorse.runs.schedule import Schedule
 from workhorse.runs.segments import save_progress
 from workhorse.runs.traffic import Traffic, TrafficLog, TrafficSums
 from workhorse.runs.warnings import Warned, Watch, preflight, read_warnings, write_warnings
+from workhorse.statistics.bounds import within
 from workhorse.statistics.intervals import Interval, mean_interval
 from workhorse.training.loop import Evaluation, Failures, Loop, Progress
 from workhorse.training.rollouts import actor_of
 
-__all__ = ["Meters", "Observer", "StopTraining", "Summary", "TrainingRun", "record_evaluation"]
+__all__ = ["Meters", "Observer", "StopTraining", "Summary", "TrainingRun", "interval_of", "record_evaluation"]
 
 
 @dataclass(frozen=True)
@@ -111,7 +113,7 @@ class TrainingRun:
         self._meters = meters
         self._schedule = schedule
         self._observer = observer
-        self._metrics = MetricsLog(folder, resume_from=int(progress.iteration))
+        self._metrics = MetricsLog(folder, resume_from=int(progress.iteration), settings=manifest.settings)
         self._traffic = TrafficLog(folder.path, resume_from=int(progress.iteration))
         self._watch = self._watching()
         at = schedule.stop_at_return  # a run that reached it may have been stopped before it was judged
@@ -262,7 +264,7 @@ class TrainingRun:
         iteration = int(self._progress.iteration)
         with interrupt.allowed():
             found = self._loop.evaluate(self._progress, self._schedule.final_episodes)
-        interval = mean_interval(found.returns)
+        interval = interval_of(found.returns, self._manifest)
         self._meters.last_return = interval.value
         place = self._folder.evaluations / f"{iteration}-{len(found.returns)}.json"
         record_evaluation(place, iteration, found, interval)
@@ -330,6 +332,11 @@ class TrainingRun:
             env_steps=int(self._progress.env_steps),
             last_return=self._meters.last_return,
         )
+
+
+def interval_of(returns: Sequence[float] | np.ndarray, manifest: Manifest) -> Interval:
+    """Return the mean of an evaluation's returns with its interval, which is cut where the task can return no more."""
+    return within(mean_interval(returns), *possible_returns(manifest.task, manifest.task_options))
 
 
 def record_evaluation(place: Path, iteration: int, found: Evaluation, interval: Interval) -> None:

@@ -19,11 +19,11 @@ from workhorse.runs import checkpoint
 from workhorse.runs.files import check_writable
 from workhorse.runs.folder import RunFolder
 from workhorse.runs.manifest import Manifest
-from workhorse.runs.run import Meters, Observer, StopTraining, Summary, TrainingRun, record_evaluation
+from workhorse.runs.run import Meters, Observer, StopTraining, Summary, TrainingRun, interval_of, record_evaluation
 from workhorse.runs.schedule import Schedule, check_annealing, check_budget
 from workhorse.runs.segments import load_progress, save_progress
 from workhorse.runs.task_errors import task_errors_kept
-from workhorse.statistics.intervals import Interval, mean_interval
+from workhorse.statistics.intervals import Interval
 from workhorse.training.loop import Evaluation, Loop, MakeLoop, Progress, make_loop
 from workhorse.training.plan import Plan
 
@@ -232,7 +232,7 @@ def evaluate_run(
             found = loop.evaluate(progress, episodes)
     finally:
         loop.close()
-    interval = mean_interval(found.returns)
+    interval = interval_of(found.returns, manifest)
     record_evaluation(place, iteration, found, interval)
     return folder, found, interval
 
