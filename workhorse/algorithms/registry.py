@@ -220,9 +220,7 @@ def _source(module: str) -> str:
         raise UsageError(f"Expected module:Class as the name of an algorithm, but {module!r} is no name of a module.")
     path = module_file(module)
     if path is None:
-        raise UsageError(
-            f"Expected a module {module}, and found no {module.replace('.', '/')}.py here or on the path."
-        )
+        raise UsageError(f"Expected a module {module}, and found no {module.replace('.', '/')}.py here or on the path.")
     return path.read_text()
 
 

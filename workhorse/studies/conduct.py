@@ -202,7 +202,11 @@ class _Study:
         for job in missing:
             cells.setdefault((job.task, job.variant), []).append(job)
         # on a pure task one compilation does for all seeds, and the bits are those of runs alone
-        together = {cell for cell, jobs in cells.items() if len(jobs) > 1 and _is_pure(cell[0], self._plan.task_options.get(cell[0], {}))}
+        together = {
+            cell
+            for cell, jobs in cells.items()
+            if len(jobs) > 1 and _is_pure(cell[0], self._plan.task_options.get(cell[0], {}))
+        }
         alone = [[job] for job in missing if (job.task, job.variant) not in together]
         return deque([*(cells[cell] for cell in cells if cell in together), *alone])
 
