@@ -50,6 +50,10 @@ class Mutant:
     tests: tuple[str, ...]
     family: str
 
+    def is_called(self, names: Sequence[str]) -> bool:
+        """Tell whether it belongs to a family of that name, or its own name holds one of them; always where none is."""
+        return not names or any(name == self.family or name in self.name for name in names)
+
     def planted(self, text: str) -> str:
         """Return the file's text with the bug in it.
 
@@ -155,8 +159,8 @@ def page(outcomes: Sequence[Outcome]) -> str:
         "# Planted bugs",
         "",
         "A test that would pass if the code were broken is a defect. `make mutants` plants each bug of this list, one",
-        "at a time, in a copy of the checkout and runs the tests named with it: at least one must turn red. The list is",
-        "in `tests/mutants/`, and every part of Workhorse adds its own.",
+        "at a time, in a copy of the checkout and runs the tests named with it: at least one must turn red. The list",
+        "is in `tests/mutants/`, and every part of Workhorse adds its own.",
         "",
         f"{noticed} of {len(outcomes)} are noticed. Made by `python tests/mutants/plant.py --write docs/mutants.md`.",
         "",
@@ -185,11 +189,7 @@ def main() -> int:
     parser.add_argument("--write", type=Path, help="file for the table")
     parser.add_argument("--trust-the-tests", action="store_true", help="do not first run them without a bug")
     options = parser.parse_args()
-    mutants = [
-        mutant
-        for mutant in read(options.list or LISTS)
-        if not options.names or any(part in (mutant.family, mutant.name) or part in mutant.name for part in options.names)
-    ]
+    mutants = [mutant for mutant in read(options.list or LISTS) if mutant.is_called(options.names)]
     if not options.trust_the_tests and not sound_tests(mutants, options.jobs):
         print("The tests fail without a planted bug: mend them first.", file=sys.stderr)
         return 2
@@ -197,7 +197,9 @@ def main() -> int:
     for outcome in judge_all(mutants, options.jobs):
         outcomes.append(outcome)
         name = f"{outcome.mutant.family}: {outcome.mutant.name}"
-        print(f"{outcome.verdict:8} {outcome.seconds:5.0f} s  {name}  {outcome.by.splitlines()[-1] if outcome.by else ''}")
+        print(
+            f"{outcome.verdict:8} {outcome.seconds:5.0f} s  {name}  {outcome.by.splitlines()[-1] if outcome.by else ''}"
+        )
         sys.stdout.flush()
     unnoticed = [outcome for outcome in outcomes if outcome.verdict != "noticed"]
     print(f"{len(outcomes) - len(unnoticed)} of {len(outcomes)} noticed")

@@ -1,4 +1,4 @@
-"""An evaluation of every kind of loop is that of a plain loop: no noise, the raw reward, the addresses of "evaluate"."""
+"""Evaluations of every kind of loop are those of a plain loop: no noise, the raw reward, addresses of "evaluate"."""
 
 import threading
 from dataclasses import replace
