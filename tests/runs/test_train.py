@@ -20,7 +20,7 @@ from workhorse.core.errors import UsageError
 from workhorse.runs import checkpoint, train
 from workhorse.runs.folder import RunFolder
 from workhorse.runs.metrics import read_metrics
-from workhorse.runs.run import Run
+from workhorse.runs.run import TrainingRun
 from workhorse.training.loop import make_loop
 from workhorse.training.on_policy import OnPolicyLoop
 
@@ -140,7 +140,7 @@ class TestStoppingAtAReturn:
     ):
         folder, _ = cart_pole(tmp_path, "stopped", stop_at_return=first[1])
         with monkeypatch.context() as patch:  # as a kill: nothing is saved on the way out
-            patch.setattr(Run, "to_the_end", lambda run, *_, **__: run._write_status("running"))
+            patch.setattr(TrainingRun, "to_the_end", lambda run, *_, **__: run._write_status("running"))
             train.resume(folder.path, threads=1)
         assert folder.status().state == "running" and len(digests(folder)) == first[0]
         train.resume(folder.path, threads=1)
@@ -149,7 +149,7 @@ class TestStoppingAtAReturn:
     def test_one_that_was_stopped_before_it_was_judged_is_judged_where_it_is(self, tmp_path, first, monkeypatch):
         _, expected = cart_pole(tmp_path, "stopped", stop_at_return=first[1])
         with monkeypatch.context() as patch:
-            patch.setattr(Run, "_judge", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+            patch.setattr(TrainingRun, "_judge", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
             with pytest.raises(KeyboardInterrupt):
                 cart_pole(tmp_path, "interrupted", stop_at_return=first[1])
         folder, summary = train.resume(tmp_path / "interrupted", threads=1)
@@ -384,7 +384,7 @@ def test_a_run_is_not_gone_on_with_once_its_learning_rate_has_come_to_zero(tmp_p
 
 
 def test_a_second_interrupt_waits_for_the_last_save(tmp_path, monkeypatch):
-    saved = Run._save
+    saved = TrainingRun._save
 
     def disturbed(run):
         if "stop" in asked:
@@ -399,7 +399,7 @@ def test_a_second_interrupt_waits_for_the_last_save(tmp_path, monkeypatch):
                 asked.add("stop")
                 signal.raise_signal(signal.SIGINT)
 
-    monkeypatch.setattr(Run, "_save", disturbed)
+    monkeypatch.setattr(TrainingRun, "_save", disturbed)
     with pytest.raises(KeyboardInterrupt):
         begin(tmp_path, "run", "CartPole-v1", "ppo", 600, observer=Impatient())
     folder = RunFolder.open(tmp_path / "run")

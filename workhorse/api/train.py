@@ -1,0 +1,103 @@
+"""`workhorse.train`."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+from workhorse.api.run import Run
+from workhorse.api.setup import resolve
+from workhorse.api.watching import Callback, followed
+
+__all__ = ["train"]
+
+
+def train(
+    task: str,
+    algorithm: str | None = None,
+    *,
+    seed: int = 0,
+    env_steps: int | None = None,
+    evaluate_every: int | None = None,
+    evaluation_episodes: int = 16,
+    final_episodes: int = 100,
+    task_options: Mapping[str, Any] | None = None,
+    slots: int | None = None,
+    threads: int = 0,
+    checkpoint_every_s: float = 30.0,
+    stop_on_warning: bool = False,
+    stop_at_return: float | None = None,
+    callback: Callback | None = None,
+    progress: bool = True,
+    runs: str | os.PathLike[str] = "runs",
+    id: str | None = None,
+    **settings: Any,
+) -> Run:
+    """Train a policy on a task, by the best known recipe or your own settings, and return the run.
+
+    The same run as `workhorse train TASK` with the options of the same names, to the bit.
+
+    Args:
+        task: a task's id, such as "HalfCheetah-v5".
+        algorithm: an algorithm's name; by default that of the best recipe known for the task.
+        seed: of all random numbers; equal seeds give identical runs.
+        env_steps: the budget in environment steps; by default the recipe's.
+        evaluate_every: environment steps between evaluations without noise; by default a tenth of the budget, 0 for
+            none but the last.
+        evaluation_episodes: episodes of each evaluation.
+        final_episodes: episodes of the evaluation at the end.
+        task_options: options of the task, as for `gymnasium.make`.
+        slots: environments stepped in parallel, which affects the numbers; by default what the algorithm needs.
+        threads: simulation threads, which do not affect the numbers; 0 for one a core.
+        checkpoint_every_s: seconds between checkpoints; 0 saves after every iteration.
+        stop_on_warning: whether to end the run at its first warning.
+        stop_at_return: end the run at the first evaluation whose mean return is at least this.
+        callback: function that is given every iteration's metrics, a dictionary with `iteration`, `env_steps`,
+            `training_return`, after evaluations `evaluation_return`, and what else `run.metrics` has. Where it returns
+            False, the run stops: its state is saved, and `run.resume()` goes on. An exception in it is raised again
+            from here, after the state was saved.
+        progress: whether to show it.
+        runs: the folder that holds the runs.
+        id: the run's name; by default task, algorithm, seed and time.
+        settings: options of the algorithm by name; `workhorse algorithms NAME` lists them.
+
+    Returns:
+        The run, finished, or stopped by the callback: see `run.state`.
+
+    Raises:
+        UsageError: something given cannot be used; nothing was trained.
+        KeyboardInterrupt: Ctrl-C or a notebook's stop button; the state was saved, and how to go on was printed.
+
+    Example:
+        >>> import workhorse
+        >>> run = workhorse.train(
+        ...     "CartPole-v1", "ars", env_steps=500, final_episodes=2, num_directions=2, num_top_directions=1,
+        ...     progress=False, runs=getfixture("tmp_path"), id="first",
+        ... )
+        >>> run.state, run.env_steps >= 500
+        ('finished', True)
+        >>> action, _ = run.policy.predict([0.0, 0.0, 0.0, 0.0])
+    """
+    setup = resolve(
+        task,
+        algorithm,
+        settings=settings,
+        env_steps=env_steps,
+        evaluate_every=evaluate_every,
+        task_options=task_options,
+        seed=seed,
+        evaluation_episodes=evaluation_episodes,
+        final_episodes=final_episodes,
+        slots=slots,
+        threads=threads,
+        checkpoint_every_s=checkpoint_every_s,
+        stop_on_warning=stop_on_warning,
+        stop_at_return=stop_at_return,
+        runs=runs,
+        id=id,
+    )
+    folder, summary = followed(
+        lambda observer: setup.start(command=setup.command(), observer=observer), callback, progress, setup.recipe
+    )
+    return Run(folder, summary)
