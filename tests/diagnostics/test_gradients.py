@@ -22,8 +22,6 @@ from workhorse.runs.history import opened
 from workhorse.statistics.gradient_quality import concentration, expected_cosine
 from workhorse.training.rollouts import JaxCollector
 
-pytestmark = pytest.mark.usefixtures("compiled_once")
-
 SETTINGS = {
     "num_envs": 8,
     "rollout_steps": 32,

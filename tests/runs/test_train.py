@@ -27,8 +27,6 @@ from workhorse.training.on_policy import OnPolicyLoop
 sys.path.insert(0, str(Path(__file__).parents[1] / "environments"))
 import weird_environments  # noqa: F401
 
-pytestmark = pytest.mark.usefixtures("compiled_once")
-
 SHORT = {"CartPole-v1": {"max_episode_steps": 20}, "Hopper-v5": {"max_episode_steps": 20}}
 ALGORITHMS = {
     "openai-es": {"num_pairs": 4, "adaptive_episode_cap": 2.0},
