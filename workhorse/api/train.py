@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 from collections.abc import Mapping
 from typing import Any
 
+import gymnasium
+
+from workhorse.algorithms.settings import check_names
 from workhorse.api.run import Run
-from workhorse.api.setup import resolve
+from workhorse.api.setup import chosen_algorithm, resolve
 from workhorse.api.watching import Callback, followed
+from workhorse.environments.constructors import Constructor, named_task
+from workhorse.environments.gymnasium_worker import in_worker
 
 __all__ = ["train"]
 
 
 def train(
-    task: str,
+    task: str | Constructor | gymnasium.Env,
     algorithm: str | None = None,
     *,
     seed: int = 0,
@@ -39,7 +45,10 @@ def train(
     The same run as `workhorse train TASK` with the options of the same names, to the bit.
 
     Args:
-        task: a task's id, such as "HalfCheetah-v5".
+        task: a task's id, such as "HalfCheetah-v5"; or the constructor of an environment, a class or a function that
+            returns one; or an environment that Gymnasium made. Workers make their own copies of it: a constructor in a
+            module that can be imported runs in all of them, another one (a lambda, a class typed into a notebook)
+            in this process alone; of an environment only its `spec` is used, with the wrappers that it names.
         algorithm: an algorithm's name; by default that of the best recipe known for the task.
         seed: of all random numbers; equal seeds give identical runs.
         env_steps: the budget in environment steps; by default the recipe's.
@@ -79,13 +88,20 @@ def train(
         ('finished', True)
         >>> action, _ = run.policy.predict([0.0, 0.0, 0.0, 0.0])
     """
+    if in_worker():
+        raise RuntimeError(
+            "This program trains while a worker process imports it to find the task's constructor: put the training "
+            "under `if __name__ == '__main__':`."
+        )
+    name, made_with = named_task(task)
+    check_names(chosen_algorithm(name, algorithm), settings, list(inspect.signature(train).parameters)[:-1])
     setup = resolve(
-        task,
+        name,
         algorithm,
         settings=settings,
         env_steps=env_steps,
         evaluate_every=evaluate_every,
-        task_options=task_options,
+        task_options={**made_with, **(task_options or {})},
         seed=seed,
         evaluation_episodes=evaluation_episodes,
         final_episodes=final_episodes,

@@ -9,9 +9,9 @@ from typing import Annotated, Any
 import tyro
 
 from workhorse.algorithms import registry
-from workhorse.algorithms.recipes import DEFAULT_ALGORITHM, Recipe
+from workhorse.algorithms.recipes import Recipe
 from workhorse.algorithms.settings import usual_settings
-from workhorse.api.setup import RunSetup, chosen_recipe, resolve
+from workhorse.api.setup import RunSetup, chosen_algorithm, chosen_recipe, resolve
 from workhorse.cli.cluster import ClusterOptions, Notes, loop_maker
 from workhorse.cli.options import Count, parse, parse_task_options
 from workhorse.core.errors import UsageError
@@ -87,9 +87,9 @@ def _read(arguments: Sequence[str]) -> tuple[TrainOptions, dict[str, Any]]:
     """Return the options, and those of the algorithm that the user gave, by name."""
     task, algorithm = _peek(arguments)
     known = chosen_recipe(task, algorithm) if task else None
-    options = parse(_options_of(algorithm or (known.algorithm if known else DEFAULT_ALGORITHM), known), arguments)
+    options = parse(_options_of(chosen_algorithm(task or "", algorithm), known), arguments)
     words = {word.partition("=")[0].removeprefix("--").replace("-", "_") for word in arguments if word[:2] == "--"}
-    options.algorithm = options.algorithm or (known.algorithm if known else DEFAULT_ALGORITHM)
+    options.algorithm = chosen_algorithm(task or "", options.algorithm)
     names = [name for name in registry.options(options.algorithm) if {name, f"no_{name}"} & words]
     return options, {name: getattr(options, name) for name in names}
 

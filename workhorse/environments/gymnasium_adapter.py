@@ -14,6 +14,7 @@ from workhorse.core.machine import available_cores
 from workhorse.core.spec import Box, EnvSpec
 from workhorse.core.types import Step
 from workhorse.environments.actions import idle_actions
+from workhorse.environments.constructors import registered
 from workhorse.environments.gymnasium_processes import LocalGroup, RemoteGroup, portable
 from workhorse.environments.gymnasium_spaces import Fault
 from workhorse.environments.gymnasium_worker import EnvironmentRecipe, Unreachable, in_worker
@@ -36,7 +37,7 @@ def registered_ids() -> list[str]:
 
 
 def _find(id: str) -> Any:
-    module, _, name = id.rpartition(":")
+    module = id.rpartition(":")[0]
     if module:
         try:
             importlib.import_module(module)
@@ -45,7 +46,7 @@ def _find(id: str) -> Any:
                 f"Task {id!r}: importing the module {module!r} raised {type(error).__name__}: {error}; "
                 "check its name and that it lies on the Python path."
             ) from error
-    return gymnasium.registry.get(name)
+    return registered(id)
 
 
 class EnvironmentFault(RuntimeError):
