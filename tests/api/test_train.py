@@ -14,7 +14,7 @@ import workhorse
 from workhorse.cli.main import main
 from workhorse.cli.train import _read, _setup
 from workhorse.core.errors import UsageError
-from workhorse.environments.constructors import named_task
+from workhorse.environments.constructors import named_task, registered
 
 SMALL = {"num_directions": 2, "num_top_directions": 1, "final_episodes": 2, "evaluate_every": 0, "progress": False}
 SHORT = {"task_options": {"max_episode_steps": 10}, "env_steps": 60}
@@ -199,6 +199,16 @@ def test_a_constructor_is_recorded_by_the_name_under_which_it_is_imported(tmp_pa
     assert again == bits
 
 
+def test_a_constructor_that_was_defined_anew_is_the_one_that_is_used(monkeypatch):
+    """As when a notebook's cell with the environment is run again."""
+    monkeypatch.syspath_prepend(HERE)
+    import tanks
+
+    for push in (0.1, 0.2):
+        monkeypatch.setattr(tanks, "Tank", type("Tank", (tanks.Tank,), {"__module__": "tanks", "push": push}))
+        assert registered(named_task(tanks.Tank)[0]).entry_point.push == push
+
+
 def test_options_of_a_task_go_to_the_constructor(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(HERE)
     import tanks
@@ -274,6 +284,7 @@ print(run)
 """
 
 
+@pytest.mark.slow
 def test_a_program_without_a_guard_trains_in_its_own_process(tmp_path):
     """A worker imports the program to find the constructor; it must not train there as well."""
     program = tmp_path / "program.py"
