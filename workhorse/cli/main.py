@@ -9,12 +9,13 @@ import errno
 import importlib
 import os
 import sys
+import tempfile
 import traceback
 from collections.abc import Sequence
 from typing import NoReturn
 
 import workhorse
-from workhorse.core.errors import UsageError, unknown
+from workhorse.core.errors import TaskError, UsageError, last_frames, unknown
 
 __all__ = ["COMMANDS", "main"]
 
@@ -29,6 +30,7 @@ COMMANDS = {
     "report": "write the HTML report of a run or a study",
     "diagnose": "check the assumptions of a policy gradient: estimates, value function, trust region, surrogate",
     "warnings": "list and explain warnings, or show those of a run",
+    "check": "check a task: what training on it would stumble over",
     "replay": "repeat an iteration of a run and check that it is identical",
     "bisect": "find the first difference between two runs",
     "fork": "continue a run from an iteration with a changed option, and compare",
@@ -59,7 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
         return code
     except UsageError as error:
-        print(f"workhorse {command}: {error}", file=sys.stderr)
+        print(f"workhorse {command}: {_explained(error)}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         if is_program and "ray" not in sys.modules:
@@ -78,6 +80,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         place = f" The run folder is {where}; its last checkpoint is complete." if where else ""
         print(f"workhorse {command}: internal error; this is a bug in Workhorse.{place}", file=sys.stderr)
         return 1
+
+
+def _explained(error: UsageError) -> str:
+    """Return an error's sentence and its notes; a task's traceback that has no run folder to lie in is kept in a file."""
+    if isinstance(error, TaskError) and error.traceback and not error.is_kept:
+        descriptor, name = tempfile.mkstemp(prefix="workhorse-traceback-", suffix=".txt")
+        with os.fdopen(descriptor, "w") as file:
+            file.write(f"{error.message}\n\n{error.traceback}")
+        error.add_note(f"{last_frames(error.traceback)}\nThe whole traceback is in {name}.")
+    return "\n".join([str(error), *getattr(error, "__notes__", ())])
 
 
 def _end(code: int) -> NoReturn:

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import tyro
 
 from workhorse.cli.cluster import ClusterOptions, loop_maker
-from workhorse.cli.options import Count, parse, parse_task_options
+from workhorse.cli.environment_options import EnvironmentOptions, task_options_of
+from workhorse.cli.options import Count, parse
 from workhorse.core.errors import UsageError
 
 if TYPE_CHECKING:  # imported by the functions below, so that `--help` needs no JAX
@@ -22,7 +23,7 @@ __all__ = ["check_by_building", "conclude", "run"]
 
 
 @dataclasses.dataclass
-class StudyOptions(ClusterOptions):
+class StudyOptions(ClusterOptions, EnvironmentOptions):
     """Train many seeds and report success rate, return, cost and robustness, with intervals.
 
     A study can be stopped and continued: workhorse study STUDY_FOLDER. Crashed seeds count as failures.
@@ -38,8 +39,6 @@ class StudyOptions(ClusterOptions):
     """Number of seeds of each algorithm on each task, from 0; by default 10."""
     env_steps: Count | None = None
     """Training steps of each run; by default the recipe's."""
-    task_option: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
-    """An option of the task, written name=value, for a study of one task; may be repeated."""
     threshold: float | None = None
     """Lowest final return of a successful run, for a study of one task; by default the task's own."""
     perturbations: bool = False
@@ -64,6 +63,9 @@ _OF_A_NEW_STUDY = (
     "seeds",
     "env_steps",
     "task_option",
+    "wrapper",
+    "frame_stack",
+    "max_episode_steps",
     "threshold",
     "perturbations",
     "until",
@@ -168,10 +170,13 @@ def _plan(options: StudyOptions) -> StudyPlan:
         if name in words:
             raise UsageError(f"`{name}` is set both in {options.study} and on the command line: set it in one place.")
         words[name] = value
-    task_options = parse_task_options(options.task_option)
+    task_options = task_options_of(options)
     if task_options or options.threshold is not None:
         if not isinstance(words.get("tasks"), list) or len(words["tasks"]) != 1:
-            raise UsageError("--task-option and --threshold are for a study of one task: write a study file for more.")
+            raise UsageError(
+                "Options of the task (--task-option, --wrapper, --frame-stack, --max-episode-steps) and --threshold are "
+                "for a study of one task: write a study file for more."
+            )
         if task_options:
             words["task_options"] = {words["tasks"][0]: task_options}
     return plan_of(words, options.study or "the command line")
@@ -205,6 +210,7 @@ def check_by_building(plan: StudyPlan) -> None:
     Raises:
         UsageError: an option out of range, a task that cannot be made, actions that an algorithm cannot take.
     """
+    from workhorse.environments.wrappers import require_time_limit
     from workhorse.robustness.ranges import read_ranges
     from workhorse.training.plan import Plan
 
@@ -215,4 +221,6 @@ def check_by_building(plan: StudyPlan) -> None:
     for task, algorithm, setting in settings:
         job = plan.job(task, algorithm, setting, plan.seeds[0])
         built = Plan(task, job.task_options, algorithm, job.settings, job.seed)
-        built.make_algorithm(built.spec())
+        spec = built.spec()
+        require_time_limit(spec)
+        built.make_algorithm(spec)

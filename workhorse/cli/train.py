@@ -13,7 +13,8 @@ from workhorse.algorithms.recipes import Recipe
 from workhorse.algorithms.settings import usual_settings
 from workhorse.api.setup import RunSetup, chosen_algorithm, chosen_recipe, resolve
 from workhorse.cli.cluster import ClusterOptions, Notes, loop_maker
-from workhorse.cli.options import Count, parse, parse_task_options
+from workhorse.cli.environment_options import EnvironmentOptions, task_options_of
+from workhorse.cli.options import Count, parse
 from workhorse.core.errors import UsageError
 from workhorse.environments.registry import TASKS
 
@@ -40,8 +41,6 @@ class RunOptions:
     """Episodes per evaluation."""
     final_episodes: int = 100
     """Episodes of the final evaluation."""
-    task_option: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
-    """An option of the task, written name=value; may be repeated."""
     slots: int | None = None
     """Environments stepped in parallel, which affects the numbers; by default what the algorithm needs, at most 64."""
     threads: int = 0
@@ -104,7 +103,7 @@ def _setup(options: TrainOptions, given: dict[str, Any]) -> RunSetup:
         settings=given,
         env_steps=options.env_steps,
         evaluate_every=options.evaluate_every,
-        task_options=parse_task_options(options.task_option),
+        task_options=task_options_of(options),
         **{name: getattr(options, name) for name in same},
     )
 
@@ -163,7 +162,7 @@ def _peek(arguments: Sequence[str]) -> tuple[str | None, str | None]:
 
 
 @dataclasses.dataclass
-class TrainOptions(ClusterOptions, RunOptions):
+class TrainOptions(ClusterOptions, EnvironmentOptions, RunOptions):
     """Train a policy. Without --algorithm, the best known recipe for the task is used and named.
 
     The last options belong to the algorithm; --algorithm NAME --help lists those of another one.

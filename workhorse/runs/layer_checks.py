@@ -31,6 +31,7 @@ from workhorse.core.layers import (
     Normalise,
     PolicyNetwork,
     Squash,
+    Stretch,
     Tensor,
 )  # fmt: skip
 from workhorse.core.spec import ActionSpace, Box, Discrete, MultiBinary, MultiDiscrete, has_elements
@@ -281,7 +282,7 @@ def _check_head(head: Layer, shape: Shape, action: ActionSpace, place: str) -> N
             f"Expected {place} to read {needed} outputs for {brief(action)}, got shape {shape}: the network is another "
             "task's."
         )
-    if isinstance(head, Mode | Squash):
+    if isinstance(head, Mode | Stretch | Squash):
         _check_shape(head.log_std, (needed,), "log_std", place)
         if head.log_std is not None and (head.log_std > 80).any():  # exp(log_std) must fit in float32
             _refuse("log_std", place, "to be at most 80", head.log_std.max())

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from workhorse.core.errors import UsageError
-from workhorse.core.layers import GRU, Argmax, Bits, Layer, Mode, Normalise, Squash
+from workhorse.core.layers import GRU, Argmax, Bits, Layer, Mode, Normalise, Squash, Stretch
 from workhorse.core.spec import ActionSpace, Box, Discrete, EnvSpec, MultiDiscrete
 from workhorse.runs.files import remove_folder, replace_folder, writing
 from workhorse.runs.inference import run_head, run_hidden
@@ -89,7 +89,7 @@ class Policy:
         False for artefacts of format 1, which did not store the distribution.
         """
         head = self.layers[-1]
-        if isinstance(head, Mode | Squash):
+        if isinstance(head, Mode | Stretch | Squash):
             return head.log_std is not None
         return isinstance(head, Argmax | Bits) and head.draws
 

@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 
 from workhorse.core.digest import digest
+from workhorse.environments.possible_returns import possible_returns
+from workhorse.environments.registry import TASKS, is_native
 from workhorse.runs import checkpoint
 from workhorse.runs.cost import Ledger
 from workhorse.runs.export import policy_of
@@ -24,11 +26,12 @@ from workhorse.runs.schedule import Schedule
 from workhorse.runs.segments import save_progress
 from workhorse.runs.traffic import Traffic, TrafficLog, TrafficSums
 from workhorse.runs.warnings import Warned, Watch, preflight, read_warnings, write_warnings
+from workhorse.statistics.bounds import within
 from workhorse.statistics.intervals import Interval, mean_interval
 from workhorse.training.loop import Evaluation, Failures, Loop, Progress
 from workhorse.training.rollouts import actor_of
 
-__all__ = ["Meters", "Observer", "StopTraining", "Summary", "TrainingRun", "record_evaluation"]
+__all__ = ["Meters", "Observer", "StopTraining", "Summary", "TrainingRun", "interval_of", "record_evaluation"]
 
 
 @dataclass(frozen=True)
@@ -110,7 +113,7 @@ class TrainingRun:
         self._meters = meters
         self._schedule = schedule
         self._observer = observer
-        self._metrics = MetricsLog(folder, resume_from=int(progress.iteration))
+        self._metrics = MetricsLog(folder, resume_from=int(progress.iteration), settings=manifest.settings)
         self._traffic = TrafficLog(folder.path, resume_from=int(progress.iteration))
         self._watch = self._watching()
         at = schedule.stop_at_return  # a run that reached it may have been stopped before it was judged
@@ -169,6 +172,8 @@ class TrainingRun:
         if found is not None:
             row |= self._evaluated(found)
         self._metrics.append(row["iteration"], {name: value for name, value in row.items() if name != "iteration"})
+        for sentence in self._loop.notes():
+            self._observer.noted(sentence)
         self._tell(row, failures)
         if schedule.milestone_due(before, int(after.env_steps), self._manifest.env_steps):
             checkpoint.save(self._folder, row["iteration"], after, self._meta(), "milestones")
@@ -223,6 +228,12 @@ class TrainingRun:
                 "resumed": resumed,
             },
         )
+        if self._manifest.task in TASKS and not is_native(self._manifest.task, self._manifest.task_options):
+            self._observer.noted(
+                f"{self._manifest.task} goes through the Gymnasium adapter, as wrappers and stacked frames need it: "
+                "every step is a Python call in a worker process, which is 5 to 100 times slower than Workhorse's own "
+                "simulator of the task, and its random numbers are others."
+            )
         if self._loop.algorithm.spec.resume == "episode":
             self._observer.noted(
                 f"{self._manifest.task} is not deterministic: a run of it is not reproduced to the bit, and a resume "
@@ -253,7 +264,7 @@ class TrainingRun:
         iteration = int(self._progress.iteration)
         with interrupt.allowed():
             found = self._loop.evaluate(self._progress, self._schedule.final_episodes)
-        interval = mean_interval(found.returns)
+        interval = interval_of(found.returns, self._manifest)
         self._meters.last_return = interval.value
         place = self._folder.evaluations / f"{iteration}-{len(found.returns)}.json"
         record_evaluation(place, iteration, found, interval)
@@ -321,6 +332,11 @@ class TrainingRun:
             env_steps=int(self._progress.env_steps),
             last_return=self._meters.last_return,
         )
+
+
+def interval_of(returns: Sequence[float] | np.ndarray, manifest: Manifest) -> Interval:
+    """Return the mean of an evaluation's returns with its interval, which is cut where the task can return no more."""
+    return within(mean_interval(returns), *possible_returns(manifest.task, manifest.task_options))
 
 
 def record_evaluation(place: Path, iteration: int, found: Evaluation, interval: Interval) -> None:

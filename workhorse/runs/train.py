@@ -14,14 +14,16 @@ from typing import Any
 from workhorse.algorithms.recipes import Recipe
 from workhorse.core.errors import UsageError
 from workhorse.core.machine import available_cores, installed_versions
+from workhorse.environments.wrappers import require_time_limit
 from workhorse.runs import checkpoint
 from workhorse.runs.files import check_writable
 from workhorse.runs.folder import RunFolder
 from workhorse.runs.manifest import Manifest
-from workhorse.runs.run import Meters, Observer, StopTraining, Summary, TrainingRun, record_evaluation
+from workhorse.runs.run import Meters, Observer, StopTraining, Summary, TrainingRun, interval_of, record_evaluation
 from workhorse.runs.schedule import Schedule, check_annealing, check_budget
 from workhorse.runs.segments import load_progress, save_progress
-from workhorse.statistics.intervals import Interval, mean_interval
+from workhorse.runs.task_errors import task_errors_kept
+from workhorse.statistics.intervals import Interval
 from workhorse.training.loop import Evaluation, Loop, MakeLoop, Progress, make_loop
 from workhorse.training.plan import Plan
 
@@ -76,12 +78,14 @@ def start(
     plan = _checked_plan(task, task_options or {}, algorithm, settings, seed, slots, env_steps)
     schedule = schedule or Schedule()
     schedule.check()
-    loop = _opened_loop(plan, threads, make)
+    spec = plan.spec()
+    require_time_limit(spec)
+    loop = (make or make_loop)(plan, spec, threads)
     try:
         folder = RunFolder.create(root, id, task=task.split(":")[-1], algorithm=algorithm, seed=seed)
         manifest = _described(folder.id, plan, loop, env_steps, threads, recipe, command)
         folder.write_manifest(manifest)
-        with folder.lock():
+        with folder.lock(), task_errors_kept(folder):
             progress = _saved_start(folder, loop, schedule)
             run = TrainingRun(folder, manifest, loop, threads, progress, Meters(), schedule, observer or Observer())
             return folder, run.to_the_end(env_steps, resumed=False)
@@ -172,7 +176,7 @@ def resume(
         check_budget(env_steps)
         check_annealing(folder, manifest, env_steps)
     threads = threads or available_cores()
-    with folder.lock():
+    with folder.lock(), task_errors_kept(folder):
         loop = _opened_loop(plan_of(manifest), threads, make)
         try:
             _, progress, meta, notes = load_progress(folder, loop)
@@ -224,10 +228,11 @@ def evaluate_run(
             noted(sentence)
         place = folder.evaluations / f"{iteration}-seed{root}-{episodes}.json"
         check_writable("the evaluation", place)
-        found = loop.evaluate(progress, episodes)
+        with task_errors_kept(folder, trains=False):
+            found = loop.evaluate(progress, episodes)
     finally:
         loop.close()
-    interval = mean_interval(found.returns)
+    interval = interval_of(found.returns, manifest)
     record_evaluation(place, iteration, found, interval)
     return folder, found, interval
 
@@ -237,12 +242,15 @@ def _opened_loop(plan: Plan, threads: int, make: MakeLoop | None) -> Loop:
 
 
 def plan_of(manifest: Manifest) -> Plan:
-    """Return the plan that a run was made of."""
+    """Return the plan that a run was made of.
+
+    Runs from before the option `rescale_actions` acted in the task's own numbers, and go on so.
+    """
     return Plan(
         manifest.task,
         manifest.task_options,
         manifest.algorithm,
-        manifest.settings,
+        {"rescale_actions": False, **manifest.settings},
         manifest.seed,
         manifest.slots,
     )

@@ -3,7 +3,7 @@
 import signal
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import FrameType
 
@@ -13,7 +13,7 @@ from workhorse.algorithms import registry
 from workhorse.core.errors import UsageError
 from workhorse.core.machine import installed_versions
 from workhorse.core.types import Returns
-from workhorse.environments.registry import TASKS
+from workhorse.environments.registry import TASKS, is_native
 from workhorse.statistics.adaptive import Cell, SeedBatch, next_batch
 from workhorse.studies.cells import cell_scores, succeeded
 from workhorse.studies.dispatch import Dispatcher, StudyObserver
@@ -75,8 +75,8 @@ def check_cluster(plan: StudyPlan) -> None:
             raise UsageError(f"{name} learns on one machine: --cluster is for evolution strategies. Leave it out.")
 
 
-def _is_pure(task: str) -> bool:
-    return task in TASKS and TASKS[task].kind == "classic"
+def _is_pure(task: str, options: Mapping[str, object]) -> bool:
+    return is_native(task, options) and TASKS[task].kind == "classic"
 
 
 SignalHandler = Callable[[int, FrameType | None], object] | int | None
@@ -202,7 +202,11 @@ class _Study:
         for job in missing:
             cells.setdefault((job.task, job.variant), []).append(job)
         # on a pure task one compilation does for all seeds, and the bits are those of runs alone
-        together = {cell for cell, jobs in cells.items() if len(jobs) > 1 and _is_pure(cell[0])}
+        together = {
+            cell
+            for cell, jobs in cells.items()
+            if len(jobs) > 1 and _is_pure(cell[0], self._plan.task_options.get(cell[0], {}))
+        }
         alone = [[job] for job in missing if (job.task, job.variant) not in together]
         return deque([*(cells[cell] for cell in cells if cell in together), *alone])
 

@@ -25,6 +25,7 @@ from workhorse.core.types import Moments
 from workhorse.environments.batch import episode_keys
 from workhorse.environments.protocol import HostEnv, JaxEnv, failure_reason
 from workhorse.math import moments
+from workhorse.networks.heads import task_action
 from workhorse.training.loop import Evaluation
 
 __all__ = [
@@ -115,10 +116,18 @@ def numbered(chunk: int, total: int, num_slots: int) -> np.ndarray:
 
 
 def evaluation_of(chunks: list[Episodes], num_episodes: int) -> Evaluation:
-    """Return the evaluation that chunks make up, in their order, the idle slots of the last left out."""
+    """Return the evaluation that chunks make up, in their order, the idle slots of the last left out.
+
+    Raises:
+        RuntimeError: the chunks hold another number of episodes, so they answer another question.
+    """
+    length = np.concatenate([chunk.length for chunk in chunks])
+    played = int((length > 0).sum())
+    if played != num_episodes or not length[:num_episodes].all():
+        raise RuntimeError(f"An evaluation of {num_episodes} episodes was answered with {played}.")
     return Evaluation(
         np.concatenate([chunk.returns for chunk in chunks])[:num_episodes],
-        np.concatenate([chunk.length for chunk in chunks])[:num_episodes],
+        length[:num_episodes],
         tuple(failure for chunk in chunks for failure in chunk.failures),
     )
 
@@ -379,7 +388,7 @@ def _act(algorithm: Algorithm, explore: bool) -> Callable[..., tuple[jax.Array, 
         def act_one(carry: Carry, obs: jax.Array, episode: jax.Array) -> tuple[Action, Carry]:
             step_key = jax.random.fold_in(jax.random.fold_in(key, episode), stepping.time)
             action, carry, _ = algorithm.act(actor, carry, obs, step_key, explore=explore)
-            return action, carry
+            return task_action(algorithm.spec, action), carry
 
         action, carry = jax.vmap(act_one)(stepping.carry, obs, episodes)
         flat = obs.reshape(obs.shape[0], -1)
