@@ -255,6 +255,26 @@ def test_a_wrapper_without_arguments_need_not_record_them(monkeypatch):
     assert named_task(tanks.Twice(gymnasium.make("Pendulum-v1")))[1] == {"wrappers": ["tanks:Twice"]}
 
 
+def test_wrappers_are_given_as_classes_or_as_text(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(HERE)
+    import tanks
+
+    given = {"task": "Pendulum-v1", "max_episode_steps": 10, "task_options": {}}
+    plain = trained(tmp_path / "a", **given)
+    twice = trained(tmp_path / "b", **given, wrappers=[tanks.Twice])
+    assert twice.manifest.task_options == {"wrappers": ["tanks:Twice"], "max_episode_steps": 10}
+    assert twice.last_return == pytest.approx(2 * plain.last_return, rel=0.5)
+    env = tanks.Twice(gymnasium.make("Pendulum-v1", max_episode_steps=10))
+    same = trained(tmp_path / "c", task=env, task_options={})
+    assert same.metrics["digest"].to_list() == twice.metrics["digest"].to_list()
+
+    class Local(gymnasium.Wrapper):
+        pass
+
+    with pytest.raises(UsageError, match="cannot be imported by worker processes"):
+        trained(tmp_path, **given, wrappers=[Local])
+
+
 def test_an_environment_that_cannot_be_made_again_is_refused(monkeypatch):
     monkeypatch.syspath_prepend(HERE)
     import tanks

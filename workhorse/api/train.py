@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import gymnasium
@@ -13,7 +13,7 @@ from workhorse.algorithms.settings import check_names
 from workhorse.api.run import Run
 from workhorse.api.setup import chosen_algorithm, resolve
 from workhorse.api.watching import Callback, followed
-from workhorse.environments.constructors import Constructor, named_task
+from workhorse.environments.constructors import Constructor, named_task, shared_options
 from workhorse.environments.gymnasium_worker import in_worker
 
 __all__ = ["train"]
@@ -29,6 +29,9 @@ def train(
     evaluation_episodes: int = 16,
     final_episodes: int = 100,
     task_options: Mapping[str, Any] | None = None,
+    wrappers: Sequence[str | type[gymnasium.Wrapper]] = (),
+    frame_stack: int | None = None,
+    max_episode_steps: int | str | None = None,
     slots: int | None = None,
     threads: int = 0,
     checkpoint_every_s: float = 30.0,
@@ -57,6 +60,11 @@ def train(
         evaluation_episodes: episodes of each evaluation.
         final_episodes: episodes of the evaluation at the end.
         task_options: options of the task, as for `gymnasium.make`.
+        wrappers: around the task, the innermost first: classes that can be imported, or text as in
+            "gymnasium.wrappers:RescaleAction(-1.0, 1.0)".
+        frame_stack: give the policy this many of the newest observations, stacked.
+        max_episode_steps: steps after which an episode is truncated; "own" where the task, which declares no limit,
+            ends every episode by itself.
         slots: environments stepped in parallel, which affects the numbers; by default what the algorithm needs.
         threads: simulation threads, which do not affect the numbers; 0 for one a core.
         checkpoint_every_s: seconds between checkpoints; 0 saves after every iteration.
@@ -94,6 +102,7 @@ def train(
             "under `if __name__ == '__main__':`."
         )
     name, made_with = named_task(task)
+    shared = shared_options(wrappers, frame_stack, max_episode_steps)
     check_names(chosen_algorithm(name, algorithm), settings, list(inspect.signature(train).parameters)[:-1])
     setup = resolve(
         name,
@@ -101,7 +110,7 @@ def train(
         settings=settings,
         env_steps=env_steps,
         evaluate_every=evaluate_every,
-        task_options={**made_with, **(task_options or {})},
+        task_options={**made_with, **(task_options or {}), **shared},
         seed=seed,
         evaluation_episodes=evaluation_episodes,
         final_episodes=final_episodes,

@@ -11,7 +11,7 @@ import inspect
 import re
 import sys
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias, cast
 
 import gymnasium
@@ -19,7 +19,7 @@ from gymnasium.envs.registration import EnvSpec
 
 from workhorse.core.errors import UsageError
 
-__all__ = ["Constructor", "found_constructor", "name_of", "named_task", "registered", "remade"]
+__all__ = ["Constructor", "found_constructor", "name_of", "named_task", "registered", "remade", "shared_options"]
 
 Constructor: TypeAlias = Callable[..., gymnasium.Env]
 """Class of an environment, or function that returns one."""
@@ -139,6 +139,32 @@ def remade(env: gymnasium.Env) -> tuple[str, dict[str, Any]]:
             )
     wrappers = [_wrapper_text(env, wrapper) for wrapper in spec.additional_wrappers]
     return spec.id, options | ({"wrappers": wrappers} if wrappers else {})
+
+
+def shared_options(
+    wrappers: Sequence[str | type[gymnasium.Wrapper]], frame_stack: int | None, max_episode_steps: int | str | None
+) -> dict[str, Any]:
+    """Return the options that any task takes, see `workhorse.environments.wrappers`, those that were given.
+
+    Example:
+        >>> shared_options([gymnasium.wrappers.ClipAction], None, 200)
+        {'wrappers': ['gymnasium.wrappers.transform_action:ClipAction'], 'max_episode_steps': 200}
+    """
+    if isinstance(wrappers, str) or not isinstance(wrappers, Sequence):
+        raise UsageError(f"wrappers must be a list of classes or texts: got {wrappers!r}.")
+    texts = [wrapper if isinstance(wrapper, str) else _class_text(wrapper) for wrapper in wrappers]
+    given = {"wrappers": texts or None, "frame_stack": frame_stack, "max_episode_steps": max_episode_steps}
+    return {name: value for name, value in given.items() if value is not None}
+
+
+def _class_text(wrapper: object) -> str:
+    module, name = getattr(wrapper, "__module__", "__main__"), getattr(wrapper, "__qualname__", "")
+    if module == "__main__" or _attribute(f"{module}:{name}") is not wrapper:
+        raise UsageError(
+            f"The wrapper {wrapper!r} cannot be imported by worker processes: define it in a module, or pass as the "
+            "task a function that returns the wrapped environment."
+        )
+    return f"{module}:{name}"
 
 
 def _wrapper_text(env: gymnasium.Env, wrapper: Any) -> str:
