@@ -58,7 +58,7 @@ def test_the_recorded_command_line_trains_the_same_run(monkeypatch, tmp_path, ta
     given |= {"stop_on_warning": True, "runs": str(tmp_path), "id": "a", "slots": 4, "progress": False, **settings}
     with pytest.raises(InterruptedError):
         workhorse.train(task, algorithm, **given)
-    assert _setup(*_read(found["command"][2:])) == found["setup"]
+    assert _setup(_read(found["command"][2:])) == found["setup"]
 
 
 def test_what_a_run_holds(run):
