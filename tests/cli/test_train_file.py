@@ -26,7 +26,7 @@ def shown(line, capsys):
         "train CartPole-v1",
         "train HalfCheetah-v5 --algorithm ppo --hidden 8 8 --no-anneal-learning-rate --seed 4 --reward-clip None",
         "train HalfCheetah-v5 --algorithm openai-es --policy linear",
-        "train CartPole-v1 --wrapper a:B(2) --frame-stack 2 --max-episode-steps 9 --task-option sutton_barto_reward=True",
+        "train CartPole-v1 --wrapper a:B(2) --frame-stack 2 --max-episode-steps 9 --task-option a=True",
         "train Swimmer-v5 --stop-at-return 9.5 --slots 4 --evaluate-every 0 --id x --runs other",
     ],
 )
@@ -128,8 +128,8 @@ def test_a_file_that_is_not_there_or_names_no_task_is_a_sentence(tmp_path, monke
 
 def test_a_run_by_a_file_records_what_makes_it_again_without_the_file(tmp_path):
     (tmp_path / "my.yaml").write_text(
-        f"task: CartPole-v1\nalgorithm: ars\nnum_directions: 2\nnum_top_directions: 1\nenv_steps: 60\nfinal_episodes: 2\n"
-        f"evaluate_every: 0\nmax_episode_steps: 10\nruns: {tmp_path}\nid: r\nquiet: true\n"
+        "task: CartPole-v1\nalgorithm: ars\nnum_directions: 2\nnum_top_directions: 1\nenv_steps: 60\n"
+        f"final_episodes: 2\nevaluate_every: 0\nmax_episode_steps: 10\nruns: {tmp_path}\nid: r\nquiet: true\n"
     )
     assert main(["train", "--config", str(tmp_path / "my.yaml"), "--seed", "3"]) == 0
     run = workhorse.Run.open(tmp_path / "r")
@@ -141,7 +141,7 @@ def test_a_run_by_a_file_records_what_makes_it_again_without_the_file(tmp_path):
 
 def test_several_seeds_are_read_from_a_file_too(tmp_path, monkeypatch):
     (tmp_path / "my.yaml").write_text("task: CartPole-v1\nalgorithm: ars\nseeds: 3\nnum_directions: 2\n")
-    found = {}
+    found = []
     monkeypatch.setattr(
         "workhorse.cli.train._train_seeds", lambda options, seeds, *rest: found.update(seeds=seeds) or 0
     )
