@@ -117,6 +117,7 @@ LIGHT = [
     "runs",
     *(f"{name} --help" for name in COMMANDS),
     "train Hopper-v5 --algorithm ars --help",
+    "train Hopper-v5 --show",
 ]
 
 

@@ -9,7 +9,7 @@ import contextlib
 import math
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
-from typing import Annotated, Any, TypeAlias, TypeVar
+from typing import Annotated, Any, TypeAlias, TypeVar, cast
 
 import tyro
 from tyro.constructors import PrimitiveConstructorSpec
@@ -49,8 +49,12 @@ Count = Annotated[
 """Whole number that may be written 7e6 or 7_000_000."""
 
 
-def parse(kind: type[CommandOptions], arguments: Sequence[str]) -> CommandOptions:
+def parse(
+    kind: type[CommandOptions], arguments: Sequence[str], default: CommandOptions | None = None
+) -> CommandOptions:
     """Return a command's options as an instance of the dataclass `kind`; `--help` exits with 0.
+
+    Options that are not on the command line have the values of `default`, where it is given.
 
     `BisectOptions` are those of `workhorse bisect`, and its docstring describes the command to users.
 
@@ -59,7 +63,9 @@ def parse(kind: type[CommandOptions], arguments: Sequence[str]) -> CommandOption
     """
     program = f"workhorse {kind.__name__.removesuffix('Options').lower()}"
     with _one_sentence(kind, program, list(arguments)):
-        return tyro.cli(kind, args=list(arguments), prog=program, description=" ".join((kind.__doc__ or "").split()))
+        description = " ".join((kind.__doc__ or "").split())
+        found = tyro.cli(kind, args=list(arguments), prog=program, description=description, default=default)
+        return cast(CommandOptions, found)
 
 
 def _one_sentence(kind: type, program: str, arguments: list[str]) -> AbstractContextManager[object]:
