@@ -83,13 +83,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _explained(error: UsageError) -> str:
-    """Return an error's sentence and its notes; a task's traceback that has no run folder to lie in is kept in a file."""
-    if isinstance(error, TaskError) and error.traceback and not error.is_kept:
-        descriptor, name = tempfile.mkstemp(prefix="workhorse-traceback-", suffix=".txt")
-        with os.fdopen(descriptor, "w") as file:
-            file.write(f"{error.message}\n\n{error.traceback}")
-        error.add_note(f"{last_frames(error.traceback)}\nThe whole traceback is in {name}.")
+    """Return an error's sentence and its notes; what a task left behind without a run folder is kept in files."""
+    if isinstance(error, TaskError) and not error.is_kept:
+        if error.traceback:
+            place = _kept("workhorse-traceback-", ".txt", f"{error.message}\n\n{error.traceback}")
+            error.add_note(f"{last_frames(error.traceback)}\nThe whole traceback is in {place}.")
+        if error.program:
+            place = _kept("workhorse-episode-", ".py", error.program)
+            error.add_note(f"`python {place}` plays this episode again, with Gymnasium alone.")
     return "\n".join([str(error), *getattr(error, "__notes__", ())])
+
+
+def _kept(prefix: str, suffix: str, text: str) -> str:
+    """Write a text into a new temporary file and return its name."""
+    descriptor, name = tempfile.mkstemp(suffix, prefix)
+    with os.fdopen(descriptor, "w") as file:
+        file.write(text)
+    return name
 
 
 def _end(code: int) -> NoReturn:
