@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
 from collections.abc import Sequence
 from typing import Annotated, Any
 
@@ -11,8 +12,9 @@ import tyro
 from workhorse.algorithms import registry
 from workhorse.algorithms.recipes import DEFAULT_ALGORITHM, DEFAULT_ENV_STEPS, Recipe, best_recipe, recipe
 from workhorse.cli.cluster import ClusterOptions, Notes, loop_maker
+from workhorse.cli.hints import check_task
 from workhorse.cli.options import Count, parse, parse_task_options
-from workhorse.core.errors import UsageError, nearest, unknown
+from workhorse.core.errors import UsageError
 from workhorse.environments.registry import TASKS
 
 __all__ = ["run"]
@@ -55,8 +57,7 @@ class RunOptions:
     stop_on_warning: bool = False
     """End the run at its first warning; otherwise warnings are only printed and kept."""
     stop_at_return: float | None = None
-    """End the run at the first evaluation whose mean return is at least this. This biases the final return upwards; use
-    more final episodes."""
+    """End the run at the first evaluation whose mean return reaches this, which biases the final return upwards."""
     quiet: bool = False
     """Print only the last line."""
 
@@ -67,7 +68,9 @@ def run(arguments: Sequence[str]) -> int:
     known = (recipe(task, named) if named else best_recipe(task)) if task else None
     algorithm = named or (known.algorithm if known else DEFAULT_ALGORITHM)
     options = parse(_options_of(algorithm, known), arguments)
-    _check_task(options.task)
+    note = check_task(options.task)
+    if note and not options.quiet:
+        print(note, file=sys.stderr)
     settings = {
         name: getattr(options, name)
         for name, option in registry.options(algorithm).items()
@@ -206,18 +209,6 @@ def _options_of(algorithm: str, known: Recipe | None) -> type[TrainOptions]:
         extra.append((option.name, kind, dataclasses.field(default=default)))
     described = {"__doc__": TrainOptions.__doc__}  # a docstring is not inherited, and it is what --help begins with
     return dataclasses.make_dataclass("TrainOptions", extra, bases=(TrainOptions,), namespace=described)
-
-
-def _check_task(task: str) -> None:
-    """Refuse a misspelt id before JAX is imported; an id that resembles no task is left to the Gymnasium adapter."""
-    if task not in TASKS and ":" not in task and nearest(task, TASKS) and not _registered(task):
-        raise unknown("task", task, list(TASKS), "workhorse tasks")
-
-
-def _registered(task: str) -> bool:
-    import gymnasium
-
-    return task in gymnasium.registry
 
 
 def _check_policy_size(settings: dict[str, object], options: TrainOptions, arguments: Sequence[str]) -> None:
