@@ -171,6 +171,11 @@ def word_hint(word: str) -> str:
     """
     if word in registry.entries():
         return f"Expected an option, got the word {word!r}: to choose that algorithm, write --algorithm {word}."
+    if word in TASKS:
+        return (
+            f"Expected an option, got the word {word!r}: a run has one task, which comes first, as in "
+            f"`workhorse train {word} --algorithm NAME`."
+        )
     if re.fullmatch(r"[a-z_]+=.*", word):
         name, _, value = word.partition("=")
         return (

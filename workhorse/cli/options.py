@@ -6,7 +6,6 @@ message is printed.
 
 import ast
 import contextlib
-import inspect
 import sys
 import textwrap
 from collections.abc import Sequence
@@ -55,7 +54,7 @@ def parse(kind: type[CommandOptions], arguments: Sequence[str]) -> CommandOption
             with_hints(kind),
             args=list(arguments),
             prog=program,
-            description=inspect.cleandoc(kind.__doc__ or ""),
+            description="\n\n".join(" ".join(text.split()) for text in (kind.__doc__ or "").split("\n\n")),
             config=(tyro.conf.PositionalMetavarFromFieldName,),
             registry=KINDS,
         )
