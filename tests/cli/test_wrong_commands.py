@@ -80,7 +80,7 @@ WRONG = {
     f"{PPO} --id": "--id needs a word, got none.",
     # tasks
     "train": "Expected the task, which is missing. Name one, as in `workhorse train CartPole-v1`; `workhorse",
-    "train ppo CartPole-v1": "got the word 'CartPole-v1': a run has one task, which comes first, as in `workhorse train",
+    "train ppo CartPole-v1": "got the word 'CartPole-v1': a run has one task, which comes first, as in",
     "train ppo": "Expected a task, but ppo is an algorithm: write `workhorse train TASK --algorithm ppo`",
     "train cartpole": "Unknown task 'cartpole'. Did you mean CartPole-v1",
     "train Humanoid-v1": "Unknown task 'Humanoid-v1': its newest version is Humanoid-v5.",

@@ -72,11 +72,10 @@ def _described(task: str, found: "TaskDescription") -> Iterator[str]:
         yield from _option(option)
     rows = [row for row in recipes() if row.task == task]
     yield ""
-    yield (
-        "Recipes; * is used if no --algorithm is given"
-        if rows
-        else "It has no recipe: an algorithm's defaults are used."
-    )
+    if not rows:
+        yield "It has no recipe: the algorithm's defaults are used."
+        return
+    yield "Recipes; * is used if no --algorithm is given"
     for row in rows:
         yield from _recipe(row, best_recipe(task) == row)
 
@@ -95,7 +94,7 @@ def _row(name: str, text: str) -> list[str]:
 def _episode(steps: int | None, seconds: float | None) -> str:
     if steps is None:
         return "no limit" if seconds is None else f"no limit; a step is {seconds:g} s"
-    return f"{steps:,} steps at most" + ("" if seconds is None else f" of {seconds:g} s, {steps * seconds:g} s in all")
+    return f"up to {steps:,} steps" + ("" if seconds is None else f" of {seconds:g} s, {steps * seconds:g} s in all")
 
 
 def _option(option: "TaskOption") -> list[str]:
@@ -112,7 +111,7 @@ def _value(value: Any) -> str:
 
 def _recipe(row: Recipe, is_best: bool) -> list[str]:
     indented: Mapping[str, Any] = {"initial_indent": "      ", "subsequent_indent": "      "}
-    settings = " ".join(f"--{name.replace('_', '-')} {_words(value)}" for name, value in row.settings.items())
+    settings = " ".join(_typed(name, value) for name, value in row.settings.items())
     reaches = f", reached {row.reaches}" if row.reaches else ""
     return [
         f"  {row.algorithm}{'*' if is_best else ''}: {row.env_steps:,} steps{reaches}",
@@ -121,5 +120,9 @@ def _recipe(row: Recipe, is_best: bool) -> list[str]:
     ]
 
 
-def _words(value: Any) -> str:
-    return " ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+def _typed(name: str, value: Any) -> str:
+    """Return a setting as it is typed."""
+    flag = name.replace("_", "-")
+    if isinstance(value, bool):
+        return f"--{flag}" if value else f"--no-{flag}"
+    return f"--{flag} {' '.join(map(str, value)) if isinstance(value, list | tuple) else value}"
