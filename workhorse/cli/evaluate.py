@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import tyro
 
 from workhorse.cli.options import parse
+from workhorse.cli.places import RunPath
 
 __all__ = ["run"]
 
@@ -14,7 +15,7 @@ __all__ = ["run"]
 class EvaluateOptions:
     """Evaluate a run's policy on new episodes, without noise and with the task's own reward."""
 
-    run: tyro.conf.Positional[str]
+    run: tyro.conf.Positional[RunPath]
     """The run folder, as in runs/<id>."""
     episodes: int = 100
     """Number of episodes, without noise."""

@@ -12,6 +12,7 @@ import tyro
 from workhorse.cli.cluster import ClusterOptions, loop_maker
 from workhorse.cli.environment_options import EnvironmentOptions, task_options_of
 from workhorse.cli.options import Count, parse
+from workhorse.cli.places import StudyPath
 from workhorse.core.errors import UsageError
 
 if TYPE_CHECKING:  # imported by the functions below, so that `--help` needs no JAX
@@ -29,7 +30,7 @@ class StudyOptions(ClusterOptions, EnvironmentOptions):
     A study can be stopped and continued: workhorse study STUDY_FOLDER. Crashed seeds count as failures.
     """
 
-    study: tyro.conf.Positional[str | None] = None
+    study: tyro.conf.Positional[StudyPath | None] = None
     """A study file in YAML, or the folder of a study to continue; leave out with --tasks and --algorithms."""
     tasks: tuple[str, ...] = ()
     """Tasks; every algorithm is trained on each."""
