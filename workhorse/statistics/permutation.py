@@ -194,6 +194,8 @@ class _Shifted:
 
     def end(self, side: int, level: float, p: float) -> float:
         """Return the end of the interval on one side: the shift up to which the test does not reject at `level`."""
+        if smallest_p(*self._sizes) >= level:
+            return side * math.inf
         inside, step = self.difference, side * (self.error + 1e-9 * self._scale)
         outside = None
         if side * -self.difference > 0:  # 0 lies on this side, and p belongs to it
@@ -201,7 +203,7 @@ class _Shifted:
         while outside is None:
             if self.p_value(inside + step) < level:
                 outside = inside + step
-            elif abs(step) > 1e6 * self._scale:
+            elif abs(step) > 1e3 * self._scale:  # further out t no longer changes
                 return side * math.inf
             else:
                 inside, step = inside + step, 2 * step
