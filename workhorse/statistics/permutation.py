@@ -212,7 +212,7 @@ class _Shifted:
             if abs(outside - inside) <= 1e-9 * self._scale:
                 break
             inside, outside = (inside, middle) if self.p_value(middle) < level else (middle, outside)
-        return inside
+        return 0.0 if p >= level and abs(inside) <= 1e-8 * self._scale else inside  # an end at 0, but for rounding
 
     def _moments(self, shift: float) -> _Sums:
         """Sums and sums of squares of what is labelled as `sample`, and of everything."""

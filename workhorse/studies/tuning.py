@@ -11,7 +11,7 @@ from workhorse.statistics.intervals import Interval, cut
 from workhorse.studies.cells import cell_scores
 from workhorse.studies.results import SearchResult, StudyResults
 
-__all__ = ["Effect", "SearchGap", "search_gap", "search_sentences", "searched", "tornado", "tuning_value"]
+__all__ = ["Effect", "SearchGap", "search_gap", "search_sentences", "tornado", "tuning_value"]
 
 
 class SearchGap(NamedTuple):
@@ -95,12 +95,6 @@ def _gap_words(search: SearchResult, gap: SearchGap) -> str:
     apart = f" [{gap.gap.low:.4g}, {gap.gap.high:.4g}]" if gap.gap else ""
     how = f"overstates it by {over:.4g}{apart}" if over > 0 else f"did not overstate it (by {over:.4g}{apart})"
     return f"{tuned}, {gap.delivered:.4g} on fresh seeds: the choice of the best {how}."
-
-
-def searched(results: StudyResults) -> list[tuple[SearchResult, SearchGap]]:
-    """Return the searches whose winners have run on fresh seeds, each with its gap."""
-    found = [(search, search_gap(results, number)) for number, search in enumerate(results.searches)]
-    return [(search, gap) for search, gap in found if gap is not None]
 
 
 def tornado(results: StudyResults, task: str) -> tuple[Effect, ...]:
