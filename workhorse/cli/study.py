@@ -109,8 +109,8 @@ def conclude(folder: StudyFolder, cores: int, quiet: bool, make: MakeLoop | None
     from workhorse.studies.conduct import conduct
     from workhorse.studies.outliers import outlying_seeds
     from workhorse.studies.table import write_table
-    from workhorse.studies.tuning import searched
-    from workhorse.studies.verdicts import verdicts
+    from workhorse.studies.tuning import search_sentences
+    from workhorse.studies.verdicts import unequal_steps, verdicts
 
     with folder.lock(), study_display_for(quiet) as display:
         results = conduct(folder, cores or available_cores(), display, make)
@@ -121,14 +121,7 @@ def conclude(folder: StudyFolder, cores: int, quiet: bool, make: MakeLoop | None
     print("grades: reliability / robustness / cost, from A to E; the report explains them")
     for verdict in verdicts(results, cells):
         print(verdict.sentence)
-    for search, gap in searched(results):
-        apart = f" [{gap.gap.low:.4g}, {gap.gap.high:.4g}]" if gap.gap else ""
-        print(
-            f"Search of {search.algorithm} on {search.task}: {gap.promised:.4g} on the tuning seeds, "
-            f"{gap.delivered:.4g} on fresh seeds: the choice of the best overstates it by "
-            f"{gap.promised - gap.delivered:.4g}{apart}."
-        )
-    for sentence in (*outlying_seeds(cells), *results.notes):
+    for sentence in (*unequal_steps(cells), *search_sentences(results), *outlying_seeds(cells), *results.notes):
         print(sentence)
     print(f"{folder.core_hours():.3f} core-hours in all. Report: {page}")
 
