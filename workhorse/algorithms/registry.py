@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["Entry", "Option", "algorithm_class", "entries", "entry", "make", "options"]
 
 INTERFACE = "workhorse.core.algorithm"
-"""Modules of the classes in which an algorithm's options are not looked for."""
+"""Module of the classes of the interface, of which `Algorithm` alone has options."""
 
 
 @dataclass(frozen=True)
@@ -127,7 +127,7 @@ def _targets(node: ast.Assign) -> list[str]:
 def options(name: str) -> Mapping[str, Option]:
     """An algorithm's options in the order of its source, those of the classes it builds on first."""
     row = entry(name)
-    found = _fields(row.module, row.cls)
+    found = _fields(INTERFACE, "Algorithm") | _fields(row.module, row.cls)
     found |= {option: replace(found[option], default=default) for option, default in row.preset.items()}
     return types.MappingProxyType(found)
 
@@ -145,7 +145,8 @@ def make(name: str, spec: EnvSpec, settings: Mapping[str, Any]) -> Algorithm:
         kind, value = known[setting].annotation, settings[setting]
         if not _is_kind(value, kind):
             raise UsageError(f"{name}.{setting} must be {_kind_in_words(kind)}: got {value!r}.")
-    algorithm = algorithm_class(name)(**{"spec": spec, **entry(name).preset, **settings})
+    given = {"rescale_actions": known["rescale_actions"].default, **entry(name).preset, **settings}
+    algorithm = algorithm_class(name)(**{"spec": spec.rescaled() if given["rescale_actions"] else spec, **given})
     algorithm.validate()
     return algorithm
 

@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 import workhorse
+from workhorse.cli.hints import COMMAND_WORDS
 from workhorse.core.errors import TaskError, UsageError, last_frames, unknown
 
 __all__ = ["COMMANDS", "main"]
@@ -46,14 +47,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return the exit code."""
     is_program = arguments is None
     arguments = list(sys.argv[1:] if arguments is None else arguments)
-    if not arguments or arguments[0] in ("-h", "--help"):
+    if arguments[:1] in (["help"], ["-h"], ["--help"]):
+        arguments = [*arguments[1:2], "--help"] if arguments[1:] else []
+    if not arguments:
         print(_usage())
         return 0
-    if arguments[0] == "--version":
+    if arguments[0] in ("--version", "-V", "-v", "version"):
         print(f"workhorse {workhorse.__version__}")
         return 0
     command, rest = arguments[0], arguments[1:]
     try:
+        if command in COMMAND_WORDS:
+            meant = COMMAND_WORDS[command]
+            raise UsageError(f"Unknown command {command!r}: here it is `workhorse {meant}`, to {COMMANDS[meant]}.")
         if command not in COMMANDS:
             raise unknown("command", command, list(COMMANDS), "workhorse --help")
         module = importlib.import_module(f"workhorse.cli.{command}")

@@ -16,6 +16,7 @@ from workhorse.core.modules import import_module
 from workhorse.core.spec import Box, EnvSpec
 from workhorse.core.types import Step
 from workhorse.environments.actions import idle_actions
+from workhorse.environments.constructors import registered
 from workhorse.environments.gymnasium_processes import LocalGroup, RemoteGroup, portable
 from workhorse.environments.gymnasium_worker import (
     EnvironmentRecipe,
@@ -66,7 +67,7 @@ def _find(id: str) -> Any:
             ) from error
         except Exception as error:
             raise _import_error(id, module, error) from error
-    return gymnasium.registry.get(name)
+    return registered(id)
 
 
 def _import_error(id: str, module: str, error: Exception) -> TaskError:
