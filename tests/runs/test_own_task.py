@@ -1,4 +1,4 @@
-"""A task of one's own: found in the current folder, refused without a clock, its errors traced, its run gone on with."""
+"""A task of one's own: found in the current folder, refused without a clock, its errors traced, its run resumed."""
 
 import os
 import shutil

@@ -314,7 +314,8 @@ def in_worker() -> bool:
 def main(descriptor: int, parent: int) -> None:
     """Serve one `SlotGroup` over a pipe until it is closed or the parent is gone.
 
-    A request is (name, arguments); a reply ("ok", result), ("fault", message, traceback, slot) or ("unreachable", message).
+    A request is (name, arguments); a reply ("ok", result), ("fault", message, traceback, slot) or ("unreachable",
+    message).
     The first request is ("build", (recipe, slots)).
     """
     global _worker
