@@ -4,6 +4,7 @@
 cannot be reached from another one. Nothing here imports JAX.
 """
 
+import contextlib
 import copy
 import json
 import multiprocessing.spawn
@@ -15,7 +16,7 @@ import threading
 import time
 import traceback
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from typing import Any
@@ -102,6 +103,7 @@ class SlotGroup:
     def __init__(self, recipe: EnvironmentRecipe, slots: list[int]) -> None:
         self._task = recipe.task
         self._make = _factory(recipe)
+        self._told = False  # simulators write the same warning for every model: one of them is enough
         self._slots = {slot: _Slot(self._made(slot)) for slot in slots}
         first = self._slots[slots[0]].env
         self._limit = None if first.spec is None else first.spec.max_episode_steps
@@ -178,8 +180,10 @@ class SlotGroup:
         return np.stack(rows) if rows else np.zeros((0, *self._observations.box.shape), self._observations.dtype)
 
     def _made(self, slot: int) -> gymnasium.Env:
+        told, self._told = self._told, True
         try:
-            return self._make()
+            with _without_stderr() if in_worker() and (told or slot) else contextlib.nullcontext():
+                return self._make()
         except TaskError:
             raise
         except Exception as error:
@@ -301,6 +305,19 @@ def _factory(recipe: EnvironmentRecipe) -> Callable[[], gymnasium.Env]:
 
 def _said(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+
+
+@contextlib.contextmanager
+def _without_stderr() -> Iterator[None]:
+    """Context manager: discard what this process writes to standard error, by Python or past it."""
+    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
 
 
 _worker = False
