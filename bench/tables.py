@@ -613,9 +613,10 @@ def action_box() -> list[str]:
     if found is None:
         return ["Not measured yet."]
     lines = [
-        "The same task in two boxes: one number is chosen ten times an episode, and the best one lies .3 of the half-width "
-        f"above the middle. Mean distance from it, in half-widths, after {found['env_steps']:,} steps; a policy that never "
-        "leaves the lower bound has 1.3. Mean over seeds, worst seed in brackets; `rescale_actions` is the default. "
+        "The same task in two boxes: one number is chosen ten times an episode, and the best one lies .3 of the "
+        f"half-width above the middle. Mean distance from it, in half-widths, after {found['env_steps']:,} steps; a "
+        "policy that never leaves the lower bound has 1.3. Mean over seeds, worst seed in brackets; `rescale_actions` "
+        "is the default. "
         f"{origin(found)}",
         "",
         "| algorithm | [-1, 1] | [5, 35] | [5, 35] without `rescale_actions` |",

@@ -1,4 +1,4 @@
-"""Every algorithm acts in [-1, 1]: a box far from zero is learnt like its copy there, and noise is never twice the same."""
+"""Every algorithm acts in [-1, 1], so a box far from zero is learnt like its copy there; noise never repeats."""
 
 from typing import Any, NamedTuple
 
@@ -81,12 +81,25 @@ def learnt(name: str, env: Any, iterations: int = 60, **settings: Any) -> tuple[
 
 
 @pytest.mark.parametrize("name", list(SETTINGS))
-def test_a_box_far_from_zero_is_learnt_like_its_copy(name: str) -> None:
-    copy, _ = learnt(name, Dial(-1.0, 1.0))
-    far, at_bound = learnt(name, Dial(5.0, 35.0))
-    assert copy < 0.15 and far < 0.15
-    assert abs(far - copy) < 0.1
-    assert at_bound < 0.5
+def test_a_box_far_from_zero_is_trained_on_like_its_copy(name: str) -> None:
+    """All that differs is rounding, so the returns of the first iterations are the same to a few digits."""
+    loops = [loop_of(name, env) for env in (Dial(-1.0, 1.0), Dial(5.0, 35.0))]
+    places = [loop.start() for loop in loops]
+    for _ in range(3):
+        rows = []
+        for number, loop in enumerate(loops):
+            places[number], row, _ = loop.iterate(places[number])
+            rows.append(row)
+        copy, far = rows
+        assert far["training_return"] == pytest.approx(copy["training_return"], rel=1e-3)
+        assert far["actions_at_one_bound"] == pytest.approx(copy["actions_at_one_bound"], abs=0.02)
+        assert far["actions_at_one_bound"] < 0.5
+
+
+@pytest.mark.parametrize("name", ["openai-es", "ppo"])
+def test_a_box_far_from_zero_is_learnt(name: str) -> None:
+    far, _ = learnt(name, Dial(5.0, 35.0), 25)
+    assert far < 0.1
 
 
 @pytest.mark.parametrize("name", ["openai-es", "ppo"])
