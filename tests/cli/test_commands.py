@@ -121,6 +121,7 @@ LIGHT = [
     "tasks",
     "algorithms",
     "algorithms ars",
+    "completion bash",
     "runs",
     *(f"{name} --help" for name in COMMANDS),
     "train Hopper-v5 --algorithm ars --help",
