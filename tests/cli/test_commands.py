@@ -6,14 +6,13 @@ import io
 import re
 import subprocess
 import sys
-from types import SimpleNamespace
 
 import pytest
 
 from workhorse.algorithms.registry import entries
 from workhorse.cli.main import COMMANDS, main
 from workhorse.cli.options import parse
-from workhorse.cli.train import TrainOptions, _check_policy_size
+from workhorse.cli.train import TrainOptions
 from workhorse.core.errors import UsageError
 
 TINY = "--num-directions 2 --num-top-directions 1 --env-steps 60 --final-episodes 2 --task-option max_episode_steps=10"
@@ -70,11 +69,11 @@ BAD = [
     ("train Hoper-v5", "Unknown task 'Hoper-v5'. Did you mean Hopper-v5"),
     ("train halfcheetah-v5", "Did you mean HalfCheetah-v5"),
     ("train Hopper-v5 --algorithm arz", "Unknown algorithm 'arz'. Did you mean ars"),
-    ("train Hopper-v5 --env-steps 0", "--env-steps must be at least 1"),
-    ("train Hopper-v5 --env-steps -5", "--env-steps must be at least 1"),
+    ("train Hopper-v5 --env-steps 0", "budget must be at least 1 environment step"),
+    ("train Hopper-v5 --env-steps -5", "budget must be at least 1 environment step"),
     ("train Hopper-v5 --noise-std -0.1", "noise_std must be a finite number above 0"),
-    ("train Hopper-v5 --hidden 64", "--hidden is for --policy mlp"),
-    ("train CartPole-v1 --policy linear --hidden=64", "--hidden is for --policy mlp"),
+    ("train Hopper-v5 --hidden 64", "hidden is for a policy with layers, but the policy is linear"),
+    ("train CartPole-v1 --policy linear --hidden=64", "hidden is for a policy with layers, but the policy is linear"),
     ("train CartPole-v1 --algorithm ppo --reward-clip no", "--reward-clip must be a number or None: got 'no'."),
     ("train Hopper-v5 --task-option frame_skip", "must be written name=value"),
     ("train Hopper-v5 --task-option frame_skp=3", "frame_skip"),
@@ -125,6 +124,7 @@ LIGHT = [
     "runs",
     *(f"{name} --help" for name in COMMANDS),
     "train Hopper-v5 --algorithm ars --help",
+    "train Hopper-v5 --show",
 ]
 
 
@@ -204,11 +204,3 @@ def test_help_of_train_shows_the_recipe_as_the_default():
     program = "from workhorse.cli.main import main; main(['train', 'Hopper-v5', '--help'])"
     said = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False).stdout
     assert "--num-directions" in said and "(default: 8)" in said
-
-
-def test_layers_of_a_recipe_are_left_out_where_the_policy_is_linear():
-    settings = {"hidden": (32, 32), "discount": 0.9}
-    _check_policy_size(settings, SimpleNamespace(policy="linear"), ["CartPole-v1", "--policy", "linear"])
-    assert settings == {"discount": 0.9}
-    _check_policy_size(mlp := {"hidden": (8,)}, SimpleNamespace(policy="mlp"), ["--hidden", "8"])
-    assert mlp == {"hidden": (8,)}

@@ -11,6 +11,10 @@ __all__ = ["Recipe", "best_recipe", "recipe", "recipes"]
 DEFAULT_ALGORITHM = "openai-es"
 DEFAULT_ENV_STEPS = 1_000_000
 
+OWN_BOUNDS = ("Pendulum-v1", "InvertedPendulum-v5", "Pusher-v5", "Humanoid-v5", "HumanoidStandup-v5")
+"""Tasks with recipes whose actions have other bounds than [-1, 1]. Their recipes were measured, or published, without
+`rescale_actions`, and leave it off."""
+
 
 @dataclass(frozen=True)
 class Recipe:
@@ -51,7 +55,7 @@ def recipes() -> tuple[Recipe, ...]:
         rows += [(task, algorithm, table) for task in names for algorithm in algorithms]
     found = []
     for task, algorithm, table in rows:
-        settings = dict(table)
+        settings = {"rescale_actions": False, **table} if task in OWN_BOUNDS else dict(table)
         about = {key: settings.pop(key) for key in ("env_steps", "source", "best") if key in settings}
         about["reaches"] = reached.get(f"{task}/{algorithm}", "")
         found.append(Recipe(task, algorithm, settings, int(about.pop("env_steps")), **about))

@@ -34,7 +34,7 @@ def run(arguments: Sequence[str]) -> int:
     options = parse(CompareOptions, arguments)
     from rich.console import Console
 
-    from workhorse.cli.study_display import cell_table
+    from workhorse.display.study_display import cell_table
     from workhorse.studies.between import compare_studies
     from workhorse.studies.loading import read_study
 

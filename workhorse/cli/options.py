@@ -10,7 +10,7 @@ import sys
 import textwrap
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
-from typing import Any, TextIO, TypeAlias, TypeVar, get_args
+from typing import Any, TextIO, TypeAlias, TypeVar, cast, get_args
 
 import tyro
 
@@ -39,8 +39,12 @@ TyroEvent: TypeAlias = Any
 TyroArgument: TypeAlias = Any
 
 
-def parse(kind: type[CommandOptions], arguments: Sequence[str]) -> CommandOptions:
+def parse(
+    kind: type[CommandOptions], arguments: Sequence[str], default: CommandOptions | None = None
+) -> CommandOptions:
     """Return a command's options as an instance of the dataclass `kind`; `--help` exits with 0.
+
+    Options that are not on the command line have the values of `default`, where it is given.
 
     `BisectOptions` are those of `workhorse bisect`, and its docstring describes the command to users.
 
@@ -50,14 +54,16 @@ def parse(kind: type[CommandOptions], arguments: Sequence[str]) -> CommandOption
     program = f"workhorse {kind.__name__.removesuffix('Options').lower()}"
     narrow: Any = _Narrow(sys.stdout)
     with _one_sentence(kind, program, list(arguments)), contextlib.redirect_stdout(narrow):
-        options = tyro.cli(
+        found = tyro.cli(
             with_hints(kind),
             args=list(arguments),
             prog=program,
             description="\n\n".join(" ".join(text.split()) for text in (kind.__doc__ or "").split("\n\n")),
+            default=default,
             config=(tyro.conf.PositionalMetavarFromFieldName,),
             registry=KINDS,
         )
+    options = cast(CommandOptions, found)
     find_places(options)
     return options
 

@@ -40,7 +40,7 @@ def run(arguments: Sequence[str]) -> int:
     notes = Notes()
     make = loop_maker(options, notes)
 
-    from workhorse.cli.display import display_for
+    from workhorse.display.run_display import display_for
     from workhorse.runs import train
 
     observer = notes.observer = display_for(options.quiet, None)

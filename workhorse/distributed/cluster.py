@@ -15,7 +15,7 @@ from jaxtyping import PyTree
 
 from workhorse.core.algorithm import State
 from workhorse.core.digest import digest
-from workhorse.core.errors import UsageError
+from workhorse.core.errors import TaskError, UsageError
 from workhorse.core.machine import describe_hardware, installed_versions
 from workhorse.core.types import Returns
 from workhorse.distributed.crew import Answer, Crew, Job, Order
@@ -33,7 +33,6 @@ from workhorse.distributed.messages import (
 from workhorse.distributed.traffic import TrafficCounter
 from workhorse.distributed.transport import Arrived, Event, Gone, Received, Transport
 from workhorse.distributed.updates import UpdateLog
-from workhorse.environments.gymnasium_adapter import EnvironmentFault
 from workhorse.training.episodes import Episodes, num_chunks
 from workhorse.training.evolve import slots_of
 from workhorse.training.loop import Message
@@ -289,8 +288,8 @@ class Cluster(Workforce):
             self._dismiss(name, f"cannot take part: {why}", replace=False)
             self._refused, self._last_words = True, why
         elif answer == "fault" and self._crew.lease(name) is not None:
-            detail = str(control.get("detail", ""))
-            raise UsageError(f"{self._called(name)}: {why}") from (EnvironmentFault(detail) if detail else None)
+            told = {key: str(control.get(key, "")) for key in ("traceback", "program")}
+            raise TaskError(f"{self._called(name)}: {why}", **told)
         else:
             self._blame(name, why)
 

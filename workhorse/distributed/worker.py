@@ -13,7 +13,7 @@ import jax
 
 from workhorse.core.algorithm import Actor, Population, State
 from workhorse.core.digest import digest
-from workhorse.core.errors import UsageError
+from workhorse.core.errors import TaskError, UsageError
 from workhorse.core.machine import describe_hardware, installed_versions
 from workhorse.distributed.messages import (
     NOTHING,
@@ -27,7 +27,6 @@ from workhorse.distributed.messages import (
 )
 from workhorse.distributed.shared_blocks import SharedBlocks
 from workhorse.distributed.versions import mismatch
-from workhorse.environments.gymnasium_adapter import EnvironmentFault
 from workhorse.training.episodes import EpisodePlayer, Episodes, evaluation_work
 from workhorse.training.evolve import chunk_player
 from workhorse.training.plan import Plan
@@ -42,11 +41,13 @@ class _CannotTakePart(Exception):
 
 
 class _TaskFault(Exception):
-    """The task raised, returned nonsense or ended its process; `detail` is its traceback, if it left one."""
+    """The task raised, returned nonsense or ended its process; `answer` is what the coordinator is told."""
 
-    def __init__(self, sentence: str, detail: str) -> None:
-        super().__init__(sentence)
-        self.detail = detail
+    def __init__(self, error: UsageError) -> None:
+        super().__init__(str(error))
+        self.answer = {"answer": "fault", "why": str(error)}
+        if isinstance(error, TaskError):
+            self.answer |= {"why": error.message, "traceback": error.traceback, "program": error.program}
 
 
 class Worker:
@@ -77,7 +78,7 @@ class Worker:
         except _CannotTakePart as error:
             return encode_control({"answer": "refused", "why": str(error)})
         except _TaskFault as error:
-            return encode_control({"answer": "fault", "why": str(error), "detail": error.detail})
+            return encode_control(error.answer)
         except Exception:
             return encode_control({"answer": "failed", "why": traceback.format_exc()})
 
@@ -175,6 +176,5 @@ class Worker:
         try:
             ((_, found),) = self._player.play(actor, [(chunk, work)])
         except UsageError as error:
-            cause = error.__cause__
-            raise _TaskFault(str(error), str(cause) if isinstance(cause, EnvironmentFault) else "") from error
+            raise _TaskFault(error) from error
         return found if job.stream == "evaluate" else tally(self._algorithm, found)
