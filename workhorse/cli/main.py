@@ -40,6 +40,7 @@ COMMANDS = {
     "runs": "list the runs in a folder",
     "cost": "compute the cost of a run, or estimate it for another number of cores",
     "worker": "add this machine's cores to a cluster",
+    "completion": "print a script that completes commands and options in bash, zsh or fish",
 }
 
 

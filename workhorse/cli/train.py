@@ -204,7 +204,7 @@ def _peek(arguments: Sequence[str]) -> tuple[str | None, str | None]:
 def _word_after(flag: str, arguments: Sequence[str]) -> str | None:
     """Return the value of an option from the raw words; None where it is not there."""
     found = None
-    for word, following in zip(arguments, [*arguments[1:], None], strict=True):
+    for word, following in zip(arguments, [*arguments[1:], None], strict=False):
         if word == flag:
             found = following
         elif word.startswith(f"{flag}="):
