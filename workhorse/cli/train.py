@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
 from collections.abc import Sequence
 from typing import Annotated, Any
 
@@ -14,6 +15,7 @@ from workhorse.algorithms.settings import usual_settings
 from workhorse.api.setup import RunSetup, chosen_algorithm, chosen_recipe, resolve
 from workhorse.cli.cluster import ClusterOptions, Notes, loop_maker
 from workhorse.cli.environment_options import EnvironmentOptions, task_options_of
+from workhorse.cli.hints import check_task
 from workhorse.cli.options import Count, parse
 from workhorse.cli.train_file import read_train_file, shown
 from workhorse.core.errors import UsageError
@@ -57,8 +59,7 @@ class RunOptions:
     stop_on_warning: bool = False
     """End the run at its first warning; otherwise warnings are only printed and kept."""
     stop_at_return: float | None = None
-    """End the run at the first evaluation whose mean return is at least this. This biases the final return upwards; use
-    more final episodes."""
+    """End the run at the first evaluation whose mean return reaches this, which biases the final return upwards."""
     quiet: bool = False
     """Print only the last line."""
     config: str | None = None
@@ -70,7 +71,11 @@ class RunOptions:
 def run(arguments: Sequence[str]) -> int:
     """Train on a task and return the exit code."""
     asked = _read(arguments)
-    options, setup = asked.options, _setup(asked)
+    options = asked.options
+    note = check_task(options.task)
+    if note and not options.quiet:
+        print(note, file=sys.stderr)
+    setup = _setup(asked)
     if options.show:
         print(shown(setup, asked.names))
         return 0

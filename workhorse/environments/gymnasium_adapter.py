@@ -302,11 +302,12 @@ class GymnasiumAdapter:
         self._spec = replace(self._spec, resume="episode")
         slot, step = differed[0].tolist()
         seed = episode_seed(self._keys[slot]) if when == "now" else None
-        found = "an earlier resume found that its" if seed is None else f"played again from reset(seed={seed}), its"
+        after = "" if seed is None else f" after reset(seed={seed})"
+        told = ", as an earlier resume found" if when == "earlier" else ""
         self._notes.append(
-            f"{self._spec.task} is not deterministic: {found} step {step} (slot {slot}) came out otherwise than it "
-            "was, so something in it draws from elsewhere than self.np_random. Episodes under way begin again after "
-            "every resume, and the run is not reproduced to the bit."
+            f"{self._spec.task} is not deterministic: step {step} of an episode{after} (slot {slot}) came out "
+            f"otherwise when it was played again{told}, so something in it draws from elsewhere than self.np_random. "
+            "Episodes under way begin again after every resume, and the run is not reproduced to the bit."
         )
 
     def notes(self) -> list[str]:

@@ -91,7 +91,7 @@ def _film(env: Any, policy: Policy, target: Path, seed: int, max_steps: int, pro
         writer.append_data(_even(_frame(env)))
         while not over and length < max_steps:
             seen = observed.array(observation, f"at step {length}").reshape(policy.observation.shape)
-            action, state = policy.predict(seen, state)
+            action, state = policy.choose(seen, state)
             observation, reward, terminated, truncated, _ = env.step(wanted.write(space, action))
             total, length, over = total + float(reward), length + 1, terminated or truncated
             if length % every == 0:
