@@ -13,9 +13,9 @@ from workhorse.algorithms import registry
 from workhorse.algorithms.recipes import Recipe
 from workhorse.algorithms.settings import usual_settings
 from workhorse.api.setup import RunSetup, chosen_algorithm, chosen_recipe, resolve
+from workhorse.api.tasks import check_task
 from workhorse.cli.cluster import ClusterOptions, Notes, loop_maker
 from workhorse.cli.environment_options import EnvironmentOptions, task_options_of
-from workhorse.cli.hints import check_task
 from workhorse.cli.options import Count, parse
 from workhorse.cli.train_file import read_train_file, shown
 from workhorse.core.errors import UsageError
@@ -205,7 +205,7 @@ def _peek(arguments: Sequence[str]) -> tuple[str | None, str | None]:
 def _word_after(flag: str, arguments: Sequence[str]) -> str | None:
     """Return the value of an option from the raw words; None where it is not there."""
     found = None
-    for word, following in zip(arguments, [*arguments[1:], None], strict=True):
+    for word, following in zip(arguments, [*arguments[1:], None], strict=False):
         if word == flag:
             found = following
         elif word.startswith(f"{flag}="):
