@@ -13,9 +13,9 @@ from workhorse.algorithms import registry
 from workhorse.algorithms.recipes import Recipe
 from workhorse.algorithms.settings import usual_settings
 from workhorse.api.setup import RunSetup, chosen_algorithm, chosen_recipe, resolve
+from workhorse.api.tasks import check_task
 from workhorse.cli.cluster import ClusterOptions, Notes, loop_maker
 from workhorse.cli.environment_options import EnvironmentOptions, task_options_of
-from workhorse.cli.hints import check_task
 from workhorse.cli.options import Count, parse
 from workhorse.cli.train_file import read_train_file, shown
 from workhorse.core.errors import UsageError
@@ -156,7 +156,8 @@ def _setup(asked: _Asked) -> RunSetup:
 
 def _train_seeds(options: TrainOptions, seeds: int, setup: RunSetup, arguments: Sequence[str]) -> int:
     """Train several seeds of one algorithm on one task as a study, and return the exit code."""
-    from workhorse.cli.study import check_by_building, conclude
+    from workhorse.cli.study import conclude
+    from workhorse.studies.building import check_by_building
     from workhorse.studies.conduct import check_cluster
     from workhorse.studies.folder import StudyFolder
     from workhorse.studies.study_file import plan_of
