@@ -46,6 +46,9 @@ OTHER_NAMES: Mapping[str, Sequence[str]] = {
     "runs": ("log-dir", "logdir", "log-folder", "save-path", "output-dir", "out-dir", "save-dir", "tensorboard-log"),
     "id": ("exp-name", "run-name", "run-id", "experiment", "experiment-name"),
     "task-option": ("env-kwargs", "env-args", "env-config", "task-options", "env-option"),
+    "wrapper": ("env-wrapper", "wrappers", "wrap"),
+    "frame-stack": ("n-stack", "framestack", "stack", "num-stack", "history-length"),
+    "max-episode-steps": ("time-limit", "timeout", "max-ep-len", "episode-length", "max-episode-length"),
     "quiet": ("no-progress", "silent"),
     "episodes": ("n-episodes", "num-episodes"),
 }

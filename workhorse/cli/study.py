@@ -164,8 +164,8 @@ def _plan(options: StudyOptions) -> StudyPlan:
     if task_options or options.threshold is not None:
         if not isinstance(words.get("tasks"), list) or len(words["tasks"]) != 1:
             raise UsageError(
-                "Options of the task (--task-option, --wrapper, --frame-stack, --max-episode-steps) and --threshold are "
-                "for a study of one task: write a study file for more."
+                "Options of the task (--task-option, --wrapper, --frame-stack, --max-episode-steps) and --threshold "
+                "are for a study of one task: write a study file for more."
             )
         if task_options:
             words["task_options"] = {words["tasks"][0]: task_options}

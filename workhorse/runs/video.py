@@ -103,7 +103,7 @@ def _film(env: Any, policy: Policy, target: Path, seed: int, max_steps: int, pro
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Context manager: keep the warnings of simulators and window libraries from the user, who can mend none of them."""
+    """Context manager: discard the warnings of simulators and window libraries, of which a user can mend none."""
     import gymnasium
 
     level = gymnasium.logger.min_level
