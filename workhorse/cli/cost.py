@@ -45,7 +45,7 @@ def run(arguments: Sequence[str]) -> int:
     options = parse(CostOptions, arguments)
     _check(options)
     folder = RunFolder.open(options.run)
-    ledger, book = Ledger.of(folder), PriceBook.find(options.prices)
+    ledger, book = Ledger.of(folder, print), PriceBook.find(options.prices)
     found = price(ledger, book)
     if options.cores is not None:
         _print_projection(folder, ledger, book, options.cores, options.exchange)
@@ -62,8 +62,8 @@ def run(arguments: Sequence[str]) -> int:
     print(_origin(book))
     if ledger.estimated:
         print(
-            "Estimated: the run began before ledgers were kept. What came before is its manifest's threads times its "
-            "metrics' wall time, without evaluations."
+            "Estimated: the run began before ledgers were kept, or its ledger was lost. What came before is its "
+            "manifest's threads times its metrics' wall time, without evaluations."
         )
     return 0
 

@@ -1,7 +1,6 @@
 """The metrics of a run: one row of scalars an iteration, in Parquet, with TensorBoard events beside it."""
 
 import importlib.util
-import io
 import os
 import threading
 import time
@@ -12,7 +11,8 @@ from typing import Any
 import polars as pl
 
 from workhorse.core.errors import UsageError
-from workhorse.runs.files import write_file, writing
+from workhorse.runs.files import is_there, make_folder, write_file, writing
+from workhorse.runs.sealed import parquet_bytes, read_parquet
 
 __all__ = ["MetricsLog", "read_metrics"]
 
@@ -22,6 +22,7 @@ OLD_PREFIX = ("population_return", "training_return")
 Scalar = int | float | str | None
 
 _IMPORTING = threading.Lock()
+_REMEDY = "Restore it from a copy, or move it away to go on without the earlier rows"
 
 
 class MetricsLog:
@@ -61,7 +62,7 @@ class MetricsLog:
                 "Expected tensorboardX for TensorBoard events, but it is not installed: `pip install tensorboardX`, or "
                 "turn TensorBoard off."
             )
-        if self._file.exists():
+        if is_there(self._file):
             if resume_from is None:
                 raise UsageError(
                     f"Expected no metrics in {self._file} for a new run, found some: resume that run, or start in a "
@@ -109,10 +110,9 @@ class MetricsLog:
             TypeError: a column has strings in some rows and numbers in others.
         """
         rows = self._with_pending()
-        content = io.BytesIO()
-        rows.write_parquet(content)
+        content = parquet_bytes(rows)
         with writing("the metrics", self._folder):
-            write_file(self._file, content.getvalue())
+            write_file(self._file, content)
         self._rows, pending, self._pending = rows, self._pending, []
         if self._tensorboard and pending:
             self._send(pending)
@@ -174,18 +174,16 @@ def read_metrics(path: str | os.PathLike[str]) -> pl.DataFrame:
     file = Path(path)
     file = file / "metrics.parquet" if file.is_dir() else file
     try:
-        rows = pl.read_parquet(file.read_bytes())
+        rows, _ = read_parquet(file, noun="a run's metrics", remedy=_REMEDY)
     except FileNotFoundError as error:
         raise UsageError(
             f"Expected metrics in {file}, found none: the run ended before its first were written, or it is no run. "
             "`workhorse runs` lists the runs there are."
         ) from error
-    except PermissionError as error:
-        raise UsageError(f"Could not read {file}: permission denied. Change its permissions.") from error
-    except (pl.exceptions.PolarsError, OSError) as error:
-        raise UsageError(_damaged(file)) from error
     if rows.schema.get("iteration") != pl.Int64:
-        raise UsageError(_damaged(file))
+        raise UsageError(
+            f"Expected a run's metrics in {file}, but the file is damaged or another program's. {_REMEDY}."
+        )
     return rows.rename({name: name.replace(*OLD_PREFIX) for name in rows.columns if name.startswith(OLD_PREFIX[0])})
 
 
@@ -200,13 +198,6 @@ def _column(name: str, values: list[Scalar]) -> pl.Series:
         return pl.Series(name, values, dtype=types[kinds.pop()] if kinds else pl.Null, strict=float not in kinds)
     except (TypeError, OverflowError) as error:
         raise TypeError(f"The metric {name!r} must be all numbers (integers below 2**63) or all strings.") from error
-
-
-def _damaged(file: Path) -> str:
-    return (
-        f"Expected a run's metrics in {file}, but the file is damaged or another program's: restore it from a copy, or "
-        "move it away to go on without the earlier rows."
-    )
 
 
 def _scalar(name: str, value: object) -> Scalar:
@@ -228,6 +219,6 @@ def _shape(value: object) -> object:
 def _event_file(folder: Path) -> Any:
     from tensorboardX.event_file_writer import EventsWriter
 
-    folder.mkdir(exist_ok=True)
+    make_folder(folder)
     # A second resume within the second must not overwrite the first one's file.
     return EventsWriter(os.fspath(folder / "events"), f".{os.getpid()}.{time.time_ns()}")

@@ -7,7 +7,6 @@ knew one network: a normaliser, a perceptron, and a head that followed from the 
 Nothing in either file is executed, and reading is strict: anything that is not expected is an error.
 """
 
-import hashlib
 import json
 import math
 from collections.abc import Mapping
@@ -20,10 +19,10 @@ import numpy as np
 from workhorse.core.errors import UsageError
 from workhorse.core.layers import KINDS, Layer, Normalise, PolicyNetwork, head_for, perceptron
 from workhorse.core.spec import ActionSpace, Box, Discrete, Goal, MultiBinary, MultiDiscrete
-from workhorse.runs.files import settled_folder, write_file
+from workhorse.runs.files import is_there, settled_folder, write_file
 from workhorse.runs.layer_checks import ARRAYS, PLAIN_FIELDS, kind_of
-from workhorse.runs.records import DAMAGED, Check, build, parse, parse_json
-from workhorse.runs.tensors import DamagedFile, read_tensors, write_tensors
+from workhorse.runs.records import DAMAGED, Check, build, checksum, parse, parse_json
+from workhorse.runs.tensors import DamagedFile, read_part, read_tensors, write_tensors
 
 __all__ = ["FORMAT", "PolicyParts", "policy_folder", "read_policy", "write_policy"]
 
@@ -60,7 +59,7 @@ def policy_folder(path: Path) -> Path:
         UsageError: there is none.
     """
     for folder in (settled_folder(path), settled_folder(path / "policy")):
-        if (folder / "policy.json").exists():
+        if is_there(folder / "policy.json"):
             return folder
     if not path.exists():
         raise UsageError(
@@ -68,7 +67,7 @@ def policy_folder(path: Path) -> Path:
         )
     if not path.is_dir():
         raise UsageError(f"Expected a policy folder, got the file {path}. Name the folder that holds policy.json.")
-    if (path / "manifest.json").exists():
+    if is_there(path / "manifest.json"):
         raise UsageError(f"Expected a policy in the run {path}, which has not written one yet. Let it train longer.")
     raise UsageError(
         f"Expected policy.json in {path}, found none. Name a policy folder, or a run that `workhorse runs` lists."
@@ -92,7 +91,7 @@ def write_policy(folder: Path, parts: PolicyParts) -> None:
         "metadata": parts.metadata,
         "sha256": write_tensors(folder / "policy.safetensors", arrays),
     }
-    record["checksum"] = _checksum(record)
+    record["checksum"] = checksum(record)
     write_file(folder / "policy.json", json.dumps(record, indent=2, allow_nan=False).encode())
 
 
@@ -104,8 +103,8 @@ def read_policy(folder: Path) -> PolicyParts:
             type.
         DamagedFile: the files are not what was written; the text says in what.
     """
-    file = folder / "policy.json"
-    record = parse(parse_json, file.read_bytes(), file, "a policy in JSON")
+    file, within = folder / "policy.json", _guarded(folder)
+    record = parse(parse_json, read_part(file, within), file, "a policy in JSON")
     if record.get("kind") != "workhorse policy":
         raise UsageError(
             f"Expected a Workhorse policy in {file}, got another program's JSON. "
@@ -118,18 +117,18 @@ def read_policy(folder: Path) -> PolicyParts:
             "wrote it. Use that version."
         )
     description = build(_Description if version == FORMAT else _Description1, record, str(file))
-    if isinstance(description, _Description) and description.checksum != _checksum(record):
+    if isinstance(description, _Description) and description.checksum != checksum(record):
         raise DamagedFile("policy.json does not have the checksum it was written with")
-    arrays = read_tensors(folder / "policy.safetensors", description.sha256)
+    arrays = read_tensors(folder / "policy.safetensors", description.sha256, within)
     parts = description.parts(str(file), arrays)
     if arrays:
         raise DamagedFile(f"policy.safetensors holds arrays of no layer: {', '.join(sorted(arrays))[:80]}")
     return parts
 
 
-def _checksum(record: Mapping[str, Any]) -> str:
-    described = {name: value for name, value in record.items() if name != "checksum"}
-    return hashlib.sha256(json.dumps(described, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+def _guarded(folder: Path) -> Path:
+    """Return the folder whose parts may be no links: the run that a policy is in, or the policy's own."""
+    return folder.parent if is_there(folder.parent / "manifest.json") else folder
 
 
 # --- format 2 ---

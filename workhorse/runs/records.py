@@ -160,8 +160,8 @@ def unseal(record: Mapping[str, object], where: str | os.PathLike[str], remedy: 
         >>> unseal({**seal({"seed": 0}), "seed": 1}, "manifest.json")
         Traceback (most recent call last):
         workhorse.core.errors.UsageError: Expected manifest.json as it was written, but its content does not have its
-        checksum: it is damaged, or was edited. Restore it from a copy; if you edited it on purpose, run `workhorse
-        seal manifest.json`.
+        checksum: it is damaged, or was edited. Restore it from a copy; if you edited it on purpose, `workhorse
+        seal` renews the checksums of its folder.
     """
     try:
         whole = CHECKSUM not in record or record[CHECKSUM] == checksum(record)
@@ -171,7 +171,8 @@ def unseal(record: Mapping[str, object], where: str | os.PathLike[str], remedy: 
         place = os.fspath(where)
         raise UsageError(
             f"Expected {place} as it was written, but its content does not have its checksum: it is damaged, or was "
-            f"edited. {remedy or 'Restore it from a copy'}; if you edited it on purpose, run `workhorse seal {place}`."
+            f"edited. {remedy or 'Restore it from a copy'}; if you edited it on purpose, `workhorse seal` "
+            "renews the checksums of its folder."
         )
     return {name: value for name, value in record.items() if name != CHECKSUM}
 

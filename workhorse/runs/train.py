@@ -15,9 +15,9 @@ from workhorse.algorithms.recipes import Recipe
 from workhorse.core.errors import UsageError
 from workhorse.core.machine import available_cores, installed_versions
 from workhorse.runs import checkpoint
-from workhorse.runs.files import check_writable
 from workhorse.runs.folder import RunFolder
 from workhorse.runs.manifest import Manifest
+from workhorse.runs.records import build
 from workhorse.runs.run import Meters, Observer, Run, Summary, record_evaluation
 from workhorse.runs.schedule import Schedule, check_annealing, check_budget
 from workhorse.runs.segments import load_progress, save_progress
@@ -178,8 +178,8 @@ def resume(
             _, progress, meta, notes = load_progress(folder, loop)
             for sentence in [*notes, *_version_notes(manifest)]:
                 observer.noted(sentence)
-            meters, schedule = Meters(**meta["meters"]), Schedule(**meta["schedule"])
-            status = folder.status()
+            meters, schedule = _as_saved(folder, meta)
+            status = folder.status(observer.noted)
             if status is not None and status.state == "finished" and schedule.stop_at_return is not None:
                 schedule = replace(schedule, stop_at_return=None)  # it has had its effect, and is to have none again
                 checkpoint.save(folder, int(progress.iteration), progress, meta | {"schedule": asdict(schedule)})
@@ -204,10 +204,11 @@ def evaluate_run(
         episodes: how many.
         seed: root of the initial states; by default the run's own seed.
         threads: simulation threads.
-        noted: is told what a user should know: of a damaged checkpoint that was passed over.
+        noted: is told what a user should know: of a damaged checkpoint that was passed over, or of a run folder that
+            cannot be written, so that the result is not kept there.
 
     Raises:
-        UsageError: the folder is no run, no checkpoint of it is whole, or the result could not be written there.
+        UsageError: the folder is no run, or no checkpoint of it is whole.
     """
     if episodes < 1:
         raise UsageError(f"The number of episodes must be at least 1: got {episodes}.")
@@ -222,14 +223,24 @@ def evaluate_run(
         iteration, progress, _, notes = checkpoint.load_newest(folder, loop.start(), set_aside=False)
         for sentence in notes:
             noted(sentence)
-        place = folder.evaluations / f"{iteration}-seed{root}-{episodes}.json"
-        check_writable("the evaluation", place)
         found = loop.evaluate(progress, episodes)
     finally:
         loop.close()
     interval = mean_interval(found.returns)
-    record_evaluation(place, iteration, found, interval)
+    try:
+        record_evaluation(folder, f"{iteration}-seed{root}-{episodes}.json", iteration, found, interval)
+    except UsageError as error:  # a colleague's run may be read by everybody, and written by none
+        noted(f"The evaluation is not kept in the run folder. {error}")
     return folder, found, interval
+
+
+def _as_saved(folder: RunFolder, meta: Mapping[str, Any]) -> tuple[Meters, Schedule]:
+    """Return the counters and the schedule of a checkpoint; older ones lack fields, which have their defaults."""
+    where, made = f"the checkpoint in {folder.path}", []
+    for kind, name in ((Meters, "meters"), (Schedule, "schedule")):
+        defaults, saved = asdict(kind()), meta.get(name)
+        made.append(build(kind, {**defaults, **saved} if isinstance(saved, dict) else {}, f"{where}, `{name}`"))
+    return made[0], made[1]
 
 
 def _opened_loop(plan: Plan, threads: int, make: MakeLoop | None) -> Loop:
