@@ -124,6 +124,8 @@ def _last_evaluation(folder: RunFolder) -> _Evaluation | None:
     for place in list_folder(folder.evaluations, "*.json"):
         try:
             record = read_record(place, folder.path)
+            if record.get("stochastic"):
+                continue  # the curves beside it are of the likeliest actions
             iteration = read_value(int, record.get("iteration"), "`iteration`", str(place))
             given = read_value(tuple[float | None, ...], record.get("returns"), "`returns`", str(place))
         except (FileNotFoundError, UsageError):

@@ -14,14 +14,9 @@ machine or user is not among theirs. Deleting the files is safe.
 
 import contextlib
 import hashlib
-import importlib.metadata
-import importlib.util
 import json
-import os
-import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 from workhorse.core.errors import UsageError
