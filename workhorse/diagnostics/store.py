@@ -9,6 +9,7 @@ from typing import Any, Literal
 from workhorse.core.errors import UsageError
 from workhorse.runs.files import make_folder, remove, writing
 from workhorse.runs.folder import RunFolder
+from workhorse.runs.manifest import owner_of
 from workhorse.runs.sealed import read_record, write_record
 
 __all__ = ["Part", "Results", "Unfinished", "plain_json", "read", "write"]
@@ -46,14 +47,16 @@ def write(folder: RunFolder, part: Part, record: Mapping[str, Any], asked: Mappi
     whole = {**record, "asked": dict(asked)}
     with writing("the diagnosis", place):
         make_folder(place)
-        write_record(place / f"{part}-{record['iteration']}.json", whole, folder.path)
+        write_record(place / f"{part}-{record['iteration']}.json", whole, folder.path, owner=owner_of(folder))
     return whole
 
 
 def read(folder: RunFolder, part: Part, iteration: int, asked: Mapping[str, Any]) -> dict[str, Any] | None:
     """Return the record of a part that was measured by these options; None where there is none that can be read."""
     try:
-        record = read_record(folder.path / "diagnostics" / f"{part}-{iteration}.json", folder.path)
+        record = read_record(
+            folder.path / "diagnostics" / f"{part}-{iteration}.json", folder.path, owner=owner_of(folder)
+        )
     except (FileNotFoundError, UsageError):
         return None
     return record if record.get("asked") == dict(asked) and record.get("iteration") == iteration else None

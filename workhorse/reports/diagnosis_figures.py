@@ -12,6 +12,7 @@ from workhorse.core.errors import UsageError
 from workhorse.reports.figure import Figure, LegendEntry, band, blank, estimate_line, level
 from workhorse.reports.palette import LIGHT, series
 from workhorse.runs.files import list_folder
+from workhorse.runs.manifest import owner_of
 from workhorse.runs.sealed import read_record
 
 __all__ = [
@@ -34,7 +35,7 @@ def diagnoses(folder: Path, part: str, read: Callable[[dict[str, Any]], T]) -> l
     found = []
     for place in list_folder(folder / "diagnostics", f"{part}-*.json"):
         try:
-            record: dict[str, Any] = read_record(place, folder)
+            record: dict[str, Any] = read_record(place, folder, owner=owner_of(folder))
             found.append((int(record["iteration"]), read(record)))
         except (OSError, ValueError, KeyError, TypeError, IndexError, AttributeError, UsageError):
             continue

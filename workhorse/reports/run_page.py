@@ -38,7 +38,7 @@ from workhorse.reports.wording import (
 from workhorse.runs.cost import Ledger, PriceBook, price
 from workhorse.runs.files import list_folder
 from workhorse.runs.folder import RunFolder, Status
-from workhorse.runs.manifest import Manifest
+from workhorse.runs.manifest import Manifest, owner_of
 from workhorse.runs.metrics import read_metrics
 from workhorse.runs.records import read_value
 from workhorse.runs.sealed import read_record
@@ -123,7 +123,7 @@ def _last_evaluation(folder: RunFolder) -> _Evaluation | None:
     found = []
     for place in list_folder(folder.evaluations, "*.json"):
         try:
-            record = read_record(place, folder.path)
+            record = read_record(place, folder.path, owner=owner_of(folder))
             if record.get("stochastic"):
                 continue  # the curves beside it are of the likeliest actions
             iteration = read_value(int, record.get("iteration"), "`iteration`", str(place))

@@ -30,7 +30,8 @@ from workhorse.runs.files import (
     write_file,
     writing,
 )
-from workhorse.runs.records import is_plain
+from workhorse.runs.manifest import owner_of
+from workhorse.runs.records import OWNER, is_plain, shown
 from workhorse.runs.tensors import DamagedFile, read_part, read_tensors, write_tensors
 
 __all__ = ["FORMAT", "KEPT", "load", "load_newest", "save", "saved_iterations", "saved_meta"]
@@ -220,6 +221,8 @@ def _read_record(folder: str | os.PathLike[str], place: Path, iteration: int) ->
     fields = {"format", "iteration", "digest", "meta", "sha256"}
     if not whole or record.keys() != fields or record["iteration"] != iteration or not isinstance(record["meta"], dict):
         raise DamagedFile("meta.json is not what was written")
+    if record["meta"].get(OWNER) not in (None, "", owner_of(folder)):
+        raise DamagedFile(f"it is of another run, {shown(record['meta'][OWNER])}")
     if record["format"] not in (1, FORMAT):
         raise UsageError(
             f"Expected checkpoint format {FORMAT} in {place}, got {record['format']}: "

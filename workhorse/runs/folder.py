@@ -28,7 +28,7 @@ from workhorse.runs.files import (
     write_file,
     writing,
 )
-from workhorse.runs.manifest import Manifest, utc_now
+from workhorse.runs.manifest import Manifest, owner_of, utc_now
 from workhorse.runs.records import build
 from workhorse.runs.sealed import read_record, write_record
 
@@ -229,7 +229,12 @@ class RunFolder:
         """
         file = self.path / "status.json"
         try:
-            return build(Status, read_record(file, noun="a status", remedy=_WITHOUT_STATUS), str(file), _WITHOUT_STATUS)
+            return build(
+                Status,
+                read_record(file, noun="a status", remedy=_WITHOUT_STATUS, owner=owner_of(self.path)),
+                str(file),
+                _WITHOUT_STATUS,
+            )
         except FileNotFoundError:
             return None
         except UsageError as error:
@@ -241,7 +246,7 @@ class RunFolder:
         finite = last_return is not None and abs(float(last_return)) < float("inf")
         status = Status(state, int(iteration), int(env_steps), float(last_return or 0) if finite else None, utc_now())
         with writing("the status", self.path):
-            write_record(self.path / "status.json", asdict(status))
+            write_record(self.path / "status.json", asdict(status), owner=owner_of(self.path))
 
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:

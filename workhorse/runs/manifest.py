@@ -9,10 +9,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from workhorse.core.errors import UsageError
 from workhorse.core.machine import Hardware, describe_hardware, installed_versions
+from workhorse.runs.files import read_file
 from workhorse.runs.records import from_json, seal
 
-__all__ = ["FORMAT", "Manifest", "git_state", "utc_now"]
+__all__ = ["FORMAT", "Manifest", "git_state", "owner_of", "utc_now"]
 
 FORMAT = 3
 """Version of the manifest's layout, and of the run folder around it."""
@@ -117,6 +119,19 @@ class Manifest:
                 its content does not have its checksum, which format 3 began.
         """
         return from_json(Manifest, text, where, "manifest", FORMAT, _renewed)
+
+
+def owner_of(folder: str | os.PathLike[str]) -> str:
+    """Return what tells a run from all others, which its records carry; empty where there is no readable manifest.
+
+    It stays the same where the folder is moved, or the manifest is edited on purpose.
+    """
+    file = Path(folder) / "manifest.json"
+    try:
+        manifest = Manifest.from_json(read_file(file), file)
+    except (FileNotFoundError, UsageError):
+        return ""
+    return f"{manifest.id}, begun {manifest.created}"
 
 
 def _renewed(record: dict[str, Any]) -> dict[str, Any]:

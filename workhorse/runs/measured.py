@@ -12,6 +12,7 @@ from workhorse.core.errors import UsageError
 from workhorse.runs.cost import Ledger
 from workhorse.runs.files import list_folder
 from workhorse.runs.folder import RunFolder
+from workhorse.runs.manifest import owner_of
 from workhorse.runs.records import AtLeastZero, read_value
 from workhorse.runs.sealed import read_record
 
@@ -177,6 +178,8 @@ def _length_variation(folder: RunFolder) -> tuple[float, str]:
 def _lengths(file: Path, folder: RunFolder) -> list[float]:
     """Read the lengths of an evaluation's episodes."""
     remedy = "Move it away"
-    record = read_record(file, folder.path, noun="an evaluation with its episodes' `lengths`", remedy=remedy)
+    record = read_record(
+        file, folder.path, noun="an evaluation with its episodes' `lengths`", remedy=remedy, owner=owner_of(folder)
+    )
     lengths = tuple[AtLeastZero, ...]
     return list(read_value(lengths, record.get("lengths"), "`lengths`", str(file), f"The file is damaged. {remedy}."))

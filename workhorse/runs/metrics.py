@@ -12,7 +12,9 @@ import polars as pl
 from workhorse.core.errors import UsageError
 from workhorse.runs.events import EventLog
 from workhorse.runs.files import is_there, write_file, writing
+from workhorse.runs.manifest import owner_of
 from workhorse.runs.metric_words import tagged
+from workhorse.runs.records import OWNER, check_owner
 from workhorse.runs.sealed import parquet_bytes, read_parquet
 
 __all__ = ["MetricsLog", "read_metrics"]
@@ -118,7 +120,7 @@ class MetricsLog:
             TypeError: a column has strings in some rows and numbers in others.
         """
         rows = self._with_pending()
-        content = parquet_bytes(rows)
+        content = parquet_bytes(rows, {OWNER: owner_of(self._folder)})
         with writing("the metrics", self._folder):
             write_file(self._file, content)
         self._rows, pending, self._pending = rows, self._pending, []
@@ -156,7 +158,8 @@ def read_metrics(path: str | os.PathLike[str]) -> pl.DataFrame:
     file = Path(path)
     file = file / "metrics.parquet" if file.is_dir() else file
     try:
-        rows, _ = read_parquet(file, noun="a run's metrics", remedy=_REMEDY)
+        rows, about = read_parquet(file, noun="a run's metrics", remedy=_REMEDY)
+        check_owner(about.get(OWNER) or None, owner_of(file.parent), file, _REMEDY)
     except FileNotFoundError as error:
         raise UsageError(
             f"Expected metrics in {file}, found none: the run ended before its first were written, or it is no run. "

@@ -22,7 +22,8 @@ from workhorse.core.observations import ObservationFormat
 from workhorse.core.spec import ActionFormat, ActionSpace, Box, Discrete, Goal, MultiBinary, MultiDiscrete
 from workhorse.runs.files import is_there, settled_folder, write_file
 from workhorse.runs.layer_checks import ARRAYS, PLAIN_FIELDS, kind_of
-from workhorse.runs.records import DAMAGED, Check, build, checksum, parse, parse_json
+from workhorse.runs.manifest import owner_of
+from workhorse.runs.records import DAMAGED, Check, build, checksum, parse, parse_json, shown
 from workhorse.runs.tensors import DamagedFile, read_part, read_tensors, write_tensors
 
 __all__ = ["FORMAT", "PolicyParts", "policy_folder", "read_policy", "write_policy"]
@@ -128,6 +129,9 @@ def read_policy(folder: Path) -> PolicyParts:
         raise DamagedFile("policy.json does not have the checksum it was written with")
     arrays = read_tensors(folder / "policy.safetensors", description.sha256, within)
     parts = description.parts(str(file), arrays)
+    owner, run = owner_of(within), parts.metadata.get("run")
+    if owner and isinstance(run, str) and not owner.startswith(f"{run}, begun "):
+        raise DamagedFile(f"it is of another run, {shown(run)}")
     if arrays:
         raise DamagedFile(f"policy.safetensors holds arrays of no layer: {', '.join(sorted(arrays))[:80]}")
     return parts

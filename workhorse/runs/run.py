@@ -19,8 +19,9 @@ from workhorse.runs.export import policy_of
 from workhorse.runs.files import is_there, make_folder, writing
 from workhorse.runs.folder import RunFolder
 from workhorse.runs.interrupt import Interrupt
-from workhorse.runs.manifest import Manifest
+from workhorse.runs.manifest import Manifest, owner_of
 from workhorse.runs.metrics import MetricsLog
+from workhorse.runs.records import OWNER
 from workhorse.runs.schedule import Schedule
 from workhorse.runs.sealed import write_record
 from workhorse.runs.segments import save_progress
@@ -309,7 +310,7 @@ class TrainingRun:
         self._saved_at = time.monotonic()
 
     def _meta(self) -> dict[str, Any]:
-        return {"meters": asdict(self._meters), "schedule": asdict(self._schedule)}
+        return {OWNER: owner_of(self._folder), "meters": asdict(self._meters), "schedule": asdict(self._schedule)}
 
     def _save_policy(self) -> None:
         algorithm, progress = self._loop.algorithm, self._progress
@@ -356,4 +357,4 @@ def record_evaluation(
     place = folder.evaluations / name
     with writing("the evaluation", place):
         make_folder(folder.evaluations)
-        write_record(place, record, folder.path)
+        write_record(place, record, folder.path, owner=owner_of(folder))

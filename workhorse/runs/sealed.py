@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from workhorse.core.errors import UsageError
 from workhorse.runs.files import read_file, write_file
-from workhorse.runs.records import parse, parse_json, seal, unseal
+from workhorse.runs.records import OWNER, parse, parse_json, seal, unseal
 
 if TYPE_CHECKING:
     import polars as pl
@@ -38,6 +38,7 @@ def write_record(
     within: str | os.PathLike[str] | None = None,
     *,
     indent: int | None = 1,
+    owner: str = "",
 ) -> None:
     """Write a record as a JSON file that carries its checksum, whole or not at all.
 
@@ -46,12 +47,13 @@ def write_record(
         record: plain JSON without a field `checksum`.
         within: as in `read_file`.
         indent: as in `json.dumps`.
+        owner: the run that the record belongs to, see `runs.manifest.owner_of`; empty for none.
 
     Raises:
         OSError: the disk cannot be written, see `writing`.
         TypeError, ValueError: the record holds what JSON cannot.
     """
-    write_file(path, sealed_bytes(record, indent), within)
+    write_file(path, sealed_bytes({**record, OWNER: owner} if owner else record, indent), within)
 
 
 def read_record(
@@ -60,6 +62,7 @@ def read_record(
     *,
     noun: str = "a record",
     remedy: str = "Restore it from a copy",
+    owner: str = "",
 ) -> dict[str, Any]:
     """Read a record that `write_record` wrote, or one from before checksums were kept.
 
@@ -68,13 +71,15 @@ def read_record(
         within: as in `read_file`.
         noun: what the file should hold, as in "a ledger".
         remedy: what the user can do without the file, or how the work goes on, as the beginning of a sentence.
+        owner: the run in whose folder it lies; empty where that does not matter.
 
     Raises:
         FileNotFoundError: there is no file.
-        UsageError: it is no plain file, no table in JSON, or does not have its checksum; the message names the file.
+        UsageError: it is no plain file, no table in JSON, another run's, or does not have its checksum; the message
+            names the file.
     """
     found = parse(parse_json, read_file(path, within), path, f"{noun} in JSON", f"The file is damaged. {remedy}.")
-    return unseal(found, path, remedy)
+    return unseal(found, path, remedy, owner)
 
 
 def parquet_bytes(frame: pl.DataFrame, about: Mapping[str, str] | None = None) -> bytes:

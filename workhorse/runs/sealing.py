@@ -14,9 +14,10 @@ from typing import Any
 
 from workhorse.core.errors import UsageError
 from workhorse.runs.files import is_there, list_folder, read_file, write_file
-from workhorse.runs.manifest import Manifest
-from workhorse.runs.records import CHECKSUM, checksum, parse, parse_json
+from workhorse.runs.manifest import Manifest, owner_of
+from workhorse.runs.records import CHECKSUM, OWNER, check_owner, checksum, parse, parse_json
 from workhorse.runs.sealed import is_whole_table, parquet_bytes, read_parquet, read_record
+from workhorse.runs.trust import is_trusted, trust_run
 
 __all__ = ["damaged_records", "renew_checksums"]
 
@@ -31,13 +32,14 @@ def damaged_records(folder: Path) -> list[str]:
 
     States are verified whenever they are loaded.
     """
-    found = []
+    found, owner = [], owner_of(folder)
     for place in (*_own(folder), *(file for name in _RECORDS for file in list_folder(folder / name))):
         try:
             if place.suffix == ".parquet":
-                read_parquet(place, folder)
+                about = read_parquet(place, folder)[1]
+                check_owner(about.get(OWNER) or None, owner, place)
             elif place.suffix == ".json" and not read_file(place, folder).startswith(b"["):  # an old list of warnings
-                read_record(place, folder)
+                read_record(place, folder, owner=owner)
         except UsageError as error:
             found.append(str(error))
     return found
@@ -64,6 +66,8 @@ def renew_checksums(folder: Path) -> list[Path]:
     found = {place: _sealed_anew(place, folder) for place in places}
     changed = {place: content for place, content in found.items() if content is not None}
     for place, content in changed.items():
+        if place.name == "manifest.json" and is_trusted(json.loads(read_file(place, folder)).get(CHECKSUM)):
+            trust_run(Manifest.from_json(content, place))  # who vouched for the run has edited it
         write_file(place, content, folder)
     return list(changed)
 

@@ -23,6 +23,7 @@ from workhorse.runs.run import Meters, Observer, StopTraining, Summary, Training
 from workhorse.runs.schedule import Schedule, check_annealing, check_budget
 from workhorse.runs.segments import load_progress, save_progress
 from workhorse.runs.task_errors import task_errors_kept
+from workhorse.runs.trust import require_trusted_run, trust_run
 from workhorse.statistics.intervals import Interval
 from workhorse.training.loop import Evaluation, Loop, MakeLoop, Progress, make_loop
 from workhorse.training.plan import Plan
@@ -85,6 +86,7 @@ def start(
         folder = RunFolder.create(root, id, task=task.split(":")[-1], algorithm=algorithm, seed=seed)
         manifest = _described(folder.id, plan, loop, env_steps, threads, recipe, command)
         folder.write_manifest(manifest)
+        trust_run(manifest)
         with folder.lock(), task_errors_kept(folder):
             progress = _saved_start(folder, loop, schedule)
             run = TrainingRun(folder, manifest, loop, threads, progress, Meters(), schedule, observer or Observer())
@@ -260,7 +262,11 @@ def plan_of(manifest: Manifest) -> Plan:
     """Return the plan that a run was made of.
 
     Runs from before the option `rescale_actions` acted in the task's own numbers, and go on so.
+
+    Raises:
+        UsageError: it would run code that the run names, and nobody vouches for it, see `runs.trust`.
     """
+    require_trusted_run(manifest)
     return Plan(
         manifest.task,
         manifest.task_options,

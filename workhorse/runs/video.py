@@ -19,6 +19,7 @@ from workhorse.environments.wrappers import make_environment
 from workhorse.runs.files import check_writable, create_file, make_folder, temporary_name, writing
 from workhorse.runs.folder import RunFolder
 from workhorse.runs.policy import Policy
+from workhorse.runs.trust import require_trusted_run
 
 __all__ = ["Video", "record"]
 
@@ -62,6 +63,7 @@ def record(
         raise UsageError(f"--seed must be at least 0: got {seed}.")
     folder = RunFolder.open(path)
     manifest = folder.manifest()
+    require_trusted_run(manifest)
     policy = Policy.load(folder.path)
     target = Path(folder.videos) / f"{policy.metadata.get('iteration', 0)}-seed{seed}.mp4"
     with writing("the video", target):

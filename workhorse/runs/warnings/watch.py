@@ -10,6 +10,7 @@ from workhorse.core.errors import UsageError
 from workhorse.core.spec import Box, EnvSpec
 from workhorse.runs.files import read_file, writing
 from workhorse.runs.folder import RunFolder
+from workhorse.runs.manifest import owner_of
 from workhorse.runs.records import parse, parse_json, read_value, unseal
 from workhorse.runs.sealed import write_record
 from workhorse.runs.warnings import learning, signals
@@ -106,7 +107,9 @@ def write_warnings(folder: RunFolder, given: Sequence[Warned]) -> None:
         UsageError: the disk is full, read-only, or not there.
     """
     with writing("the warnings", folder.path):
-        write_record(folder.path / "warnings.json", {"warnings": [asdict(warned) for warned in given]})
+        write_record(
+            folder.path / "warnings.json", {"warnings": [asdict(warned) for warned in given]}, owner=owner_of(folder)
+        )
 
 
 def read_warnings(folder: RunFolder, noted: Callable[[str], None] = lambda sentence: None) -> list[Warned]:
@@ -121,7 +124,9 @@ def read_warnings(folder: RunFolder, noted: Callable[[str], None] = lambda sente
         content = read_file(file)
         if content.startswith(b"["):  # from before checksums were kept
             content = b'{"warnings": ' + content + b"}"
-        record = unseal(parse(parse_json, content, file, "warnings in JSON", f"{remedy}."), file, remedy)
+        record = unseal(
+            parse(parse_json, content, file, "warnings in JSON", f"{remedy}."), file, remedy, owner_of(folder)
+        )
         return list(read_value(tuple[Warned, ...], record.get("warnings"), "`warnings`", str(file), f"{remedy}."))
     except FileNotFoundError:
         return []
