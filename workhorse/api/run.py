@@ -18,6 +18,7 @@ from workhorse.runs.folder import RunFolder, run_row
 from workhorse.runs.manifest import Manifest
 from workhorse.runs.metrics import read_metrics
 from workhorse.runs.policy import Policy
+from workhorse.runs.trust import trust_run
 from workhorse.statistics.intervals import Interval
 
 if TYPE_CHECKING:
@@ -76,13 +77,15 @@ class Run:
         self.summary = summary
 
     @staticmethod
-    def open(path: str | os.PathLike[str], *, task: Constructor | None = None) -> Run:
+    def open(path: str | os.PathLike[str], *, task: Constructor | None = None, trust: bool = False) -> Run:
         """Open the folder of a run.
 
         Args:
             path: the folder, as in "runs/<id>".
             task: the constructor that the run was begun with, where no other process finds it by its name: a lambda,
                 a local function, something typed into another notebook.
+            trust: run the code that a run from elsewhere names: the module of its task, its wrappers, its algorithm.
+                Remembered for that run.
 
         Raises:
             UsageError: nothing is there, it is no run, or its manifest is damaged.
@@ -90,6 +93,8 @@ class Run:
         folder = RunFolder.open(path)
         if task is not None:
             name_of(task, folder.manifest().task)
+        if trust or task is not None:
+            trust_run(folder.manifest())
         return Run(folder)
 
     @property

@@ -42,14 +42,16 @@ class DiagnoseOptions:
     """Environment steps at each point of the landscape."""
     threads: int = 0
     """Simulation threads; 0 uses one for each core."""
+    trust: bool = False
+    """Run code of a run from elsewhere: the modules of its task and algorithm. Remembered for the run."""
 
 
 def run(arguments: Sequence[str]) -> int:
     """Measure the assumptions of a policy gradient on a run, print them, and return the exit code."""
     options = parse(DiagnoseOptions, arguments)
-    from workhorse.runs.folder import RunFolder
+    from workhorse.runs.trust import open_run
 
-    folder = RunFolder.open(options.run)
+    folder = open_run(options.run, options.trust)
     from workhorse.api.diagnosis import Question, diagnose
     from workhorse.cli.diagnosis_display import DiagnosisDisplay
     from workhorse.reports.run_page import write_run_report

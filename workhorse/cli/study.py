@@ -54,6 +54,8 @@ class StudyOptions(ClusterOptions, EnvironmentOptions):
     """Folder of the studies."""
     id: str | None = None
     """Name of the study; by default made from the time."""
+    trust: bool = False
+    """Run code of a study from elsewhere: the modules of its tasks and algorithms. Remembered for the study."""
     quiet: bool = False
     """Print only the final table."""
 
@@ -129,6 +131,9 @@ def _existing(options: StudyOptions) -> StudyFolder | None:
     if options.study is None or (not is_study(options.study) and not os.path.isdir(options.study)):
         return None
     folder = StudyFolder.open(options.study)
+    if options.trust:
+        folder.trust()
+    folder.require_trust()
     for name in _OF_A_NEW_STUDY:
         if getattr(options, name) != getattr(StudyOptions, name):
             flag = name.replace("_", "-")

@@ -4,6 +4,7 @@ import json
 import math
 import os
 import shlex
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -35,9 +36,13 @@ from workhorse.reports.wording import (
     steps_text,
 )
 from workhorse.runs.cost import Ledger, PriceBook, price
+from workhorse.runs.files import list_folder
 from workhorse.runs.folder import RunFolder, Status
-from workhorse.runs.manifest import Manifest
+from workhorse.runs.manifest import Manifest, owner_of
 from workhorse.runs.metrics import read_metrics
+from workhorse.runs.records import read_value
+from workhorse.runs.sealed import read_record
+from workhorse.runs.sealing import damaged_records
 from workhorse.runs.warnings import read_warnings
 from workhorse.statistics.intervals import LEAST_RUNS, Interval, mean_interval
 
@@ -58,11 +63,12 @@ class _Evaluation(NamedTuple):
     interval: Interval | None
 
 
-def write_run_report(path: str | os.PathLike[str]) -> Path:
+def write_run_report(path: str | os.PathLike[str], noted: Callable[[str], None] = lambda sentence: None) -> Path:
     """Write a run's page, report.html, and the tables of its figures, report-data/*.csv, into its folder.
 
     Args:
         path: the run folder; the run need not be finished.
+        noted: is told, in a sentence each, of damaged files that the page does without.
 
     Returns:
         The page.
@@ -71,6 +77,8 @@ def write_run_report(path: str | os.PathLike[str]) -> Path:
         UsageError: the folder is not a run, its metrics are damaged, or it cannot be written.
     """
     folder = RunFolder.open(path)
+    for sentence in damaged_records(folder.path):
+        noted(f"{sentence} The report does without it.")
     manifest, status = folder.manifest(), folder.status()
     metrics = _metrics(folder)
     last = _last_evaluation(folder)
@@ -105,7 +113,7 @@ def write_run_report(path: str | os.PathLike[str]) -> Path:
 
 
 def _metrics(folder: RunFolder) -> pl.DataFrame:
-    if not folder.metrics.exists():
+    if not folder.has_metrics:
         return pl.DataFrame(schema={"iteration": pl.Int64, "env_steps": pl.Int64})
     return read_metrics(folder)
 
@@ -113,15 +121,16 @@ def _metrics(folder: RunFolder) -> pl.DataFrame:
 def _last_evaluation(folder: RunFolder) -> _Evaluation | None:
     """Return the evaluation of the newest iteration, with the most episodes; damaged files are skipped."""
     found = []
-    for place in folder.evaluations.glob("*.json"):
+    for place in list_folder(folder.evaluations, "*.json"):
         try:
-            record = json.loads(place.read_bytes())
-            returns = tuple(float(value) for value in record["returns"] if value is not None and math.isfinite(value))
-            iteration = int(record["iteration"])
+            record = read_record(place, folder.path, owner=owner_of(folder))
             if record.get("stochastic"):
                 continue  # the curves beside it are of the likeliest actions
-        except (OSError, ValueError, KeyError, TypeError):
+            iteration = read_value(int, record.get("iteration"), "`iteration`", str(place))
+            given = read_value(tuple[float | None, ...], record.get("returns"), "`returns`", str(place))
+        except (FileNotFoundError, UsageError):
             continue
+        returns = tuple(value for value in given if value is not None)
         if returns:
             found.append((iteration, len(returns), returns))
     if not found:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
+import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,12 +16,14 @@ from workhorse.environments.registry import TASKS, is_native
 from workhorse.runs import checkpoint
 from workhorse.runs.cost import Ledger
 from workhorse.runs.export import policy_of
-from workhorse.runs.files import write_file, writing
+from workhorse.runs.files import is_there, make_folder, writing
 from workhorse.runs.folder import RunFolder
 from workhorse.runs.interrupt import Interrupt
-from workhorse.runs.manifest import Manifest
+from workhorse.runs.manifest import Manifest, owner_of
 from workhorse.runs.metrics import MetricsLog
+from workhorse.runs.records import OWNER
 from workhorse.runs.schedule import Schedule
+from workhorse.runs.sealed import write_record
 from workhorse.runs.segments import save_progress
 from workhorse.runs.traffic import Traffic, TrafficLog, TrafficSums
 from workhorse.runs.warnings import Warned, Watch, preflight, read_warnings, write_warnings
@@ -114,13 +115,13 @@ class TrainingRun:
         self._schedule = schedule
         self._observer = observer
         self._metrics = MetricsLog(folder, resume_from=int(progress.iteration), settings=manifest.settings)
-        self._traffic = TrafficLog(folder.path, resume_from=int(progress.iteration))
+        self._traffic = TrafficLog(folder.path, int(progress.iteration), observer.noted)
         self._watch = self._watching()
         at = schedule.stop_at_return  # a run that reached it may have been stopped before it was judged
         self._ended_early = at is not None and any(map(self._schedule.is_reached, self._metrics.rows()))
         self._told = TrafficSums()
-        fresh = int(progress.iteration) == 0 and not (folder.path / "ledger.json").exists()
-        self._ledger = Ledger() if fresh else Ledger.of(folder)
+        fresh = int(progress.iteration) == 0 and not is_there(folder.path / "ledger.json")
+        self._ledger = Ledger() if fresh else Ledger.of(folder, observer.noted)
         self._charged_at = time.monotonic()
         self._saved_at = time.monotonic()
         self._warned_of_failures = False
@@ -213,7 +214,7 @@ class TrainingRun:
         watch = Watch(self._manifest.settings)
         for row in self._metrics.rows():
             watch.see(row)
-        watch.begin([warned for warned in read_warnings(self._folder) if warned.iteration == 0])
+        watch.begin([warned for warned in read_warnings(self._folder, self._observer.noted) if warned.iteration == 0])
         return watch
 
     def _begin(self, budget: int, resumed: bool) -> None:
@@ -266,8 +267,7 @@ class TrainingRun:
             found = self._loop.evaluate(self._progress, self._schedule.final_episodes)
         interval = interval_of(found.returns, self._manifest)
         self._meters.last_return = interval.value
-        place = self._folder.evaluations / f"{iteration}-{len(found.returns)}.json"
-        record_evaluation(place, iteration, found, interval)
+        record_evaluation(self._folder, f"{iteration}-{len(found.returns)}.json", iteration, found, interval)
         self._charge()
         self._note_traffic()
         step_seconds, env_steps = self._loop.algorithm.spec.step_seconds, int(self._progress.env_steps)
@@ -310,7 +310,7 @@ class TrainingRun:
         self._saved_at = time.monotonic()
 
     def _meta(self) -> dict[str, Any]:
-        return {"meters": asdict(self._meters), "schedule": asdict(self._schedule)}
+        return {OWNER: owner_of(self._folder), "meters": asdict(self._meters), "schedule": asdict(self._schedule)}
 
     def _save_policy(self) -> None:
         algorithm, progress = self._loop.algorithm, self._progress
@@ -340,18 +340,21 @@ def interval_of(returns: Sequence[float] | np.ndarray, manifest: Manifest) -> In
 
 
 def record_evaluation(
-    place: Path, iteration: int, found: Evaluation, interval: Interval, stochastic: bool = False
+    folder: RunFolder, name: str, iteration: int, found: Evaluation, interval: Interval, stochastic: bool = False
 ) -> None:
-    """Write an evaluation into the run folder; `stochastic`: its actions were drawn."""
+    """Write an evaluation into the run folder; `stochastic`: its actions were drawn. What is not finite is null."""
+    returns = [float(value) for value in found.returns]
     record = {
         "iteration": iteration,
         "stochastic": stochastic,
-        "mean": interval.value,
+        "mean": interval.value if math.isfinite(interval.value) else None,
         "interval": [interval.low, interval.high] if np.isfinite(interval.low) else None,
         "method": interval.method,
-        "returns": [float(value) for value in found.returns],
+        "returns": [value if math.isfinite(value) else None for value in returns],
         "lengths": [int(value) for value in found.lengths],
         "failures": list(found.failures),
     }
+    place = folder.evaluations / name
     with writing("the evaluation", place):
-        write_file(place, json.dumps(record, indent=1).encode())
+        make_folder(folder.evaluations)
+        write_record(place, record, folder.path, owner=owner_of(folder))
