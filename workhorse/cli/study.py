@@ -99,7 +99,7 @@ def conclude(folder: StudyFolder, cores: int, quiet: bool, make: MakeLoop | None
     """Conduct a study to its end, write its report, and print the results."""
     from rich.console import Console
 
-    from workhorse.cli.study_display import cell_table, study_display_for
+    from workhorse.cli.study_display import cell_table, study_display_for, table_notes
     from workhorse.core.machine import available_cores
     from workhorse.reports.study_page import write_study_report
     from workhorse.studies.cells import summarise
@@ -116,6 +116,8 @@ def conclude(folder: StudyFolder, cores: int, quiet: bool, make: MakeLoop | None
     cells = summarise(results)
     Console().print(cell_table(cells))
     print("grades: reliability / robustness / cost, from A to E; the report explains them")
+    for note in table_notes(cells):
+        print(note)
     for verdict in verdicts(results, cells):
         print(verdict.sentence)
     for sentence in (*unequal_steps(cells), *search_sentences(results), *outlying_seeds(cells), *results.notes):
