@@ -35,6 +35,7 @@ PROGRAMS = [
     ["coordination.py"],
     ["simulation.py"],
     ["seeds.py"],
+    ["coverage.py"],
     ["studies.py"],
     ["figures.py"],
     ["tables.py"],

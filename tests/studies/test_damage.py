@@ -200,7 +200,9 @@ def test_records_that_were_swapped_are_noticed(whole, tmp_path):
     assert outcome(run, folder, expected) == "told"
 
 
-@pytest.mark.parametrize("name", ["study.json", "records/floors/CartPole-v1.json", "records/runs", "runs", "logs", "results.parquet"])
+@pytest.mark.parametrize(
+    "name", ["study.json", "records/floors/CartPole-v1.json", "records/runs", "runs", "logs", "results.parquet"]
+)
 def test_no_link_leads_out_of_a_study(whole, tmp_path, name):
     folder, outside = tmp_path / "whole", tmp_path / "outside"
     shutil.copytree(whole, folder)
@@ -342,7 +344,9 @@ def test_a_continued_search_proposes_the_same_after_crashes(tmp_path):
     folder, searching = searched(tmp_path, scores)
     record = folder.record("searches", "CartPole-v1-ars")
     assert record is not None
-    folder.write_record("searches", "CartPole-v1-ars", {**record, "trials": record["trials"][:12], "winner": None, "complete": False})
+    folder.write_record(
+        "searches", "CartPole-v1-ars", {**record, "trials": record["trials"][:12], "winner": None, "complete": False}
+    )
     again = Searching(folder, "CartPole-v1", "ars")
     trials = again.proposals()
     assert [trial.settings for trial in trials] == [trial["settings"] for trial in record["trials"][12:]]

@@ -222,7 +222,9 @@ def _card_table(cells: Sequence[CellSummary]) -> Markup:
         )
         for cell in cells
     ]
-    return Markup(f'<div class="box">{table(columns, rows, numbers=(1, 2, 3, 8), kind="fine")}{paragraph(_table_notes(cells), "small")}</div>')
+    return Markup(
+        f'<div class="box">{table(columns, rows, numbers=(1, 2, 3, 8), kind="fine")}{paragraph(_table_notes(cells), "small")}</div>'
+    )
 
 
 def _return_text(cell: CellSummary) -> str:

@@ -126,7 +126,9 @@ def _contradictory_search(found: Mapping[str, Any]) -> str:
         if len(scores) != seeds or len(outcomes) not in (0, seeds):
             return f"trial {number} has {len(scores)} scores and {len(outcomes)} outcomes of {seeds} tuning seeds"
         failed = None in scores or any(outcome != "finished" for outcome in outcomes)
-        if (value is None) != failed or (value is not None and not math.isclose(value, sum(scores) / seeds, abs_tol=1e-9)):
+        if (value is None) != failed or (
+            value is not None and not math.isclose(value, sum(scores) / seeds, abs_tol=1e-9)
+        ):
             return f"trial {number} has the scores {scores} and the value {value}"
     if winner is not None and (winner >= len(trials) or trials[winner]["value"] is None):
         return f"trial {winner} of {len(trials)} cannot have won"
