@@ -222,9 +222,8 @@ def _card_table(cells: Sequence[CellSummary]) -> Markup:
         )
         for cell in cells
     ]
-    return Markup(
-        f'<div class="box">{table(columns, rows, numbers=(1, 2, 3, 8), kind="fine")}{paragraph(_table_notes(cells), "small")}</div>'
-    )
+    notes = paragraph(_table_notes(cells), "small")
+    return Markup(f'<div class="box">{table(columns, rows, numbers=(1, 2, 3, 8), kind="fine")}{notes}</div>')
 
 
 def _return_text(cell: CellSummary) -> str:

@@ -124,7 +124,7 @@ class StudyFolder:
                 "version of Workhorse wrote it. Restore it from a copy, or use that version."
             )
         about = build(_About, record, os.fspath(file))
-        if not isinstance(words, dict) or None in words.values() or not _ALWAYS <= words.keys():
+        if not isinstance(words, dict) or None in words.values() or _ALWAYS - words.keys():
             # a study file may leave these out or empty, but the plan made of it has them
             wanted = ", ".join(sorted(_ALWAYS))
             raise UsageError(f"Expected a field `plan` with {wanted} in {file}, got {shown(words)}. {DAMAGED}")
