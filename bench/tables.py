@@ -736,7 +736,8 @@ def of_a_study() -> list[str]:
     sizes = sorted({row["runs"] for row in found["coverage"]})
     lines = [
         f"{origin(found)} Seeds 0, 1 and 2 of the generator; {found['times']:,} simulated studies for each number, "
-        f"half of them at 10 seeds in the second table, a quarter in the third; in brackets Clopper and Pearson's 95 % interval of the number.",
+        "half of them at 10 seeds in the second table and a quarter in the third; in brackets Clopper and Pearson's "
+        "95 % interval of the number.",
         "",
         "**Coverage of nominal 95 % intervals.** To reach: .93 to .97, or a mark beside the number on the page.",
         "",
@@ -752,8 +753,8 @@ def of_a_study() -> list[str]:
         "**Equal variants called different, in any pair; and a difference of 1.5 standard deviations seen.** To "
         "reach: at most .06. Below 5 seeds there is no verdict.",
         "",
-        "| scores | seeds of each | pairs | false, permutation | false, Welch (before) | seen, permutation | seen, Welch "
-        "|",
+        "| scores | seeds of each | pairs | false, permutation | false, Welch (before) | seen, permutation | "
+        "seen, Welch |",
         "|---|---|---|---|---|---|---|",
     ]
     for row in found["verdicts"]:
@@ -766,11 +767,11 @@ def of_a_study() -> list[str]:
     lines += [
         "",
         "**After `until mean_return width < w`**, w in standard deviations of the scores, seeds added by fives, at "
-        "most 40. False: equal variants called different. Seen: a difference of one standard deviation. Covers: the mean's "
-        "interval.",
+        "most 40. False: equal variants called different. Seen: a difference of one standard deviation. Covers: the "
+        "mean's interval.",
         "",
-        "| scores | first seeds | w | seeds | false, looks | false, Welch (before) | seen, looks | seen, first seeds "
-        "only | seen, Welch | covers | covers, Student t (before) |",
+        "| scores | first seeds | w | seeds | false, looks | false, Welch (before) | seen, looks | seen, first "
+        "seeds only | seen, Welch | covers | covers, Student t (before) |",
         "|---" * 11 + "|",
     ]
     for row in found["until"]:

@@ -25,8 +25,8 @@ STUDY_WORDS = {
     "hides the worst seeds, which are therefore shown next to it.",
     "Tests": "Permutation test of every pair on every task, from 5 seeds of each on, corrected by Holm's rule over "
     "all of them: equal variants are called different in at most 5 % of studies, whatever the scores look like. "
-    "Where seeds were added until intervals were narrow, the 5 % are shared over the looks. Where no difference is shown, the line "
-    "says how many seeds a difference of the size seen would need.",
+    "Where seeds were added until intervals were narrow, the 5 % are shared over the looks. Where no difference is "
+    "shown, the line says how many seeds a difference of the size seen would need.",
     "Steps to the threshold": "Kaplan and Meier's curve: runs that never got there count as needing more than their "
     "budget. Leaving them out would make an unreliable method look fast.",
     "Share left": "(return on the changed task - random) / (return on the unchanged task - random), for each policy as "
