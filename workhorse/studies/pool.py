@@ -16,6 +16,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from workhorse.runs.files import remove
+
 __all__ = ["JobEvent", "Pool", "Tell", "JobRequest"]
 
 JobRequest = dict[str, Any]
@@ -42,6 +44,8 @@ class _Process:
     def __init__(self, number: int, logs: Path, compiled: str, answers: queue.Queue[tuple[_Process, JobEvent]]) -> None:
         self.job: JobRequest | None = None
         self.log = logs / f"worker-{number}.log"
+        if self.log.is_symlink():  # nothing is followed out of the folder
+            remove(self.log)
         with open(self.log, "ab") as log:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "workhorse.studies.worker"],
