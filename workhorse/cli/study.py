@@ -106,7 +106,7 @@ def conclude(folder: StudyFolder, cores: int, quiet: bool, make: MakeLoop | None
     from rich.console import Console
 
     from workhorse.api.study import conducted
-    from workhorse.display.study_display import cell_table, study_display_for
+    from workhorse.display.study_display import cell_table, study_display_for, table_notes
     from workhorse.studies.cells import summarise
     from workhorse.studies.outliers import outlying_seeds
     from workhorse.studies.tuning import search_sentences
@@ -117,6 +117,8 @@ def conclude(folder: StudyFolder, cores: int, quiet: bool, make: MakeLoop | None
     cells = summarise(results)
     Console().print(cell_table(cells))
     print("grades: reliability / robustness / cost, from A to E; the report explains them")
+    for note in table_notes(cells):
+        print(note)
     for verdict in verdicts(results, cells):
         print(verdict.sentence)
     for sentence in (*unequal_steps(cells), *search_sentences(results), *outlying_seeds(cells), *results.notes):

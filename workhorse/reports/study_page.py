@@ -29,7 +29,7 @@ from workhorse.studies.across_tasks import aggregate_scores
 from workhorse.studies.cells import CellSummary, summarise
 from workhorse.studies.outliers import outlying_seeds
 from workhorse.studies.results import StudyResults
-from workhorse.studies.verdicts import verdicts
+from workhorse.studies.verdicts import unequal_steps, verdicts
 
 __all__ = ["reproduce", "write_study_report"]
 
@@ -80,14 +80,16 @@ def _about(results: StudyResults, cells: Sequence[CellSummary]) -> Markup:
     variants = results.variants if len(results.variants) <= 6 else ()
     names = f" ({', '.join(variants)})" if variants else ""
     text = f"{count_text(len(results.variants), 'variant')}{names} on {', '.join(results.tasks)}; {number} each. "
-    text += "Every seed counts: one that crashed or diverged is a failure, with the random policy's return."
+    text += "Every seed counts: one that crashed or diverged is a failure, with the random policy's return, "
+    text += "or the worst score of a seed that finished where that is lower."
     return paragraph(text, "lead")
 
 
 def _add_answers(page: Page, results: StudyResults, cells: Sequence[CellSummary]) -> None:
     cards = [task_cards(results, task, here) for task in results.tasks if (here := _of(cells, task))]
     page.add("scores-and-grades", "Scores and grades", *cards, grade_rules(cells))
-    page.add("tests", "What the tests say", verdict_list(verdicts(results, cells)))
+    steps = sentences(unequal_steps(cells), "text")
+    page.add("tests", "What the tests say", verdict_list(verdicts(results, cells)), steps)
 
 
 def _add_training(page: Page, results: StudyResults, cells: Sequence[CellSummary]) -> None:

@@ -38,6 +38,10 @@ FORMAT = 1
 _PARTS = ("runs", "tuning", "logs", "records", *(f"records/{kind}" for kind in KINDS))
 
 
+_ALWAYS = {"tasks", "algorithms", "seeds", "evaluations", "evaluation_episodes", "final_episodes"}
+"""Entries that every plan in a study.json has."""
+
+
 @dataclass(frozen=True)
 class _About:
     """Fields of study.json beside the plan, which `plan_of` checks."""
@@ -124,8 +128,10 @@ class StudyFolder:
                 "version of Workhorse wrote it. Restore it from a copy, or use that version."
             )
         about = build(_About, record, os.fspath(file))
-        if not isinstance(words, dict):
-            raise UsageError(f"Expected a field `plan` in {file}, got {shown(words)}. {DAMAGED}")
+        if not isinstance(words, dict) or None in words.values() or _ALWAYS - words.keys():
+            # a study file may leave these out or empty, but the plan made of it has them
+            wanted = ", ".join(sorted(_ALWAYS))
+            raise UsageError(f"Expected a field `plan` with {wanted} in {file}, got {shown(words)}. {DAMAGED}")
         folder = StudyFolder(place, plan_of(words, os.fspath(file)), asdict(about))
         folder._check_parts()
         return folder

@@ -12,7 +12,7 @@ from workhorse.algorithms.recipes import recipe
 from workhorse.core.errors import UsageError
 from workhorse.runs import train as runs
 from workhorse.runs.checkpoint import saved_iterations
-from workhorse.runs.files import remove_folder
+from workhorse.runs.files import read_file, remove_folder
 from workhorse.runs.folder import RunFolder
 from workhorse.runs.policy import Policy
 from workhorse.studies.plan import StudyPlan, TrainingJob
@@ -153,9 +153,10 @@ def ended_as(folder: RunFolder, summary: runs.Summary) -> dict[str, Any]:
 def spent_core_hours(path: Path) -> float:
     """Return the core-hours of an incomplete run, as of its last checkpoint."""
     try:
-        return sum(json.loads((path / "ledger.json").read_bytes())["core_seconds"].values()) / 3600
-    except (OSError, ValueError, KeyError, AttributeError, TypeError):
+        spent = sum(json.loads(read_file(path / "ledger.json"))["core_seconds"].values()) / 3600
+    except (OSError, UsageError, ValueError, KeyError, AttributeError, TypeError, RecursionError, OverflowError):
         return 0.0
+    return spent if math.isfinite(spent) and spent >= 0 else 0.0
 
 
 def _can_go_on(path: Path) -> bool:
