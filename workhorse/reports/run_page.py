@@ -3,13 +3,14 @@
 import json
 import math
 import os
-import shlex
 from pathlib import Path
 from typing import NamedTuple
 
 import polars as pl
 
 from workhorse.core.errors import UsageError
+from workhorse.environments.possible_returns import possible_returns
+from workhorse.reports.again import modules_needed, reproduce, run_again
 from workhorse.reports.diagnosis_figures import (
     VALUE_HEAD,
     baseline_agreement,
@@ -21,10 +22,10 @@ from workhorse.reports.diagnosis_figures import (
 from workhorse.reports.figure import Figure
 from workhorse.reports.landscape_figures import landscape_records, landscape_summary, plane, side_view
 from workhorse.reports.markup import Markup, definitions, escape, paragraph, sentences, table
+from workhorse.reports.metric_figures import measured, unchanged
 from workhorse.reports.page import Page
-from workhorse.reports.reading import RUN_WORDS, reading
-from workhorse.reports.run_figures import last_episodes, other_metrics, returns_over_training, speed_and_length
-from workhorse.reports.study_page import reproduce
+from workhorse.reports.reading import reading, run_words
+from workhorse.reports.run_figures import Level, last_episodes, learns_from_a_population, returns_over_training
 from workhorse.reports.videos import newest_video, video
 from workhorse.reports.wording import (
     count_text,
@@ -38,14 +39,22 @@ from workhorse.runs.cost import Ledger, PriceBook, price
 from workhorse.runs.folder import RunFolder, Status
 from workhorse.runs.manifest import Manifest
 from workhorse.runs.metrics import read_metrics
+from workhorse.runs.run import interval_of
 from workhorse.runs.warnings import read_warnings
-from workhorse.statistics.intervals import LEAST_RUNS, Interval, mean_interval
+from workhorse.statistics.bounds import cut_ends
+from workhorse.statistics.intervals import LEAST_RUNS, Interval
+from workhorse.studies.folder import published_threshold
 
 __all__ = ["write_run_report"]
 
 _ONE_SEED = Markup(
     "One seed: the interval is over the episodes of this policy and says nothing about other seeds. "
     "<code>workhorse study</code> trains several."
+)
+
+_CUT = (
+    "An end of an interval that is marked (cut) is the most or the least that an episode of this task can return. "
+    "Student's interval knows no such bound and goes beyond it: more episodes make it narrower."
 )
 
 
@@ -73,17 +82,15 @@ def write_run_report(path: str | os.PathLike[str]) -> Path:
     folder = RunFolder.open(path)
     manifest, status = folder.manifest(), folder.status()
     metrics = _metrics(folder)
-    last = _last_evaluation(folder)
+    last = _last_evaluation(folder, manifest)
     page = Page(f"{folder.id}: run")
-    page.begin(
-        f"Run {folder.id}, {manifest.created[:10]}", _answer(manifest, status, last), paragraph(_ONE_SEED, "lead")
-    )
+    page.begin(f"Run {folder.id}, {manifest.created[:10]}", _answer(manifest, status, last), _limits(last, metrics))
     page.add("result", "Result and cost", _facts(folder, manifest, status, metrics, last))
     warned = read_warnings(folder)
     page.add("warnings", "Warnings", sentences([str(each) for each in warned]) if warned else Markup(""))
-    page.add("learning", "Learning", page.draw(_returns(metrics, last)) or paragraph("No iteration has ended yet."))
-    page.add("evaluation", "Last evaluation", page.draw(last_episodes(last.returns)) if last else Markup(""))
-    page.add("speed", "Speed", page.draw(speed_and_length(metrics)))
+    returns = _returns(metrics, last, manifest)
+    page.add("learning", "Learning", page.draw(returns) or paragraph("No iteration has ended yet."))
+    page.add("evaluation", "Last evaluation", _episodes(page, last) if last else Markup(""))
     agreement = gradient_agreement(gradient_records(folder.path))
     page.add("gradients", "Gradients", page.draw(agreement) if agreement else Markup(""))
     values = value_rows(folder.path)
@@ -93,14 +100,12 @@ def write_run_report(path: str | os.PathLike[str]) -> Path:
     landscapes = landscape_records(folder.path)
     planes = [page.draw(draw(record)) for record in landscapes for draw in (plane, side_view)]
     page.add("landscape", "Landscape", page.draw(landscape_summary(landscapes)), *planes)
-    page.add("metrics", "Other metrics", page.draw(other_metrics(metrics)))
+    page.add("metrics", "Metrics", _metrics_of(page, metrics, manifest))
     found = newest_video(folder.path)
     page.add("video", "Video", _video(found, folder.path) if found else Markup(""))
     page.add("settings", "Settings", _settings(manifest))
-    machine = f"{count_text(manifest.hardware.cores, 'core')} of {manifest.hardware.cpu or 'an unnamed processor'}"
-    command = reproduce(shlex.join(manifest.command), _versions(manifest), f"{machine}, {manifest.hardware.system}")
-    page.add("reproduce", "Reproduce", command)
-    page.add("reading", "How to read this page", reading(RUN_WORDS))
+    page.add("again", "Make it again", _again(manifest))
+    page.add("reading", "How to read this page", reading(run_words(learns_from_a_population(metrics))))
     return page.write(folder.path)
 
 
@@ -110,7 +115,7 @@ def _metrics(folder: RunFolder) -> pl.DataFrame:
     return read_metrics(folder)
 
 
-def _last_evaluation(folder: RunFolder) -> _Evaluation | None:
+def _last_evaluation(folder: RunFolder, manifest: Manifest) -> _Evaluation | None:
     """Return the evaluation of the newest iteration, with the most episodes; damaged files are skipped."""
     found = []
     for place in folder.evaluations.glob("*.json"):
@@ -125,16 +130,49 @@ def _last_evaluation(folder: RunFolder) -> _Evaluation | None:
     if not found:
         return None
     iteration, number, returns = max(found)
-    estimate = mean_interval(returns)
+    estimate = interval_of(returns, manifest)
     return _Evaluation(iteration, returns, estimate.value, estimate if number >= LEAST_RUNS else None)
 
 
-def _returns(metrics: pl.DataFrame, last: _Evaluation | None) -> Figure | None:
+def _returns(metrics: pl.DataFrame, last: _Evaluation | None, manifest: Manifest) -> Figure | None:
     steps = math.nan
     if last is not None and "env_steps" in metrics.columns:
         rows = metrics.filter(pl.col("iteration") == last.iteration)
         steps = float(rows["env_steps"][-1]) if len(rows) else math.nan
-    return returns_over_training(metrics, last.interval if last and math.isfinite(steps) else None, steps)
+    interval = last.interval if last and math.isfinite(steps) else None
+    return returns_over_training(metrics, interval, steps, _levels(manifest))
+
+
+def _levels(manifest: Manifest) -> list[Level]:
+    """Return the most that the task pays, and where Gymnasium calls it solved; what is not known is left out."""
+    most = possible_returns(manifest.task, manifest.task_options)[1]
+    found = [Level("the most possible", most)] if math.isfinite(most) else []
+    threshold = None if manifest.task_options else published_threshold(manifest.task)
+    return found if threshold is None else [*found, Level("solved, by Gymnasium", threshold)]
+
+
+def _episodes(page: Page, last: _Evaluation) -> Markup:
+    figure = last_episodes(last.returns)
+    if figure is not None:
+        return page.draw(figure)
+    episodes = count_text(len(last.returns), "episode")
+    return paragraph(f"{episodes} of the final policy, each of which returned {number_text(last.returns[0])}.")
+
+
+def _metrics_of(page: Page, metrics: pl.DataFrame, manifest: Manifest) -> Markup:
+    """Return the figures of all metrics, and a list of those of which there is nothing to draw."""
+    figures = measured(metrics, manifest.settings)
+    still = unchanged(metrics, figures)
+    words = "In the only iteration" if len(metrics) == 1 else "The same in every iteration"
+    listed = paragraph(f"{words}:") + definitions(still, "small") if still else ""
+    return Markup("".join(map(page.draw, figures)) + (f'<div class="text">{listed}</div>' if listed else ""))
+
+
+def _again(manifest: Manifest) -> Markup:
+    machine = f"{count_text(manifest.hardware.cores, 'core')} of {manifest.hardware.cpu or 'an unnamed processor'}"
+    files = " and ".join(f"{module.replace('.', '/')}.py" for module in modules_needed(manifest))
+    note = f"It imports {files}: run it in the folder where that lies." if files else ""
+    return reproduce(run_again(manifest), _versions(manifest), f"{machine}, {manifest.hardware.system}", note)
 
 
 def _answer(manifest: Manifest, status: Status | None, last: _Evaluation | None) -> str:
@@ -145,6 +183,25 @@ def _answer(manifest: Manifest, status: Status | None, last: _Evaluation | None)
     if last.interval is None:
         return f"{name}: return {number_text(last.mean)} over {episodes}, too few for an interval."
     return f"{name}: return {interval_text(last.interval)} over {episodes}."
+
+
+def _limits(last: _Evaluation | None, metrics: pl.DataFrame) -> Markup:
+    """Say what the number at the head of the page does not say."""
+    words = paragraph(_ONE_SEED, "lead")
+    if last is not None and last.interval is not None and any(cut_ends(last.interval)):
+        words += paragraph(_CUT, "lead")
+    if broken := _diverged(metrics):
+        words += paragraph(f"The run diverged: {broken} is not a finite number in its last iteration.", "bad")
+    return Markup(words)
+
+
+def _diverged(metrics: pl.DataFrame) -> str:
+    """Return a metric that shows that a run diverged; empty where it did not."""
+    for name in ("parameter_norm", "params_norm", "gradient_norm", "value_loss", "surrogate"):
+        values = metrics[name].drop_nulls() if name in metrics.columns else []
+        if len(values) and not math.isfinite(values[-1]):
+            return name
+    return ""
 
 
 def _facts(

@@ -4,12 +4,9 @@ import math
 
 from workhorse.statistics.intervals import Interval
 
-__all__ = ["CUT", "is_cut", "within"]
+__all__ = ["cut_ends", "within"]
 
-CUT = "the most possible"
-"""Words by which a cut at the upper end is known; at the lower one it is the least."""
-
-_LEAST = "the least possible"
+_LEAST, _MOST = "the least possible", "the most possible"
 
 
 def within(interval: Interval, low: float = -math.inf, high: float = math.inf) -> Interval:
@@ -39,15 +36,15 @@ def within(interval: Interval, low: float = -math.inf, high: float = math.inf) -
     if interval.low < low:
         method += f", cut at {low:,.10g}, {_LEAST}"
     if interval.high > high:
-        method += f", cut at {high:,.10g}, {CUT}"
+        method += f", cut at {high:,.10g}, {_MOST}"
     return interval._replace(low=max(interval.low, low), high=min(interval.high, high), method=method)
 
 
-def is_cut(interval: Interval) -> bool:
-    """Tell whether `within` cut an end of an interval.
+def cut_ends(interval: Interval) -> tuple[bool, bool]:
+    """Tell which ends of an interval `within` has cut: the lower, the upper.
 
     Example:
-        >>> is_cut(within(Interval(1.0, 0.0, 2.0, "Student t"), 0.0, 1.5))
-        True
+        >>> cut_ends(within(Interval(1.0, 0.0, 2.0, "Student t"), 0.0, 1.5))
+        (False, True)
     """
-    return interval.method.endswith((CUT, _LEAST))
+    return _LEAST in interval.method, _MOST in interval.method
