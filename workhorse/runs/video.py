@@ -1,5 +1,6 @@
 """An episode of a run's policy as a video file, rendered by Gymnasium, which draws every task it ships."""
 
+import itertools
 import os
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from workhorse.core.errors import UsageError
 from workhorse.runs.files import check_writable, writing
 from workhorse.runs.folder import RunFolder
 from workhorse.runs.policy import Policy
+from workhorse.runs.quiet import quiet_libraries
 
 __all__ = ["Video", "record"]
 
@@ -38,7 +40,9 @@ def record(
     height: int = 480,
     progress: Callable[[int], None] = lambda _: None,
 ) -> Video:
-    """Record one noiseless episode of a run's newest policy as MP4.
+    """Record one noiseless episode of a run's newest policy as MP4, beside the films there are.
+
+    The file is named after the policy's iteration and the seed; where that name is taken, a number follows it.
 
     Args:
         path: the run folder.
@@ -58,14 +62,21 @@ def record(
     folder = RunFolder.open(path)
     manifest = folder.manifest()
     policy = Policy.load(folder.policy)
-    target = Path(folder.videos) / f"{policy.metadata.get('iteration', 0)}-seed{seed}.mp4"
+    target = _free_name(Path(folder.videos), f"{policy.metadata.get('iteration', 0)}-seed{seed}")
     check_writable("the video", target)
-    env = _environment(manifest.task, manifest.task_options, width, height)
-    try:
-        with writing("the video", target):
-            return _film(env, policy, target, int(host_keys(seed, "evaluate", 0)[0] >> 33), max_steps, progress)
-    finally:
-        env.close()
+    with quiet_libraries():
+        env = _environment(manifest.task, manifest.task_options, width, height)
+        try:
+            with writing("the video", target):
+                return _film(env, policy, target, int(host_keys(seed, "evaluate", 0)[0] >> 33), max_steps, progress)
+        finally:
+            env.close()
+
+
+def _free_name(folder: Path, stem: str) -> Path:
+    """Return the first of STEM.mp4, STEM-2.mp4, STEM-3.mp4 and so on that is not there."""
+    names = itertools.chain([stem], (f"{stem}-{number}" for number in itertools.count(2)))
+    return next(place for name in names if not os.path.lexists(place := folder / f"{name}.mp4"))
 
 
 def _film(env: Any, policy: Policy, target: Path, seed: int, max_steps: int, progress: Callable[[int], None]) -> Video:
@@ -80,18 +91,21 @@ def _film(env: Any, policy: Policy, target: Path, seed: int, max_steps: int, pro
     total, length, over, state = 0.0, 0, False, None
     temporary = target.with_name(f".tmp-{os.getpid()}-{target.name}")
     opened: Any = imageio.get_writer(temporary, format="FFMPEG", fps=min(rate, 60), macro_block_size=1)  # type: ignore[arg-type]
-    with opened as writer:
-        every = max(1, round(rate / 60))
-        writer.append_data(_even(_frame(env)))
-        while not over and length < max_steps:
-            seen = observed.array(observation, f"at step {length}").reshape(policy.observation.shape)
-            action, state = policy.predict(seen, state)
-            observation, reward, terminated, truncated, _ = env.step(wanted.write(space, action))
-            total, length, over = total + float(reward), length + 1, terminated or truncated
-            if length % every == 0:
-                writer.append_data(_even(_frame(env)))
-                progress(length)
-    os.replace(temporary, target)
+    try:
+        with opened as writer:
+            every = max(1, round(rate / 60))
+            writer.append_data(_even(_frame(env)))
+            while not over and length < max_steps:
+                seen = observed.array(observation, f"at step {length}").reshape(policy.observation.shape)
+                action, state = policy.predict(seen, state)
+                observation, reward, terminated, truncated, _ = env.step(wanted.write(space, action))
+                total, length, over = total + float(reward), length + 1, terminated or truncated
+                if length % every == 0:
+                    writer.append_data(_even(_frame(env)))
+                    progress(length)
+        os.replace(temporary, target)
+    finally:
+        temporary.unlink(missing_ok=True)
     return Video(target, total, length)
 
 
