@@ -38,7 +38,7 @@ def quiet_libraries() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _redirected(target: int) -> Iterator[int]:
-    """Context manager: descriptor 2 is another file; `sys.stderr` goes where it went, to the descriptor that it gets."""
+    """Context manager: descriptor 2 is another file, `sys.stderr` goes where it went; yields a descriptor for that."""
     stream = sys.stderr
     stream.flush()
     kept = os.dup(2)
