@@ -36,14 +36,14 @@ TALLY = Tally(np.array([1.5, -2.0], np.float32), 7, (0.1, 0.2, -3.0, 4.0), SEEN,
 EPISODES = Episodes(np.array([1.0, 0.0]), np.array([7, 0], np.int32), SEEN, ())
 UPDATE = encode_update(4, Returns(np.array([1, 2, 3, 4], np.float32), 12.25, SEEN))
 ASSIGNMENTS = [
-    Assignment(Job("reset", 5), 2, 16, 1000, 5, 0, (UPDATE, UPDATE)),
-    Assignment(Job("evaluate", 9), 0, 100, None, 9, 9, ()),
-    Assignment(Job("reset", 2**32 - 1), NOTHING, 0, None, 0, 0, ()),
+    Assignment(Job("reset", 5, 16, 7), 2, 1000, 5, 0, (UPDATE, UPDATE)),
+    Assignment(Job("evaluate", 9, 100, 0), 0, None, 9, 9, ()),
+    Assignment(Job("reset", 2**32 - 1, 0, 2**32 - 1), NOTHING, None, 0, 0, ()),
 ]
 REPORTS = [
-    Report(Job("reset", 5), 1, 5, 2**64 - 1, 1.5, 0.25, TALLY),
-    Report(Job("evaluate", 6), 0, 6, 0, 1.5, 0.25, EPISODES),
-    Report(Job("reset", 5), NOTHING, 5, 1, 0.0, 0.0, None),
+    Report(Job("reset", 5, 16, 7), 1, 5, 2**64 - 1, 1.5, 0.25, TALLY),
+    Report(Job("evaluate", 6, 100, 8), 0, 6, 0, 1.5, 0.25, EPISODES),
+    Report(Job("reset", 5, 16, 7), NOTHING, 5, 1, 0.0, 0.0, None),
 ]
 
 
@@ -111,7 +111,7 @@ def test_every_damage_is_called_malformed(message):
 
 
 @pytest.mark.parametrize(
-    "rubbish", [b"", b"WH", b"\x80\x04K\x01.", b"WH\x02\x01{}", b"WH\x01\x01nonsense", b"WH\x01\x01[]", 7]
+    "rubbish", [b"", b"WH", b"\x80\x04K\x01.", b"WH\x01\x01{}", b"WH\x02\x01nonsense", b"WH\x02\x01[]", 7]
 )
 def test_what_is_no_message_of_ours_is_malformed(rubbish):
     with pytest.raises(Malformed):

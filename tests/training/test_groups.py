@@ -15,8 +15,6 @@ from workhorse.training.groups import RunGroup, together
 from workhorse.training.loop import make_loop
 from workhorse.training.plan import Plan
 
-pytestmark = pytest.mark.usefixtures("compiled_once")
-
 SEEDS = (3, 5, 8)
 STEPS = 4 * 64
 PATIENCE_S = 90.0

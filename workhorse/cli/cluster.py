@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Literal
 from workhorse.core.errors import UsageError
 
 if TYPE_CHECKING:
-    from workhorse.cli.display import Display
     from workhorse.core.spec import EnvSpec
+    from workhorse.display.run_display import Display
     from workhorse.training.loop import Loop, MakeLoop
     from workhorse.training.plan import Plan
 

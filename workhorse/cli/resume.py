@@ -7,6 +7,7 @@ import tyro
 
 from workhorse.cli.cluster import ClusterOptions, Notes, loop_maker
 from workhorse.cli.options import Count, parse
+from workhorse.cli.places import AnyFolder
 
 __all__ = ["run"]
 
@@ -15,7 +16,7 @@ __all__ = ["run"]
 class ResumeOptions(ClusterOptions):
     """Continue a run from its newest complete checkpoint. The result is identical to an uninterrupted run."""
 
-    run: tyro.conf.Positional[str] = tyro.MISSING
+    run: tyro.conf.Positional[AnyFolder] = tyro.MISSING
     """The run folder, as in runs/<id>."""
     env_steps: Count | None = None
     """New budget in environment steps; by default the run's budget."""
@@ -39,7 +40,7 @@ def run(arguments: Sequence[str]) -> int:
     notes = Notes()
     make = loop_maker(options, notes)
 
-    from workhorse.cli.display import display_for
+    from workhorse.display.run_display import display_for
     from workhorse.runs import train
 
     observer = notes.observer = display_for(options.quiet, None)

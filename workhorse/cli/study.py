@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any
 import tyro
 
 from workhorse.cli.cluster import ClusterOptions, loop_maker
-from workhorse.cli.options import Count, parse, parse_task_options
+from workhorse.cli.environment_options import EnvironmentOptions, task_options_of
+from workhorse.cli.options import Count, parse
+from workhorse.cli.places import StudyPath
 from workhorse.core.errors import UsageError
 
 if TYPE_CHECKING:  # imported by the functions below, so that `--help` needs no JAX
@@ -22,13 +24,13 @@ __all__ = ["check_by_building", "conclude", "run"]
 
 
 @dataclasses.dataclass
-class StudyOptions(ClusterOptions):
+class StudyOptions(ClusterOptions, EnvironmentOptions):
     """Train many seeds and report success rate, return, cost and robustness, with intervals.
 
     A study can be stopped and continued: workhorse study STUDY_FOLDER. Crashed seeds count as failures.
     """
 
-    study: tyro.conf.Positional[str | None] = None
+    study: tyro.conf.Positional[StudyPath | None] = None
     """A study file in YAML, or the folder of a study to continue; leave out with --tasks and --algorithms."""
     tasks: tuple[str, ...] = ()
     """Tasks; every algorithm is trained on each."""
@@ -38,8 +40,6 @@ class StudyOptions(ClusterOptions):
     """Number of seeds of each algorithm on each task, from 0; by default 10."""
     env_steps: Count | None = None
     """Training steps of each run; by default the recipe's."""
-    task_option: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
-    """An option of the task, written name=value, for a study of one task; may be repeated."""
     threshold: float | None = None
     """Lowest final return of a successful run, for a study of one task; by default the task's own."""
     perturbations: bool = False
@@ -64,6 +64,9 @@ _OF_A_NEW_STUDY = (
     "seeds",
     "env_steps",
     "task_option",
+    "wrapper",
+    "frame_stack",
+    "max_episode_steps",
     "threshold",
     "perturbations",
     "until",
@@ -99,15 +102,15 @@ def conclude(folder: StudyFolder, cores: int, quiet: bool, make: MakeLoop | None
     """Conduct a study to its end, write its report, and print the results."""
     from rich.console import Console
 
-    from workhorse.cli.study_display import cell_table, study_display_for
     from workhorse.core.machine import available_cores
+    from workhorse.display.study_display import cell_table, study_display_for
     from workhorse.reports.study_page import write_study_report
     from workhorse.studies.cells import summarise
     from workhorse.studies.conduct import conduct
     from workhorse.studies.outliers import outlying_seeds
     from workhorse.studies.table import write_table
-    from workhorse.studies.tuning import searched
-    from workhorse.studies.verdicts import verdicts
+    from workhorse.studies.tuning import search_sentences
+    from workhorse.studies.verdicts import unequal_steps, verdicts
 
     with folder.lock(), study_display_for(quiet) as display:
         results = conduct(folder, cores or available_cores(), display, make)
@@ -118,14 +121,7 @@ def conclude(folder: StudyFolder, cores: int, quiet: bool, make: MakeLoop | None
     print("grades: reliability / robustness / cost, from A to E; the report explains them")
     for verdict in verdicts(results, cells):
         print(verdict.sentence)
-    for search, gap in searched(results):
-        apart = f" [{gap.gap.low:.4g}, {gap.gap.high:.4g}]" if gap.gap else ""
-        print(
-            f"Search of {search.algorithm} on {search.task}: {gap.promised:.4g} on the tuning seeds, "
-            f"{gap.delivered:.4g} on fresh seeds: the choice of the best overstates it by "
-            f"{gap.promised - gap.delivered:.4g}{apart}."
-        )
-    for sentence in (*outlying_seeds(cells), *results.notes):
+    for sentence in (*unequal_steps(cells), *search_sentences(results), *outlying_seeds(cells), *results.notes):
         print(sentence)
     print(f"{folder.core_hours():.3f} core-hours in all. Report: {page}")
 
@@ -168,10 +164,13 @@ def _plan(options: StudyOptions) -> StudyPlan:
         if name in words:
             raise UsageError(f"`{name}` is set both in {options.study} and on the command line: set it in one place.")
         words[name] = value
-    task_options = parse_task_options(options.task_option)
+    task_options = task_options_of(options)
     if task_options or options.threshold is not None:
         if not isinstance(words.get("tasks"), list) or len(words["tasks"]) != 1:
-            raise UsageError("--task-option and --threshold are for a study of one task: write a study file for more.")
+            raise UsageError(
+                "Options of the task (--task-option, --wrapper, --frame-stack, --max-episode-steps) and --threshold are "
+                "for a study of one task: write a study file for more."
+            )
         if task_options:
             words["task_options"] = {words["tasks"][0]: task_options}
     return plan_of(words, options.study or "the command line")
@@ -205,6 +204,7 @@ def check_by_building(plan: StudyPlan) -> None:
     Raises:
         UsageError: an option out of range, a task that cannot be made, actions that an algorithm cannot take.
     """
+    from workhorse.environments.wrappers import require_time_limit
     from workhorse.robustness.ranges import read_ranges
     from workhorse.training.plan import Plan
 
@@ -215,4 +215,6 @@ def check_by_building(plan: StudyPlan) -> None:
     for task, algorithm, setting in settings:
         job = plan.job(task, algorithm, setting, plan.seeds[0])
         built = Plan(task, job.task_options, algorithm, job.settings, job.seed)
-        built.make_algorithm(built.spec())
+        spec = built.spec()
+        require_time_limit(spec)
+        built.make_algorithm(spec)

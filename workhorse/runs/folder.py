@@ -21,7 +21,7 @@ from workhorse.runs.files import remove_folder, write_file, writing
 from workhorse.runs.manifest import Manifest, utc_now
 from workhorse.runs.records import build, parse, parse_json
 
-__all__ = ["RunFolder", "RunRow", "Status", "list_runs"]
+__all__ = ["RunFolder", "RunRow", "Status", "list_runs", "run_row"]
 
 _LISTED = "`workhorse runs` lists the runs there are."
 _LOCK_PATIENCE_S = 0.5
@@ -279,10 +279,11 @@ def list_runs(root: str | os.PathLike[str] = "runs") -> list[RunRow]:
         raise UsageError(f"Expected a folder of runs, got the file {root}. Name the folder that holds them.") from error
     except PermissionError as error:
         raise UsageError(f"Could not read {root}: permission denied. Change its permissions.") from error
-    return sorted((_row(RunFolder(path)) for path in paths), key=lambda row: (row.age_s, row.id))
+    return sorted((run_row(RunFolder(path)) for path in paths), key=lambda row: (row.age_s, row.id))
 
 
-def _row(folder: RunFolder) -> RunRow:
+def run_row(folder: RunFolder) -> RunRow:
+    """Return a run's line of `workhorse runs`."""
     try:
         manifest = folder.manifest()
         age_s = time.time() - datetime.fromisoformat(manifest.created).timestamp()

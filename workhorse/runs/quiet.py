@@ -3,15 +3,16 @@
 import contextlib
 import os
 import sys
+import sysconfig
 import tempfile
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
 
 __all__ = ["quiet_libraries"]
 
-_LIBRARIES = (
-    r"(gymnasium|pygame|pkg_resources|setuptools|imageio|imageio_ffmpeg|mujoco|glfw|OpenGL|numpy|workhorse)(\.|$)"
-)
+_WORKHORSE = Path(__file__).resolve().parents[1]
 _OF_GYMNASIUM = r".*WARN: "
 """Beginning of the warnings of Gymnasium's logger, which are given in the name of whoever called it."""
 
@@ -21,12 +22,12 @@ def quiet_libraries() -> Iterator[None]:
     """Context manager: hide warnings of libraries, and what their compiled parts write to the standard error.
 
     A simulator, a video driver and an encoder warn of deprecated attributes and missing variables, which a user can do
-    nothing about. What Python code writes to `sys.stderr` and the warnings of any other module, such as the user's own
-    task, are shown as always. *Where the work raises, all that was hidden is shown*, for it may say why.
+    nothing about. What Python code writes to `sys.stderr`, and warnings of files that are not installed, such as the
+    user's own task, are shown as always. *Where the work raises, all that was hidden is shown*, for it may say why.
     """
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", module=_LIBRARIES)
         warnings.filterwarnings("ignore", message=_OF_GYMNASIUM)
+        warnings.showwarning = _only_of_users(warnings.showwarning)
         with tempfile.TemporaryFile() as hidden, _redirected(hidden.fileno()) as shown:
             try:
                 yield
@@ -34,6 +35,17 @@ def quiet_libraries() -> Iterator[None]:
                 hidden.seek(0)
                 os.write(shown, hidden.read())
                 raise
+
+
+def _only_of_users(show: Callable[..., None]) -> Callable[..., None]:
+    """Return what shows a warning of a file that lies where packages are not installed, and no other."""
+    installed = tuple({sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib")} | {str(_WORKHORSE)})
+
+    def shown(message: Any, category: Any, filename: str, *rest: Any, **more: Any) -> None:
+        if not os.path.abspath(filename).startswith(installed):
+            show(message, category, filename, *rest, **more)
+
+    return shown
 
 
 @contextlib.contextmanager

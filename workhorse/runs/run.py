@@ -13,6 +13,7 @@ import numpy as np
 
 from workhorse.core.digest import digest
 from workhorse.environments.possible_returns import possible_returns
+from workhorse.environments.registry import TASKS, is_native
 from workhorse.runs import checkpoint
 from workhorse.runs.cost import Ledger
 from workhorse.runs.export import policy_of
@@ -30,7 +31,7 @@ from workhorse.statistics.intervals import Interval, mean_interval
 from workhorse.training.loop import Evaluation, Failures, Loop, Progress
 from workhorse.training.rollouts import actor_of
 
-__all__ = ["Meters", "Observer", "Run", "Summary", "interval_of", "record_evaluation"]
+__all__ = ["Meters", "Observer", "StopTraining", "Summary", "TrainingRun", "interval_of", "record_evaluation"]
 
 
 @dataclass(frozen=True)
@@ -61,6 +62,10 @@ class Summary:
     traffic: Traffic | None
 
 
+class StopTraining(Exception):
+    """Raised by an observer to stop a run after the iteration it was told of: saved, `stopped`, not evaluated again."""
+
+
 class Observer:
     """Is told what happens in a run; does nothing. The command line's progress display is one."""
 
@@ -68,7 +73,10 @@ class Observer:
         """The run begins, or goes on, at `row["iteration"]`."""
 
     def iterated(self, row: Mapping[str, Any]) -> None:
-        """An iteration is complete; `row` is its line of metrics."""
+        """An iteration is complete; `row` is its line of metrics.
+
+        What is raised here ends the run with its state saved: `stopped` for `StopTraining`, `failed` for anything else.
+        """
 
     def noted(self, sentence: str) -> None:
         """Something a user should know, once."""
@@ -84,7 +92,7 @@ class Meters:
     last_return: float | None = None
 
 
-class Run:
+class TrainingRun:
     """A run under way: the state, and what is written as it moves."""
 
     def __init__(
@@ -133,7 +141,7 @@ class Run:
                 summary = self._judge(interrupt)
                 state = "finished"
                 return summary
-            except (KeyboardInterrupt, BrokenPipeError):  # or nobody reads what is printed any more
+            except (KeyboardInterrupt, StopTraining, BrokenPipeError):  # the last: nobody reads what is printed
                 state = "stopped"
                 raise
             finally:
@@ -164,10 +172,13 @@ class Run:
         if found is not None:
             row |= self._evaluated(found)
         self._metrics.append(row["iteration"], {name: value for name, value in row.items() if name != "iteration"})
-        self._observer.iterated(row)
+        for sentence in self._loop.notes():
+            self._observer.noted(sentence)
         self._tell(row, failures)
         if schedule.milestone_due(before, int(after.env_steps), self._manifest.env_steps):
             checkpoint.save(self._folder, row["iteration"], after, self._meta(), "milestones")
+        with interrupt.allowed():  # a user's callback may wait; last, because it may end the run
+            self._observer.iterated(row)
         if time.monotonic() - self._saved_at >= max(schedule.checkpoint_every_s, self._loop.checkpoint_every_s):
             self._save()
             self._write_status("running")
@@ -217,6 +228,12 @@ class Run:
                 "resumed": resumed,
             },
         )
+        if self._manifest.task in TASKS and not is_native(self._manifest.task, self._manifest.task_options):
+            self._observer.noted(
+                f"{self._manifest.task} goes through the Gymnasium adapter, as wrappers and stacked frames need it: "
+                "every step is a Python call in a worker process, which is 5 to 100 times slower than Workhorse's own "
+                "simulator of the task, and its random numbers are others."
+            )
         if self._loop.algorithm.spec.resume == "episode":
             self._observer.noted(
                 f"{self._manifest.task} is not deterministic: a run of it is not reproduced to the bit, and a resume "
@@ -322,10 +339,13 @@ def interval_of(returns: Sequence[float] | np.ndarray, manifest: Manifest) -> In
     return within(mean_interval(returns), *possible_returns(manifest.task, manifest.task_options))
 
 
-def record_evaluation(place: Path, iteration: int, found: Evaluation, interval: Interval) -> None:
-    """Write an evaluation into the run folder."""
+def record_evaluation(
+    place: Path, iteration: int, found: Evaluation, interval: Interval, stochastic: bool = False
+) -> None:
+    """Write an evaluation into the run folder; `stochastic`: its actions were drawn."""
     record = {
         "iteration": iteration,
+        "stochastic": stochastic,
         "mean": interval.value,
         "interval": [interval.low, interval.high] if np.isfinite(interval.low) else None,
         "method": interval.method,

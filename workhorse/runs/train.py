@@ -14,18 +14,20 @@ from typing import Any
 from workhorse.algorithms.recipes import Recipe
 from workhorse.core.errors import UsageError
 from workhorse.core.machine import available_cores, installed_versions
+from workhorse.environments.wrappers import require_time_limit
 from workhorse.runs import checkpoint
 from workhorse.runs.files import check_writable
 from workhorse.runs.folder import RunFolder
 from workhorse.runs.manifest import Manifest
-from workhorse.runs.run import Meters, Observer, Run, Summary, interval_of, record_evaluation
+from workhorse.runs.run import Meters, Observer, StopTraining, Summary, TrainingRun, interval_of, record_evaluation
 from workhorse.runs.schedule import Schedule, check_annealing, check_budget
 from workhorse.runs.segments import load_progress, save_progress
+from workhorse.runs.task_errors import task_errors_kept
 from workhorse.statistics.intervals import Interval
 from workhorse.training.loop import Evaluation, Loop, MakeLoop, Progress, make_loop
 from workhorse.training.plan import Plan
 
-__all__ = ["Observer", "Schedule", "Summary", "evaluate_run", "plan_of", "resume", "start"]
+__all__ = ["Observer", "Schedule", "StopTraining", "Summary", "evaluate_run", "plan_of", "resume", "start"]
 
 
 def start(
@@ -76,14 +78,16 @@ def start(
     plan = _checked_plan(task, task_options or {}, algorithm, settings, seed, slots, env_steps)
     schedule = schedule or Schedule()
     schedule.check()
-    loop = _opened_loop(plan, threads, make)
+    spec = plan.spec()
+    require_time_limit(spec)
+    loop = (make or make_loop)(plan, spec, threads)
     try:
         folder = RunFolder.create(root, id, task=task.split(":")[-1], algorithm=algorithm, seed=seed)
         manifest = _described(folder.id, plan, loop, env_steps, threads, recipe, command)
         folder.write_manifest(manifest)
-        with folder.lock():
+        with folder.lock(), task_errors_kept(folder):
             progress = _saved_start(folder, loop, schedule)
-            run = Run(folder, manifest, loop, threads, progress, Meters(), schedule, observer or Observer())
+            run = TrainingRun(folder, manifest, loop, threads, progress, Meters(), schedule, observer or Observer())
             return folder, run.to_the_end(env_steps, resumed=False)
     finally:
         loop.close()
@@ -172,7 +176,7 @@ def resume(
         check_budget(env_steps)
         check_annealing(folder, manifest, env_steps)
     threads = threads or available_cores()
-    with folder.lock():
+    with folder.lock(), task_errors_kept(folder):
         loop = _opened_loop(plan_of(manifest), threads, make)
         try:
             _, progress, meta, notes = load_progress(folder, loop)
@@ -183,7 +187,7 @@ def resume(
             if status is not None and status.state == "finished" and schedule.stop_at_return is not None:
                 schedule = replace(schedule, stop_at_return=None)  # it has had its effect, and is to have none again
                 checkpoint.save(folder, int(progress.iteration), progress, meta | {"schedule": asdict(schedule)})
-            run = Run(folder, manifest, loop, threads, progress, meters, schedule, observer)
+            run = TrainingRun(folder, manifest, loop, threads, progress, meters, schedule, observer)
             return folder, run.to_the_end(env_steps or manifest.env_steps, resumed=True)
         finally:
             loop.close()
@@ -195,19 +199,23 @@ def evaluate_run(
     episodes: int = 100,
     seed: int | None = None,
     threads: int = 0,
+    stochastic: bool = False,
     noted: Callable[[str], None] = lambda sentence: None,
 ) -> tuple[RunFolder, Evaluation, Interval]:
-    """Noiseless episodes of a run's policy, from its newest whole checkpoint, on the raw reward.
+    """Episodes of a run's policy, from its newest whole checkpoint, on the raw reward, without noise.
 
     Args:
         path: the run folder.
         episodes: how many.
         seed: root of the initial states; by default the run's own seed.
         threads: simulation threads.
+        stochastic: draw actions from the policy's distribution, from addresses of their own, instead of taking the
+            likeliest; the initial states are the same.
         noted: is told what a user should know: of a damaged checkpoint that was passed over.
 
     Raises:
-        UsageError: the folder is no run, no checkpoint of it is whole, or the result could not be written there.
+        UsageError: the folder is no run, no checkpoint of it is whole, the policy has no randomness to draw from, or
+            the result could not be written there.
     """
     if episodes < 1:
         raise UsageError(f"The number of episodes must be at least 1: got {episodes}.")
@@ -222,13 +230,15 @@ def evaluate_run(
         iteration, progress, _, notes = checkpoint.load_newest(folder, loop.start(), set_aside=False)
         for sentence in notes:
             noted(sentence)
-        place = folder.evaluations / f"{iteration}-seed{root}-{episodes}.json"
+        kind = "-stochastic" if stochastic else ""
+        place = folder.evaluations / f"{iteration}-seed{root}-{episodes}{kind}.json"
         check_writable("the evaluation", place)
-        found = loop.evaluate(progress, episodes)
+        with task_errors_kept(folder, trains=False):
+            found = (loop.sample if stochastic else loop.evaluate)(progress, episodes)
     finally:
         loop.close()
     interval = interval_of(found.returns, manifest)
-    record_evaluation(place, iteration, found, interval)
+    record_evaluation(place, iteration, found, interval, stochastic)
     return folder, found, interval
 
 
@@ -237,12 +247,15 @@ def _opened_loop(plan: Plan, threads: int, make: MakeLoop | None) -> Loop:
 
 
 def plan_of(manifest: Manifest) -> Plan:
-    """Return the plan that a run was made of."""
+    """Return the plan that a run was made of.
+
+    Runs from before the option `rescale_actions` acted in the task's own numbers, and go on so.
+    """
     return Plan(
         manifest.task,
         manifest.task_options,
         manifest.algorithm,
-        manifest.settings,
+        {"rescale_actions": False, **manifest.settings},
         manifest.seed,
         manifest.slots,
     )

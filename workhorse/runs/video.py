@@ -1,5 +1,6 @@
 """An episode of a run's policy as a video file, rendered by Gymnasium, which draws every task it ships."""
 
+import contextlib
 import itertools
 import os
 import subprocess
@@ -12,6 +13,9 @@ import numpy as np
 
 from workhorse.core.addresses import host_keys
 from workhorse.core.errors import UsageError
+from workhorse.core.modules import import_module
+from workhorse.environments.constructors import registered
+from workhorse.environments.wrappers import make_environment
 from workhorse.runs.files import check_writable, writing
 from workhorse.runs.folder import RunFolder
 from workhorse.runs.policy import Policy
@@ -97,7 +101,7 @@ def _film(env: Any, policy: Policy, target: Path, seed: int, max_steps: int, pro
             writer.append_data(_even(_frame(env)))
             while not over and length < max_steps:
                 seen = observed.array(observation, f"at step {length}").reshape(policy.observation.shape)
-                action, state = policy.predict(seen, state)
+                action, state = policy.choose(seen, state)
                 observation, reward, terminated, truncated, _ = env.step(wanted.write(space, action))
                 total, length, over = total + float(reward), length + 1, terminated or truncated
                 if length % every == 0:
@@ -112,17 +116,28 @@ def _film(env: Any, policy: Policy, target: Path, seed: int, max_steps: int, pro
 def _environment(task: str, options: dict[str, Any], width: int, height: int) -> Any:
     import gymnasium
 
-    _, colon, id = task.rpartition(":")
-    mujoco = gymnasium.registry.get(id) if not colon else None
-    size: dict[str, Any] = {}
-    if mujoco is not None and "mujoco" in str(mujoco.entry_point):
+    module, _, id = task.rpartition(":")
+    known = gymnasium.registry.get(id)
+    entry = "" if known is None else str(known.entry_point)
+    if "mujoco" in entry:
         _choose_opengl()
+    elif module or not entry.startswith("gymnasium."):  # it may be MuJoCo's, which is bound when it is imported
+        with contextlib.suppress(UsageError):  # or it may not be, and needs no OpenGL
+            _choose_opengl()
+    if module:
+        import_module(module)
+    known = registered(task)
+    size: dict[str, Any] = {}
+    if known is not None and str(known.entry_point).startswith("gymnasium.envs.mujoco"):
         size = {"width": width, "height": height, "camera_name": "track"}  # a free camera where there is none
     try:
-        return gymnasium.make(task, render_mode="rgb_array", **options, **size)
+        return make_environment(task, known or task, options, render_mode="rgb_array", **size)
+    except UsageError:
+        raise
     except Exception as error:
         raise UsageError(
-            f"{task} cannot be drawn: gymnasium.make(..., render_mode='rgb_array') said: {error}"
+            f"{task} cannot be drawn: gymnasium.make(..., render_mode='rgb_array') said: {error}. Its constructor must "
+            "take render_mode, and its render() return an array of colours."
         ) from error
 
 

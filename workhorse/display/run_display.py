@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+import os
 import sys
 import time
 from collections.abc import Mapping
 from types import TracebackType
-from typing import Any, ClassVar, Self
+from typing import Any, Self
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn
@@ -29,17 +30,21 @@ PLAIN_LINE_EVERY_S = 5.0
 
 
 def display_for(quiet: bool, recipe: Recipe | None) -> Display:
-    """Return the display that fits the terminal."""
+    """Return the display that fits the terminal or the notebook."""
     if quiet:
         return Display(recipe, silent=True)
+    from workhorse.display.notebook import NotebookDisplay, in_notebook  # it builds on this module
+
+    if in_notebook():
+        return NotebookDisplay(recipe)
     return LiveDisplay(recipe) if sys.stdout.isatty() else Display(recipe)
 
 
 class Lines:
     """Plain lines about the work in a folder; on leaving they say how to go on with it after an interruption."""
 
-    stopped: ClassVar[str]
-    """Sentence after Ctrl-C; the folder's path is put behind it."""
+    stopped: str
+    """Sentence after Ctrl-C; {} stands for the folder."""
 
     def __init__(self, silent: bool) -> None:
         self._silent = silent
@@ -52,7 +57,7 @@ class Lines:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self._folder is not None and isinstance(error, KeyboardInterrupt):
-            self._say(f"{self.stopped} {self._folder.path}", always=True)
+            self._say(self.stopped.format(os.fspath(self._folder.path)), always=True)
         elif self._folder is not None and isinstance(error, Exception):
             error.run_folder = self._folder.path  # type: ignore[attr-defined]
 
@@ -67,7 +72,7 @@ class Lines:
 class Display(Lines, Observer):
     """Display of plain lines, one every few seconds, for logs and pipes."""
 
-    stopped = "Stopped; the state is saved. Continue with: workhorse resume"
+    stopped = "Stopped; the state is saved. Continue with: workhorse resume {}"
 
     def __init__(self, recipe: Recipe | None, silent: bool = False) -> None:
         super().__init__(silent)
