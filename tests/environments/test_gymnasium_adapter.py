@@ -432,9 +432,7 @@ def test_an_episode_without_a_clock_ends_at_last(monkeypatch: pytest.MonkeyPatch
 def test_a_fault_comes_with_a_program_that_plays_its_episode_again(tmp_path: Path) -> None:
     adapter = GymnasiumAdapter("weird_environments:weird/Walk-v0", 2, 1, wrappers=["weird_environments:Breaking(4)"])
     adapter.reset(keys(0, np.arange(2)))
-    with pytest.raises(
-        TaskError, match=r"reward nan at step 4 of the episode, slot 0 \(reset\(seed=\d+\), action"
-    ) as it:
+    with pytest.raises(TaskError, match=r"reward nan at step 4 of the episode, slot 0 \(reset\(seed=\d+\), action") as it:
         for turn in range(9):
             adapter.step(np.full((2, 2), 0.1 * turn))
     result = run_script(tmp_path / "episode.py", f"import sys; sys.path.append({str(HERE)!r})\n" + it.value.program)

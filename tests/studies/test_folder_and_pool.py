@@ -35,9 +35,7 @@ def test_a_damaged_batch_is_no_room_for_another(folder):
     folder.add_batch({**BATCH, "seeds": [9]})
     assert [job.seed for batch in folder.batches() for job in folder.batch_jobs(batch)] == [7, 8, 9]
     (folder.path / "records" / "batches" / "00000.json").write_text("{")
-    with pytest.raises(
-        UsageError, match=r"00000\.json, but it cannot be read .*`until` added are not known: restore it"
-    ):
+    with pytest.raises(UsageError, match=r"00000\.json, but it cannot be read .*`until` added are not known: restore it"):
         folder.batches()
 
 
