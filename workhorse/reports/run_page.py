@@ -9,7 +9,7 @@ from typing import NamedTuple
 import polars as pl
 
 from workhorse.core.errors import UsageError
-from workhorse.environments.possible_returns import possible_returns
+from workhorse.environments.bounds import return_bounds
 from workhorse.reports.again import modules_needed, reproduce, run_again
 from workhorse.reports.diagnosis_figures import (
     VALUE_HEAD,
@@ -39,9 +39,8 @@ from workhorse.runs.cost import Ledger, PriceBook, price
 from workhorse.runs.folder import RunFolder, Status
 from workhorse.runs.manifest import Manifest
 from workhorse.runs.metrics import read_metrics
-from workhorse.runs.run import interval_of
+from workhorse.runs.run import CUT, interval_of
 from workhorse.runs.warnings import read_warnings
-from workhorse.statistics.bounds import cut_ends
 from workhorse.statistics.intervals import LEAST_RUNS, Interval
 from workhorse.studies.folder import published_threshold
 
@@ -52,9 +51,9 @@ _ONE_SEED = Markup(
     "<code>workhorse study</code> trains several."
 )
 
-_CUT = (
-    "An end of an interval that is marked (cut) is the most or the least that an episode of this task can return. "
-    "Student's interval knows no such bound and goes beyond it: more episodes make it narrower."
+_OF_A_CUT = (
+    "An end marked max or min is the most or the least that an episode of this task can return. Student's interval "
+    "knows no such bound and goes beyond it: more episodes make it narrower."
 )
 
 
@@ -147,8 +146,8 @@ def _returns(metrics: pl.DataFrame, last: _Evaluation | None, manifest: Manifest
 
 def _levels(manifest: Manifest) -> list[Level]:
     """Return the most that the task pays, and where Gymnasium calls it solved; what is not known is left out."""
-    most = possible_returns(manifest.task, manifest.task_options)[1]
-    found = [Level("the most possible", most)] if math.isfinite(most) else []
+    most = return_bounds(manifest.task, manifest.task_options)[1]
+    found = [] if most is None else [Level("the most possible", most)]
     threshold = None if manifest.task_options else published_threshold(manifest.task)
     return found if threshold is None else [*found, Level("solved, by Gymnasium", threshold)]
 
@@ -190,8 +189,8 @@ def _answer(manifest: Manifest, status: Status | None, last: _Evaluation | None)
 def _limits(last: _Evaluation | None, metrics: pl.DataFrame) -> Markup:
     """Say what the number at the head of the page does not say."""
     words = paragraph(_ONE_SEED, "lead")
-    if last is not None and last.interval is not None and any(cut_ends(last.interval)):
-        words += paragraph(_CUT, "lead")
+    if last is not None and last.interval is not None and CUT in last.interval.method:
+        words += paragraph(_OF_A_CUT, "lead")
     if broken := _diverged(metrics):
         words += paragraph(f"The run diverged: {broken} is not a finite number in its last iteration.", "bad")
     return Markup(words)

@@ -3,7 +3,6 @@
 import math
 import re
 
-from workhorse.statistics.bounds import cut_ends
 from workhorse.statistics.intervals import Interval
 
 __all__ = [
@@ -59,19 +58,15 @@ def amount_text(value: float) -> str:
 
 
 def interval_text(interval: Interval | None, digits: int = 4) -> str:
-    """An estimate with its interval; an end that was cut at what is possible is marked.
+    """An estimate with its interval.
 
     Example:
         >>> interval_text(Interval(3475.2, 3094.1, 3857.4, "Student t"))
         '3,475 [3,094, 3,857]'
-        >>> from workhorse.statistics.bounds import within
-        >>> interval_text(within(Interval(433.0, 320.0, 546.0, "Student t"), high=500.0))
-        '433 [320, 500 (cut)]'
     """
     if interval is None:
         return number_text(None)
-    ends = zip((interval.low, interval.high), cut_ends(interval), strict=True)
-    low, high = (f"{number_text(end, digits)}{' (cut)' if is_cut else ''}" for end, is_cut in ends)
+    low, high = number_text(interval.low, digits), number_text(interval.high, digits)
     return f"{number_text(interval.value, digits)} [{low}, {high}]"
 
 

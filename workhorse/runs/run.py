@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -12,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from workhorse.core.digest import digest
-from workhorse.environments.possible_returns import possible_returns
+from workhorse.environments.bounds import return_bounds
 from workhorse.environments.registry import TASKS, is_native
 from workhorse.runs import checkpoint
 from workhorse.runs.cost import Ledger
@@ -26,12 +27,15 @@ from workhorse.runs.schedule import Schedule
 from workhorse.runs.segments import save_progress
 from workhorse.runs.traffic import Traffic, TrafficLog, TrafficSums
 from workhorse.runs.warnings import Warned, Watch, preflight, read_warnings, write_warnings
-from workhorse.statistics.bounds import within
-from workhorse.statistics.intervals import Interval, mean_interval
+from workhorse.statistics.intervals import Interval, cut, mean_interval
 from workhorse.training.loop import Evaluation, Failures, Loop, Progress
 from workhorse.training.rollouts import actor_of
 
-__all__ = ["Meters", "Observer", "StopTraining", "Summary", "TrainingRun", "interval_of", "record_evaluation"]
+__all__ = ["CUT", "Meters", "Observer", "StopTraining", "Summary", "TrainingRun", "interval_of", "record_evaluation"]
+
+
+CUT = "cut at what the task can return"
+"""End of the method of an interval that would go on beyond that."""
 
 
 @dataclass(frozen=True)
@@ -335,8 +339,16 @@ class TrainingRun:
 
 
 def interval_of(returns: Sequence[float] | np.ndarray, manifest: Manifest) -> Interval:
-    """Return the mean of an evaluation's returns with its interval, which is cut where the task can return no more."""
-    return within(mean_interval(returns), *possible_returns(manifest.task, manifest.task_options))
+    """Return the mean of an evaluation's returns with its interval, cut at what the task can return.
+
+    Its method says so where an end was cut. An interval that says nothing, of a single return, stays infinite.
+    """
+    whole = mean_interval(returns)
+    low, high = return_bounds(manifest.task, manifest.task_options)
+    found = cut(whole, (-math.inf if low is None else low, math.inf if high is None else high))
+    if found == whole or not math.isfinite(whole.high):
+        return whole
+    return found._replace(method=f"{whole.method}, {CUT}")
 
 
 def record_evaluation(
