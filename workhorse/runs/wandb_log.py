@@ -22,6 +22,7 @@ from workhorse.runs.files import make_folder, read_file, write_file
 from workhorse.runs.folder import RunFolder
 from workhorse.runs.manifest import Manifest
 from workhorse.runs.metric_words import tagged
+from workhorse.runs.metrics import read_metrics
 from workhorse.runs.run import Observer
 
 __all__ = ["WandbObserver", "sent_to_wandb", "wandb_project"]
@@ -104,20 +105,19 @@ class WandbObserver(Observer):
         if self._run is not None:
             self._has_begun = True
             self._write_record()
-            url = getattr(self._run, "url", None)
             self._observer.noted(
-                f"Weights & Biases: {url}"
-                if url
-                else f"Weights & Biases is offline: `wandb sync {folder.path / 'wandb'}/offline-run-*` uploads the run."
+                f"Weights & Biases is offline: `wandb sync {folder.path / 'wandb'}/offline-run-*` uploads the run."
+                if self._run.offline
+                else f"Weights & Biases: {self._run.url}"
             )
+            if row["iteration"] > self._sent:
+                self._try(lambda: self._catch_up(folder, row["iteration"]))
         self._observer.started(folder, manifest, row)
 
     def iterated(self, row: Mapping[str, Any]) -> None:
         """Send a row, unless an earlier sitting has sent it."""
         if self._run is not None and row["iteration"] > self._sent:
-            sent = {"global_step": row["env_steps"], **tagged(row, self._settings)}
-            self._try(lambda: self._run.log(sent, step=row["iteration"]))
-            self._sent = row["iteration"]
+            self._try(lambda: self._send(row))
             if self._sent % _ROWS_A_RECORD == 0:
                 self._write_record()
         self._observer.iterated(row)
@@ -150,6 +150,16 @@ class WandbObserver(Observer):
         run.define_metric("*", step_metric="global_step")
         self._sent = max(self._sent, int(getattr(run, "step", 0) or 0) - 1)
         return run
+
+    def _catch_up(self, folder: RunFolder, iteration: int) -> None:
+        """Send the rows up to an iteration that sittings without Weights & Biases have left."""
+        for row in read_metrics(folder).to_dicts():
+            if self._sent < row["iteration"] <= iteration:
+                self._send({name: value for name, value in row.items() if value is not None})
+
+    def _send(self, row: Mapping[str, Any]) -> None:
+        self._run.log({"global_step": row["env_steps"], **tagged(row, self._settings)}, step=row["iteration"])
+        self._sent = row["iteration"]
 
     def _try(self, call: Callable[[], T]) -> T | None:
         """Return what a call returns; where it raises, say so once and send nothing more."""
