@@ -220,12 +220,35 @@ def test_an_interval_beyond_what_is_possible_is_cut_and_marked(tmp_path):
     folder = make_run(tmp_path, task="CartPole-v1", episodes=3)
     (folder.evaluations / "40-3.json").write_text(json.dumps({"iteration": 40, "returns": [500.0, 500.0, 300.0]}))
     reader, text = read(write_run_report(folder.path))
-    assert "return 433.3 [146.5, 500 (cut)] over 3 episodes" in text
-    assert "marked (cut) is the most or the least that an episode of this task can return" in text
-    assert "Student t, cut at 500, the most possible" in text, "under the figure"
+    assert "return 433.3 [146.5, 500 max] over 3 episodes" in text
+    assert "is the most or the least that an episode of this task can return" in text
+    assert "Student t, cut at 500, the most that the task can return" in text, "under the figure"
     (panel,) = figures(reader)["returns"]
     (bar,) = [trace["error_y"] for trace in panel["data"] if trace.get("error_y")]
     assert bar["array"][0] + 433.333 == pytest.approx(500, abs=0.01)
+
+
+@pytest.mark.parametrize(
+    ("drawn", "differ"), [((400.0, 420.0, 410.0, 405.0), True), ((880.0, 930.0, 870.0, 900.0), False)]
+)
+def test_returns_with_drawn_actions_are_shown_beside_the_others(tmp_path, drawn, differ):
+    folder = make_run(tmp_path)
+    for iteration, returns in ((40, drawn), (20, (1.0, 2.0, 3.0))):
+        record = {"iteration": iteration, "returns": returns, "stochastic": True}
+        (folder.evaluations / f"{iteration}-seed3-stochastic-4.json").write_text(json.dumps(record))
+    _, text = read(write_run_report(folder.path))
+    estimate = interval_text(mean_interval(drawn))
+    assert f"return, actions drawn {estimate}" in text
+    assert ("they differ by more than their intervals" in text) is differ
+    assert (f"It returns {estimate} with actions drawn from the policy" in text) is differ
+    assert "over 30 episodes" in text, "the head is of the likeliest actions"
+
+
+def test_drawn_actions_of_an_older_policy_are_not_shown(tmp_path):
+    folder = make_run(tmp_path)
+    record = {"iteration": 20, "returns": [1.0, 2.0, 3.0], "stochastic": True}
+    (folder.evaluations / "20-seed3-stochastic-3.json").write_text(json.dumps(record))
+    assert "actions drawn" not in read(write_run_report(folder.path))[1]
 
 
 def test_equal_episodes_are_a_sentence(tmp_path):

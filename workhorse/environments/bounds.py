@@ -4,7 +4,11 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-__all__ = ["return_bounds"]
+__all__ = ["LEAST", "MOST", "return_bounds"]
+
+LEAST, MOST = "the least that the task can return", "the most that the task can return"
+"""Ends of the method of an interval that was cut there."""
+
 
 _PER_STEP: dict[str, tuple[float, float, int]] = {
     "CartPole-v1": (0.0, 1.0, 500),

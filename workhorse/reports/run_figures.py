@@ -12,7 +12,6 @@ from workhorse.reports.figure import Figure, LegendEntry, band, blank, level, wh
 from workhorse.reports.metric_figures import finite, has_numbers, thinned
 from workhorse.reports.palette import LIGHT, series, shade
 from workhorse.reports.wording import count_text, number_text
-from workhorse.runs.run import CUT
 from workhorse.statistics.intervals import Interval
 
 __all__ = ["Level", "last_episodes", "learns_from_a_population", "returns_over_training"]
@@ -177,7 +176,7 @@ def _draw_last(panel: go.Figure, last: Interval, steps: float) -> str:
         hovertemplate=f"last evaluation: {number_text(last.value)} "
         f"[{number_text(last.low)}, {number_text(last.high)}]<extra></extra>",
     )
-    cut = f" ({last.method})" if CUT in last.method else ""
+    cut = f" ({last.method})" if " cut at " in last.method else ""
     return f" The last one's error bar is the 95 % interval over its episodes{cut}."
 
 

@@ -39,7 +39,7 @@ from workhorse.runs.cost import Ledger, PriceBook, price
 from workhorse.runs.folder import RunFolder, Status
 from workhorse.runs.manifest import Manifest
 from workhorse.runs.metrics import read_metrics
-from workhorse.runs.run import CUT, interval_of
+from workhorse.runs.run import interval_of
 from workhorse.runs.warnings import read_warnings
 from workhorse.statistics.intervals import LEAST_RUNS, Interval
 from workhorse.studies.folder import published_threshold
@@ -82,9 +82,12 @@ def write_run_report(path: str | os.PathLike[str]) -> Path:
     manifest, status = folder.manifest(), folder.status()
     metrics = _metrics(folder)
     last = _last_evaluation(folder, manifest)
+    drawn = _drawn_evaluation(folder, manifest, last)
     page = Page(f"{folder.id}: run")
-    page.begin(f"Run {folder.id}, {manifest.created[:10]}", _answer(manifest, status, last), _limits(last, metrics))
-    page.add("result", "Result and cost", _facts(folder, manifest, status, metrics, last))
+    page.begin(
+        f"Run {folder.id}, {manifest.created[:10]}", _answer(manifest, status, last), _limits(last, drawn, metrics)
+    )
+    page.add("result", "Result and cost", _facts(folder, manifest, status, metrics, last, drawn))
     warned = read_warnings(folder)
     page.add("warnings", "Warnings", sentences([str(each) for each in warned]) if warned else Markup(""))
     returns = _returns(metrics, last, manifest)
@@ -114,16 +117,22 @@ def _metrics(folder: RunFolder) -> pl.DataFrame:
     return read_metrics(folder)
 
 
-def _last_evaluation(folder: RunFolder, manifest: Manifest) -> _Evaluation | None:
-    """Return the evaluation of the newest iteration, with the most episodes; damaged files are skipped."""
+def _last_evaluation(folder: RunFolder, manifest: Manifest, stochastic: bool = False) -> _Evaluation | None:
+    """Return the evaluation of the newest iteration, with the most episodes; damaged files are skipped.
+
+    Args:
+        folder: of the run.
+        manifest: of the run.
+        stochastic: whether actions were drawn; the curves are of the likeliest ones.
+    """
     found = []
     for place in folder.evaluations.glob("*.json"):
         try:
             record = json.loads(place.read_bytes())
             returns = tuple(float(value) for value in record["returns"] if value is not None and math.isfinite(value))
             iteration = int(record["iteration"])
-            if record.get("stochastic"):
-                continue  # the curves beside it are of the likeliest actions
+            if bool(record.get("stochastic")) is not stochastic:
+                continue
         except (OSError, ValueError, KeyError, TypeError):
             continue
         if returns:
@@ -133,6 +142,19 @@ def _last_evaluation(folder: RunFolder, manifest: Manifest) -> _Evaluation | Non
     iteration, number, returns = max(found)
     estimate = interval_of(returns, manifest)
     return _Evaluation(iteration, returns, estimate.value, estimate if number >= LEAST_RUNS else None)
+
+
+def _drawn_evaluation(folder: RunFolder, manifest: Manifest, last: _Evaluation | None) -> _Evaluation | None:
+    """Return the evaluation with drawn actions of the policy that was last evaluated without; None where none is."""
+    found = _last_evaluation(folder, manifest, stochastic=True)
+    return found if found and last and found.iteration == last.iteration else None
+
+
+def _differ(one: _Evaluation, other: _Evaluation) -> bool:
+    """Tell whether two means differ by more than their intervals."""
+    if one.interval is None or other.interval is None:
+        return False
+    return one.interval.high < other.interval.low or other.interval.high < one.interval.low
 
 
 def _returns(metrics: pl.DataFrame, last: _Evaluation | None, manifest: Manifest) -> Figure | None:
@@ -186,11 +208,14 @@ def _answer(manifest: Manifest, status: Status | None, last: _Evaluation | None)
     return f"{name}: return {interval_text(last.interval)} over {episodes}."
 
 
-def _limits(last: _Evaluation | None, metrics: pl.DataFrame) -> Markup:
+def _limits(last: _Evaluation | None, drawn: _Evaluation | None, metrics: pl.DataFrame) -> Markup:
     """Say what the number at the head of the page does not say."""
     words = paragraph(_ONE_SEED, "lead")
-    if last is not None and last.interval is not None and CUT in last.interval.method:
+    if last is not None and last.interval is not None and " cut at " in last.interval.method:
         words += paragraph(_OF_A_CUT, "lead")
+    if last is not None and drawn is not None and _differ(last, drawn):
+        sides = f"{_mean_text(drawn)} with actions drawn from the policy and {_mean_text(last)} with its likeliest ones"
+        words += paragraph(f"It returns {sides}: they differ by more than their intervals.", "lead")
     if broken := _diverged(metrics):
         words += paragraph(f"The run diverged: {broken} is not a finite number in its last iteration.", "bad")
     return Markup(words)
@@ -205,13 +230,24 @@ def _diverged(metrics: pl.DataFrame) -> str:
     return ""
 
 
+def _mean_text(found: _Evaluation) -> str:
+    return interval_text(found.interval) if found.interval else number_text(found.mean)
+
+
 def _facts(
-    folder: RunFolder, manifest: Manifest, status: Status | None, metrics: pl.DataFrame, last: _Evaluation | None
+    folder: RunFolder,
+    manifest: Manifest,
+    status: Status | None,
+    metrics: pl.DataFrame,
+    last: _Evaluation | None,
+    drawn: _Evaluation | None,
 ) -> Markup:
     ledger = Ledger.of(folder)
     result: dict[str, object] = {"state": status.state if status else "new"}
     if last is not None:
-        result["return"] = interval_text(last.interval) if last.interval else number_text(last.mean)
+        result["return"] = _mean_text(last)
+        if drawn is not None:
+            result["return, actions drawn"] = _mean_text(drawn)
         result["worst, best episode"] = f"{number_text(min(last.returns))}, {number_text(max(last.returns))}"
     steps = status.env_steps if status else 0
     result["training steps"] = f"{steps_text(steps)} of {steps_text(manifest.env_steps)} planned"

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from workhorse.core.digest import digest
-from workhorse.environments.bounds import return_bounds
+from workhorse.environments.bounds import LEAST, MOST, return_bounds
 from workhorse.environments.registry import TASKS, is_native
 from workhorse.runs import checkpoint
 from workhorse.runs.cost import Ledger
@@ -31,11 +31,7 @@ from workhorse.statistics.intervals import Interval, cut, mean_interval
 from workhorse.training.loop import Evaluation, Failures, Loop, Progress
 from workhorse.training.rollouts import actor_of
 
-__all__ = ["CUT", "Meters", "Observer", "StopTraining", "Summary", "TrainingRun", "interval_of", "record_evaluation"]
-
-
-CUT = "cut at what the task can return"
-"""End of the method of an interval that would go on beyond that."""
+__all__ = ["Meters", "Observer", "StopTraining", "Summary", "TrainingRun", "interval_of", "record_evaluation"]
 
 
 @dataclass(frozen=True)
@@ -345,10 +341,15 @@ def interval_of(returns: Sequence[float] | np.ndarray, manifest: Manifest) -> In
     """
     whole = mean_interval(returns)
     low, high = return_bounds(manifest.task, manifest.task_options)
-    found = cut(whole, (-math.inf if low is None else low, math.inf if high is None else high))
-    if found == whole or not math.isfinite(whole.high):
+    method = whole.method
+    if low is not None and whole.low < low:
+        method += f", cut at {low:,.10g}, {LEAST}"
+    if high is not None and whole.high > high:
+        method += f", cut at {high:,.10g}, {MOST}"
+    if method == whole.method or not math.isfinite(whole.high):
         return whole
-    return found._replace(method=f"{whole.method}, {CUT}")
+    bounds = (-math.inf if low is None else low, math.inf if high is None else high)
+    return cut(whole, bounds)._replace(method=method)
 
 
 def record_evaluation(
