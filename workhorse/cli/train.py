@@ -60,6 +60,8 @@ class RunOptions:
     """End the run at its first warning; otherwise warnings are only printed and kept."""
     stop_at_return: float | None = None
     """End the run at the first evaluation whose mean return reaches this, which biases the final return upwards."""
+    wandb: str | None = None
+    """Send metrics and settings to this project of Weights & Biases as well; needs `pip install 'workhorse[wandb]'`."""
     quiet: bool = False
     """Print only the last line."""
     config: str | None = None
@@ -87,11 +89,12 @@ def run(arguments: Sequence[str]) -> int:
     make = loop_maker(options, notes)
 
     from workhorse.display.run_display import display_for
+    from workhorse.runs.wandb_log import sent_to_wandb
 
     observer = notes.observer = display_for(options.quiet, setup.recipe)
-    with observer:
+    with observer, sent_to_wandb(options.wandb, observer) as told:
         command = ("workhorse", "train", *arguments) if options.config is None else setup.command()  # files change
-        folder, summary = setup.start(command=command, observer=observer, make=make)
+        folder, summary = setup.start(command=command, observer=told, make=make)
     observer.finished(folder, summary)
     return 0
 
@@ -162,7 +165,7 @@ def _train_seeds(options: TrainOptions, seeds: int, setup: RunSetup, arguments: 
     from workhorse.studies.folder import StudyFolder
     from workhorse.studies.study_file import plan_of
 
-    for name in ("slots", "checkpoint_every_s", "stop_on_warning", "stop_at_return"):
+    for name in ("slots", "checkpoint_every_s", "stop_on_warning", "stop_at_return", "wandb"):
         if getattr(options, name) != getattr(RunOptions, name):
             raise UsageError(f"--{name.replace('_', '-')} is for a single run: leave out it or --seeds.")
     if options.runs != RunOptions.runs:

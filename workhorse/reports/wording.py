@@ -3,6 +3,7 @@
 import math
 import re
 
+from workhorse.environments.bounds import LEAST, MOST
 from workhorse.statistics.intervals import Interval, cut
 
 __all__ = [
@@ -64,10 +65,14 @@ def interval_text(
 ) -> str:
     """An estimate with its interval, cut at the `bounds` of what is possible; an end that is such a bound is marked.
 
+    So is one that was cut before, if the interval's method says so.
+
     Example:
         >>> interval_text(Interval(3475.2, 3094.1, 3857.4, "Student t"))
         '3,475 [3,094, 3,857]'
         >>> interval_text(Interval(426.0, 305.0, 546.0, "Student t"), bounds=(0.0, 500.0))
+        '426 [305, 500 max]'
+        >>> interval_text(Interval(426.0, 305.0, 500.0, f"Student t, cut at 500, {MOST}"))
         '426 [305, 500 max]'
     """
     if interval is None:
@@ -83,8 +88,8 @@ def ends_text(interval: Interval, digits: int = 4, bounds: tuple[float, float] =
         ('[0 min, 5 max]', 'max, min: cut at the greatest or least return that the task can give')
     """
     found = cut(interval, bounds)
-    low = " min" if found.low <= bounds[0] and found.low < interval.value else ""
-    high = " max" if found.high >= bounds[1] and found.high > interval.value else ""
+    low = " min" if LEAST in interval.method or (found.low <= bounds[0] and found.low < interval.value) else ""
+    high = " max" if MOST in interval.method or (found.high >= bounds[1] and found.high > interval.value) else ""
     return f"[{number_text(found.low, digits)}{low}, {number_text(found.high, digits)}{high}]"
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from workhorse.core.digest import digest
-from workhorse.environments.possible_returns import possible_returns
+from workhorse.environments.bounds import LEAST, MOST, return_bounds
 from workhorse.environments.registry import TASKS, is_native
 from workhorse.runs import checkpoint
 from workhorse.runs.cost import Ledger
@@ -27,8 +27,7 @@ from workhorse.runs.sealed import write_record
 from workhorse.runs.segments import save_progress
 from workhorse.runs.traffic import Traffic, TrafficLog, TrafficSums
 from workhorse.runs.warnings import Warned, Watch, preflight, read_warnings, write_warnings
-from workhorse.statistics.bounds import within
-from workhorse.statistics.intervals import Interval, mean_interval
+from workhorse.statistics.intervals import Interval, cut, mean_interval
 from workhorse.training.loop import Evaluation, Failures, Loop, Progress
 from workhorse.training.rollouts import actor_of
 
@@ -335,8 +334,21 @@ class TrainingRun:
 
 
 def interval_of(returns: Sequence[float] | np.ndarray, manifest: Manifest) -> Interval:
-    """Return the mean of an evaluation's returns with its interval, which is cut where the task can return no more."""
-    return within(mean_interval(returns), *possible_returns(manifest.task, manifest.task_options))
+    """Return the mean of an evaluation's returns with its interval, cut at what the task can return.
+
+    Its method says so where an end was cut. An interval that says nothing, of a single return, stays infinite.
+    """
+    whole = mean_interval(returns)
+    low, high = return_bounds(manifest.task, manifest.task_options)
+    method = whole.method
+    if low is not None and whole.low < low:
+        method += f", cut at {low:,.10g}, {LEAST}"
+    if high is not None and whole.high > high:
+        method += f", cut at {high:,.10g}, {MOST}"
+    if method == whole.method or not math.isfinite(whole.high):
+        return whole
+    bounds = (-math.inf if low is None else low, math.inf if high is None else high)
+    return cut(whole, bounds)._replace(method=method)
 
 
 def record_evaluation(
