@@ -13,6 +13,7 @@ from workhorse.cli.cluster import ClusterOptions, loop_maker
 from workhorse.cli.environment_options import EnvironmentOptions, task_options_of
 from workhorse.cli.options import Count, parse
 from workhorse.core.errors import UsageError
+from workhorse.core.machine import threads_or_cores
 
 if TYPE_CHECKING:  # imported by the functions below, so that `--help` needs no JAX
     from workhorse.studies.folder import StudyFolder
@@ -77,8 +78,7 @@ _OF_A_NEW_STUDY = (
 def run(arguments: Sequence[str]) -> int:
     """Conduct a study and return the exit code."""
     options = parse(StudyOptions, arguments)
-    if options.cores < 0:
-        raise UsageError(f"--cores must be at least 1, or 0 for one on each core: got {options.cores}.")
+    threads_or_cores(options.cores, "--cores")
     from workhorse.studies.conduct import check_cluster
     from workhorse.studies.folder import StudyFolder
 
@@ -101,18 +101,19 @@ def conclude(folder: StudyFolder, cores: int, quiet: bool, make: MakeLoop | None
     """Conduct a study to its end, write its report, and print the results."""
     from rich.console import Console
 
-    from workhorse.core.machine import available_cores
     from workhorse.display.study_display import cell_table, study_display_for
     from workhorse.reports.study_page import write_study_report
+    from workhorse.reports.study_tables import spending_text
     from workhorse.studies.cells import summarise
     from workhorse.studies.conduct import conduct
     from workhorse.studies.outliers import outlying_seeds
+    from workhorse.studies.spending import spending
     from workhorse.studies.table import write_table
     from workhorse.studies.tuning import searched
     from workhorse.studies.verdicts import verdicts
 
     with folder.lock(), study_display_for(quiet) as display:
-        results = conduct(folder, cores or available_cores(), display, make)
+        results = conduct(folder, threads_or_cores(cores, "cores"), display, make)
         write_table(results, folder.path / "results.parquet")
         page = write_study_report(results, folder.path)
     cells = summarise(results)
@@ -129,7 +130,8 @@ def conclude(folder: StudyFolder, cores: int, quiet: bool, make: MakeLoop | None
         )
     for sentence in (*outlying_seeds(cells), *results.notes):
         print(sentence)
-    print(f"{folder.core_hours():.3f} core-hours in all. Report: {page}")
+    print(spending_text(spending(folder)))
+    print(f"Report: {page}")
 
 
 def _existing(options: StudyOptions) -> StudyFolder | None:

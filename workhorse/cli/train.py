@@ -16,6 +16,7 @@ from workhorse.cli.cluster import ClusterOptions, Notes, loop_maker
 from workhorse.cli.environment_options import EnvironmentOptions, task_options_of
 from workhorse.cli.options import Count, parse
 from workhorse.core.errors import UsageError
+from workhorse.core.machine import threads_or_cores
 from workhorse.environments.registry import TASKS
 
 __all__ = ["run"]
@@ -122,6 +123,7 @@ def _train_seeds(options: TrainOptions, seeds: int, given: dict[str, Any], argum
         raise UsageError("--runs is for a single run: with --seeds the runs are inside the study, see --studies.")
     if seeds < 1:
         raise UsageError(f"--seeds must be at least 1: got {seeds}.")
+    threads_or_cores(options.threads)
     setup = _setup(options, given)
     every, algorithm = setup.evaluate_every, setup.algorithm
     settings = {name: list(value) if isinstance(value, tuple) else value for name, value in given.items()}

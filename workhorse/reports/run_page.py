@@ -9,7 +9,6 @@ from typing import NamedTuple
 
 import polars as pl
 
-from workhorse.core.errors import UsageError
 from workhorse.reports.diagnosis_figures import (
     VALUE_HEAD,
     baseline_agreement,
@@ -27,14 +26,13 @@ from workhorse.reports.run_figures import last_episodes, other_metrics, returns_
 from workhorse.reports.study_page import reproduce
 from workhorse.reports.videos import newest_video, video
 from workhorse.reports.wording import (
+    cost_texts,
     count_text,
-    duration_text,
-    hours_text,
     interval_text,
     number_text,
     steps_text,
 )
-from workhorse.runs.cost import Ledger, PriceBook, price
+from workhorse.runs.cost import Ledger
 from workhorse.runs.folder import RunFolder, Status
 from workhorse.runs.manifest import Manifest
 from workhorse.runs.metrics import read_metrics
@@ -161,25 +159,13 @@ def _facts(
     if "failed_episodes" in metrics.columns:
         result["episodes whose simulation broke"] = number_text(int(metrics["failed_episodes"].drop_nulls().sum()))
     cost: dict[str, object] = {
-        "time": duration_text(ledger.wall_s),
-        "core time": hours_text(ledger.core_hours) + (" (estimated)" if ledger.estimated else ""),
-        "money": _money(ledger),
+        **cost_texts(ledger),
         "slots, threads": f"{manifest.slots:,}, {manifest.threads or 'a cluster'}",
     }
     return Markup(
         f'<div class="cards"><article class="card"><h4>Result</h4>{definitions(result)}</article>'
         f'<article class="card"><h4>Cost</h4>{definitions(cost)}</article></div>'
     )
-
-
-def _money(ledger: Ledger) -> str:
-    try:
-        book = PriceBook.find()
-        found = price(ledger, book)
-    except UsageError as error:
-        return f"unknown: {error}"
-    source = "by the built-in price book, an assumption" if book.is_built_in else f"by {book.path.name}"
-    return f"{number_text(found.total, 3)} {found.currency} ({source})"
 
 
 def _video(place: Path, folder: Path) -> Markup:
