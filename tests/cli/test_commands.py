@@ -1,13 +1,19 @@
 """The command line: what it prints, its exit codes, and that its light commands import nothing heavy."""
 
 import contextlib
+import dataclasses
 import io
+import re
 import subprocess
 import sys
 
 import pytest
 
+from workhorse.algorithms.registry import entries
 from workhorse.cli.main import COMMANDS, main
+from workhorse.cli.options import parse
+from workhorse.cli.train import TrainOptions
+from workhorse.core.errors import UsageError
 
 TINY = "--num-directions 2 --num-top-directions 1 --env-steps 60 --final-episodes 2 --task-option max_episode_steps=10"
 
@@ -76,7 +82,7 @@ BAD = [
     ("train Hopper-v5 --noise-std -0.1", "noise_std must be a finite number above 0"),
     ("train Hopper-v5 --hidden 64", "hidden is for a policy with layers, but the policy is linear"),
     ("train CartPole-v1 --policy linear --hidden=64", "hidden is for a policy with layers, but the policy is linear"),
-    ("train CartPole-v1 --algorithm ppo --reward-clip none", "--reward-clip must be a number or None: got 'none'."),
+    ("train CartPole-v1 --algorithm ppo --reward-clip no", "--reward-clip must be a number or None: got 'no'."),
     ("train Hopper-v5 --task-option frame_skip", "must be written name=value"),
     ("train Hopper-v5 --task-option frame_skp=3", "frame_skip"),
     ("train Hopper-v5 --task-option frame_skip=0", "frame_skip"),
@@ -125,6 +131,7 @@ LIGHT = [
     "runs",
     *(f"{name} --help" for name in COMMANDS),
     "train Hopper-v5 --algorithm ars --help",
+    "train Hopper-v5 --show",
 ]
 
 
@@ -139,6 +146,65 @@ def test_light_commands_import_neither_jax_nor_a_simulator(line):
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout
+
+
+HELP = [*COMMANDS, *(f"train Hopper-v5 --algorithm {name}" for name in entries())]
+
+
+@pytest.mark.parametrize("line", HELP)
+def test_help_names_values_in_words_within_80_columns(line, monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", "80")
+    with pytest.raises(SystemExit) as left:
+        main([*line.split(), "--help"])
+    said = capsys.readouterr().out
+    assert not left.value.code and said.startswith(f"usage: workhorse {line.split()[0]} [-h]")
+    assert not re.findall(r"\b(INT|FLOAT|STR|PATH|BOOL|True|False|None}|{None)\b|\(default: ?(None)?\)|None\|", said)
+    assert max(map(len, said.splitlines())) <= 80
+    for flag, shown in re.findall(r"^│ (--[a-z-]+)(?: ([^│]*?))?(?:  |│)", said, re.M):
+        kinds = r"(|whole number|number|text|\{[a-z0-9,-]+\}|\{[a-zA-Z0-9,-]+\})( \.\.\.)?"
+        assert re.fullmatch(kinds, shown) or shown.startswith("--no-"), (flag, shown)
+
+
+def test_whole_numbers_may_be_written_as_people_write_them(run, capsys):
+    for words in ("--episodes 1", "--episodes .001k", "--episodes 1e0"):
+        assert main(["evaluate", str(run[0] / "r"), *words.split()]) == 0
+        assert "over 1 episodes" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["1M"], 1_000_000),
+        (["500k"], 500_000),
+        (["2.5m"], 2_500_000),
+        (["1B"], 10**9),
+        (["7e6"], 7_000_000),
+        (["7_000"], 7_000),
+        (["1,000,000"], 1_000_000),
+        (["9007199254740993"], 9007199254740993),
+        (["-3"], -3),
+    ],
+)
+def test_counts(words, expected):
+    assert parse(TrainOptions, ["CartPole-v1", "--env-steps", *words]).env_steps == expected
+
+
+@pytest.mark.parametrize("words", ["1.5", "1.0000001", "nan", "inf", "1kk", "M", "1,5", "", "0x10", "1e400"])
+def test_no_counts(words):
+    with pytest.raises(UsageError, match="--env-steps must be a whole number"):
+        parse(TrainOptions, ["CartPole-v1", "--env-steps", words])
+
+
+@pytest.mark.parametrize("words", ["64 32", "64,32", "64, 32", "[64,32]", "(64, 32)", "64 32,"])
+def test_lists_may_be_written_with_commas(words):
+    @dataclasses.dataclass
+    class LayersOptions:
+        hidden: tuple[int, ...] = (1,)
+        last: float | None = None
+
+    found = parse(LayersOptions, ["--hidden", *words.split(), "--last", "none"])
+    assert found.hidden == (64, 32) and found.last is None
+    assert parse(LayersOptions, ["--last", "3"]).hidden == (1,)
 
 
 def test_help_of_train_shows_the_recipe_as_the_default():

@@ -80,7 +80,7 @@ def test_a_runs_ledger_holds_the_cores_of_the_workers_over_all_sittings(tmp_path
 def test_a_policy_beyond_the_machines_memory_is_refused_on_a_cluster_too(tmp_path, threads, monkeypatch, capsys):
     small = Hardware(**{**vars(describe_hardware()), "memory_bytes": 2**20})
     monkeypatch.setattr(loop, "describe_hardware", lambda: small)
-    words = ["train", "CartPole-v1", *RUN.split(), "--policy", "mlp", "--hidden", "2000", "2000"]
+    words = ["train", "CartPole-v1", *RUN.split(), "--policy", "mlp", "--hidden", "400", "400"]
     assert main([*words, "--runs", str(tmp_path), "--cluster", "auto"]) == 2
     said = capsys.readouterr().err
     assert "openai-es needs 0 GiB at the least" in said and "Traceback" not in said

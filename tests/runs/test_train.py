@@ -113,6 +113,23 @@ def evaluations(folder):
     return [(row["iteration"], row["evaluation_return"]) for row in metrics.to_dicts() if row["evaluation_return"]]
 
 
+def format_of(file):
+    """The format of a file of a run by its content; None for any other, a pickle among them."""
+    content = file.read_bytes()
+    if file.suffix == ".json":
+        return json.loads(content) is not None and "JSON"
+    if file.suffix == ".parquet":
+        return "Parquet" if content[:4] == content[-4:] == b"PAR1" else None
+    if file.suffix == ".safetensors":
+        size = int.from_bytes(content[:8], "little")
+        return "safetensors" if isinstance(json.loads(content[8 : 8 + size]), dict) else None
+    if file.name.startswith("events.out.tfevents"):  # length, its checksum, and the version of the format first
+        return "TensorBoard" if b"brain.Event:2" in content[:64] else None
+    if file.name in ("lock", "run.log"):
+        return "text" if content.decode().isprintable() or file.name == "run.log" else None
+    return None
+
+
 class TestStoppingAtAReturn:
     @pytest.fixture
     def straight(self, tmp_path):
@@ -120,10 +137,9 @@ class TestStoppingAtAReturn:
 
     @pytest.fixture
     def first(self, straight):
-        """An evaluation that is higher than all before it, not the first nor the last, and those before it."""
+        """The best evaluation of the first half: the first of all that is at least as high as itself."""
         found = evaluations(straight)
-        later = [i for i in range(1, len(found) - 1) if found[i][1] > max(value for _, value in found[:i])]
-        return found[later[-1]]
+        return max(found[: len(found) // 2], key=lambda one: one[1])
 
     def test_it_ends_at_the_first_evaluation_that_is_there(self, tmp_path, straight, first):
         iteration, threshold = first
@@ -319,10 +335,11 @@ class TestTheFolder:
         assert folder.status().state == "finished"
 
     def test_no_file_of_a_run_is_a_pickle(self, run):
-        endings = {file.suffix for file in run[0].path.rglob("*") if file.is_file()}
-        assert endings <= {".json", ".safetensors", ".parquet", ".log", ".mp4", "", ".local", ".workhorse"} | {
-            file.suffix for file in Path(run[0].tensorboard).iterdir()
-        }
+        """Every file is of a format that is known by its content."""
+        files = [file for file in run[0].path.rglob("*") if file.is_file()]
+        assert len(files) > 8
+        for file in files:
+            assert format_of(file) is not None, f"{file} is of no format that is known"
 
     def test_evaluating_again_gives_the_same_returns_and_another_seed_others(self, run):
         folder, summary = run

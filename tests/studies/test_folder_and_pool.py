@@ -23,7 +23,7 @@ def folder(tmp_path):
 
 
 def test_records_that_a_kill_left_are_not_read(folder):
-    folder.write_record("floors", "whole", {"core_hours": 1.0})
+    folder.write_record("floors", "whole", {"random": [1.0], "nothing": [2.0], "core_hours": 1.0})
     (folder.path / "records" / "floors" / ".tmp-1-half.json").write_text('{"core_hours": 7.0}')
     (folder.path / "records" / "floors" / "damaged.json").write_text("{")
     assert set(folder.records("floors")) == {"whole"}
@@ -35,7 +35,7 @@ def test_a_damaged_batch_is_no_room_for_another(folder):
     folder.add_batch({**BATCH, "seeds": [9]})
     assert [job.seed for batch in folder.batches() for job in folder.batch_jobs(batch)] == [7, 8, 9]
     (folder.path / "records" / "batches" / "00000.json").write_text("{")
-    with pytest.raises(UsageError, match=r"00000\.json is damaged"):
+    with pytest.raises(UsageError, match=r"00000\.json, but it cannot be read .*`until` added are not known: restore it"):
         folder.batches()
 
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from workhorse.algorithms import registry
+from workhorse.algorithms.other_names import OTHER_NAMES
 from workhorse.algorithms.recipes import Recipe
 from workhorse.core.errors import UsageError, unknown
 
-__all__ = ["merged_settings", "usual_settings"]
+__all__ = ["check_names", "merged_settings", "usual_settings"]
 
 
 def usual_settings(algorithm: str, recipe: Recipe | None) -> dict[str, Any]:
@@ -28,6 +29,24 @@ def usual_settings(algorithm: str, recipe: Recipe | None) -> dict[str, Any]:
     return {name: option.default for name, option in options.items()} | recipes
 
 
+def check_names(algorithm: str, names: Iterable[str], others: Sequence[str] = ()) -> None:
+    """Raise a `UsageError` where a name is no option of the algorithm.
+
+    Args:
+        algorithm: its name.
+        names: those that a user gave.
+        others: names that could have been meant, because they are known beside the options.
+    """
+    options = registry.options(algorithm)
+    for name in names:
+        if name in options:
+            continue
+        ours = OTHER_NAMES.get(name)
+        if ours in options or ours in others:
+            raise UsageError(f"Unknown option of {algorithm} {name!r}: in Workhorse it is {ours}.")
+        raise unknown(f"option of {algorithm}", name, [*options, *others], f"workhorse algorithms {algorithm}")
+
+
 def merged_settings(algorithm: str, recipe: Recipe | None, given: Mapping[str, Any]) -> dict[str, Any]:
     """Return the settings that differ from the algorithm's defaults: the recipe's, and above them the user's.
 
@@ -40,10 +59,7 @@ def merged_settings(algorithm: str, recipe: Recipe | None, given: Mapping[str, A
         >>> merged_settings("ars", None, {"noise_std": 0.1, "policy": "mlp"})
         {'policy': 'mlp', 'noise_std': 0.1}
     """
-    options = registry.options(algorithm)
-    for name in given:
-        if name not in options:
-            raise unknown(f"option of {algorithm}", name, list(options), f"workhorse algorithms {algorithm}")
+    check_names(algorithm, given)
     found = usual_settings(algorithm, recipe) | {name: _as_tuple(value) for name, value in given.items()}
     if found.get("policy") == "linear":
         if "hidden" in given:
@@ -52,6 +68,7 @@ def merged_settings(algorithm: str, recipe: Recipe | None, given: Mapping[str, A
                 "out hidden."
             )
         found.pop("hidden", None)
+    options = registry.options(algorithm)
     return {name: value for name, value in found.items() if value != options[name].default}
 
 

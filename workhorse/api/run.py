@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from workhorse.api.watching import Callback, followed
+from workhorse.environments.constructors import Constructor, name_of
 from workhorse.reports.wording import interval_text
 from workhorse.runs import train
 from workhorse.runs.folder import RunFolder, run_row
@@ -74,16 +75,21 @@ class Run:
         self.summary = summary
 
     @staticmethod
-    def open(path: str | os.PathLike[str]) -> Run:
+    def open(path: str | os.PathLike[str], *, task: Constructor | None = None) -> Run:
         """Open the folder of a run.
 
         Args:
             path: the folder, as in "runs/<id>".
+            task: the constructor that the run was begun with, where no other process finds it by its name: a lambda,
+                a local function, something typed into another notebook.
 
         Raises:
             UsageError: nothing is there, it is no run, or its manifest is damaged.
         """
-        return Run(RunFolder.open(path))
+        folder = RunFolder.open(path)
+        if task is not None:
+            name_of(task, folder.manifest().task)
+        return Run(folder)
 
     @property
     def path(self) -> Path:

@@ -9,11 +9,12 @@ import dataclasses
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any
 
 from workhorse.algorithms.recipes import DEFAULT_ALGORITHM, DEFAULT_ENV_STEPS, Recipe, best_recipe, recipe
 from workhorse.algorithms.settings import merged_settings
-from workhorse.core.errors import nearest, unknown
+from workhorse.core.errors import UsageError, nearest, unknown
 from workhorse.environments.registry import TASKS
 
 if TYPE_CHECKING:
@@ -21,7 +22,10 @@ if TYPE_CHECKING:
     from workhorse.runs.train import Observer, Summary
     from workhorse.training.loop import MakeLoop
 
-__all__ = ["RunSetup", "chosen_recipe", "resolve"]
+__all__ = ["RunSetup", "chosen_algorithm", "chosen_recipe", "resolve"]
+
+
+_WHOLE = ("seed", "evaluation_episodes", "final_episodes", "slots", "threads")
 
 
 @dataclass(frozen=True)
@@ -137,8 +141,10 @@ def resolve(
         UsageError: an unknown task, algorithm or option, or options that contradict each other.
     """
     _check_task(task)
+    env_steps, evaluate_every = _whole("env_steps", env_steps), _whole("evaluate_every", evaluate_every)
+    others = {name: _whole(name, value) if name in _WHOLE else value for name, value in others.items()}
     known = chosen_recipe(task, algorithm)
-    algorithm = algorithm or (known.algorithm if known else DEFAULT_ALGORITHM)
+    algorithm = chosen_algorithm(task, algorithm)
     if env_steps is None:
         env_steps = known.env_steps if known else DEFAULT_ENV_STEPS
     if evaluate_every is None:
@@ -161,6 +167,14 @@ def chosen_recipe(task: str, algorithm: str | None) -> Recipe | None:
     return recipe(task, algorithm) if algorithm else best_recipe(task)
 
 
+def chosen_algorithm(task: str, algorithm: str | None) -> str:
+    """Return the algorithm that was named, or else that of the task's best recipe."""
+    if algorithm is not None:
+        return algorithm
+    known = best_recipe(task)
+    return known.algorithm if known else DEFAULT_ALGORITHM
+
+
 def _check_task(task: str) -> None:
     """Refuse a misspelt id before JAX is imported; an id that resembles no task is left to the Gymnasium adapter."""
     if task not in TASKS and ":" not in task and nearest(task, TASKS) and not _registered(task):
@@ -171,6 +185,15 @@ def _registered(task: str) -> bool:
     import gymnasium
 
     return task in gymnasium.registry
+
+
+def _whole(name: str, value: Any) -> Any:
+    """Return a number such as 1e6 as the whole number that it is; None stays None."""
+    if value is None or (isinstance(value, Integral) and not isinstance(value, bool)):
+        return value
+    if isinstance(value, Real) and float(value).is_integer() and not isinstance(value, bool):
+        return int(float(value))
+    raise UsageError(f"{name} must be a whole number: got {value!r}.")
 
 
 def _option(name: str, value: object) -> list[str]:

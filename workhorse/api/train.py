@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import inspect
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+import gymnasium
+
+from workhorse.algorithms.settings import check_names
 from workhorse.api.run import Run
-from workhorse.api.setup import resolve
+from workhorse.api.setup import chosen_algorithm, resolve
 from workhorse.api.watching import Callback, followed
+from workhorse.environments.constructors import Constructor, named_task, shared_options
+from workhorse.environments.gymnasium_worker import in_worker
 
 __all__ = ["train"]
 
 
 def train(
-    task: str,
+    task: str | Constructor | gymnasium.Env,
     algorithm: str | None = None,
     *,
     seed: int = 0,
@@ -23,6 +29,9 @@ def train(
     evaluation_episodes: int = 16,
     final_episodes: int = 100,
     task_options: Mapping[str, Any] | None = None,
+    wrappers: Sequence[str | type[gymnasium.Wrapper]] = (),
+    frame_stack: int | None = None,
+    max_episode_steps: int | str | None = None,
     slots: int | None = None,
     threads: int = 0,
     checkpoint_every_s: float = 30.0,
@@ -39,7 +48,10 @@ def train(
     The same run as `workhorse train TASK` with the options of the same names, to the bit.
 
     Args:
-        task: a task's id, such as "HalfCheetah-v5".
+        task: a task's id, such as "HalfCheetah-v5"; or the constructor of an environment, a class or a function that
+            returns one; or an environment that Gymnasium made. Workers make their own copies of it: a constructor in a
+            module that can be imported runs in all of them, another one (a lambda, a class typed into a notebook)
+            in this process alone; of an environment only its `spec` is used, with the wrappers that it names.
         algorithm: an algorithm's name; by default that of the best recipe known for the task.
         seed: of all random numbers; equal seeds give identical runs.
         env_steps: the budget in environment steps; by default the recipe's.
@@ -48,6 +60,11 @@ def train(
         evaluation_episodes: episodes of each evaluation.
         final_episodes: episodes of the evaluation at the end.
         task_options: options of the task, as for `gymnasium.make`.
+        wrappers: around the task, the innermost first: classes that can be imported, or text as in
+            "gymnasium.wrappers:RescaleAction(-1.0, 1.0)".
+        frame_stack: give the policy this many of the newest observations, stacked.
+        max_episode_steps: steps after which an episode is truncated; "own" where the task, which declares no limit,
+            ends every episode by itself.
         slots: environments stepped in parallel, which affects the numbers; by default what the algorithm needs.
         threads: simulation threads, which do not affect the numbers; 0 for one a core.
         checkpoint_every_s: seconds between checkpoints; 0 saves after every iteration.
@@ -79,13 +96,21 @@ def train(
         ('finished', True)
         >>> action, _ = run.policy.predict([0.0, 0.0, 0.0, 0.0])
     """
+    if in_worker():
+        raise RuntimeError(
+            "This program trains while a worker process imports it to find the task's constructor: put the training "
+            "under `if __name__ == '__main__':`."
+        )
+    name, made_with = named_task(task)
+    shared = shared_options(wrappers, frame_stack, max_episode_steps)
+    check_names(chosen_algorithm(name, algorithm), settings, list(inspect.signature(train).parameters)[:-1])
     setup = resolve(
-        task,
+        name,
         algorithm,
         settings=settings,
         env_steps=env_steps,
         evaluate_every=evaluate_every,
-        task_options=task_options,
+        task_options={**made_with, **(task_options or {}), **shared},
         seed=seed,
         evaluation_episodes=evaluation_episodes,
         final_episodes=final_episodes,

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import tyro
 
 from workhorse.cli.options import parse
+from workhorse.cli.places import RunPath
 
 __all__ = ["run"]
 
@@ -17,9 +18,9 @@ SHOWN = 10
 class BisectOptions:
     """Find the first iteration at which two runs differ, and in which arrays."""
 
-    first_run: tyro.conf.Positional[str]
+    first_run: tyro.conf.Positional[RunPath]
     """A run folder."""
-    second_run: tyro.conf.Positional[str]
+    second_run: tyro.conf.Positional[RunPath]
     """Another run folder."""
     threads: int = 0
     """Simulation threads; 0 uses one for each core."""

@@ -7,6 +7,7 @@ from typing import Literal
 import tyro
 
 from workhorse.cli.options import Count, parse
+from workhorse.cli.places import RunPath
 from workhorse.core.errors import UsageError
 from workhorse.reports.wording import amount_text, cost_texts, duration_text, hours_text
 from workhorse.runs.cost import Ledger, Price, PriceBook, price
@@ -28,7 +29,7 @@ class CostOptions:
     ~/.config/workhorse/prices.toml, or else the built-in assumption.
     """
 
-    run: tyro.conf.Positional[str]
+    run: tyro.conf.Positional[RunPath]
     """The run folder, as in runs/<id>."""
     project: bool = False
     """Print what the run would take on another number of cores; needs --cores."""

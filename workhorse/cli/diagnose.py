@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import tyro
 
 from workhorse.cli.options import Count, parse
+from workhorse.cli.places import RunPath
 
 if TYPE_CHECKING:  # imported by the functions below, so that `--help` needs no JAX
     from workhorse.diagnostics import store
@@ -37,16 +38,14 @@ class DiagnoseOptions:
     follow the reward? Earlier measurements are kept and not repeated.
     """
 
-    run: tyro.conf.Positional[str]
+    run: tyro.conf.Positional[RunPath]
     """The run folder, as in runs/<id>, finished or not."""
     at: tuple[int, ...] = ()
     """Iterations to measure, among those whose state was kept; by default the first, the last and two between."""
     only: tuple[Topic, ...] = ()
-    """Parts to measure; by default gradients, values and trust-region, as far as the run allows. Baselines and the
-    landscape take minutes or more."""
+    """Parts to measure; by default gradients, values and trust-region. The others take minutes or more."""
     budget: Count | None = None
-    """Environment steps for each part at each iteration; by default 1,000,000 for gradients, values and baselines, and
-    no limit for the landscape."""
+    """Environment steps for each part at each iteration; by default 1,000,000, and for the landscape no limit."""
     estimates: int = 10
     """Independent estimates of each gradient, at least 3."""
     grid: int = 31

@@ -6,22 +6,25 @@ from collections.abc import Sequence
 import tyro
 
 from workhorse.cli.options import parse
+from workhorse.cli.places import RunPath
 
 __all__ = ["run"]
 
 
 @dataclasses.dataclass
 class EvaluateOptions:
-    """Evaluate a run's policy on new episodes, without noise and with the task's own reward."""
+    """Evaluate a run's policy on new episodes, with its likeliest actions and the task's own reward."""
 
-    run: tyro.conf.Positional[str]
+    run: tyro.conf.Positional[RunPath]
     """The run folder, as in runs/<id>."""
     episodes: int = 100
-    """Number of episodes, without noise."""
+    """Number of episodes."""
     seed: int | None = None
     """Seed of the initial states; by default the run's seed."""
     threads: int = 0
     """Simulation threads; 0 uses one for each core."""
+    stochastic: bool = False
+    """Draw actions from the policy, as in training, instead of taking the likeliest."""
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -34,9 +37,15 @@ def run(arguments: Sequence[str]) -> int:
     from workhorse.runs import train
 
     folder, found, interval = train.evaluate_run(
-        options.run, episodes=options.episodes, seed=options.seed, threads=options.threads, noted=print
+        options.run,
+        episodes=options.episodes,
+        seed=options.seed,
+        threads=options.threads,
+        stochastic=options.stochastic,
+        noted=print,
     )
-    print(f"return {interval_text(interval)} over {len(found.returns)} episodes of {folder.path}")
+    drawn = ", actions drawn" if options.stochastic else ""
+    print(f"return {interval_text(interval)} over {len(found.returns)} episodes of {folder.path}{drawn}")
     print(
         f"  spread {found.returns.std():.1f}, worst {found.returns.min():.1f}, best {found.returns.max():.1f}, ", end=""
     )

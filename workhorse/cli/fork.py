@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import tyro
 
 from workhorse.cli.options import Count, parse, parse_task_options
+from workhorse.cli.places import RunPath
 from workhorse.core.errors import UsageError
 
 __all__ = ["run"]
@@ -15,7 +16,7 @@ __all__ = ["run"]
 class ForkOptions:
     """Continue a run from an iteration with a changed option, and compare with runs without the change."""
 
-    run: tyro.conf.Positional[str]
+    run: tyro.conf.Positional[RunPath]
     """The run folder, as in runs/<id>."""
     iteration: int
     """Start from the state after this iteration."""

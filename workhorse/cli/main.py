@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 import workhorse
+from workhorse.cli.hints import COMMAND_WORDS
 from workhorse.core.errors import TaskError, UsageError, last_frames, unknown
 
 __all__ = ["COMMANDS", "main"]
@@ -46,14 +47,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return the exit code."""
     is_program = arguments is None
     arguments = list(sys.argv[1:] if arguments is None else arguments)
-    if not arguments or arguments[0] in ("-h", "--help"):
+    if arguments[:1] in (["help"], ["-h"], ["--help"]):
+        arguments = [*arguments[1:2], "--help"] if arguments[1:] else []
+    if not arguments:
         print(_usage())
         return 0
-    if arguments[0] == "--version":
+    if arguments[0] in ("--version", "-V", "-v", "version"):
         print(f"workhorse {workhorse.__version__}")
         return 0
     command, rest = arguments[0], arguments[1:]
     try:
+        if command in COMMAND_WORDS:
+            meant = COMMAND_WORDS[command]
+            raise UsageError(f"Unknown command {command!r}: here it is `workhorse {meant}`, to {COMMANDS[meant]}.")
         if command not in COMMANDS:
             raise unknown("command", command, list(COMMANDS), "workhorse --help")
         module = importlib.import_module(f"workhorse.cli.{command}")
@@ -83,13 +89,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _explained(error: UsageError) -> str:
-    """Return an error's sentence and its notes; a task's traceback that has no run folder to lie in is kept in a file."""
-    if isinstance(error, TaskError) and error.traceback and not error.is_kept:
-        descriptor, name = tempfile.mkstemp(prefix="workhorse-traceback-", suffix=".txt")
-        with os.fdopen(descriptor, "w") as file:
-            file.write(f"{error.message}\n\n{error.traceback}")
-        error.add_note(f"{last_frames(error.traceback)}\nThe whole traceback is in {name}.")
+    """Return an error's sentence and its notes; what a task left behind without a run folder is kept in files."""
+    if isinstance(error, TaskError) and not error.is_kept:
+        if error.traceback:
+            place = _kept("workhorse-traceback-", ".txt", f"{error.message}\n\n{error.traceback}")
+            error.add_note(f"{last_frames(error.traceback)}\nThe whole traceback is in {place}.")
+        if error.program:
+            place = _kept("workhorse-episode-", ".py", error.program)
+            error.add_note(f"`python {place}` plays this episode again, with Gymnasium alone.")
     return "\n".join([str(error), *getattr(error, "__notes__", ())])
+
+
+def _kept(prefix: str, suffix: str, text: str) -> str:
+    """Write a text into a new temporary file and return its name."""
+    descriptor, name = tempfile.mkstemp(suffix, prefix)
+    with os.fdopen(descriptor, "w") as file:
+        file.write(text)
+    return name
 
 
 def _end(code: int) -> NoReturn:

@@ -7,6 +7,7 @@ from typing import Protocol, SupportsInt
 import tyro
 
 from workhorse.cli.options import parse
+from workhorse.cli.places import RunPath
 
 __all__ = ["run"]
 
@@ -22,7 +23,7 @@ class HasIteration(Protocol):
 class ReplayOptions:
     """Repeat an iteration of a run and check that the result is identical."""
 
-    run: tyro.conf.Positional[str]
+    run: tyro.conf.Positional[RunPath]
     """The run folder, as in runs/<id>."""
     iteration: int
     """Iteration to repeat, starting from the newest state kept before it."""

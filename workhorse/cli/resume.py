@@ -7,6 +7,7 @@ import tyro
 
 from workhorse.cli.cluster import ClusterOptions, Notes, loop_maker
 from workhorse.cli.options import Count, parse
+from workhorse.cli.places import AnyFolder
 
 __all__ = ["run"]
 
@@ -15,7 +16,7 @@ __all__ = ["run"]
 class ResumeOptions(ClusterOptions):
     """Continue a run from its newest complete checkpoint. The result is identical to an uninterrupted run."""
 
-    run: tyro.conf.Positional[str] = tyro.MISSING
+    run: tyro.conf.Positional[AnyFolder] = tyro.MISSING
     """The run folder, as in runs/<id>."""
     env_steps: Count | None = None
     """New budget in environment steps; by default the run's budget."""

@@ -12,6 +12,7 @@ import tyro
 from workhorse.cli.cluster import ClusterOptions, loop_maker
 from workhorse.cli.environment_options import EnvironmentOptions, task_options_of
 from workhorse.cli.options import Count, parse
+from workhorse.cli.places import StudyPath
 from workhorse.core.errors import UsageError
 from workhorse.core.machine import threads_or_cores
 
@@ -30,7 +31,7 @@ class StudyOptions(ClusterOptions, EnvironmentOptions):
     A study can be stopped and continued: workhorse study STUDY_FOLDER. Crashed seeds count as failures.
     """
 
-    study: tyro.conf.Positional[str | None] = None
+    study: tyro.conf.Positional[StudyPath | None] = None
     """A study file in YAML, or the folder of a study to continue; leave out with --tasks and --algorithms."""
     tasks: tuple[str, ...] = ()
     """Tasks; every algorithm is trained on each."""
@@ -109,8 +110,8 @@ def conclude(folder: StudyFolder, cores: int, quiet: bool, make: MakeLoop | None
     from workhorse.studies.outliers import outlying_seeds
     from workhorse.studies.spending import spending
     from workhorse.studies.table import write_table
-    from workhorse.studies.tuning import searched
-    from workhorse.studies.verdicts import verdicts
+    from workhorse.studies.tuning import search_sentences
+    from workhorse.studies.verdicts import unequal_steps, verdicts
 
     with folder.lock(), study_display_for(quiet) as display:
         results = conduct(folder, threads_or_cores(cores, "cores"), display, make)
@@ -121,14 +122,7 @@ def conclude(folder: StudyFolder, cores: int, quiet: bool, make: MakeLoop | None
     print("grades: reliability / robustness / cost, from A to E; the report explains them")
     for verdict in verdicts(results, cells):
         print(verdict.sentence)
-    for search, gap in searched(results):
-        apart = f" [{gap.gap.low:.4g}, {gap.gap.high:.4g}]" if gap.gap else ""
-        print(
-            f"Search of {search.algorithm} on {search.task}: {gap.promised:.4g} on the tuning seeds, "
-            f"{gap.delivered:.4g} on fresh seeds: the choice of the best overstates it by "
-            f"{gap.promised - gap.delivered:.4g}{apart}."
-        )
-    for sentence in (*outlying_seeds(cells), *results.notes):
+    for sentence in (*unequal_steps(cells), *search_sentences(results), *outlying_seeds(cells), *results.notes):
         print(sentence)
     print(spending_text(spending(folder)))
     print(f"Report: {page}")

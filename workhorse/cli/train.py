@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
 from collections.abc import Sequence
 from typing import Annotated, Any
 
 import tyro
 
 from workhorse.algorithms import registry
-from workhorse.algorithms.recipes import DEFAULT_ALGORITHM, Recipe
+from workhorse.algorithms.recipes import Recipe
 from workhorse.algorithms.settings import usual_settings
-from workhorse.api.setup import RunSetup, chosen_recipe, resolve
+from workhorse.api.setup import RunSetup, chosen_algorithm, chosen_recipe, resolve
 from workhorse.cli.cluster import ClusterOptions, Notes, loop_maker
 from workhorse.cli.environment_options import EnvironmentOptions, task_options_of
+from workhorse.cli.hints import check_task
 from workhorse.cli.options import Count, parse
+from workhorse.cli.train_file import read_train_file, shown
 from workhorse.core.errors import UsageError
 from workhorse.core.machine import threads_or_cores
 from workhorse.environments.registry import TASKS
@@ -57,20 +60,30 @@ class RunOptions:
     stop_on_warning: bool = False
     """End the run at its first warning; otherwise warnings are only printed and kept."""
     stop_at_return: float | None = None
-    """End the run at the first evaluation whose mean return is at least this. This biases the final return upwards; use
-    more final episodes."""
+    """End the run at the first evaluation whose mean return reaches this, which biases the final return upwards."""
     quiet: bool = False
     """Print only the last line."""
+    config: str | None = None
+    """A file of options in YAML, by their names with _ for -, as --show prints it; what is typed comes before it."""
+    show: bool = False
+    """Print every setting that the run would have, and where it comes from, instead of training."""
 
 
 def run(arguments: Sequence[str]) -> int:
     """Train on a task and return the exit code."""
-    options, given = _read(arguments)
+    asked = _read(arguments)
+    options = asked.options
+    note = check_task(options.task)
+    if note and not options.quiet:
+        print(note, file=sys.stderr)
+    setup = _setup(asked)
+    if options.show:
+        print(shown(setup, asked.names))
+        return 0
     if options.seeds is not None:
-        return _train_seeds(options, options.seeds, given, arguments)
+        return _train_seeds(options, options.seeds, setup, arguments)
     if options.studies != RunOptions.studies:
         raise UsageError("--studies needs --seeds: give the number of seeds, or leave out --studies.")
-    setup = _setup(options, given)
     notes = Notes()
     make = loop_maker(options, notes)
 
@@ -78,38 +91,71 @@ def run(arguments: Sequence[str]) -> int:
 
     observer = notes.observer = display_for(options.quiet, setup.recipe)
     with observer:
-        folder, summary = setup.start(command=("workhorse", "train", *arguments), observer=observer, make=make)
+        command = ("workhorse", "train", *arguments) if options.config is None else setup.command()  # files change
+        folder, summary = setup.start(command=command, observer=observer, make=make)
     observer.finished(folder, summary)
     return 0
 
 
-def _read(arguments: Sequence[str]) -> tuple[TrainOptions, dict[str, Any]]:
-    """Return the options, and those of the algorithm that the user gave, by name."""
+@dataclasses.dataclass
+class _Asked:
+    """Everything that a user asked for.
+
+    Attributes:
+        options: of the command line, above those of the file.
+        names: of the options that were given, in either.
+        task_options: that the file gives.
+    """
+
+    options: TrainOptions
+    names: set[str]
+    task_options: dict[str, Any]
+
+
+def _read(arguments: Sequence[str]) -> _Asked:
+    """Return what the command line and its file ask for."""
     task, algorithm = _peek(arguments)
+    found: dict[str, Any] = {}
+    task_options: dict[str, Any] = {}
+    if (config := _word_after("--config", arguments)) is not None:
+        found, task_options = read_train_file(config, _fields(), task, algorithm)
+        task, algorithm = task or found.get("task"), algorithm or found.get("algorithm")
     known = chosen_recipe(task, algorithm) if task else None
-    options = parse(_options_of(algorithm or (known.algorithm if known else DEFAULT_ALGORITHM), known), arguments)
+    algorithm = chosen_algorithm(task or "", algorithm)
+    kind = _options_of(algorithm, known)
+    default = kind(**{"task": tyro.MISSING, **found}) if config is not None else None
+    options = parse(kind, arguments, default)
+    options.algorithm = algorithm
     words = {word.partition("=")[0].removeprefix("--").replace("-", "_") for word in arguments if word[:2] == "--"}
-    options.algorithm = options.algorithm or (known.algorithm if known else DEFAULT_ALGORITHM)
-    names = [name for name in registry.options(options.algorithm) if {name, f"no_{name}"} & words]
-    return options, {name: getattr(options, name) for name in names}
+    names = {name for name in kind.__dataclass_fields__ if {name, f"no_{name}"} & words}
+    return _Asked(options, names | set(found), task_options)
 
 
-def _setup(options: TrainOptions, given: dict[str, Any]) -> RunSetup:
-    """Return the setup of the run that the options ask for."""
+def _fields() -> dict[str, type]:
+    """Return the dataclass of each option that a file may set, by name."""
+    kinds = (ClusterOptions, EnvironmentOptions, RunOptions)
+    found = {field.name: kind for kind in kinds for field in dataclasses.fields(kind)}
+    return {name: kind for name, kind in found.items() if name not in ("config", "show", "task_option", "wrapper")}
+
+
+def _setup(asked: _Asked) -> RunSetup:
+    """Return the setup of the run that a user asks for."""
+    options = asked.options
     same = set(RunSetup.__dataclass_fields__) & set(RunOptions.__dataclass_fields__)
     same -= {"task", "algorithm", "env_steps", "evaluate_every"}
+    own = registry.options(options.algorithm or "")
     return resolve(
         options.task,
         options.algorithm,
-        settings=given,
+        settings={name: getattr(options, name) for name in own if name in asked.names},
         env_steps=options.env_steps,
         evaluate_every=options.evaluate_every,
-        task_options=task_options_of(options),
+        task_options={**asked.task_options, **task_options_of(options)},
         **{name: getattr(options, name) for name in same},
     )
 
 
-def _train_seeds(options: TrainOptions, seeds: int, given: dict[str, Any], arguments: Sequence[str]) -> int:
+def _train_seeds(options: TrainOptions, seeds: int, setup: RunSetup, arguments: Sequence[str]) -> int:
     """Train several seeds of one algorithm on one task as a study, and return the exit code."""
     from workhorse.cli.study import check_by_building, conclude
     from workhorse.studies.conduct import check_cluster
@@ -124,9 +170,8 @@ def _train_seeds(options: TrainOptions, seeds: int, given: dict[str, Any], argum
     if seeds < 1:
         raise UsageError(f"--seeds must be at least 1: got {seeds}.")
     threads_or_cores(options.threads)
-    setup = _setup(options, given)
     every, algorithm = setup.evaluate_every, setup.algorithm
-    settings = {name: list(value) if isinstance(value, tuple) else value for name, value in given.items()}
+    settings = {name: list(value) if isinstance(value, tuple) else value for name, value in setup.given.items()}
     words: dict[str, Any] = {
         "tasks": [setup.task],
         "algorithms": [algorithm],
@@ -150,17 +195,23 @@ def _train_seeds(options: TrainOptions, seeds: int, given: dict[str, Any], argum
 
 def _peek(arguments: Sequence[str]) -> tuple[str | None, str | None]:
     """Return the task and --algorithm from the raw words, because they decide which other options exist."""
-    algorithm = None
-    for position, word in enumerate(arguments):
-        if word == "--algorithm" and position + 1 < len(arguments):
-            algorithm = arguments[position + 1]
-        elif word.startswith("--algorithm="):
-            algorithm = word.partition("=")[2]
+    algorithm = _word_after("--algorithm", arguments)
     if algorithm is not None:
         registry.entry(algorithm)
     known = [(word, before) for before, word in zip(["", *arguments], arguments, strict=False) if word in TASKS]
     known.sort(key=lambda pair: pair[1].startswith("--"))  # a task's name may also be the value of an option
     return (known[0][0] if known else None), algorithm
+
+
+def _word_after(flag: str, arguments: Sequence[str]) -> str | None:
+    """Return the value of an option from the raw words; None where it is not there."""
+    found = None
+    for word, following in zip(arguments, [*arguments[1:], None], strict=True):
+        if word == flag:
+            found = following
+        elif word.startswith(f"{flag}="):
+            found = word.partition("=")[2]
+    return found
 
 
 @dataclasses.dataclass

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 import tyro
 
 from workhorse.cli.options import parse
+from workhorse.cli.places import RunPath
 
 __all__ = ["run"]
 
@@ -17,7 +18,7 @@ __all__ = ["run"]
 class VideoOptions:
     """Record one episode of a run's newest policy, without noise, as MP4."""
 
-    run: tyro.conf.Positional[str]
+    run: tyro.conf.Positional[RunPath]
     """The run folder, as in runs/<id>."""
     seed: int = 0
     """Seed of the initial state."""

@@ -14,6 +14,10 @@ class UsageError(ValueError):
     to do about it. Everything that is *not* the user's to mend stays an ordinary exception and keeps its traceback.
     """
 
+    def _render_traceback_(self) -> list[str]:
+        """Return what a notebook shows instead of a traceback through our code: the sentence and its notes."""
+        return [f"{type(self).__name__}: {self}", *getattr(self, "__notes__", [])]
+
 
 class TaskError(UsageError):
     """The user's environment raised, ended its process, or broke its contract: one sentence, and what helps to find it.

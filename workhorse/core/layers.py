@@ -172,8 +172,8 @@ class Bins(NamedTuple):
 
 
 Layer: TypeAlias = (
-    Normalise | Flatten | Dense | Convolution | LayerNorm | BatchNorm | Activation | GRU | Mode | Stretch | Squash | Argmax
-    | Bits | Bins
+    Normalise | Flatten | Dense | Convolution | LayerNorm | BatchNorm | Activation | GRU | Mode | Stretch | Squash
+    | Argmax | Bits | Bins
 )  # fmt: skip
 PolicyNetwork: TypeAlias = tuple[Layer, ...]
 """A policy: layers in the order in which they run, exactly one head among them, the last."""

@@ -6,6 +6,8 @@ from typing import Any, Literal
 
 import numpy as np
 
+from workhorse.core.observations import ObservationFormat
+
 __all__ = [
     "ActionFormat",
     "ActionSpace",
@@ -182,6 +184,8 @@ class ActionFormat:
     Example:
         >>> ActionFormat("int64", (), (10,)).write(Discrete(2), np.array(1))
         np.int64(11)
+        >>> ActionFormat("int64", (), (10,)).write(Discrete(2), np.array([1, 0])).tolist()
+        [11, 10]
         >>> ActionFormat("int16", (2,)).write(Box((-3.0, -3.0), (3.0, 3.0)), np.array([1.6, -9.0])).tolist()
         [2, -3]
     """
@@ -191,18 +195,19 @@ class ActionFormat:
     start: tuple[int, ...] = ()
 
     def write(self, space: ActionSpace, action: np.ndarray) -> Any:
-        """Return one action of `space` as the task takes it: clipped to a Box, rounded where that holds integers."""
-        dtype = np.dtype(self.dtype)
+        """Return an action of `space`, or a batch, as the task takes it: clipped to a Box, rounded to its integers."""
+        dtype, action = np.dtype(self.dtype), np.asarray(action)
+        axes = {Discrete: 0, Box: len(getattr(space, "shape", ()))}.get(type(space), 1)
+        rows = action.shape[: action.ndim - axes]
         if isinstance(space, Box):
-            action = np.reshape(action, space.shape)
             if dtype.kind in "iu":
                 action = np.rint(action)
             action = np.clip(action, *(np.reshape(bound, space.shape) for bound in (space.low, space.high)))
             if dtype.kind in "iu" and dtype.itemsize == 8:  # the ends of 64 bits are no float64
                 action = np.minimum(action, np.nextafter(float(np.iinfo(dtype).max), 0.0))
         elif self.start:
-            action = np.asarray(action, np.int64) + np.reshape(self.start, np.shape(action))
-        written = np.asarray(action).reshape(self.shape).astype(dtype)
+            action = action.astype(np.int64) + np.reshape(self.start, action.shape[len(rows) :])
+        written = action.reshape((*rows, *self.shape)).astype(dtype)
         return written[()] if isinstance(space, Discrete) else written
 
 
@@ -221,6 +226,7 @@ class EnvSpec:
             replayed. `episode`: the episode starts again.
         options: the non-default options it was made with, as (name, value) pairs sorted by name.
         action_format: how a task from outside wants its actions; None where it takes them as `action` says.
+        observation_format: how a task from outside gives its observations; None where they are arrays of `observation`.
         unscaled: the task's own box, where `action` is that box rescaled to [-1, 1]; None where `action` is the task's.
     """
 
@@ -233,6 +239,7 @@ class EnvSpec:
     resume: Literal["exact", "journal", "episode"] = "exact"
     options: tuple[tuple[str, object], ...] = field(default=())
     action_format: ActionFormat | None = None
+    observation_format: ObservationFormat | None = None
     unscaled: Box | None = None
 
     @property

@@ -28,9 +28,13 @@ PLAIN_LINE_EVERY_S = 5.0
 
 
 def display_for(quiet: bool, recipe: Recipe | None) -> Display:
-    """Return the display that fits the terminal."""
+    """Return the display that fits the terminal or the notebook."""
     if quiet:
         return Display(recipe, silent=True)
+    from workhorse.display.notebook import NotebookDisplay, in_notebook  # it builds on this module
+
+    if in_notebook():
+        return NotebookDisplay(recipe)
     return LiveDisplay(recipe) if sys.stdout.isatty() else Display(recipe)
 
 

@@ -47,7 +47,7 @@ _HEAD = struct.Struct("<2sBB")
 _JOB = struct.Struct("<BIII")
 _ASSIGNMENT = struct.Struct("<iiIIH")
 _REPORT = struct.Struct("<iIQffH")
-_TALLY = struct.Struct("<IIdddd")
+_TALLY = struct.Struct("<IIddddd")
 _UPDATE = struct.Struct("<IId")
 _CONTROL, _ASSIGN, _ANSWER = 1, 2, 3
 
@@ -115,7 +115,7 @@ class Report(NamedTuple):
         body = b""
         if isinstance(self.result, Tally):
             found = self.result
-            body = _TALLY.pack(len(found.fitness), found.steps, *found.returns)
+            body = _TALLY.pack(len(found.fitness), found.steps, *found.returns, found.at_one_bound)
             body += found.fitness.astype("<f4").tobytes() + _pack_moments(found.observations)
         elif isinstance(self.result, Episodes):
             found = self.result
@@ -203,8 +203,9 @@ def decode_report(message: bytes, observation_size: int) -> Report:
     if chunk != NOTHING and job.stream == "reset":
         count, steps, *returns = read.fields(_TALLY)
         fitness = read.array("<f4", count).astype(np.float32)
-        mean, deviation, least, greatest = returns
-        result = Tally(fitness, steps, (mean, deviation, least, greatest), read.moments(observation_size), failures)
+        mean, deviation, least, greatest, share = returns
+        earned = (mean, deviation, least, greatest)
+        result = Tally(fitness, steps, earned, read.moments(observation_size), failures, share)
     elif chunk != NOTHING:
         (count,) = read.fields(struct.Struct("<I"))
         returns, length = read.array("<f8", count).astype(float), read.array("<i4", count).astype(np.int32)

@@ -16,6 +16,7 @@ from workhorse.core.modules import import_module
 from workhorse.core.spec import Box, EnvSpec
 from workhorse.core.types import Step
 from workhorse.environments.actions import idle_actions
+from workhorse.environments.constructors import registered
 from workhorse.environments.gymnasium_processes import LocalGroup, RemoteGroup, portable
 from workhorse.environments.gymnasium_worker import (
     EnvironmentRecipe,
@@ -66,7 +67,7 @@ def _find(id: str) -> Any:
             ) from error
         except Exception as error:
             raise _import_error(id, module, error) from error
-    return gymnasium.registry.get(name)
+    return registered(id)
 
 
 def _import_error(id: str, module: str, error: Exception) -> TaskError:
@@ -301,11 +302,12 @@ class GymnasiumAdapter:
         self._spec = replace(self._spec, resume="episode")
         slot, step = differed[0].tolist()
         seed = episode_seed(self._keys[slot]) if when == "now" else None
-        found = "an earlier resume found that its" if seed is None else f"played again from reset(seed={seed}), its"
+        after = "" if seed is None else f" after reset(seed={seed})"
+        told = ", as an earlier resume found" if when == "earlier" else ""
         self._notes.append(
-            f"{self._spec.task} is not deterministic: {found} step {step} (slot {slot}) came out otherwise than it "
-            "was, so something in it draws from elsewhere than self.np_random. Episodes under way begin again after "
-            "every resume, and the run is not reproduced to the bit."
+            f"{self._spec.task} is not deterministic: step {step} of an episode{after} (slot {slot}) came out "
+            f"otherwise when it was played again{told}, so something in it draws from elsewhere than self.np_random. "
+            "Episodes under way begin again after every resume, and the run is not reproduced to the bit."
         )
 
     def notes(self) -> list[str]:

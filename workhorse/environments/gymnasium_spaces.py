@@ -9,6 +9,7 @@ import numpy as np
 from gymnasium import spaces
 
 from workhorse.core.errors import TaskError
+from workhorse.core.observations import ObservationFormat
 from workhorse.core.spec import ActionFormat, ActionSpace, Box, Discrete, Goal, MultiBinary, MultiDiscrete
 
 __all__ = ["Observations", "action_space", "shown"]
@@ -27,6 +28,7 @@ class Observations:
     Attributes:
         box: the space of the arrays.
         dtype: their type.
+        format: what observations look like before, for a policy outside; None where they have the shape of `box`.
 
     Raises:
         TaskError: the space has no vector of fixed size.
@@ -40,6 +42,7 @@ class Observations:
             )
         self._task, self._space = task, space
         self.dtype = np.dtype(np.float64 if _has_float64(space) else np.float32)
+        self.format = None if isinstance(space, spaces.Box) and space.shape else _format_of(space)
         if isinstance(space, spaces.Box):
             self.box = Box.of(space.low, space.high)
         elif _has_goals(space):
@@ -110,6 +113,26 @@ def _is_flattenable(space: Any) -> bool:
     if isinstance(space, spaces.Box):
         return space.dtype is not None and space.dtype.kind in "biuf"
     return isinstance(space, spaces.Discrete | spaces.MultiDiscrete | spaces.MultiBinary)
+
+
+def _format_of(space: Any) -> ObservationFormat | None:
+    """Return the structure of a space; None where it cannot be told, as that of `OneOf`."""
+    match space:
+        case spaces.Box() | spaces.MultiBinary():
+            return ObservationFormat("numbers", tuple(space.shape or ()))
+        case spaces.Discrete():
+            return ObservationFormat("choices", (), (int(space.n),), (int(space.start),))
+        case spaces.MultiDiscrete():
+            counts, start = (tuple(map(int, np.ravel(part))) for part in (space.nvec, space.start))
+            return ObservationFormat("choices", tuple(space.nvec.shape), counts, start)
+        case spaces.Dict() if all(isinstance(name, str) for name in space.spaces):
+            names = GOAL_PARTS if _has_goals(space) else tuple(space.spaces)
+            parts = tuple(_format_of(space[name]) for name in names)
+            return None if None in parts else ObservationFormat("dict", names=names, parts=parts)  # type: ignore[arg-type]
+        case spaces.Tuple():
+            parts = tuple(map(_format_of, space.spaces))
+            return None if None in parts else ObservationFormat("tuple", parts=parts)  # type: ignore[arg-type]
+    return None
 
 
 def _flat_box(space: Any) -> Box:

@@ -126,6 +126,7 @@ class SlotGroup:
             float(dt) if real else None,  # type: ignore[arg-type]
             resume="journal" if self._is_deterministic(slot) else "episode",
             action_format=self._action_format,
+            observation_format=self._observations.format,
         )
         return spec, self._observations.dtype
 

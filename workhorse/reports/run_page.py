@@ -116,6 +116,8 @@ def _last_evaluation(folder: RunFolder) -> _Evaluation | None:
             record = json.loads(place.read_bytes())
             returns = tuple(float(value) for value in record["returns"] if value is not None and math.isfinite(value))
             iteration = int(record["iteration"])
+            if record.get("stochastic"):
+                continue  # the curves beside it are of the likeliest actions
         except (OSError, ValueError, KeyError, TypeError):
             continue
         if returns:

@@ -28,6 +28,8 @@ def policy_of(algorithm: Algorithm, actor: Actor, manifest: Manifest, iteration:
         layers,
         observation=spec.observation,
         action=spec.task_action,
+        observation_format=spec.observation_format,
+        action_format=spec.action_format,
         task=spec.task,
         metadata={
             "run": manifest.id,

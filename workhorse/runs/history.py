@@ -19,6 +19,7 @@ from workhorse.core.digest import digest, flatten_arrays
 from workhorse.core.errors import UsageError
 from workhorse.core.machine import threads_or_cores
 from workhorse.core.spec import EnvSpec
+from workhorse.environments.registry import is_native
 from workhorse.runs import checkpoint
 from workhorse.runs.folder import RunFolder
 from workhorse.runs.manifest import Manifest
@@ -164,9 +165,12 @@ class History:
         number, found = int(after.iteration), f"{digest(after.state):016x}"
         expected = self._digests.get(number)
         if expected is not None and expected != found:
+            why = f"other versions or another kind of processor made it ({_made_by(self.manifest)})."
+            if not is_native(self.manifest.task, self.manifest.task_options):
+                notes = self.loop.notes()
+                why = notes[0] if notes else f"{why[:-1]}, or the task is not deterministic (`workhorse check`)."
             raise UsageError(
-                f"Iteration {number} of {self.folder.path} came out as {found}, but the run's was {expected}: other "
-                f"versions or another kind of processor made it ({_made_by(self.manifest)})."
+                f"Iteration {number} of {self.folder.path} came out as {found}, but the run's was {expected}: {why}"
             )
         observe(after, metrics)
         return after

@@ -11,7 +11,7 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
@@ -19,7 +19,8 @@ import numpy as np
 
 from workhorse.core.errors import UsageError
 from workhorse.core.layers import KINDS, Layer, Normalise, PolicyNetwork, head_for, perceptron
-from workhorse.core.spec import ActionSpace, Box, Discrete, Goal, MultiBinary, MultiDiscrete
+from workhorse.core.observations import ObservationFormat
+from workhorse.core.spec import ActionFormat, ActionSpace, Box, Discrete, Goal, MultiBinary, MultiDiscrete
 from workhorse.runs.files import settled_folder, write_file
 from workhorse.runs.layer_checks import ARRAYS, PLAIN_FIELDS, kind_of
 from workhorse.runs.records import DAMAGED, Check, build, parse, parse_json
@@ -51,6 +52,8 @@ class PolicyParts(NamedTuple):
     action: ActionSpace
     task: str
     metadata: dict[str, Any]
+    observation_format: ObservationFormat | None = None
+    action_format: ActionFormat | None = None
 
 
 def policy_folder(path: Path) -> Path:
@@ -92,6 +95,9 @@ def write_policy(folder: Path, parts: PolicyParts) -> None:
         "metadata": parts.metadata,
         "sha256": write_tensors(folder / "policy.safetensors", arrays),
     }
+    # left out where there is none, so that the files of most tasks stay those of before
+    formats = {name: getattr(parts, name) for name in _FORMATS}
+    record |= {name: asdict(found) for name, found in formats.items() if found is not None}
     record["checksum"] = _checksum(record)
     write_file(folder / "policy.json", json.dumps(record, indent=2, allow_nan=False).encode())
 
@@ -117,7 +123,8 @@ def read_policy(folder: Path) -> PolicyParts:
             f"Expected policy format {FORMAT} or 1 in {file}, got {str(version)[:40]!r}: another version of Workhorse "
             "wrote it. Use that version."
         )
-    description = build(_Description if version == FORMAT else _Description1, record, str(file))
+    there = record if version == 1 else {**_FORMATS, **record}
+    description = build(_Description if version == FORMAT else _Description1, there, str(file))
     if isinstance(description, _Description) and description.checksum != _checksum(record):
         raise DamagedFile("policy.json does not have the checksum it was written with")
     arrays = read_tensors(folder / "policy.safetensors", description.sha256)
@@ -148,6 +155,8 @@ class _Description:
     metadata: Mapping[str, Any]
     sha256: str
     checksum: str
+    observation_format: ObservationFormat | None
+    action_format: ActionFormat | None
 
     def parts(self, file: str, arrays: dict[str, np.ndarray]) -> PolicyParts:
         """Return the parts, taking their arrays out of `arrays`."""
@@ -156,7 +165,12 @@ class _Description:
         if not isinstance(observation, Box):
             raise DamagedFile("policy.json: the observation must be a box")
         action = _read_space(self.action, f"{file}, `action`")
-        return PolicyParts(layers, observation, action, self.task, dict(self.metadata))
+        formats = (self.observation_format, self.action_format)
+        return PolicyParts(layers, observation, action, self.task, dict(self.metadata), *formats)
+
+
+_FORMATS: dict[str, Any] = {"observation_format": None, "action_format": None}
+"""Fields that may be missing."""
 
 
 @dataclass(frozen=True)

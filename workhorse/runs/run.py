@@ -333,10 +333,13 @@ def interval_of(returns: Sequence[float] | np.ndarray, manifest: Manifest) -> In
     return within(mean_interval(returns), *possible_returns(manifest.task, manifest.task_options))
 
 
-def record_evaluation(place: Path, iteration: int, found: Evaluation, interval: Interval) -> None:
-    """Write an evaluation into the run folder."""
+def record_evaluation(
+    place: Path, iteration: int, found: Evaluation, interval: Interval, stochastic: bool = False
+) -> None:
+    """Write an evaluation into the run folder; `stochastic`: its actions were drawn."""
     record = {
         "iteration": iteration,
+        "stochastic": stochastic,
         "mean": interval.value,
         "interval": [interval.low, interval.high] if np.isfinite(interval.low) else None,
         "method": interval.method,

@@ -40,8 +40,8 @@ def _keep(error: TaskError, folder: RunFolder) -> None:
         with writing("the traceback", folder.path / TRACEBACK):
             write_file(folder.path / TRACEBACK, f"{error.message}\n\n{error.traceback}".encode())
         error.add_note(f"{last_frames(error.traceback)}\nThe whole traceback is in {folder.path / TRACEBACK}.")
-        error.is_kept = True
     if error.program:
         with writing("the episode", folder.path / EPISODE):
             write_file(folder.path / EPISODE, error.program.encode())
         error.add_note(f"`python {folder.path / EPISODE}` plays this episode again, with Gymnasium alone.")
+    error.is_kept = True

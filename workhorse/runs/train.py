@@ -193,19 +193,23 @@ def evaluate_run(
     episodes: int = 100,
     seed: int | None = None,
     threads: int = 0,
+    stochastic: bool = False,
     noted: Callable[[str], None] = lambda sentence: None,
 ) -> tuple[RunFolder, Evaluation, Interval]:
-    """Noiseless episodes of a run's policy, from its newest whole checkpoint, on the raw reward.
+    """Episodes of a run's policy, from its newest whole checkpoint, on the raw reward, without noise.
 
     Args:
         path: the run folder.
         episodes: how many.
         seed: root of the initial states; by default the run's own seed.
         threads: simulation threads.
+        stochastic: draw actions from the policy's distribution, from addresses of their own, instead of taking the
+            likeliest; the initial states are the same.
         noted: is told what a user should know: of a damaged checkpoint that was passed over.
 
     Raises:
-        UsageError: the folder is no run, no checkpoint of it is whole, or the result could not be written there.
+        UsageError: the folder is no run, no checkpoint of it is whole, the policy has no randomness to draw from, or
+            the result could not be written there.
     """
     if episodes < 1:
         raise UsageError(f"The number of episodes must be at least 1: got {episodes}.")
@@ -220,14 +224,15 @@ def evaluate_run(
         iteration, progress, _, notes = checkpoint.load_newest(folder, loop.start(), set_aside=False)
         for sentence in notes:
             noted(sentence)
-        place = folder.evaluations / f"{iteration}-seed{root}-{episodes}.json"
+        kind = "-stochastic" if stochastic else ""
+        place = folder.evaluations / f"{iteration}-seed{root}-{episodes}{kind}.json"
         check_writable("the evaluation", place)
         with task_errors_kept(folder, trains=False):
-            found = loop.evaluate(progress, episodes)
+            found = (loop.sample if stochastic else loop.evaluate)(progress, episodes)
     finally:
         loop.close()
     interval = interval_of(found.returns, manifest)
-    record_evaluation(place, iteration, found, interval)
+    record_evaluation(place, iteration, found, interval, stochastic)
     return folder, found, interval
 
 

@@ -14,6 +14,7 @@ import numpy as np
 from workhorse.core.addresses import host_keys
 from workhorse.core.errors import UsageError
 from workhorse.core.modules import import_module
+from workhorse.environments.constructors import registered
 from workhorse.environments.wrappers import make_environment
 from workhorse.runs.files import check_writable, writing
 from workhorse.runs.folder import RunFolder
@@ -90,7 +91,7 @@ def _film(env: Any, policy: Policy, target: Path, seed: int, max_steps: int, pro
         writer.append_data(_even(_frame(env)))
         while not over and length < max_steps:
             seen = observed.array(observation, f"at step {length}").reshape(policy.observation.shape)
-            action, state = policy.predict(seen, state)
+            action, state = policy.choose(seen, state)
             observation, reward, terminated, truncated, _ = env.step(wanted.write(space, action))
             total, length, over = total + float(reward), length + 1, terminated or truncated
             if length % every == 0:
@@ -128,7 +129,7 @@ def _environment(task: str, options: dict[str, Any], width: int, height: int) ->
             _choose_opengl()
     if module:
         import_module(module)
-    known = gymnasium.registry.get(id)
+    known = registered(task)
     size: dict[str, Any] = {}
     if known is not None and str(known.entry_point).startswith("gymnasium.envs.mujoco"):
         size = {"width": width, "height": height, "camera_name": "track"}  # a free camera where there is none

@@ -18,11 +18,13 @@ from workhorse.environments.registry import TASKS, is_native
 from workhorse.statistics.adaptive import Cell, SeedBatch, next_batch
 from workhorse.studies.cells import cell_scores, succeeded
 from workhorse.studies.dispatch import Dispatcher, StudyObserver
-from workhorse.studies.folder import Kind, StudyFolder
+from workhorse.studies.folder import StudyFolder
 from workhorse.studies.loading import cell_key, load_results
 from workhorse.studies.plan import StudyPlan, TrainingJob
 from workhorse.studies.pool import JobEvent, JobRequest, Pool
+from workhorse.studies.record_kinds import KINDS, Kind
 from workhorse.studies.results import StudyResults
+from workhorse.studies.rules import SEEDS_ADDED
 from workhorse.studies.search import Searching
 from workhorse.studies.spending import Sitting
 from workhorse.studies.training_job import crash, is_fatal, ledger_of, request, train
@@ -32,8 +34,6 @@ __all__ = ["FLOOR_EPISODES", "SWEEP_EPISODES", "check_cluster", "conduct"]
 
 FLOOR_EPISODES = 100
 SWEEP_EPISODES = 20
-BATCH = 5
-"""Number of seeds that `until` adds at a time."""
 
 
 def conduct(folder: StudyFolder, cores: int, observer: StudyObserver, make: MakeLoop | None = None) -> StudyResults:
@@ -103,9 +103,10 @@ class _Study:
 
     def finish(self) -> None:
         jobs = self._plan.jobs()
-        done = [job for job in jobs if self._folder.record("runs", job.id)]
+        done = [job for job in jobs if self._folder.ended("runs", job)]
         self._observer.began(self._folder, len(jobs), len(done))
         self._note_versions()
+        self._note_damage()
         self._dispatcher.do(self._floors())
         self._train("runs", jobs)
         if self._plan.search is not None:
@@ -123,6 +124,13 @@ class _Study:
             sentence = f"The study was continued with other versions ({', '.join(changed)}), which may change results."
             self._observer.noted(sentence)
             self._folder.write_record("choices", "versions", {"sentence": sentence})
+
+    def _note_damage(self) -> None:
+        """Tell the user which records are damaged, before their work is done again."""
+        for kind in KINDS:
+            self._folder.records(kind)
+        for sentence in list(self._folder.damage.values()):
+            self._observer.noted(sentence)
 
     # Floors and sweeps
 
@@ -143,7 +151,7 @@ class _Study:
         """Return the sweep of a run's policy, if one is wanted, missing and possible."""
         if self._plan.perturbations is None or self._folder.record("sweeps", job.id):
             return []
-        ended = self._folder.record("runs", job.id)
+        ended = self._folder.ended("runs", job)
         if ended is None or ended["outcome"] != "finished":
             return []
         return [
@@ -163,7 +171,7 @@ class _Study:
     def _train(self, kind: Kind, jobs: list[TrainingJob]) -> None:
         """Train the jobs that have not ended, within the budget, and sweep each policy as soon as it is trained."""
         root = self._folder.path / kind
-        missing = [job for job in jobs if not self._folder.record(kind, job.id)]
+        missing = [job for job in jobs if not self._folder.ended(kind, job)]
         by_id = {job.id: job for job in jobs}
         sweeps = [sweep for job in jobs for sweep in self._sweep(job)] if kind == "runs" else []
 
@@ -180,7 +188,7 @@ class _Study:
 
         def again(work: JobRequest) -> None:
             """Give each unfinished seed of a shared process that died its own process, to see which one kills it."""
-            waiting.extend([by_id[one["id"]]] for one in work["runs"] if not self._folder.record(kind, one["id"]))
+            waiting.extend([by_id[one["id"]]] for one in work["runs"] if not self._folder.ended(kind, by_id[one["id"]]))
 
         if self._make is not None:
             self._train_on_cluster(more, ended)
@@ -263,9 +271,15 @@ class _Study:
             count = f"{len(trials)} more settings" if len(trials) > 1 else "one more setting"
             self._observer.added(len(jobs), f"to try {count} of {algorithm} on {task}")
             self._train("tuning", jobs)
-            if any(self._folder.record("tuning", job.id) is None for job in jobs):
+            if any(self._folder.ended("tuning", job) is None for job in jobs):
                 return  # the budget is spent
             searching.judge(trials)
+        if searching.is_lost:
+            self._observer.noted(
+                f"Search of {algorithm} on {task}: no setting survived, because each crashed or diverged on a tuning "
+                "seed; there is no winner to run on fresh seeds."
+            )
+            return
         jobs = searching.reporting_jobs()
         self._observer.added(len(jobs), f"to run the best setting of {algorithm} on {task} on fresh seeds")
         self._train("runs", jobs)
@@ -315,7 +329,7 @@ class _Study:
             width=until.width,
             budget=left,
             estimand=until.estimand,
-            batch=BATCH,
+            batch=SEEDS_ADDED,
             least=max(len(self._plan.seeds), 2),
         )
 

@@ -8,7 +8,8 @@ from typing import NamedTuple
 from workhorse.core.machine import describe_hardware
 from workhorse.runs.cost import Ledger
 from workhorse.runs.manifest import utc_now
-from workhorse.studies.folder import Kind, StudyFolder
+from workhorse.studies.folder import StudyFolder
+from workhorse.studies.record_kinds import Kind
 from workhorse.studies.training_job import ledger_of
 
 __all__ = ["Sitting", "Spending", "spending"]
@@ -40,7 +41,7 @@ class Sitting:
 
     def __init__(self, folder: StudyFolder, cores: int) -> None:
         self._folder, self._cores = folder, cores
-        self._name = f"{len(folder.records('sittings')):05}"
+        self._name = f"{len(list((folder.path / 'records' / 'sittings').glob('*.json'))):05}"
         self._begun, self._created = time.monotonic(), utc_now()
         self._elsewhere_s = self._elsewhere_hours = 0.0
 
