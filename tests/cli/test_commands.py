@@ -33,7 +33,15 @@ def run(tmp_path_factory):
 
 def test_a_run_from_training_to_evaluation(run, capsys):
     folder, said = run
-    for expected in ("CartPole-v1 by ars, seed 3, 60 steps", "steps/s", "return ", "core-hours", "simulated", "wall"):
+    for expected in (
+        "CartPole-v1 by ars, seed 3, 60 steps",
+        "steps/s",
+        "return ",
+        "core time",
+        "money",
+        "simulated",
+        "wall time",
+    ):
         assert expected in said
     assert main(["runs", "--runs", str(folder)]) == 0
     assert "r " in (listed := capsys.readouterr().out) and "finished" in listed

@@ -12,7 +12,7 @@ import polars as pl
 
 from workhorse.api.run import Run
 from workhorse.core.errors import UsageError
-from workhorse.core.machine import available_cores
+from workhorse.core.machine import threads_or_cores
 from workhorse.display.study_display import StudyDisplay, study_display_for
 from workhorse.environments.constructors import Constructor, named_task
 from workhorse.reports.study_page import write_study_report
@@ -264,7 +264,7 @@ def conducted(
 ) -> tuple[StudyResults, Path]:
     """Do what is not done of a study yet, write its table and its report, and return the results and the page."""
     with folder.lock():
-        results = conduct(folder, cores or available_cores(), display, make)
+        results = conduct(folder, threads_or_cores(cores, "cores"), display, make)
         write_table(results, folder.path / "results.parquet")
         return results, write_study_report(results, folder.path)
 

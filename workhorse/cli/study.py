@@ -14,6 +14,7 @@ from workhorse.cli.environment_options import EnvironmentOptions, task_options_o
 from workhorse.cli.options import Count, parse
 from workhorse.cli.places import StudyPath
 from workhorse.core.errors import UsageError
+from workhorse.core.machine import threads_or_cores
 
 if TYPE_CHECKING:  # imported by the functions below, so that `--help` needs no JAX
     from workhorse.studies.folder import StudyFolder
@@ -80,8 +81,7 @@ _OF_A_NEW_STUDY = (
 def run(arguments: Sequence[str]) -> int:
     """Conduct a study and return the exit code."""
     options = parse(StudyOptions, arguments)
-    if options.cores < 0:
-        raise UsageError(f"--cores must be at least 1, or 0 for one on each core: got {options.cores}.")
+    threads_or_cores(options.cores, "--cores")
     from workhorse.studies.building import check_by_building
     from workhorse.studies.conduct import check_cluster
     from workhorse.studies.folder import StudyFolder
@@ -107,8 +107,10 @@ def conclude(folder: StudyFolder, cores: int, quiet: bool, make: MakeLoop | None
 
     from workhorse.api.study import conducted
     from workhorse.display.study_display import cell_table, study_display_for, table_notes
+    from workhorse.reports.study_tables import spending_text
     from workhorse.studies.cells import summarise
     from workhorse.studies.outliers import outlying_seeds
+    from workhorse.studies.spending import spending
     from workhorse.studies.tuning import search_sentences
     from workhorse.studies.verdicts import unequal_steps, verdicts
 
@@ -123,7 +125,8 @@ def conclude(folder: StudyFolder, cores: int, quiet: bool, make: MakeLoop | None
         print(verdict.sentence)
     for sentence in (*unequal_steps(cells), *search_sentences(results), *outlying_seeds(cells), *results.notes):
         print(sentence)
-    print(f"{folder.core_hours():.3f} core-hours in all. Report: {page}")
+    print(spending_text(spending(folder)))
+    print(f"Report: {page}")
 
 
 def _existing(options: StudyOptions) -> StudyFolder | None:

@@ -19,6 +19,7 @@ from workhorse.cli.environment_options import EnvironmentOptions, task_options_o
 from workhorse.cli.options import Count, parse
 from workhorse.cli.train_file import read_train_file, shown
 from workhorse.core.errors import UsageError
+from workhorse.core.machine import threads_or_cores
 from workhorse.environments.registry import TASKS
 
 __all__ = ["run"]
@@ -172,6 +173,7 @@ def _train_seeds(options: TrainOptions, seeds: int, setup: RunSetup, arguments: 
         raise UsageError("--runs is for a single run: with --seeds the runs are inside the study, see --studies.")
     if seeds < 1:
         raise UsageError(f"--seeds must be at least 1: got {seeds}.")
+    threads_or_cores(options.threads)
     every, algorithm = setup.evaluate_every, setup.algorithm
     settings = {name: list(value) if isinstance(value, tuple) else value for name, value in setup.given.items()}
     words: dict[str, Any] = {

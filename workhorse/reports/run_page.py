@@ -3,6 +3,7 @@
 import json
 import math
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -28,14 +29,13 @@ from workhorse.reports.reading import reading, run_words
 from workhorse.reports.run_figures import Level, last_episodes, learns_from_a_population, returns_over_training
 from workhorse.reports.videos import newest_video, video
 from workhorse.reports.wording import (
+    cost_texts,
     count_text,
-    duration_text,
-    hours_text,
     interval_text,
     number_text,
     steps_text,
 )
-from workhorse.runs.cost import Ledger, PriceBook, price
+from workhorse.runs.cost import Ledger
 from workhorse.runs.files import list_folder
 from workhorse.runs.folder import RunFolder, Status
 from workhorse.runs.manifest import Manifest, owner_of
@@ -263,25 +263,13 @@ def _facts(
     if "failed_episodes" in metrics.columns:
         result["episodes whose simulation broke"] = number_text(int(metrics["failed_episodes"].drop_nulls().sum()))
     cost: dict[str, object] = {
-        "time": duration_text(ledger.wall_s),
-        "core time": hours_text(ledger.core_hours) + (" (estimated)" if ledger.estimated else ""),
-        "money": _money(ledger),
+        **cost_texts(ledger),
         "slots, threads": f"{manifest.slots:,}, {manifest.threads or 'a cluster'}",
     }
     return Markup(
         f'<div class="cards"><article class="card"><h4>Result</h4>{definitions(result)}</article>'
         f'<article class="card"><h4>Cost</h4>{definitions(cost)}</article></div>'
     )
-
-
-def _money(ledger: Ledger) -> str:
-    try:
-        book = PriceBook.find()
-        found = price(ledger, book)
-    except UsageError as error:
-        return f"unknown: {error}"
-    source = "by the built-in price book, an assumption" if book.is_built_in else f"by {book.path.name}"
-    return f"{number_text(found.total, 3)} {found.currency} ({source})"
 
 
 def _video(place: Path, folder: Path) -> Markup:

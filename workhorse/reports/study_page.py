@@ -22,6 +22,7 @@ from workhorse.reports.study_tables import (
     robustness_table,
     search_words,
     sensitivity_words,
+    spending_table,
     verdict_list,
 )
 from workhorse.reports.tuning_figures import search_trials, tornadoes
@@ -29,8 +30,10 @@ from workhorse.reports.videos import study_videos
 from workhorse.reports.wording import count_text
 from workhorse.studies.across_tasks import aggregate_scores
 from workhorse.studies.cells import CellSummary, summarise
+from workhorse.studies.folder import StudyFolder, is_study
 from workhorse.studies.outliers import outlying_seeds
 from workhorse.studies.results import StudyResults
+from workhorse.studies.spending import spending
 from workhorse.studies.verdicts import unequal_steps, verdicts
 
 __all__ = ["write_study_report"]
@@ -60,6 +63,8 @@ def write_study_report(results: StudyResults, folder: Path) -> Path:
     page.add("failures", "Failures", failures(results, cells, folder) if cells else Markup(""))
     page.add("outliers", "Seeds that stand apart", sentences(outlying_seeds(cells), "text"))
     page.add("runs", "All runs", all_runs(results, folder))
+    if is_study(folder):
+        page.add("cost", "Core time", spending_table(spending(StudyFolder.open(folder))))
     page.add("videos", "Videos", study_videos(cells, folder))
     page.add("notes", "Notes", sentences(results.notes, "text"))
     page.add("reproduce", "Make it again", _again(results))
