@@ -17,7 +17,7 @@ from workhorse.runs import checkpoint
 from workhorse.runs.account import Account
 from workhorse.runs.cost import Ledger
 from workhorse.runs.export import policy_of
-from workhorse.runs.files import is_there, make_folder, writing
+from workhorse.runs.files import make_folder, writing
 from workhorse.runs.folder import RunFolder
 from workhorse.runs.interrupt import Interrupt
 from workhorse.runs.manifest import Manifest, owner_of
