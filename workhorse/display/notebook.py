@@ -36,7 +36,7 @@ class NotebookDisplay(Display):
 
     def started(self, folder: RunFolder, manifest: Manifest, row: Mapping[str, Any]) -> None:
         super().started(folder, manifest, row)
-        from IPython.display import display
+        from IPython.display import display  # type: ignore[import-not-found]  # there wherever a notebook is
 
         self._handle = display(self._shown("compiling", row["env_steps"]), raw=True, display_id=True)
 
