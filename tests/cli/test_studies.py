@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import re
 import shutil
 
 import pytest
@@ -29,7 +30,7 @@ def test_a_study_ends_in_a_table_and_a_page(study):
     assert str(folder / "report.html") in said
     page = (folder / "report.html").read_text()
     assert "CartPole-v1" in page
-    assert "workhorse study --tasks CartPole-v1" in page, "the command that makes it again"
+    assert "workhorse study --tasks CartPole-v1" in re.sub("</?span>", "", page), "the command that makes it again"
     assert (folder / "results.parquet").exists()
 
 
@@ -43,7 +44,7 @@ def test_two_studies_are_compared(study, capsys):
     folder, _ = study
     assert main(["compare", str(folder), str(folder / "results.parquet")]) == 0
     said = capsys.readouterr().out
-    assert "are not shown to differ: +0 [" in said
+    assert "too few runs to compare (3); each needs at least 5 seeds" in said
     assert "better" not in said
 
 
@@ -103,7 +104,7 @@ def test_a_damaged_study_is_said_to_be_one(study, tmp_path, capsys):
     shutil.copytree(study[0], copy)
     (copy / "study.json").write_text("{")
     assert main(["study", str(copy)]) == 2
-    assert "its study.json is damaged" in capsys.readouterr().err
+    assert "Expected a study in JSON in " in (said := capsys.readouterr().err) and "The file is damaged." in said
     (copy / "study.json").write_text((study[0] / "study.json").read_text().replace('"format": 1', '"format": 9'))
     assert main(["study", str(copy)]) == 2
     assert "Expected study format 1" in capsys.readouterr().err
