@@ -12,6 +12,7 @@ PROGRAMS = [
     ["libraries.py", "whole"],
     ["horizon.py"],
     ["classic.py"],
+    ["action_box.py"],
     ["kill.py"],
     ["minute.py"],
     ["learning.py", "half-cheetah-default", "--seeds", "10"],

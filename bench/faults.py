@@ -40,6 +40,7 @@ STEPS = 120_000
 EVALUATIONS = 10
 POLE = {"num_envs": 16, "rollout_steps": 64, "minibatch_size": 256, "num_epochs": 4, "learning_rate": 2e-3}
 SWING = {
+    "rescale_actions": False,
     "num_envs": 16,
     "rollout_steps": 64,
     "minibatch_size": 64,

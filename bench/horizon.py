@@ -35,6 +35,7 @@ own = {
     "openai-es": {"num_pairs": slots // 2, "policy": "mlp", "hidden": (64, 64)},
     "ppo": {"num_envs": slots, "held_out_envs": 0, "rollout_steps": horizon, "minibatch_size": slots},
 }[name]
+own["rescale_actions"] = False
 plan = Plan("Pendulum-v1", {"max_episode_steps": horizon}, name, own, 0)
 loop = make_loop(plan, plan.spec(), 1)
 progress, _, _ = loop.iterate(loop.start())
@@ -118,7 +119,13 @@ def score_estimates(env: Any, episodes: int) -> np.ndarray:
     from workhorse.training.rollouts import JaxCollector, collect_program
 
     settings = {"num_envs": episodes, "held_out_envs": 0, "rollout_steps": env.spec.max_episode_steps}
-    plain = {"normalise_observations": False, "observation_clip": None, "scale_rewards": False, "reward_clip": None}
+    plain = {
+        "rescale_actions": False,
+        "normalise_observations": False,
+        "observation_clip": None,
+        "scale_rewards": False,
+        "reward_clip": None,
+    }
     algorithm = registry.make(
         "reinforce",
         env.spec,
@@ -157,7 +164,7 @@ def perturbation_estimates(env: Any, episodes: int, sigma: float = 0.1) -> np.nd
     from workhorse.training.episodes import make_player
     from workhorse.training.workforce import training_work
 
-    settings = {"num_pairs": episodes, "noise_std": sigma, "policy": "linear"}
+    settings = {"rescale_actions": False, "num_pairs": episodes, "noise_std": sigma, "policy": "linear"}
     algorithm = registry.make("openai-es", env.spec, settings)
     assert isinstance(algorithm, ParameterSearch)
     actor = algorithm.actor(algorithm.init(jax.random.key(0)))

@@ -4,7 +4,8 @@
 
 Each checkout trains the same short runs in processes of its own, through its own command line, with the Python that
 runs this script. The metrics of a run hold the digest of the algorithm's state after every iteration; those of
-iterations 1, 5 and 20 are compared. Exits with 1 where one differs.
+iterations 1, 5 and 20 are compared. Exits with 1 where one differs. Actions are not rescaled to [-1, 1], which older
+checkouts could not do.
 """
 
 import argparse
@@ -64,6 +65,8 @@ def digests(checkout: Path, row: Row) -> list[str]:
         folder, env_steps = Path(runs) / "run", 4_000
         words = ["train", task, "--algorithm", algorithm, *ALGORITHMS[algorithm], "--seed", str(seed)]
         words += ["--evaluate-every", "0", "--final-episodes", "1", "--runs", runs, "--id", folder.name]
+        if "rescale_actions" in (checkout / "workhorse" / "core" / "algorithm.py").read_text():
+            words.append("--no-rescale-actions")
         while True:  # nobody knows how many steps twenty iterations take: go on until they are there
             workhorse(checkout, *words, "--env-steps", str(env_steps), "--threads", "1", "--quiet")
             metrics = polars.read_parquet(folder / "metrics.parquet")

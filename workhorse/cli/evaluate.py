@@ -6,37 +6,48 @@ from collections.abc import Sequence
 import tyro
 
 from workhorse.cli.options import parse
+from workhorse.cli.places import RunPath
 
 __all__ = ["run"]
 
 
 @dataclasses.dataclass
 class EvaluateOptions:
-    """Evaluate a run's policy on new episodes, without noise and with the task's own reward."""
+    """Evaluate a run's policy on new episodes, with its likeliest actions and the task's own reward."""
 
-    run: tyro.conf.Positional[str]
+    run: tyro.conf.Positional[RunPath]
     """The run folder, as in runs/<id>."""
     episodes: int = 100
-    """Number of episodes, without noise."""
+    """Number of episodes."""
     seed: int | None = None
     """Seed of the initial states; by default the run's seed."""
     threads: int = 0
     """Simulation threads; 0 uses one for each core."""
+    trust: bool = False
+    """Run code of a run from elsewhere: the modules of its task and algorithm. Remembered for the run."""
+    stochastic: bool = False
+    """Draw actions from the policy, as in training, instead of taking the likeliest."""
 
 
 def run(arguments: Sequence[str]) -> int:
     """Evaluate a run's policy, print the returns, and return the exit code."""
     options = parse(EvaluateOptions, arguments)
-    from workhorse.runs.folder import RunFolder
+    from workhorse.runs.trust import open_run
 
-    RunFolder.open(options.run)
+    open_run(options.run, options.trust)
     from workhorse.reports.wording import interval_text
     from workhorse.runs import train
 
     folder, found, interval = train.evaluate_run(
-        options.run, episodes=options.episodes, seed=options.seed, threads=options.threads, noted=print
+        options.run,
+        episodes=options.episodes,
+        seed=options.seed,
+        threads=options.threads,
+        stochastic=options.stochastic,
+        noted=print,
     )
-    print(f"return {interval_text(interval)} over {len(found.returns)} episodes of {folder.path}")
+    drawn = ", actions drawn" if options.stochastic else ""
+    print(f"return {interval_text(interval)} over {len(found.returns)} episodes of {folder.path}{drawn}")
     print(
         f"  spread {found.returns.std():.1f}, worst {found.returns.min():.1f}, best {found.returns.max():.1f}, ", end=""
     )

@@ -20,6 +20,7 @@ from typing import Any, ClassVar, TypeAlias
 import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
+from workhorse.core.configuration import configuration
 from workhorse.core.layers import PolicyNetwork
 from workhorse.core.spec import EnvSpec
 from workhorse.core.types import Returns, Rollout
@@ -54,6 +55,7 @@ Params: TypeAlias = Any
 Metrics: TypeAlias = dict[str, Array]
 
 
+@configuration
 class Algorithm(ABC):
     """Pure functions over one seed and one slot; the loop maps them.
 
@@ -65,7 +67,8 @@ class Algorithm(ABC):
         summary: one line for the list of algorithms.
         consumes: the type of the experience that `update` reads; it decides the loop.
         presets: other names under which it is known, with a summary and the defaults that each changes.
-        spec: the task.
+        spec: the task. *With `rescale_actions`, its `action` is the box rescaled to [-1, 1]*: an algorithm draws,
+            clips and remembers its actions there, and the loop turns each into one of the task (`EnvSpec.unscaled`).
     """
 
     name: ClassVar[str]
@@ -74,6 +77,9 @@ class Algorithm(ABC):
     presets: ClassVar[Mapping[str, tuple[str, Mapping[str, Any]]]] = {}
 
     spec: EnvSpec
+    rescale_actions: bool = True
+    """Act in [-1, 1], from the lower to the upper bound, in every action component that has both; else in the task's
+    own numbers."""
 
     @abstractmethod
     def init(self, key: Key) -> State:
@@ -93,7 +99,7 @@ class Algorithm(ABC):
 
     @abstractmethod
     def act(self, actor: Actor, carry: Carry, obs: Array, key: Key, *, explore: bool) -> tuple[Action, Carry, Extras]:
-        """Choose one action, within the bounds of the task.
+        """Choose one action, within the bounds of `spec.action`.
 
         Returns:
             The action, what the slot remembers for the next step, and what `update` wants to know of the choice.

@@ -29,6 +29,7 @@ __all__ = [
     "Normalise",
     "PolicyNetwork",
     "Squash",
+    "Stretch",
     "head_for",
     "perceptron",
 ]
@@ -126,6 +127,15 @@ class Mode(NamedTuple):
     log_std: Tensor | None = None
 
 
+class Stretch(NamedTuple):
+    """`Box` action of a policy that acts in [-1, 1]: middle + half * y, clipped to the bounds middle -+ half.
+
+    In a component that lacks a bound it is the output, clipped. `log_std`: of noise added to y.
+    """
+
+    log_std: Tensor | None = None
+
+
 class Squash(NamedTuple):
     """Bounded `Box` action: middle + half * tanh(y), for bounds middle -+ half. `log_std`: of noise added to y."""
 
@@ -162,13 +172,13 @@ class Bins(NamedTuple):
 
 
 Layer: TypeAlias = (
-    Normalise | Flatten | Dense | Convolution | LayerNorm | BatchNorm | Activation | GRU | Mode | Squash | Argmax | Bits
-    | Bins
+    Normalise | Flatten | Dense | Convolution | LayerNorm | BatchNorm | Activation | GRU | Mode | Stretch | Squash
+    | Argmax | Bits | Bins
 )  # fmt: skip
 PolicyNetwork: TypeAlias = tuple[Layer, ...]
 """A policy: layers in the order in which they run, exactly one head among them, the last."""
 
-HEADS = (Mode, Squash, Argmax, Bits, Bins)
+HEADS = (Mode, Stretch, Squash, Argmax, Bits, Bins)
 KINDS: dict[str, type[Layer]] = {
     "normalise": Normalise,
     "flatten": Flatten,
@@ -179,6 +189,7 @@ KINDS: dict[str, type[Layer]] = {
     "activation": Activation,
     "gru": GRU,
     "mode": Mode,
+    "stretch": Stretch,
     "squash": Squash,
     "argmax": Argmax,
     "bits": Bits,

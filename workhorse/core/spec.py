@@ -1,10 +1,12 @@
 """Description of a task from outside: its observation, its actions, its clock, what its snapshots promise."""
 
 import math
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal
 
 import numpy as np
+
+from workhorse.core.observations import ObservationFormat
 
 __all__ = [
     "ActionFormat",
@@ -17,7 +19,11 @@ __all__ = [
     "MultiDiscrete",
     "changed_options",
     "has_elements",
+    "rescaled",
 ]
+
+WIDEST = 1e9
+"""A bound further out stands for none: spaces of integers have no infinity, and give the ends of their type instead."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +57,21 @@ class Box:
     def size(self) -> int:
         """Number of components."""
         return len(self.low)
+
+    def middle_and_half(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return m and h, float32 of the box's shape, such that m + h * y is in the box for y in [-1, 1].
+
+        In a component that is not rescaled, because it lacks a bound, m = 0 and h = 1.
+
+        Example:
+            >>> [part.tolist() for part in Box((5.0, 0.0), (35.0, float("inf"))).middle_and_half()]
+            [[20.0, 0.0], [15.0, 1.0]]
+        """
+        low, high = (np.reshape(bound, self.shape) for bound in (self.low, self.high))
+        bounded = (np.abs(low) <= WIDEST) & (np.abs(high) <= WIDEST)
+        with np.errstate(invalid="ignore"):
+            middle, half = np.where(bounded, low / 2 + high / 2, 0.0), np.where(bounded, high / 2 - low / 2, 1.0)
+        return middle.astype(np.float32), half.astype(np.float32)
 
     @staticmethod
     def unbounded(size: int) -> "Box":
@@ -135,6 +156,22 @@ def has_elements(space: ActionSpace) -> bool:
             return size > 0
 
 
+def rescaled(space: ActionSpace) -> ActionSpace:
+    """Return the space with [-1, 1] for the bounds of each component of a `Box` that has both; others stay.
+
+    Example:
+        >>> box = rescaled(Box((5.0, 0.0), (35.0, float("inf"))))
+        >>> box.low, box.high
+        ((-1.0, 0.0), (1.0, inf))
+    """
+    if not isinstance(space, Box):
+        return space
+    is_rescaled = [max(abs(low), abs(high)) <= WIDEST for low, high in zip(space.low, space.high, strict=True)]
+    low = tuple(-1.0 if inside else bound for bound, inside in zip(space.low, is_rescaled, strict=True))
+    high = tuple(1.0 if inside else bound for bound, inside in zip(space.high, is_rescaled, strict=True))
+    return space if (low, high) == (space.low, space.high) else Box(low, high, space.shape)
+
+
 @dataclass(frozen=True)
 class ActionFormat:
     """Form in which a task's own code wants an action, where Workhorse counts from zero and writes vectors.
@@ -147,6 +184,8 @@ class ActionFormat:
     Example:
         >>> ActionFormat("int64", (), (10,)).write(Discrete(2), np.array(1))
         np.int64(11)
+        >>> ActionFormat("int64", (), (10,)).write(Discrete(2), np.array([1, 0])).tolist()
+        [11, 10]
         >>> ActionFormat("int16", (2,)).write(Box((-3.0, -3.0), (3.0, 3.0)), np.array([1.6, -9.0])).tolist()
         [2, -3]
     """
@@ -156,18 +195,19 @@ class ActionFormat:
     start: tuple[int, ...] = ()
 
     def write(self, space: ActionSpace, action: np.ndarray) -> Any:
-        """Return one action of `space` as the task takes it: clipped to a Box, rounded where that holds integers."""
-        dtype = np.dtype(self.dtype)
+        """Return an action of `space`, or a batch, as the task takes it: clipped to a Box, rounded to its integers."""
+        dtype, action = np.dtype(self.dtype), np.asarray(action)
+        axes = {Discrete: 0, Box: len(getattr(space, "shape", ()))}.get(type(space), 1)
+        rows = action.shape[: action.ndim - axes]
         if isinstance(space, Box):
-            action = np.reshape(action, space.shape)
             if dtype.kind in "iu":
                 action = np.rint(action)
             action = np.clip(action, *(np.reshape(bound, space.shape) for bound in (space.low, space.high)))
             if dtype.kind in "iu" and dtype.itemsize == 8:  # the ends of 64 bits are no float64
                 action = np.minimum(action, np.nextafter(float(np.iinfo(dtype).max), 0.0))
         elif self.start:
-            action = np.asarray(action, np.int64) + np.reshape(self.start, np.shape(action))
-        written = np.asarray(action).reshape(self.shape).astype(dtype)
+            action = action.astype(np.int64) + np.reshape(self.start, action.shape[len(rows) :])
+        written = action.reshape((*rows, *self.shape)).astype(dtype)
         return written[()] if isinstance(space, Discrete) else written
 
 
@@ -178,7 +218,7 @@ class EnvSpec:
     Attributes:
         task: the id it is made by, "HalfCheetah-v5".
         observation: a `Box`; a `Goal` where the task has goals.
-        action: what it may be told to do.
+        action: what it may be told to do, or, where `unscaled` is given, what an algorithm may say.
         max_episode_steps: steps after which `truncated` is true; None where the task has no clock.
         step_seconds: simulated seconds of a step; None where the task has no such time.
         alive_bonus: the reward a step that is paid for not having failed alone; 0 where there is none.
@@ -186,6 +226,8 @@ class EnvSpec:
             replayed. `episode`: the episode starts again.
         options: the non-default options it was made with, as (name, value) pairs sorted by name.
         action_format: how a task from outside wants its actions; None where it takes them as `action` says.
+        observation_format: how a task from outside gives its observations; None where they are arrays of `observation`.
+        unscaled: the task's own box, where `action` is that box rescaled to [-1, 1]; None where `action` is the task's.
     """
 
     task: str
@@ -197,6 +239,20 @@ class EnvSpec:
     resume: Literal["exact", "journal", "episode"] = "exact"
     options: tuple[tuple[str, object], ...] = field(default=())
     action_format: ActionFormat | None = None
+    observation_format: ObservationFormat | None = None
+    unscaled: Box | None = None
+
+    @property
+    def task_action(self) -> ActionSpace:
+        """Space of the task's own actions."""
+        return self.unscaled or self.action
+
+    def rescaled(self) -> "EnvSpec":
+        """Return the spec that an algorithm sees whose actions are rescaled to [-1, 1]; this one where they fit."""
+        seen = rescaled(self.task_action)
+        if not isinstance(self.task_action, Box) or seen == self.action:
+            return self
+        return replace(self, action=seen, unscaled=self.task_action)
 
 
 def changed_options(options: Any) -> tuple[tuple[str, object], ...]:

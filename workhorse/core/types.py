@@ -24,6 +24,7 @@ class Step(NamedTuple):
 class Rollout(NamedTuple):
     """Consecutive steps, leading axes T, B.
 
+    `action` is what `act` returned, *in the algorithm's own numbers*: the task was sent it with its bounds restored.
     `extras` is what `act` returned beside the action, `carry` what each slot remembered before the first step (axis B).
     """
 

@@ -31,6 +31,7 @@ from workhorse.core.algorithm import Action, Carry, Key
 from workhorse.core.randomness import draw, root_key
 from workhorse.environments.batch import JaxBatch, episode_keys
 from workhorse.environments.protocol import HostEnv
+from workhorse.networks.heads import task_action
 from workhorse.training.episodes import Stopped, Turns, finished
 
 __all__ = ["NARROW", "WIDTH", "Player", "Point", "PointEpisodes", "episodes_of_halves", "play"]
@@ -316,7 +317,7 @@ def _actions(
         carry = jax.tree.map(lambda new, old: jnp.where(time == 0, new, old), _begun(algorithm, actor), carry)
         step_key = jax.random.fold_in(jax.random.fold_in(key, episode), time)
         action, carry, _ = algorithm.act(actor, carry, obs, step_key, explore=True)
-        return action, carry
+        return task_action(algorithm.spec, action), carry
 
     of_point = jax.vmap(of_slot, in_axes=(None, None, 0, 0, 0, 0))
     each: tuple[int | None, ...] = PolicyActor(0, None, None)  # type: ignore[arg-type]

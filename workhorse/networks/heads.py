@@ -4,10 +4,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from workhorse.core.spec import ActionSpace, Box, Discrete, MultiBinary, MultiDiscrete
+from workhorse.core.spec import ActionSpace, Box, Discrete, EnvSpec, MultiBinary, MultiDiscrete
 from workhorse.math.choices import grouped
 
-__all__ = ["action_of", "num_outputs"]
+__all__ = ["action_of", "num_outputs", "task_action"]
 
 
 def num_outputs(space: ActionSpace, action_bins: int | None = None) -> int:
@@ -53,3 +53,22 @@ def action_of(space: ActionSpace, action_bins: int | None, outputs: Float[Array,
     values = jnp.asarray(np.linspace(space.low, space.high, action_bins, axis=-1), jnp.float32)
     choice = jnp.argmax(outputs.reshape(space.size, action_bins), axis=-1)
     return jnp.take_along_axis(values, choice[:, None], axis=-1)[:, 0].reshape(space.shape)
+
+
+def task_action(spec: EnvSpec, action: Array) -> Array:
+    """Return an algorithm's action, of `spec.action`, as one of the task: the same where nothing is rescaled.
+
+        middle + half * y,   clipped to the bounds middle -+ half
+
+    *The clip is for rounding*: the ends of the task's box must not be passed by the last bit.
+
+    Example:
+        >>> spec = EnvSpec("Thermostat-v0", Box.unbounded(2), Box((5.0,), (35.0,)), 10).rescaled()
+        >>> task_action(spec, jnp.array([-0.5])).tolist()
+        [12.5]
+    """
+    if spec.unscaled is None:
+        return action
+    box, (middle, half) = spec.unscaled, spec.unscaled.middle_and_half()
+    low, high = (jnp.asarray(bound, jnp.float32).reshape(box.shape) for bound in (box.low, box.high))
+    return jnp.clip(middle + half * action.astype(jnp.float32), low, high)

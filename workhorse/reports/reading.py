@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from workhorse.reports.markup import Markup, escape
 
-__all__ = ["RUN_WORDS", "STUDY_WORDS", "reading"]
+__all__ = ["STUDY_WORDS", "reading", "run_words"]
 
 STUDY_WORDS = {
     "Score": "The mean raw return of the last evaluation of one run, without exploration noise. A run that crashed or "
@@ -36,15 +36,29 @@ STUDY_WORDS = {
 }
 """Terms of a study's page."""
 
-RUN_WORDS = {
+_RUN_WORDS = {
     "Return": "The sum of raw rewards of an episode, as the task pays them.",
     "Evaluation": "Episodes of the policy without exploration noise, from separate initial states.",
-    "Training return": "The returns of the episodes that ended in an iteration, with exploration noise: their mean, "
-    "lowest and highest. It is below the evaluation where noise does harm.",
     "Interval": "Student's 95 % interval of the mean over the episodes of this one policy.",
     "Core time": "Number of cores times hours, busy or not; work that was lost and repeated counts twice.",
 }
-"""Terms of a run's page."""
+
+_OF_EPISODES = {
+    "Training return": "The returns of the episodes that ended in an iteration, with exploration noise: their mean, "
+    "lowest and highest. It is below the evaluation where noise does harm.",
+    "Held-out slots": "Environments that the same policy acts in and that nothing is ever learnt from. An update that "
+    "looks much better on the slots trained on than on these fits its own data.",
+}
+
+_OF_A_POPULATION = {
+    "Training return": "The returns of a population's members, which are the policy with changed parameters: their "
+    "mean, lowest and highest. It is below the evaluation where the changes do harm.",
+}
+
+
+def run_words(from_a_population: bool) -> Mapping[str, str]:
+    """Return the terms of a run's page, by the kind of experience that it learnt from."""
+    return _RUN_WORDS | (_OF_A_POPULATION if from_a_population else _OF_EPISODES)
 
 
 def reading(words: Mapping[str, str]) -> Markup:

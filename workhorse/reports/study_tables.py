@@ -9,6 +9,7 @@ from workhorse.reports.markup import Markup, escape, link, paragraph, sentences,
 from workhorse.reports.study_cards import endings_text
 from workhorse.reports.tuning_figures import setting_text
 from workhorse.reports.wording import (
+    cost_texts,
     count_text,
     duration_text,
     hours_text,
@@ -19,6 +20,7 @@ from workhorse.reports.wording import (
 )
 from workhorse.studies.cells import CellSummary, has_collapsed
 from workhorse.studies.results import RunResult, StudyResults, Trial
+from workhorse.studies.spending import Spending
 from workhorse.studies.tuning import search_gap, tuning_value
 from workhorse.studies.verdicts import Verdict
 
@@ -30,6 +32,8 @@ __all__ = [
     "robustness_table",
     "search_words",
     "sensitivity_words",
+    "spending_table",
+    "spending_text",
     "verdict_list",
 ]
 
@@ -92,6 +96,31 @@ def all_runs(results: StudyResults, folder: Path) -> Markup:
     ]
     inside = table(columns, rows, numbers=(2, 4, 5, 6, 7, 8, 9), kind="fine")
     return Markup(f"<details><summary>{count_text(len(rows), 'run')}</summary>{inside}</details>")
+
+
+def spending_table(spent: Spending) -> Markup:
+    """Return a table of what a study's core time went to, the time outside its runs in a row of its own."""
+    whole, cost = spent.ledger.core_hours, cost_texts(spent.ledger)
+    rows = [(name, hours_text(hours), share_text(hours / whole) if whole else "") for name, hours in _parts(spent)]
+    words = f"In all {cost['core time']} in {cost['wall time']} on the clock; money: {cost['money']}."
+    return Markup(table(("core time", "", "share"), rows, numbers=(1, 2)) + paragraph(words, "small"))
+
+
+def spending_text(spent: Spending) -> str:
+    """Return the same in a sentence."""
+    cost = cost_texts(spent.ledger)
+    parts = ", ".join(f"{name} {hours_text(hours)}" for name, hours in _parts(spent))
+    return f"Core time {cost['core time']} in {cost['wall time']}, {cost['money']}: {parts}."
+
+
+def _parts(spent: Spending) -> list[tuple[str, float]]:
+    rows = [
+        ("runs", spent.runs),
+        ("trials of the search", spent.search),
+        ("floors and changed tasks", spent.measurements),
+        ("outside the runs (start-up, idle cores)", spent.outside),
+    ]
+    return [row for row in rows if row[1] or row[0] == "runs"]
 
 
 def reliability_table(cells: Sequence[CellSummary]) -> Markup:

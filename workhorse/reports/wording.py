@@ -3,12 +3,16 @@
 import math
 import re
 
+from workhorse.core.errors import UsageError
+from workhorse.environments.bounds import LEAST, MOST
+from workhorse.runs.cost import Ledger, PriceBook, price
 from workhorse.statistics.intervals import Interval, cut
 
 __all__ = [
     "MOST_POSSIBLE",
     "amount_text",
     "core_unit",
+    "cost_texts",
     "count_text",
     "duration_text",
     "ends_text",
@@ -64,10 +68,14 @@ def interval_text(
 ) -> str:
     """An estimate with its interval, cut at the `bounds` of what is possible; an end that is such a bound is marked.
 
+    So is one that was cut before, if the interval's method says so.
+
     Example:
         >>> interval_text(Interval(3475.2, 3094.1, 3857.4, "Student t"))
         '3,475 [3,094, 3,857]'
         >>> interval_text(Interval(426.0, 305.0, 546.0, "Student t"), bounds=(0.0, 500.0))
+        '426 [305, 500 max]'
+        >>> interval_text(Interval(426.0, 305.0, 500.0, f"Student t, cut at 500, {MOST}"))
         '426 [305, 500 max]'
     """
     if interval is None:
@@ -83,8 +91,8 @@ def ends_text(interval: Interval, digits: int = 4, bounds: tuple[float, float] =
         ('[0 min, 5 max]', 'max, min: cut at the greatest or least return that the task can give')
     """
     found = cut(interval, bounds)
-    low = " min" if found.low <= bounds[0] and found.low < interval.value else ""
-    high = " max" if found.high >= bounds[1] and found.high > interval.value else ""
+    low = " min" if LEAST in interval.method or (found.low <= bounds[0] and found.low < interval.value) else ""
+    high = " max" if MOST in interval.method or (found.high >= bounds[1] and found.high > interval.value) else ""
     return f"[{number_text(found.low, digits)}{low}, {number_text(found.high, digits)}{high}]"
 
 
@@ -141,6 +149,30 @@ def hours_text(core_hours: float) -> str:
     """
     unit, scale = core_unit(core_hours)
     return f"{number_text(core_hours * scale, 3)} {unit}"
+
+
+def cost_texts(ledger: Ledger, book: PriceBook | None = None) -> dict[str, str]:
+    """Return wall time, core time and money of a ledger, in the words that every command and page uses.
+
+    Args:
+        ledger: of a run, or of several together.
+        book: prices; by default the user's. Where it has none for a core, the text says so.
+
+    Example:
+        >>> cost_texts(Ledger().charge("EPYC", 2, 90).passed(90, 1000))["core time"]
+        '3 core-minutes'
+    """
+    try:
+        book = book or PriceBook.find()
+        money = f"{amount_text(price(ledger, book).total)} {book.currency}"
+        money += " (an assumed price: `workhorse cost --help`)" if book.is_built_in else ""
+    except UsageError as error:
+        money = f"unknown: {error}"
+    return {
+        "wall time": duration_text(ledger.wall_s),
+        "core time": hours_text(ledger.core_hours) + (" (estimated)" if ledger.estimated else ""),
+        "money": money,
+    }
 
 
 def core_unit(core_hours: float) -> tuple[str, float]:

@@ -3,7 +3,7 @@
 import numpy as np
 
 from workhorse.core.algorithm import Actor, Algorithm
-from workhorse.core.layers import PolicyNetwork
+from workhorse.core.layers import Mode, PolicyNetwork, Stretch
 from workhorse.runs.layer_checks import ARRAYS
 from workhorse.runs.manifest import Manifest
 from workhorse.runs.policy import Policy
@@ -19,14 +19,18 @@ def is_finite(layers: PolicyNetwork) -> bool:
 
 def policy_of(algorithm: Algorithm, actor: Actor, manifest: Manifest, iteration: int, env_steps: int) -> Policy | None:
     """Return the artefact of the noiseless policy; None where its numbers are no longer finite."""
-    layers = algorithm.policy_layers(actor)
+    layers, spec = algorithm.policy_layers(actor), algorithm.spec
+    if spec.unscaled is not None and isinstance(layers[-1], Mode):
+        layers = (*layers[:-1], Stretch(layers[-1].log_std))  # other heads fill the bounds they are given
     if not is_finite(layers):
         return None
     return Policy(
         layers,
-        observation=algorithm.spec.observation,
-        action=algorithm.spec.action,
-        task=algorithm.spec.task,
+        observation=spec.observation,
+        action=spec.task_action,
+        observation_format=spec.observation_format,
+        action_format=spec.action_format,
+        task=spec.task,
         metadata={
             "run": manifest.id,
             "algorithm": manifest.algorithm,

@@ -22,10 +22,11 @@ from workhorse.core.layers import (
     Mode,
     Normalise,
     Squash,
+    Stretch,
 )  # fmt: skip
 from workhorse.core.spec import ActionSpace, Box, MultiDiscrete
 
-__all__ = ["bin_values", "box_bounds", "run_head", "run_hidden"]
+__all__ = ["bin_values", "box_bounds", "run_head", "run_hidden", "stretching"]
 
 Generator = np.random.Generator
 
@@ -130,7 +131,7 @@ _RUN: dict[type[Layer], Callable[[Any, np.ndarray], np.ndarray]] = {
 def run_head(head: Layer, action: ActionSpace, outputs: np.ndarray, rng: Generator | None = None) -> np.ndarray:
     """Return the actions of a batch of outputs (N, out): the likeliest, or drawn where `rng` is given."""
     match head, action:
-        case ((Mode() | Squash()), Box()):
+        case ((Mode() | Stretch() | Squash()), Box()):
             return _continuous(head, action, outputs, rng)
         case Bins(), Box():
             best = outputs.reshape(len(outputs), action.size, head.count).argmax(axis=2)
@@ -148,12 +149,16 @@ def run_head(head: Layer, action: ActionSpace, outputs: np.ndarray, rng: Generat
     return outputs.argmax(axis=1).astype(np.int64)
 
 
-def _continuous(head: Mode | Squash, action: Box, outputs: np.ndarray, rng: Generator | None) -> np.ndarray:
+def _continuous(head: Mode | Stretch | Squash, action: Box, outputs: np.ndarray, rng: Generator | None) -> np.ndarray:
     if rng is not None and head.log_std is not None:
         outputs = outputs + np.exp(head.log_std) * rng.standard_normal(outputs.shape, np.float32)
     low, high, middle, half = box_bounds(action)
     if isinstance(head, Squash):
         outputs = middle + half * np.tanh(outputs)
+    elif isinstance(head, Stretch):
+        middle, half = stretching(action)
+        with np.errstate(over="ignore"):
+            outputs = middle + half * outputs
     return np.clip(outputs, low, high).reshape(-1, *action.shape)
 
 
@@ -161,6 +166,13 @@ def _continuous(head: Mode | Squash, action: Box, outputs: np.ndarray, rng: Gene
 def bin_values(action: Box, count: int) -> np.ndarray:
     """Return the values of the bins of each component, (A, count)."""
     return np.linspace(action.low, action.high, count, axis=1).astype(np.float32)
+
+
+@lru_cache(maxsize=16)
+def stretching(action: Box) -> tuple[np.ndarray, np.ndarray]:
+    """Return what a `Stretch` adds to and multiplies by, (A,) each: see `Box.middle_and_half`."""
+    middle, half = action.middle_and_half()
+    return middle.reshape(-1), half.reshape(-1)
 
 
 @lru_cache(maxsize=16)

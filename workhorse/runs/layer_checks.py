@@ -31,12 +31,14 @@ from workhorse.core.layers import (
     Normalise,
     PolicyNetwork,
     Squash,
+    Stretch,
     Tensor,
 )  # fmt: skip
-from workhorse.core.spec import ActionSpace, Box, Discrete, MultiBinary, MultiDiscrete, has_elements
+from workhorse.core.observations import ObservationFormat
+from workhorse.core.spec import ActionFormat, ActionSpace, Box, Discrete, MultiBinary, MultiDiscrete, has_elements
 from workhorse.runs.records import read_value
 
-__all__ = ["ARRAYS", "PLAIN_FIELDS", "brief", "check_space", "checked_layers", "kind_of"]
+__all__ = ["ARRAYS", "PLAIN_FIELDS", "brief", "check_formats", "check_space", "checked_layers", "kind_of"]
 
 Shape = tuple[int, ...]
 
@@ -106,6 +108,44 @@ def check_space(space: ActionSpace, what: str, task: str) -> None:
     """
     if not has_elements(space):
         raise UsageError(f"Expected {what} of the policy of {task} from a space that is not empty, got {brief(space)}.")
+
+
+def check_formats(
+    observation: Box, action: ActionSpace, seen: ObservationFormat | None, written: ActionFormat | None, task: str
+) -> None:
+    """Refuse formats of observations and actions that are of another size than the spaces.
+
+    Raises:
+        UsageError: one of them does not fit.
+    """
+    if seen is not None and (not seen.is_consistent or seen.size != observation.size):
+        raise UsageError(
+            f"Expected an observation format of {observation.size} components for the policy of {task}, got another: "
+            "use the one of its environment's spec."
+        )
+    size = 1 if isinstance(action, Discrete) else action.size
+    kinds = "iuf" if isinstance(action, Box) else "iu"
+    if written is None:
+        return
+    is_known = written.dtype in _NUMBERS and np.dtype(written.dtype).kind in kinds
+    if not is_known or min(written.shape, default=1) < 1 or math.prod(written.shape) != size:
+        raise UsageError(
+            f"Expected an action format of {size} numbers for the policy of {task}, got {written.dtype[:20]!r} of "
+            f"shape {str(written.shape)[:40]}: use the one of its environment's spec."
+        )
+    if written.start and (isinstance(action, Box) or len(written.start) != size):
+        raise UsageError(
+            f"Expected a start for each of {size} choices for the policy of {task}, got {len(written.start)}: use the "
+            "action format of its environment's spec."
+        )
+
+
+_NUMBERS = {f"{kind}{bits}" for kind in ("int", "uint") for bits in (8, 16, 32, 64)} | {
+    "float16",
+    "float32",
+    "float64",
+}
+"""Names of the dtypes that an action may have; NumPy would make others of a name in a file."""
 
 
 def _label(layer: object) -> str:
@@ -281,7 +321,7 @@ def _check_head(head: Layer, shape: Shape, action: ActionSpace, place: str) -> N
             f"Expected {place} to read {needed} outputs for {brief(action)}, got shape {shape}: the network is another "
             "task's."
         )
-    if isinstance(head, Mode | Squash):
+    if isinstance(head, Mode | Stretch | Squash):
         _check_shape(head.log_std, (needed,), "log_std", place)
         if head.log_std is not None and (head.log_std > 80).any():  # exp(log_std) must fit in float32
             _refuse("log_std", place, "to be at most 80", head.log_std.max())

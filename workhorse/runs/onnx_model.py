@@ -31,9 +31,10 @@ from workhorse.core.layers import (
     LayerNorm,
     Normalise,
     Squash,
+    Stretch,
 )
 from workhorse.core.spec import ActionSpace, Box, Discrete, MultiBinary, MultiDiscrete
-from workhorse.runs.inference import bin_values, box_bounds
+from workhorse.runs.inference import bin_values, box_bounds, stretching
 from workhorse.runs.policy import Policy
 
 __all__ = ["onnx_bytes"]
@@ -260,6 +261,9 @@ def _head(graph: _Graph, head: Layer, action: ActionSpace, y: str) -> None:
             if isinstance(head, Squash):
                 bent = graph.add("Mul", graph.add("Tanh", y), graph.constant(half))
                 y = graph.add("Add", bent, graph.constant(middle))
+            elif isinstance(head, Stretch):
+                middle, half = stretching(action)
+                y = graph.add("Add", graph.add("Mul", y, graph.constant(half)), graph.constant(middle))
             y = graph.add("Max", y, graph.constant(low))
             _shaped(graph, graph.add("Min", y, graph.constant(high)), action)
 

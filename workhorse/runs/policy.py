@@ -11,11 +11,12 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from workhorse.core.errors import UsageError
-from workhorse.core.layers import GRU, Argmax, Bits, Layer, Mode, Normalise, Squash
-from workhorse.core.spec import ActionSpace, Box, Discrete, EnvSpec, MultiDiscrete
-from workhorse.runs.files import remove_folder, replace_folder, writing
+from workhorse.core.layers import GRU, Argmax, Bits, Layer, Mode, Normalise, Squash, Stretch
+from workhorse.core.observations import ObservationFormat
+from workhorse.core.spec import ActionFormat, ActionSpace, Box, Discrete, EnvSpec, MultiDiscrete
+from workhorse.runs.files import list_folder, remove_folder, replace_folder, writing
 from workhorse.runs.inference import run_head, run_hidden
-from workhorse.runs.layer_checks import brief, checked_layers
+from workhorse.runs.layer_checks import brief, check_formats, checked_layers
 from workhorse.runs.policy_files import PolicyParts, policy_folder, read_policy, write_policy
 from workhorse.runs.records import PLAIN, is_plain
 from workhorse.runs.tensors import DamagedFile
@@ -35,6 +36,8 @@ class Policy:
         action: space of the actions.
         task: the id of the task it was trained on.
         metadata: plain JSON: where it came from.
+        observation_format: how its environment gives observations; None for arrays of the space's shape.
+        action_format: how its environment takes actions; None for arrays of `action`.
     """
 
     def __init__(
@@ -45,6 +48,8 @@ class Policy:
         action: ActionSpace,
         task: str,
         metadata: Mapping[str, Any] | None = None,
+        observation_format: ObservationFormat | None = None,
+        action_format: ActionFormat | None = None,
     ) -> None:
         """Check and hold the parts.
 
@@ -54,12 +59,16 @@ class Policy:
             action: space of one action.
             task: the task's id.
             metadata: plain JSON.
+            observation_format: of the environment, where it does not give arrays of the space's shape.
+            action_format: of the environment, where it does not take actions as the space has them.
 
         Raises:
             UsageError: sizes do not fit each other, a number is not finite, or the metadata are no JSON.
         """
         self.layers = checked_layers(layers, observation, action, task)
+        check_formats(observation, action, observation_format, action_format, task)
         self.observation, self.action, self.task = observation, action, task
+        self.observation_format, self.action_format = observation_format, action_format
         if not is_plain(given := dict(metadata or {})):
             raise UsageError(f"Expected {PLAIN} as the metadata of the policy of {task}: leave other things out.")
         self.metadata: dict[str, Any] = json.loads(json.dumps(given))
@@ -89,32 +98,35 @@ class Policy:
         False for artefacts of format 1, which did not store the distribution.
         """
         head = self.layers[-1]
-        if isinstance(head, Mode | Squash):
+        if isinstance(head, Mode | Stretch | Squash):
             return head.log_std is not None
         return isinstance(head, Argmax | Bits) and head.draws
 
     def predict(
         self,
-        observation: ArrayLike,
+        observation: Any,
         state: Any = None,
         episode_start: ArrayLike | None = None,
         deterministic: bool = True,
         *,
         rng: np.random.Generator | None = None,
-    ) -> tuple[np.ndarray, Any]:
+    ) -> tuple[Any, Any]:
         """Choose actions for one observation or a batch, called as in Stable-Baselines3.
 
         Args:
-            observation: of the space's shape, or (N, ...) for a batch; any real dtype; finite.
+            observation: as the environment gives it: an array of any real dtype, finite; a whole number, a dict or a
+                tuple where the space is of these; or what a vector of environments gives, (N, ...). The vector that
+                Workhorse makes of it is taken too.
             state: memory of a recurrent policy, as the last call returned it; None at the start. Handed back as it
                 came where the policy has no memory.
             episode_start: true, for all rows or one by one, where an episode starts and the memory is to be forgotten.
             deterministic: take the likeliest action; false draws one, where the policy `is_stochastic`.
-            rng: generator of the draws; None for one of the policy's own, seeded afresh.
+            rng: generator of the draws; None for the policy's own, which `seed` sets.
 
         Returns:
-            action: float32 for a `Box`, int64 for `Discrete` and `MultiDiscrete`, int8 for `MultiBinary`; with the
-                space's shape, or a batch of that.
+            action: what the environment accepts: of its space's dtype and shape, or a batch of that; a whole number for
+                one `Discrete` choice. *An artefact from before formats were stored counts choices from 0 and knows no
+                dtype*: float32 for a `Box`, int64 for choices, int8 for `MultiBinary`.
             state: a tuple with an array for each recurrent layer, (H,), or (N, H) for a batch.
 
         Raises:
@@ -129,6 +141,46 @@ class Policy:
             >>> policy.predict([[3.0, 4.0], [0.0, 1.0]])[0].shape
             (2, 2)
         """
+        action, state, single = self._act(observation, state, episode_start, deterministic, rng)
+        if self.action_format is not None:
+            action = self.action_format.write(self.action, action)
+        return (action[0] if single else action), state
+
+    def choose(
+        self,
+        observation: Any,
+        state: Any = None,
+        deterministic: bool = True,
+        *,
+        rng: np.random.Generator | None = None,
+    ) -> tuple[np.ndarray, Any]:
+        """Choose as `predict` does, for Workhorse's own environments: choices are counted from 0, a `Box` is float32.
+
+        Raises:
+            UsageError: as from `predict`.
+        """
+        action, state, single = self._act(observation, state, None, deterministic, rng)
+        return (action[0, ...] if single else action), state
+
+    def seed(self, seed: int | None = None) -> None:
+        """Begin the draws of `predict(..., deterministic=False)` anew: the same ones after each equal seed.
+
+        Named as that of Gymnasium's spaces.
+
+        Args:
+            seed: a whole number of at least 0; None for fresh randomness.
+        """
+        self._rng = np.random.default_rng(seed)
+
+    def _act(
+        self,
+        observation: Any,
+        state: Any,
+        episode_start: ArrayLike | None,
+        deterministic: bool,
+        rng: np.random.Generator | None,
+    ) -> tuple[np.ndarray, Any, bool]:
+        """Return the actions of a batch, the memory, and whether the observation was a single one."""
         batch, single = self._batch(observation)
         states = self._states(state, episode_start, len(batch)) if self._cells else []
         output, after = run_hidden(self.layers[:-1], batch, states)
@@ -143,7 +195,7 @@ class Policy:
         action = run_head(self.layers[-1], self.action, output, None if deterministic else rng)
         if self._cells:
             state = tuple(one[0] if single else one for one in after)
-        return (action[0, ...] if single else action), state
+        return action, state, single
 
     def check_task(self, spec: EnvSpec) -> None:
         """Refuse a task with observations of another shape, or actions of another kind or size.
@@ -157,7 +209,7 @@ class Policy:
                 f"trained, got {spec.observation.shape} in {spec.task}: use it on that task, made with the same "
                 "options."
             )
-        mine, its = self.action, spec.action
+        mine, its = self.action, spec.task_action
         if type(mine) is not type(its) or _choices(mine) != _choices(its):
             raise UsageError(
                 f"Expected a task with the actions of {self.task}, {brief(mine)}, got {brief(its)} in {spec.task}: use "
@@ -173,21 +225,21 @@ class Policy:
             UsageError: the disk is full, read-only or not there, or `path` is a folder that is no policy.
         """
         target = Path(path)
-        if target.is_dir() and any(target.iterdir()) and not (target / "policy.json").exists():
+        if not target.is_symlink() and _holds_other_files(target):
             raise UsageError(
                 f"Expected {target} to be a policy folder or not to exist, but it holds other files: saving would "
                 f"delete them. Save to {target / 'policy'} instead."
             )
         temporary = target.with_name(f".tmp-{os.getpid()}-{target.name}")
         with writing("the policy", target):
-            if target.is_file():
+            if target.is_file() and not target.is_symlink():
                 raise NotADirectoryError(errno.ENOTDIR, "a file is in the way", str(target))
             target.parent.mkdir(parents=True, exist_ok=True)
             try:
                 remove_folder(temporary)  # a killed process may have had this one's id
                 temporary.mkdir()
-                parts = PolicyParts(self.layers, self.observation, self.action, self.task, self.metadata)
-                write_policy(temporary, parts)
+                parts = [getattr(self, name) for name in PolicyParts._fields]
+                write_policy(temporary, PolicyParts(*parts))
                 replace_folder(temporary, target)
             except BaseException:
                 remove_folder(temporary)
@@ -222,8 +274,14 @@ class Policy:
             policy.check_task(task_spec)
         return policy
 
-    def _batch(self, observation: ArrayLike) -> tuple[np.ndarray, bool]:
+    def _batch(self, observation: Any) -> tuple[np.ndarray, bool]:
         """Return the observation as a finite float32 batch (N, ...), and whether it was a single one."""
+        if self.observation_format is not None and self.observation_format.fits(observation):
+            vectors, single = self.observation_format.vectors(observation)
+            return self._array(vectors)[0], single
+        return self._array(observation)
+
+    def _array(self, observation: Any) -> tuple[np.ndarray, bool]:
         shape = self.observation.shape
         wanted = f"{shape} or (N, {', '.join(map(str, shape))})"
         advice = f"Pass the observation of {self.task} as an array of numbers."
@@ -270,6 +328,12 @@ class Policy:
                 f"Expected a finite state of the policy of {self.task}: pass on the one that predict returned, or None."
             )
         return [np.where(starts[:, None], np.float32(0), one) for one in states]
+
+
+def _holds_other_files(target: Path) -> bool:
+    """Tell whether a folder is none of a policy, nor what is left of one whose policy.json was lost."""
+    names = {path.name for path in list_folder(target, hidden=True)} if target.is_dir() else set()
+    return bool(names - {"policy.safetensors"}) and "policy.json" not in names
 
 
 def _choices(action: ActionSpace) -> object:

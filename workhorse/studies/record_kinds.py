@@ -11,7 +11,7 @@ from workhorse.runs.records import AtLeastZero, Check, CountFromZero, build
 
 __all__ = ["KINDS", "Kind", "check_record", "describe_loss"]
 
-Kind = Literal["runs", "tuning", "floors", "sweeps", "searches", "choices", "batches"]
+Kind = Literal["runs", "tuning", "floors", "sweeps", "searches", "choices", "batches", "sittings"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 
 Returns = Annotated[tuple[float, ...], Check(bool, "a list of at least one number")]
@@ -83,6 +83,14 @@ class _SeedBatch:
     why: str
 
 
+@dataclass(frozen=True)
+class _Sitting:
+    begun: str
+    wall_s: AtLeastZero
+    cores: CountFromZero
+    held_core_hours: AtLeastZero
+
+
 def check_record(kind: Kind, record: Mapping[str, Any], where: str) -> dict[str, Any]:
     """Return a record in its present form, with the fields that an earlier version did not write.
 
@@ -144,6 +152,7 @@ _SCHEMAS: dict[Kind, type] = {
     "searches": _Search,
     "choices": _Choice,
     "batches": _SeedBatch,
+    "sittings": _Sitting,
 }
 _CONTRADICTIONS: dict[Kind, Callable[[Mapping[str, Any]], str]] = {
     "runs": _contradictory_end,
@@ -158,5 +167,6 @@ _LOST: dict[Kind, str] = {
     "sweeps": f"Without it this policy's robustness is unknown; {_AGAIN} measures it again",
     "searches": f"Without it the search is not shown; {_AGAIN} makes the record again from the tuning runs",
     "choices": "Without it a sentence is missing from the page",
+    "sittings": "Without it the study's time outside its runs is too short",
     "batches": "Without it the seeds that `until` added are not known: restore it from a copy",
 }

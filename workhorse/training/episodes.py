@@ -25,6 +25,8 @@ from workhorse.core.types import Moments
 from workhorse.environments.batch import episode_keys
 from workhorse.environments.protocol import HostEnv, JaxEnv, failure_reason
 from workhorse.math import moments
+from workhorse.networks.heads import task_action
+from workhorse.training.action_bounds import EVERY, counted, ends_of, one_sided
 from workhorse.training.loop import Evaluation
 
 __all__ = [
@@ -57,7 +59,7 @@ class Work(NamedTuple):
         members: member of the population in each slot, int32 (B,); negative: the unperturbed policy.
         episodes: number of each episode within the iteration, int32 (B,); negative: the slot stays idle.
         limit: steps after which an episode is cut, or None for the task's own clock alone.
-        explore: actions carry exploration noise.
+        explore: actions carry exploration noise, or are drawn; in an evaluation from a stream of their own.
     """
 
     stream: str
@@ -66,6 +68,11 @@ class Work(NamedTuple):
     episodes: np.ndarray
     limit: int | None
     explore: bool
+
+    @property
+    def act_stream(self) -> str:
+        """Stream that actions are drawn from."""
+        return "sample" if self.explore and self.stream == "evaluate" else "act"
 
 
 class Episodes(NamedTuple):
@@ -76,12 +83,14 @@ class Episodes(NamedTuple):
         length: steps, int32 (B,).
         observations: moments of the observations acted on, merged slot by slot, float64.
         failures: one sentence for each slot whose simulation broke.
+        at_one_bound: share of the actions looked at that lie at one bound, see `action_bounds`; NaN where none has any.
     """
 
     returns: np.ndarray
     length: np.ndarray
     observations: Moments
     failures: tuple[str, ...]
+    at_one_bound: float = float("nan")
 
 
 class Stopped(Exception):
@@ -98,14 +107,14 @@ def num_chunks(num_episodes: int, num_slots: int) -> int:
     return -(-num_episodes // num_slots)
 
 
-def evaluation_work(iteration: int, num_episodes: int, num_slots: int, chunk: int) -> Work:
-    """Return one chunk of an evaluation: the unperturbed policy to the task's own clock.
+def evaluation_work(iteration: int, num_episodes: int, num_slots: int, chunk: int, explore: bool = False) -> Work:
+    """Return one chunk of an evaluation: the unperturbed policy to the task's own clock, its actions drawn on demand.
 
     Initial states come from the address (root, "evaluate", iteration, episode), so an evaluation neither depends on
     the training before it nor changes the training after it.
     """
     members = np.full(num_slots, -1, np.int32)
-    return Work("evaluate", iteration, members, numbered(chunk, num_episodes, num_slots), None, False)
+    return Work("evaluate", iteration, members, numbered(chunk, num_episodes, num_slots), None, explore)
 
 
 def numbered(chunk: int, total: int, num_slots: int) -> np.ndarray:
@@ -115,10 +124,18 @@ def numbered(chunk: int, total: int, num_slots: int) -> np.ndarray:
 
 
 def evaluation_of(chunks: list[Episodes], num_episodes: int) -> Evaluation:
-    """Return the evaluation that chunks make up, in their order, the idle slots of the last left out."""
+    """Return the evaluation that chunks make up, in their order, the idle slots of the last left out.
+
+    Raises:
+        RuntimeError: the chunks hold another number of episodes, so they answer another question.
+    """
+    length = np.concatenate([chunk.length for chunk in chunks])
+    played = int((length > 0).sum())
+    if played != num_episodes or not length[:num_episodes].all():
+        raise RuntimeError(f"An evaluation of {num_episodes} episodes was answered with {played}.")
     return Evaluation(
         np.concatenate([chunk.returns for chunk in chunks])[:num_episodes],
-        np.concatenate([chunk.length for chunk in chunks])[:num_episodes],
+        length[:num_episodes],
         tuple(failure for chunk in chunks for failure in chunk.failures),
     )
 
@@ -175,10 +192,10 @@ class Lanes:
         found = {number: episodes for lane in finished(lanes, stop) for number, episodes in lane.items()}
         return [found[number] for number in sorted(found)]
 
-    def evaluate(self, actor: Actor, iteration: int, num_episodes: int) -> list[Episodes]:
+    def evaluate(self, actor: Actor, iteration: int, num_episodes: int, explore: bool = False) -> list[Episodes]:
         """Return the chunks of an evaluation."""
-        chunks = range(num_chunks(num_episodes, self.num_slots))
-        return self.run(actor, (evaluation_work(iteration, num_episodes, self.num_slots, chunk) for chunk in chunks))
+        chunks, slots = range(num_chunks(num_episodes, self.num_slots)), self.num_slots
+        return self.run(actor, (evaluation_work(iteration, num_episodes, slots, chunk, explore) for chunk in chunks))
 
     def close(self) -> None:
         """End the lanes' threads and environments."""
@@ -265,7 +282,8 @@ class _HostEpisodes(EpisodePlayer):
         observations[living] = env.reset(
             episode_keys(self._env, self._root, work.stream, work.iteration, work.episodes[living]), living
         )
-        key = draw(root_key(self._root), "act", work.iteration)
+        key = draw(root_key(self._root), work.act_stream, work.iteration)
+        ends, at_ends, looked_at = ends_of(env.spec.action), 0, 0
         rows, stepping = np.arange(self.num_slots), self._begin(actor, work.members)
         seen = jax.tree.map(np.array, stepping.observations)
         alive, time = _alive(rows, living), 0
@@ -275,8 +293,10 @@ class _HostEpisodes(EpisodePlayer):
             everyone = len(living) == self.num_slots
             watched = observations if len(rows) == self.num_slots else observations[rows]
             action, stepping = act(actor, stepping, watched, alive.mask, work.episodes[rows], key)
-            action = np.asarray(action)
-            step = env.step(action) if everyone else env.step(action[alive.rows], living)
+            action = np.asarray(action) if everyone else np.asarray(action)[alive.rows]
+            if ends is not None and time % EVERY == 0:
+                at_ends, looked_at = at_ends + counted(ends, action), looked_at + len(action)
+            step = env.step(action) if everyone else env.step(action, living)
             time += 1
             if everyone:  # the common case, without the copies that indexing makes
                 returns += step.reward
@@ -301,7 +321,8 @@ class _HostEpisodes(EpisodePlayer):
                 rows, stepping = rows[chosen], self._keep(stepping, chosen)
             alive = _alive(rows, living)
         _note(seen, rows, stepping.observations)
-        return Episodes(returns, length, jax.tree.map(np.asarray, self._merge(seen)), tuple(failures))
+        share = one_sided(ends, at_ends, looked_at) if ends is not None else float("nan")
+        return Episodes(returns, length, jax.tree.map(np.asarray, self._merge(seen)), tuple(failures), share)
 
     def close(self) -> None:
         self._env.close()
@@ -322,7 +343,7 @@ class _JaxEpisodes(EpisodePlayer):
 
     def __init__(self, algorithm: Algorithm, env: JaxEnv, num_slots: int, root: int) -> None:
         self.num_slots = num_slots
-        self._root = root
+        self._root, self._ends = root, ends_of(env.spec.action)
         self._run = {explore: _compiled(repr(algorithm), algorithm, env, explore) for explore in (False, True)}
 
     def play(
@@ -333,12 +354,13 @@ class _JaxEpisodes(EpisodePlayer):
             if stop is not None and stop.is_set():
                 raise Stopped
             limit = np.int32(no_limit if work.limit is None else work.limit)
-            reset_key, act_key = draw(key, work.stream, work.iteration), draw(key, "act", work.iteration)
+            reset_key, act_key = draw(key, work.stream, work.iteration), draw(key, work.act_stream, work.iteration)
             found = self._run[work.explore](actor, work.members, work.episodes, reset_key, act_key, limit)
-            returns, length, merged = jax.tree.map(np.asarray, found)
+            returns, length, merged, at_ends = jax.tree.map(np.asarray, found)
             broken = np.flatnonzero(~np.isfinite(returns))  # a pure environment cannot say more of what went wrong
             failures = tuple(f"episode {work.episodes[slot]}: its return is {returns[slot]}" for slot in broken)
-            yield number, Episodes(returns, length, merged, failures)
+            share = float("nan") if self._ends is None else one_sided(self._ends, at_ends, int(length.sum()))
+            yield number, Episodes(returns, length, merged, failures, share)
 
 
 @functools.lru_cache(maxsize=16)
@@ -379,7 +401,7 @@ def _act(algorithm: Algorithm, explore: bool) -> Callable[..., tuple[jax.Array, 
         def act_one(carry: Carry, obs: jax.Array, episode: jax.Array) -> tuple[Action, Carry]:
             step_key = jax.random.fold_in(jax.random.fold_in(key, episode), stepping.time)
             action, carry, _ = algorithm.act(actor, carry, obs, step_key, explore=explore)
-            return action, carry
+            return task_action(algorithm.spec, action), carry
 
         action, carry = jax.vmap(act_one)(stepping.carry, obs, episodes)
         flat = obs.reshape(obs.shape[0], -1)
@@ -390,12 +412,12 @@ def _act(algorithm: Algorithm, explore: bool) -> Callable[..., tuple[jax.Array, 
 
 
 def _whole_episodes(algorithm: Algorithm, env: JaxEnv, explore: bool) -> Callable[..., tuple[Any, ...]]:
-    """A pure function from a chunk's addresses to its (returns, length, moments): what `_JaxEpisodes` compiles."""
-    begin, act = _begin(algorithm, env.spec.observation.size), _act(algorithm, explore)
+    """What `_JaxEpisodes` compiles: a pure function of a chunk to its returns, length, moments, counts at bounds."""
+    begin, act, ends = _begin(algorithm, env.spec.observation.size), _act(algorithm, explore), ends_of(env.spec.action)
 
     def run(
         actor: Actor, members: jax.Array, episodes: jax.Array, reset_key: Key, act_key: Key, limit: jax.Array
-    ) -> tuple[jax.Array, jax.Array, Moments]:
+    ) -> tuple[jax.Array, jax.Array, Moments, PyTree]:
         states, obs = jax.vmap(lambda episode: env.reset(jax.random.fold_in(reset_key, episode)))(episodes)
         active = episodes >= 0
         returns, length = jnp.zeros(members.shape, jnp.float64), jnp.zeros(members.shape, jnp.int32)
@@ -404,8 +426,10 @@ def _whole_episodes(algorithm: Algorithm, env: JaxEnv, explore: bool) -> Callabl
             return loop[3].any()
 
         def advance(loop: PyTree) -> PyTree:
-            states, stepping, obs, active, returns, length = loop
+            states, stepping, obs, active, returns, length, at_ends = loop
             action, stepping = act(actor, stepping, obs, active, episodes, act_key)
+            if ends is not None:
+                at_ends = jax.tree.map(jnp.add, at_ends, counted(ends, action, active[:, None]))
             # the physics of these tasks draws nothing; a noisy one would be handed its own address
             step_keys = jax.vmap(lambda episode: jax.random.fold_in(reset_key, episode))(episodes)
             step_keys = jax.vmap(lambda step_key: jax.random.fold_in(step_key, stepping.time))(step_keys)
@@ -413,11 +437,12 @@ def _whole_episodes(algorithm: Algorithm, env: JaxEnv, explore: bool) -> Callabl
             returns = returns + jnp.where(active, step.reward, 0.0)
             length = length + active
             ended = step.terminated | step.truncated | (stepping.time >= limit)
-            return states, stepping, step.next_obs, active & ~ended, returns, length
+            return states, stepping, step.next_obs, active & ~ended, returns, length, at_ends
 
-        start = (states, begin(actor, members), obs, active, returns, length)
-        _, stepping, _, _, returns, length = jax.lax.while_loop(unfinished, advance, start)
+        nowhere = () if ends is None else (jnp.zeros(ends.low.shape, jnp.int64),) * 2
+        start = (states, begin(actor, members), obs, active, returns, length, nowhere)
+        _, stepping, _, _, returns, length, at_ends = jax.lax.while_loop(unfinished, advance, start)
         unseen = moments.empty(env.spec.observation.size, jnp.float64)
-        return returns, length, moments.merge_all(stepping.observations, unseen)
+        return returns, length, moments.merge_all(stepping.observations, unseen), at_ends
 
     return run

@@ -119,14 +119,19 @@ class Evolve(Loop):
 
 
 def _population(tallies: list[Tally]) -> dict[str, float]:
-    """Return mean, spread, best and worst raw return of the population's episodes, and their mean length."""
+    """Return mean, spread, best and worst raw return of the population's episodes, and their mean length.
+
+    Where actions have bounds, also the share of them that lie at one bound.
+    """
     count, mean, deviation = 0, 0.0, 0.0
     for chunk in tallies:
         size = len(chunk.fitness)
         apart, count = chunk.returns[0] - mean, count + size
         mean += apart * size / count
         deviation += chunk.returns[1] + apart * apart * (count - size) * size / count
+    shares = [chunk.at_one_bound for chunk in tallies if not math.isnan(chunk.at_one_bound)]
     return {
+        **({"actions_at_one_bound": sum(shares) / len(shares)} if shares else {}),
         "training_return": mean,
         "training_return_std": math.sqrt(deviation / count),
         "training_return_max": max(chunk.returns[3] for chunk in tallies),

@@ -136,6 +136,17 @@ class Loop(ABC):
     def evaluate(self, progress: Progress, num_episodes: int) -> Evaluation:
         """Play noiseless episodes on the raw reward, to the task's own clock, from the addresses of "evaluate"."""
 
+    def sample(self, progress: Progress, num_episodes: int) -> Evaluation:
+        """Play episodes as `evaluate` does, with the same initial states, whose actions are drawn from the policy.
+
+        Raises:
+            UsageError: the policy has no randomness of its own.
+        """
+        raise UsageError(
+            f"{self.algorithm.name} learns a policy without randomness of its own (noise on parameters or actions is "
+            "part of its training), so that there is nothing to draw from: leave --stochastic out."
+        )
+
     def observations(self, progress: Progress) -> np.ndarray | None:
         """Return what the slots are about to act on, (B, ...); None where the loop keeps no slots."""
         return None
@@ -147,6 +158,10 @@ class Loop(ABC):
     def metrics(self) -> dict[str, float]:
         """Return what this iteration's work cost beyond the result: message bytes, waiting."""
         return {}
+
+    def notes(self) -> Sequence[str]:
+        """Return what the user should know of the task, the sentences since the last call."""
+        return ()
 
     def messages(self) -> Sequence[Message]:
         """Return the messages since the last call; none on one machine."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -16,6 +17,7 @@ from workhorse.core.spec import Box
 from workhorse.core.types import Rollout
 from workhorse.environments import registry as environments
 from workhorse.environments.protocol import JaxEnv
+from workhorse.training.action_bounds import counted, ends_of, one_sided
 from workhorse.training.episodes import Lanes, evaluation_of, make_player
 from workhorse.training.loop import Evaluation, Failures, GoesOn, Loop, Progress
 from workhorse.training.rollouts import (
@@ -27,6 +29,7 @@ from workhorse.training.rollouts import (
     collect_program,
     make_collector,
 )
+from workhorse.training.step_length import with_step_norm
 
 if TYPE_CHECKING:
     from workhorse.training.plan import Plan
@@ -91,14 +94,17 @@ class OnPolicyLoop(Loop):
         slots, failures = progress.data.slots, ()
         if isinstance(self.collector, JaxCollector):  # rollout and update as one program: the bits are its own
             number, root = np.uint32(iteration), root_key(self.root)
-            state, slots, ended, measured = _iterate(self.collector.env, algorithm, state, slots, root, number)
+            state, slots, ended, measured, at_ends = _iterate(self.collector.env, algorithm, state, slots, root, number)
         else:
             rollout, slots, ended, failures = self.collector.collect(actor_of(algorithm, state), slots, iteration)
+            at_ends = _at_ends(algorithm, rollout.action)
             state, measured = update(algorithm, state, rollout, draw(root_key(self.root), "update", iteration))
         steps, held_out = (algorithm.rollout_steps * count for count in (algorithm.num_envs, algorithm.held_out_envs))
         data = RolloutData(progress.data.held_out_steps + held_out, slots)
         metrics = {"steps": steps, "held_out_steps": int(data.held_out_steps), "failed_episodes": len(failures)}
         metrics |= _episodes(ended, algorithm.num_envs, algorithm.spec.max_episode_steps)
+        if (ends := ends_of(algorithm.spec.action)) is not None:
+            metrics["actions_at_one_bound"] = one_sided(ends, at_ends, steps)
         metrics |= {name: value.item() for name, value in jax.device_get(dict(measured)).items()}
         return Progress(state, progress.iteration + 1, progress.env_steps + steps, data), metrics, failures
 
@@ -106,8 +112,15 @@ class OnPolicyLoop(Loop):
         actor = actor_of(self.algorithm, progress.state)
         return evaluation_of(self._lanes.evaluate(actor, int(progress.iteration), num_episodes), num_episodes)
 
+    def sample(self, progress: Progress, num_episodes: int) -> Evaluation:
+        actor, iteration = actor_of(self.algorithm, progress.state), int(progress.iteration)
+        return evaluation_of(self._lanes.evaluate(actor, iteration, num_episodes, explore=True), num_episodes)
+
     def observations(self, progress: Progress) -> np.ndarray:
         return np.asarray(progress.data.slots.obs)
+
+    def notes(self) -> Sequence[str]:
+        return self.collector.notes()
 
     def close(self) -> None:
         self.collector.close()
@@ -142,6 +155,12 @@ def _episodes(ended: Ended, num_envs: int, clock: int | None) -> dict[str, float
     }
 
 
+def _at_ends(algorithm: OnPolicy, action: PyTree) -> PyTree:
+    """Return how many actions (T, B, ...) lie at each bound, in the slots trained on; nothing where there is none."""
+    ends = ends_of(algorithm.spec.action)
+    return () if ends is None else counted(ends, action[:, : algorithm.num_envs])
+
+
 # The compiled programs, of which the algorithm is an argument: see `workhorse.training.rollouts`.
 
 
@@ -153,14 +172,16 @@ def _init(algorithm: Algorithm, key: Key) -> State:
 @jax.jit
 def update(algorithm: Algorithm, state: State, rollout: Rollout, key: Key) -> tuple[State, Metrics]:
     """Return the state after learning from a rollout, and the update's metrics."""
-    return algorithm.update(state, rollout, key)
+    after, metrics = algorithm.update(state, rollout, key)
+    return after, with_step_norm(algorithm, state, after, metrics)
 
 
 @partial(jax.jit, static_argnums=0)
 def _iterate(
     env: JaxEnv, algorithm: OnPolicy, state: State, slots: Slots, root: Key, iteration: jax.Array
-) -> tuple[State, Slots, Ended, PyTree]:
-    """Do an iteration on a pure environment; return state, slots, episodes that ended, and metrics."""
+) -> tuple[State, Slots, Ended, PyTree, PyTree]:
+    """Do an iteration on a pure environment; return state, slots, episodes that ended, metrics, counts at bounds."""
     rollout, slots, ended = collect_program(env, algorithm, algorithm.actor(state), slots, root, iteration)
-    state, measured = algorithm.update(state, rollout, draw(root, "update", iteration))
-    return state, slots, ended, measured
+    after, measured = algorithm.update(state, rollout, draw(root, "update", iteration))
+    measured = with_step_norm(algorithm, state, after, measured)
+    return after, slots, ended, measured, _at_ends(algorithm, rollout.action)

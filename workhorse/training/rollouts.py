@@ -5,6 +5,7 @@ stands is part of the run's state. Everything drawn is drawn from the address (r
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from functools import partial
 from typing import NamedTuple
 
@@ -18,6 +19,7 @@ from workhorse.core.randomness import draw, root_key
 from workhorse.core.types import Rollout
 from workhorse.environments.batch import episode_keys
 from workhorse.environments.protocol import BeginsAgain, HostEnv, JaxEnv, failure_reason
+from workhorse.networks.heads import task_action
 from workhorse.training.loop import Failures
 
 __all__ = [
@@ -78,6 +80,10 @@ class Collector(ABC):
     def collect(self, actor: Actor, slots: Slots, iteration: int) -> Collected:
         """Return a rollout from where the slots stand."""
 
+    def notes(self) -> Sequence[str]:
+        """Return what the user should know of the environment, each sentence once."""
+        return ()
+
     def close(self) -> None:  # noqa: B027  a pure environment has nothing to free
         """Free the environment."""
 
@@ -127,8 +133,8 @@ class HostCollector(Collector):
         over: list[tuple[np.ndarray, ...]] = []
         failures: list[str] = []
         for time in range(self._algorithm.rollout_steps):
-            action, carry, extras = _act(self._algorithm, actor, carry, obs, key, time)
-            step = self._env.step(np.asarray(action))
+            action, sent, carry, extras = _act(self._algorithm, actor, carry, obs, key, time)
+            step = self._env.step(np.asarray(sent))
             total, length = total + step.reward, length + 1
             ended = step.terminated | step.truncated
             taken.append((obs, action, step.reward, step.terminated, step.truncated, step.next_obs, extras))
@@ -148,6 +154,9 @@ class HostCollector(Collector):
         rollout = Rollout(*(_stack(column) for column in zip(*taken, strict=True)), carry=at_start)  # type: ignore[call-arg]
         after = self._leave(obs, total, length, carry)
         return Collected(rollout, after, Ended(*map(np.stack, zip(*over, strict=True))), tuple(failures))
+
+    def notes(self) -> Sequence[str]:
+        return self._env.notes() if isinstance(self._env, BeginsAgain) else ()
 
     def close(self) -> None:
         self._env.close()
@@ -201,12 +210,13 @@ def _begun_again(algorithm: Algorithm, actor: Actor, carry: Carry, ended: jax.Ar
 @jax.jit
 def _act(
     algorithm: Algorithm, actor: Actor, carry: Carry, obs: jax.Array, key: Key, time: jax.Array
-) -> tuple[Action, Carry, Extras]:
-    """Return what every slot does, and what is kept of it."""
+) -> tuple[Action, Action, Carry, Extras]:
+    """Return what every slot does, in the algorithm's numbers and in the task's, and what is kept of it."""
     keys = slot_keys(jax.random.fold_in(key, time), obs.shape[0])
 
-    def act_one(carry: Carry, obs: jax.Array, key: Key) -> tuple[Action, Carry, Extras]:
-        return algorithm.act(actor, carry, obs, key, explore=True)
+    def act_one(carry: Carry, obs: jax.Array, key: Key) -> tuple[Action, Action, Carry, Extras]:
+        action, carry, extras = algorithm.act(actor, carry, obs, key, explore=True)
+        return action, task_action(algorithm.spec, action), carry, extras
 
     return jax.vmap(act_one)(carry, obs.astype(jnp.float32), keys)
 
@@ -234,10 +244,10 @@ def collect_program(
     act_key, reset_key = draw(root, "act", iteration), draw(root, "reset", iteration)
 
     def advance(slots: Slots, time: jax.Array) -> tuple[Slots, tuple[Rollout, Ended]]:
-        action, carry, extras = _act(algorithm, actor, slots.carry, slots.obs, act_key, time)
+        action, sent, carry, extras = _act(algorithm, actor, slots.carry, slots.obs, act_key, time)
         keys = slot_keys(jax.random.fold_in(reset_key, time + 1), num_slots)
         step_keys = jax.vmap(lambda key: jax.random.fold_in(key, 1))(keys)  # a reset must not repeat a step's draws
-        states, step = jax.vmap(env.step)(slots.environment, action, step_keys)
+        states, step = jax.vmap(env.step)(slots.environment, sent, step_keys)
         ended = step.terminated | step.truncated
         total, length = slots.episode_return + step.reward, slots.episode_length + 1
         fresh, fresh_obs = jax.vmap(env.reset)(keys)

@@ -26,6 +26,7 @@ class Tally(NamedTuple):
         returns: mean, sum of squared deviations, least and greatest of the raw returns.
         observations: moments of the observations acted on, float64.
         failures: one sentence for each episode whose simulation broke.
+        at_one_bound: share of actions at one bound, see `action_bounds`.
     """
 
     fitness: np.ndarray
@@ -33,6 +34,7 @@ class Tally(NamedTuple):
     returns: tuple[float, float, float, float]
     observations: Moments
     failures: tuple[str, ...]
+    at_one_bound: float = math.nan
 
 
 class Workforce(ABC):
@@ -127,4 +129,5 @@ def tally(algorithm: Population, episodes: Episodes) -> Tally:
         (mean, deviation, float(returns.min()), float(returns.max())),
         episodes.observations,
         episodes.failures,
+        episodes.at_one_bound,
     )

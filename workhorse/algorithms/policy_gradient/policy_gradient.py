@@ -149,6 +149,11 @@ class PolicyGradient(OnPolicy, Differentiable):
         for option, known in choices.items():
             if getattr(self, option) not in known:
                 raise UsageError(f"{name}.{option} must be one of {', '.join(known)}: got {getattr(self, option)!r}.")
+        if self.normalise_advantages != "none" and self.num_envs * self.rollout_steps < 2:
+            raise UsageError(
+                f"{name} must learn from at least 2 steps where advantages are normalised, because a single one less "
+                "its own mean is 0: got num_envs=1 and rollout_steps=1. Raise one of them."
+            )
         if self.is_recurrent and not self.hidden:
             raise UsageError(f"{name}.hidden must name the units of the memory where policy is 'gru': got none.")
         if not np.isfinite(self.log_std):

@@ -79,6 +79,11 @@ class PPO(PolicyGradient):
         )
         require_non_negative("PPO", value_weight=self.value_weight, entropy_weight=self.entropy_weight)
         require_minibatches("PPO", self.num_envs * self.rollout_steps, self.minibatch_size)
+        if self.normalise_advantages == "minibatch" and self.minibatch_size < 2:
+            raise UsageError(
+                "PPO.minibatch_size must be at least 2 where normalise_advantages is 'minibatch', because one "
+                "advantage less its own mean is 0, so that nothing is learnt: got 1. Raise it, or normalise by 'batch'."
+            )
         longer, shorter = sorted((self.rollout_steps, self.minibatch_size), reverse=True)
         if self.is_recurrent and longer % shorter:
             raise UsageError(

@@ -14,7 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from rich.table import Table
 from rich.text import Text
 
-from workhorse.cli.display import Lines
+from workhorse.display.run_display import Lines
 from workhorse.reports.study_cards import is_cut
 from workhorse.reports.wording import MOST_POSSIBLE, duration_text
 from workhorse.studies.cells import CellSummary
@@ -36,7 +36,7 @@ def study_display_for(quiet: bool) -> StudyDisplay:
 class StudyDisplay(Lines, StudyObserver):
     """Display of plain lines: one for each run that ends, and one every few seconds in between."""
 
-    stopped = "Stopped; every run is saved. Continue with: workhorse study"
+    stopped = "Stopped; every run is saved. Continue with: workhorse study {}"
 
     def __init__(self, silent: bool = False) -> None:
         super().__init__(silent)
