@@ -2,12 +2,14 @@
 
 import contextlib
 import io
+import json
 import re
 import shutil
 
 import pytest
 
 from workhorse.cli.main import main
+from workhorse.runs.sealed import sealed_bytes
 
 TINY = (
     "--tasks CartPole-v1 --algorithms ars --seeds 3 --env-steps 1000 --task-option max_episode_steps=20 --threshold 15"
@@ -104,8 +106,11 @@ def test_a_damaged_study_is_said_to_be_one(study, tmp_path, capsys):
     shutil.copytree(study[0], copy)
     (copy / "study.json").write_text("{")
     assert main(["study", str(copy)]) == 2
-    assert "Expected a study in JSON in " in (said := capsys.readouterr().err) and "The file is damaged." in said
+    assert "study.json, but it cannot be read" in capsys.readouterr().err
     (copy / "study.json").write_text((study[0] / "study.json").read_text().replace('"format": 1', '"format": 9'))
+    assert main(["study", str(copy)]) == 2
+    assert "its content does not have its checksum" in capsys.readouterr().err
+    (copy / "study.json").write_bytes(sealed_bytes(json.loads((study[0] / "study.json").read_text()) | {"format": 9}))
     assert main(["study", str(copy)]) == 2
     assert "Expected study format 1" in capsys.readouterr().err
     (copy / "results.parquet").write_bytes(b"PAR1 nonsense")
