@@ -1,6 +1,5 @@
 """Train the seeds of a study, each in an ordinary run folder; a run that exists there is continued."""
 
-import json
 import math
 import time
 from collections.abc import Mapping
@@ -12,7 +11,8 @@ from workhorse.algorithms.recipes import recipe
 from workhorse.core.errors import UsageError
 from workhorse.runs import train as runs
 from workhorse.runs.checkpoint import saved_iterations
-from workhorse.runs.files import remove_folder
+from workhorse.runs.cost import Ledger
+from workhorse.runs.files import is_there, remove_folder
 from workhorse.runs.folder import RunFolder
 from workhorse.runs.policy import Policy
 from workhorse.studies.plan import StudyPlan, TrainingJob
@@ -153,14 +153,14 @@ def ended_as(folder: RunFolder, summary: runs.Summary) -> dict[str, Any]:
 def spent_core_hours(path: Path) -> float:
     """Return the core-hours of an incomplete run, as of its last checkpoint."""
     try:
-        return sum(json.loads((path / "ledger.json").read_bytes())["core_seconds"].values()) / 3600
-    except (OSError, ValueError, KeyError, AttributeError, TypeError):
+        return Ledger.of(RunFolder(path)).core_hours
+    except (OSError, UsageError):
         return 0.0
 
 
 def _can_go_on(path: Path) -> bool:
     """Tell whether a folder holds a run with a checkpoint; a run killed before its first one is started again."""
-    return (path / "manifest.json").exists() and bool(saved_iterations(path))
+    return is_there(path / "manifest.json") and bool(saved_iterations(path))
 
 
 def _wait_until_free(path: Path) -> None:
