@@ -9,7 +9,7 @@ import tyro
 from workhorse.cli.options import Count, parse
 from workhorse.cli.places import RunPath
 from workhorse.core.errors import UsageError
-from workhorse.reports.wording import amount_text, duration_text
+from workhorse.reports.wording import amount_text, cost_texts, duration_text, hours_text
 from workhorse.runs.cost import Ledger, Price, PriceBook, price
 from workhorse.runs.folder import RunFolder
 from workhorse.runs.trust import open_run
@@ -58,9 +58,8 @@ def run(arguments: Sequence[str]) -> int:
     manifest = folder.manifest()
     print(f"run         {folder.path}  ({manifest.task} by {manifest.algorithm}, seed {manifest.seed})")
     print(f"env steps   {ledger.env_steps:,}")
-    print(f"wall time   {duration_text(ledger.wall_s)}")
-    print(f"core-hours  {amount_text(ledger.core_hours)}")
-    print(f"money       {amount_text(found.total)} {found.currency}")
+    for name, text in cost_texts(ledger, book).items():
+        print(f"{name:<11} {text.partition(' (')[0]}")
     print()
     _print_table(found)
     print()
@@ -142,7 +141,7 @@ def _print_projection(
     print(f"speed-up    {amount_text(speed_up)} times the run")
     efficiency = 100 * speed_up * measured.cores / cores
     print(f"efficiency  {efficiency:.3g} %  (core-time of the run over that of the {_cores(cores)})")
-    print(f"core-hours  {amount_text(found.core_hours)}")
+    print(f"core time   {hours_text(found.core_hours)}")
     print(f"money       {amount_text(cost.total)} {cost.currency}")
     print()
     _print_table(cost)

@@ -218,8 +218,8 @@ def _read_record(folder: str | os.PathLike[str], place: Path, iteration: int) ->
         whole = hashlib.sha256(_canonical(record)).hexdigest() == seal and is_plain(record)
     except (ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
         raise DamagedFile("meta.json is not what was written") from error
-    fields = {"format", "iteration", "digest", "meta", "sha256"}
-    if not whole or record.keys() - {OWNER} != fields or record["iteration"] != iteration or not isinstance(record["meta"], dict):
+    whole = whole and record.keys() - {OWNER} == {"format", "iteration", "digest", "meta", "sha256"}
+    if not whole or record["iteration"] != iteration or not isinstance(record["meta"], dict):
         raise DamagedFile("meta.json is not what was written")
     if record.get(OWNER) not in (None, owner_of(folder)):
         raise DamagedFile(f"it is of another run, {shown(record[OWNER])}")

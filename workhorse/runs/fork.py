@@ -10,7 +10,7 @@ import numpy as np
 
 from workhorse.core.digest import flatten_arrays
 from workhorse.core.errors import UsageError
-from workhorse.core.machine import available_cores
+from workhorse.core.machine import threads_or_cores
 from workhorse.core.spec import EnvSpec
 from workhorse.runs import checkpoint
 from workhorse.runs.folder import RunFolder
@@ -130,7 +130,7 @@ def _begun(root: str | os.PathLike[str], wanted: Manifest) -> RunFolder | None:
 def _check_same_shape(
     plan: Plan, spec: EnvSpec, given: Mapping[str, np.ndarray], settings: Iterable[str], threads: int
 ) -> None:
-    loop = make_loop(plan, spec, threads or available_cores())
+    loop = make_loop(plan, spec, threads_or_cores(threads))
     try:
         wanted = flatten_arrays(loop.start())
     finally:

@@ -13,7 +13,7 @@ from typing import Any
 
 from workhorse.algorithms.recipes import Recipe
 from workhorse.core.errors import UsageError
-from workhorse.core.machine import available_cores, installed_versions
+from workhorse.core.machine import installed_versions, threads_or_cores
 from workhorse.environments.wrappers import require_time_limit
 from workhorse.runs import checkpoint
 from workhorse.runs.folder import RunFolder
@@ -75,7 +75,7 @@ def start(
         UsageError: something given cannot be used; nothing was written unless training had begun.
         KeyboardInterrupt: on Ctrl-C or SIGTERM, after a checkpoint was written.
     """
-    threads = _checked_threads(threads)
+    threads = threads_or_cores(threads)
     plan = _checked_plan(task, task_options or {}, algorithm, settings, seed, slots, env_steps)
     schedule = schedule or Schedule()
     schedule.check()
@@ -102,12 +102,6 @@ def _saved_start(folder: RunFolder, loop: Loop, schedule: Schedule) -> Progress:
     if schedule.milestones:
         checkpoint.save(folder, 0, progress, meta, "milestones")
     return progress
-
-
-def _checked_threads(threads: int) -> int:
-    if threads < 0:
-        raise UsageError(f"The number of threads must be at least 1, or 0 for one a core: got {threads}.")
-    return threads or available_cores()
 
 
 def _checked_plan(
@@ -177,7 +171,7 @@ def resume(
     if env_steps is not None:
         check_budget(env_steps)
         check_annealing(folder, manifest, env_steps)
-    threads = threads or available_cores()
+    threads = threads_or_cores(threads)
     with folder.lock(), task_errors_kept(folder):
         loop = _opened_loop(plan_of(manifest), threads, make)
         try:
@@ -226,7 +220,7 @@ def evaluate_run(
     root = manifest.seed if seed is None else seed
     if not 0 <= root < 2**32:
         raise UsageError(f"The seed must be in [0, 2**32): got {root}.")
-    loop = _opened_loop(replace(plan_of(manifest), seed=root), threads or available_cores(), None)
+    loop = _opened_loop(replace(plan_of(manifest), seed=root), threads_or_cores(threads), None)
     try:
         # without the segments, which only learning needs
         iteration, progress, _, notes = checkpoint.load_newest(folder, loop.start(), set_aside=False)

@@ -1,7 +1,7 @@
 """The study folder: the plan, the runs, and a small record of how each of them ended.
 
 studies/<id>/ study.json runs/<run>/ tuning/<run>/ results.parquet report.html report-data/ logs/ lock
-              records/{runs,tuning,floors,sweeps,searches,choices,batches}/<name>.json
+              records/{runs,tuning,floors,sweeps,searches,choices,batches,sittings}/<name>.json
 """
 
 from __future__ import annotations
@@ -36,6 +36,10 @@ FORMAT = 1
 """Version of the study folder's layout."""
 
 _PARTS = ("runs", "tuning", "logs", "records", *(f"records/{kind}" for kind in KINDS))
+
+
+_ALWAYS = {"tasks", "algorithms", "seeds", "evaluations", "evaluation_episodes", "final_episodes"}
+"""Entries that every plan in a study.json has."""
 
 
 @dataclass(frozen=True)
@@ -124,8 +128,10 @@ class StudyFolder:
                 "version of Workhorse wrote it. Restore it from a copy, or use that version."
             )
         about = build(_About, record, os.fspath(file))
-        if not isinstance(words, dict):
-            raise UsageError(f"Expected a field `plan` in {file}, got {shown(words)}. {DAMAGED}")
+        if not isinstance(words, dict) or None in words.values() or _ALWAYS - words.keys():
+            # a study file may leave these out or empty, but the plan made of it has them
+            wanted = ", ".join(sorted(_ALWAYS))
+            raise UsageError(f"Expected a field `plan` with {wanted} in {file}, got {shown(words)}. {DAMAGED}")
         folder = StudyFolder(place, plan_of(words, os.fspath(file)), asdict(about))
         folder._check_parts()
         return folder
@@ -221,6 +227,7 @@ class StudyFolder:
         """Write a record with its checksum, completely or not at all."""
         place = self._place(kind, name)
         with writing("a record of the study", place):
+            place.parent.mkdir(exist_ok=True)  # a study of an earlier version has fewer kinds
             write_record(place, {"record": f"{kind}/{name}", **record}, self.path, indent=None)
 
     def records(self, kind: Kind) -> dict[str, dict[str, Any]]:
@@ -230,7 +237,7 @@ class StudyFolder:
         return {name: record for name, record in found.items() if record is not None}
 
     def core_hours(self) -> float:
-        """Return the core-hours of the study so far, including floors and sweeps."""
+        """Return the core-hours of the study's runs so far, including floors and sweeps: what a budget limits."""
         found = [record.get("core_hours", 0.0) for kind in KINDS for record in self.records(kind).values()]
         return float(sum(found))
 

@@ -25,8 +25,8 @@ __all__ = [
     "crash",
     "ended_as",
     "is_fatal",
+    "ledger_of",
     "request",
-    "spent_core_hours",
     "train",
     "train_together",
 ]
@@ -150,12 +150,12 @@ def ended_as(folder: RunFolder, summary: runs.Summary) -> dict[str, Any]:
     }
 
 
-def spent_core_hours(path: Path) -> float:
-    """Return the core-hours of an incomplete run, as of its last checkpoint."""
+def ledger_of(path: Path) -> Ledger:
+    """Return the ledger of a run as of its last checkpoint; an empty one where there is none or it is damaged."""
     try:
-        return Ledger.of(RunFolder(path)).core_hours
+        return Ledger.of(RunFolder(path))
     except (OSError, UsageError):
-        return 0.0
+        return Ledger()
 
 
 def _can_go_on(path: Path) -> bool:
