@@ -18,7 +18,7 @@ PYTHON ?=
 BIN := $(abspath $(VENV))/bin
 READY := $(VENV)/.ready
 
-.PHONY: help setup train test test-all lint format types contract docs bench pins clean
+.PHONY: help setup train test test-all mutants lint format types contract docs bench pins clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */\1\t/' | while IFS=$$'\t' read -r name text; do printf '  make %-10s %s\n' "$$name" "$$text"; done
@@ -54,6 +54,9 @@ test: $(READY)  ## the tests, without those marked slow
 test-all: $(READY)  ## every test
 	$(BIN)/python -m pytest -n $(JOBS) -m "slow or not slow" $(PYTEST_ARGS)
 
+mutants: $(READY)  ## plant the bugs of tests/mutants one at a time: the tests must turn red
+	$(BIN)/python tests/mutants/plant.py --write docs/mutants.md
+
 lint: $(READY)  ## ruff: rules and format
 	$(BIN)/ruff check .
 	$(BIN)/ruff check --select F821 bench
@@ -78,7 +81,7 @@ bench: $(READY)  ## the benchmarks of docs/benchmarks.md
 pins: ## resolve the newest stable versions anew into constraints.txt
 	@folder="$$(mktemp -d)" && trap 'rm -rf "$$folder"' EXIT && \
 	"$(or $(PYTHON),python3)" -m venv "$$folder" && \
-	"$$folder/bin/python" -m pip install --quiet --upgrade --upgrade-strategy eager '.[cluster,dev,docs]' && \
+	"$$folder/bin/python" -m pip install --quiet --upgrade --upgrade-strategy eager '.[cluster,dev,docs,wandb]' && \
 	"$$folder/bin/python" -m pip freeze --exclude workhorse --exclude pip --exclude setuptools > constraints.txt && \
 	wc -l constraints.txt
 

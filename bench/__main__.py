@@ -36,6 +36,7 @@ PROGRAMS = [
     ["coordination.py"],
     ["simulation.py"],
     ["seeds.py"],
+    ["coverage.py"],
     ["studies.py"],
     ["figures.py"],
     ["tables.py"],

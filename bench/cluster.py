@@ -188,7 +188,7 @@ def round_trip(cluster: Cluster) -> tuple[float, float]:
     busy = time.process_time()
     for _ in range(200):
         begun = time.perf_counter()
-        cluster._transport.send(name, Assignment(Job("reset", at), NOTHING, 0, None, at, 0, ()).encode())
+        cluster._transport.send(name, Assignment(Job("reset", at, 0, 0), NOTHING, None, at, 0, ()).encode())
         while not cluster._transport.poll(1.0):
             pass
         times.append(time.perf_counter() - begun)

@@ -79,7 +79,7 @@ class Load:
 
     def iterate(self, iteration: int) -> float:
         """Do one iteration and return the processor seconds of the crew's calls."""
-        before, job = self.spent_s, Job("reset", iteration)
+        before, job = self.spent_s, Job("reset", iteration, self._num_chunks, iteration)
         self._plan_turnover()
         lengths = CHUNK_S * np.exp(_SPREAD * self._rng.standard_normal(self._num_chunks) - _SPREAD**2 / 2)
         self._lengths = lengths.tolist()  # a chunk's length does not depend on its worker
@@ -203,6 +203,9 @@ class Prompt:
     def arriving(self) -> int:
         return 0
 
+    def exhausted(self) -> str | None:
+        return None
+
     def close(self) -> None:
         pass
 
@@ -234,7 +237,7 @@ def whole_coordinator(workers: int, observation_size: int, episodes: int = 8, it
         Moments(np.float64(steps), seen[0], seen[1] ** 2),
         (),
     )
-    transport = Prompt(workers, Report(Job("reset", 0), 0, 0, 0, 1.0, 0.0, tally))
+    transport = Prompt(workers, Report(Job("reset", 0, 0, 0), 0, 0, 0, 1.0, 0.0, tally))
     # nobody is late here: the whole load arrives at once
     cluster = Cluster(plan, programs, transport, "scalars", patience_floor_s=1e9)
     transport.cluster = cluster

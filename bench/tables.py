@@ -748,6 +748,68 @@ def seeds() -> list[str]:
     return [origin(found), "", *(line for part in parts for line in part)]
 
 
+def of_a_study() -> list[str]:
+    """Coverage and false verdicts of what a study prints, from `coverage.py`."""
+    found = read("coverage")
+    if found is None:
+        return ["Not measured yet."]
+    sizes = sorted({row["runs"] for row in found["coverage"]})
+    lines = [
+        f"{origin(found)} Seeds 0, 1 and 2 of the generator; {found['times']:,} simulated studies for each number, "
+        "half of them at 10 seeds in the second table and a quarter in the third; in brackets Clopper and Pearson's "
+        "95 % interval of the number.",
+        "",
+        "**Coverage of nominal 95 % intervals.** To reach: .93 to .97, or a mark beside the number on the page.",
+        "",
+        f"| scores | interval | {' | '.join(f'{size} runs' for size in sizes)} |",
+        "|---" * (2 + len(sizes)) + "|",
+    ]
+    cells = {(row["scores"], row["interval"], row["runs"]): row["covers"] for row in found["coverage"]}
+    for scores, name in dict.fromkeys((row["scores"], row["interval"]) for row in found["coverage"]):
+        shares = " | ".join(three(cells[scores, name, size]) for size in sizes)
+        lines.append(f"| {scores} | {name} | {shares} |")
+    lines += [
+        "",
+        "**Equal variants called different, in any pair; and a difference of 1.5 standard deviations seen.** To "
+        "reach: at most .06. Below 5 seeds there is no verdict.",
+        "",
+        "| scores | seeds of each | pairs | false, permutation | false, Welch (before) | seen, permutation | "
+        "seen, Welch |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for row in found["verdicts"]:
+        if row["shift_sd"] == 0:
+            same = ("scores", "seeds", "pairs")
+            seen = next(one for one in found["verdicts"] if one["shift_sd"] and all(one[k] == row[k] for k in same))
+            columns = row["permutation"], row["welch"], seen["permutation"], seen["welch"]
+            shares = " | ".join("refused" if one is None else three(one) for one in columns)
+            lines.append(f"| {row['scores']} | {row['seeds']} | {row['pairs']} | {shares} |")
+    lines += [
+        "",
+        "**After `until mean_return width < w`**, w in standard deviations of the scores, seeds added by fives, at "
+        "most 40. False: equal variants called different. Seen: a difference of one standard deviation. Covers: the "
+        "mean's interval.",
+        "",
+        "| scores | first seeds | w | seeds | false, looks | false, Welch (before) | seen, looks | seen, first "
+        "seeds only | seen, Welch | covers | covers, Student t (before) |",
+        "|---" * 11 + "|",
+    ]
+    for row in found["until"]:
+        if row["shift_sd"] == 0:
+            same = ("scores", "first", "width_sd")
+            seen = next(one for one in found["until"] if one["shift_sd"] and all(one[k] == row[k] for k in same))
+            columns = row["looks"], row["welch"], seen["looks"], seen["first_only"], seen["welch"]
+            shares = " | ".join(three(one) for one in (*columns, row["covers"], row["covers_before"]))
+            lines.append(f"| {row['scores']} | {row['first']} | {row['width_sd']:g} | {row['seeds']:.0f} | {shares} |")
+    return lines
+
+
+def three(interval: list[float]) -> str:
+    """A share with its interval, three digits each."""
+    value, low, high = (f"{number:.3f}".removeprefix("0") for number in interval)
+    return f"{value} [{low}, {high}]"
+
+
 def speed_of_bootstrap(found: dict) -> list[str]:
     ours, theirs = (mean_interval([turn[key] for turn in found["rounds"]]) for key in ("seconds", "rliable_seconds"))
     ratio = mean_interval([turn["rliable_seconds"] / turn["seconds"] for turn in found["rounds"]])
@@ -906,6 +968,7 @@ def main() -> None:
         ("## Resume and memory", other()),
         ("## On a cluster", cluster()),
         ("## What intervals and tests are worth", seeds()),
+        ("## What a study's intervals and verdicts are worth", of_a_study()),
     ]
     body = "\n\n".join(title + "\n\n" + "\n".join(lines) for title, lines in sections)
     page = PAGE.read_text()

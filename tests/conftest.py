@@ -1,15 +1,26 @@
-"""What every test needs: a screenless OpenGL, one way to set JAX up, and checked shapes."""
+"""What every test needs: a screenless OpenGL, one way to set JAX up, compiled programs, and checked shapes."""
 
 import os
+import shutil
 import sys
+import tempfile
 
-import jax
-import pytest
-from jax.experimental.compilation_cache import compilation_cache
 from jaxtyping import install_import_hook
 
 if sys.platform == "linux":
     os.environ.setdefault("MUJOCO_GL", "egl")  # before mujoco is first imported; says nothing where there is a screen
+
+# All processes of the tests share the programs that they compile, and never those of the user: whatever was compiled
+# before must not decide what a test finds. pytest-xdist's workers inherit the variable.
+_compiled = None
+if "WORKHORSE_COMPILE_CACHE" not in os.environ:
+    _compiled = os.environ["WORKHORSE_COMPILE_CACHE"] = tempfile.mkdtemp(prefix="workhorse-tests-compiled-")
+
+# Runs of the tests are not remembered among the user's own.
+_state = None
+if "WORKHORSE_TESTS_STATE" not in os.environ:
+    _state = os.environ["WORKHORSE_TESTS_STATE"] = tempfile.mkdtemp(prefix="workhorse-tests-state-")
+os.environ["XDG_STATE_HOME"] = os.environ["WORKHORSE_TESTS_STATE"]
 
 # Signatures' shapes and types are checked at every call while the tests run. The hook works on modules imported after
 # it, so it comes before the first import of the package.
@@ -18,15 +29,7 @@ install_import_hook(["workhorse.core", "workhorse.math", "workhorse.networks"], 
 from workhorse.core import numerics  # noqa: E402, F401
 
 
-@pytest.fixture(scope="module")
-def compiled_once(tmp_path_factory):
-    """Programs are compiled once for all tests of a module. Those that start processes compile anew in each."""
-    names = ("compilation_cache_dir", "persistent_cache_min_compile_time_secs", "persistent_cache_min_entry_size_bytes")
-    former = {f"jax_{name}": getattr(jax.config, f"jax_{name}") for name in names}
-    for name, value in zip(former, (str(tmp_path_factory.mktemp("compiled")), 0, -1), strict=True):
-        jax.config.update(name, value)
-    compilation_cache.reset_cache()
-    yield
-    for name, value in former.items():
-        jax.config.update(name, value)
-    compilation_cache.reset_cache()
+def pytest_unconfigure():
+    for made in (_compiled, _state):
+        if made is not None:
+            shutil.rmtree(made, ignore_errors=True)

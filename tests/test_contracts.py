@@ -147,7 +147,7 @@ def test_functions_are_at_most_60_lines() -> None:
         for path, tree in sources()
         for node in ast.walk(tree)
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
-        if (lines := (node.end_lineno or 0) - node.lineno + 1) > 60
+        if (lines := (node.end_lineno or 0) - node.lineno + 1 - docstring_lines(node)) > 60
     ]
     assert long == []
 
@@ -170,6 +170,11 @@ def test_few_parameters_are_typed_as_any(folder: str, most: float) -> None:
     ]
     bare = sum(isinstance(hint, ast.Name) and hint.id == "Any" for hint in hints)
     assert bare <= most * len(hints), f"{bare} of {len(hints)}"
+
+
+def docstring_lines(node: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
+    """A function of many options needs a long docstring, which is not what makes it hard to read."""
+    return 0 if ast.get_docstring(node) is None else (node.body[0].end_lineno or 0) - node.body[0].lineno + 1
 
 
 def configuration() -> dict:

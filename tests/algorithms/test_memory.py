@@ -20,8 +20,6 @@ from workhorse.training.episodes import Lanes, make_player
 from workhorse.training.on_policy import OnPolicyLoop
 from workhorse.training.rollouts import make_collector
 
-pytestmark = pytest.mark.usefixtures("compiled_once")
-
 PROBE = MemoryProbe(5)
 SMALL = {"num_envs": 16, "held_out_envs": 1, "rollout_steps": 20, "hidden": (16,), "anneal_env_steps": 80 * 320}
 OWN = {"ppo": {"minibatch_size": 40, "num_epochs": 4}, "a2c": {}, "reinforce": {"learned_baseline": True}}

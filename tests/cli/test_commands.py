@@ -1,15 +1,19 @@
 """The command line: what it prints, its exit codes, and that its light commands import nothing heavy."""
 
 import contextlib
+import dataclasses
 import io
+import re
 import subprocess
 import sys
-from types import SimpleNamespace
 
 import pytest
 
+from workhorse.algorithms.registry import entries
 from workhorse.cli.main import COMMANDS, main
-from workhorse.cli.train import _check_policy_size
+from workhorse.cli.options import parse
+from workhorse.cli.train import TrainOptions
+from workhorse.core.errors import UsageError
 
 TINY = "--num-directions 2 --num-top-directions 1 --env-steps 60 --final-episodes 2 --task-option max_episode_steps=10"
 
@@ -29,7 +33,15 @@ def run(tmp_path_factory):
 
 def test_a_run_from_training_to_evaluation(run, capsys):
     folder, said = run
-    for expected in ("CartPole-v1 by ars, seed 3, 60 steps", "steps/s", "return ", "core-hours", "simulated", "wall"):
+    for expected in (
+        "CartPole-v1 by ars, seed 3, 60 steps",
+        "steps/s",
+        "return ",
+        "core time",
+        "money",
+        "simulated",
+        "wall time",
+    ):
         assert expected in said
     assert main(["runs", "--runs", str(folder)]) == 0
     assert "r " in (listed := capsys.readouterr().out) and "finished" in listed
@@ -65,12 +77,12 @@ BAD = [
     ("train Hoper-v5", "Unknown task 'Hoper-v5'. Did you mean Hopper-v5"),
     ("train halfcheetah-v5", "Did you mean HalfCheetah-v5"),
     ("train Hopper-v5 --algorithm arz", "Unknown algorithm 'arz'. Did you mean ars"),
-    ("train Hopper-v5 --env-steps 0", "--env-steps must be at least 1"),
-    ("train Hopper-v5 --env-steps -5", "--env-steps must be at least 1"),
+    ("train Hopper-v5 --env-steps 0", "budget must be at least 1 environment step"),
+    ("train Hopper-v5 --env-steps -5", "budget must be at least 1 environment step"),
     ("train Hopper-v5 --noise-std -0.1", "noise_std must be a finite number above 0"),
-    ("train Hopper-v5 --hidden 64", "--hidden is for --policy mlp"),
-    ("train CartPole-v1 --policy linear --hidden=64", "--hidden is for --policy mlp"),
-    ("train CartPole-v1 --algorithm ppo --reward-clip none", "--reward-clip must be a number or None: got 'none'."),
+    ("train Hopper-v5 --hidden 64", "hidden is for a policy with layers, but the policy is linear"),
+    ("train CartPole-v1 --policy linear --hidden=64", "hidden is for a policy with layers, but the policy is linear"),
+    ("train CartPole-v1 --algorithm ppo --reward-clip no", "--reward-clip must be a number or None: got 'no'."),
     ("train Hopper-v5 --task-option frame_skip", "must be written name=value"),
     ("train Hopper-v5 --task-option frame_skp=3", "frame_skip"),
     ("train Hopper-v5 --task-option frame_skip=0", "frame_skip"),
@@ -116,9 +128,11 @@ LIGHT = [
     "tasks",
     "algorithms",
     "algorithms ars",
+    "completion bash",
     "runs",
     *(f"{name} --help" for name in COMMANDS),
     "train Hopper-v5 --algorithm ars --help",
+    "train Hopper-v5 --show",
 ]
 
 
@@ -135,15 +149,69 @@ def test_light_commands_import_neither_jax_nor_a_simulator(line):
     assert done.stdout
 
 
+HELP = [*COMMANDS, *(f"train Hopper-v5 --algorithm {name}" for name in entries())]
+
+
+@pytest.mark.parametrize("line", HELP)
+def test_help_names_values_in_words_within_80_columns(line, monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", "80")
+    with pytest.raises(SystemExit) as left:
+        main([*line.split(), "--help"])
+    said = capsys.readouterr().out
+    assert not left.value.code and said.startswith(f"usage: workhorse {line.split()[0]} [-h]")
+    typed = r"\b(INT|FLOAT|STR|PATH|BOOL)\b|\{None|None\}|True,False|\(default: ?(None|True|False)?\)|None\|"
+    assert not re.findall(typed, said)
+    assert max(map(len, said.splitlines())) <= 80
+    options = re.findall(r"^[│ ] (--[a-z-]+)(?:,.*?| (.*?))?(?:  | [│ ]$)", said, re.M)
+    assert options or line.split()[0] in ("warnings", "tasks", "algorithms", "completion")
+    for flag, shown in options:
+        kinds = r"(|whole number|whole number\|own|number|text|\{[a-zA-Z0-9,-]+\})( \.\.\.)?"
+        assert re.fullmatch(kinds, shown), (flag, shown)
+
+
+def test_whole_numbers_may_be_written_as_people_write_them(run, capsys):
+    for words in ("--episodes 1", "--episodes .001k", "--episodes 1e0"):
+        assert main(["evaluate", str(run[0] / "r"), *words.split()]) == 0
+        assert "over 1 episodes" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["1M"], 1_000_000),
+        (["500k"], 500_000),
+        (["2.5m"], 2_500_000),
+        (["1B"], 10**9),
+        (["7e6"], 7_000_000),
+        (["7_000"], 7_000),
+        (["1,000,000"], 1_000_000),
+        (["9007199254740993"], 9007199254740993),
+        (["-3"], -3),
+    ],
+)
+def test_counts(words, expected):
+    assert parse(TrainOptions, ["CartPole-v1", "--env-steps", *words]).env_steps == expected
+
+
+@pytest.mark.parametrize("words", ["1.5", "1.0000001", "nan", "inf", "1kk", "M", "1,5", "", "0x10", "1e400"])
+def test_no_counts(words):
+    with pytest.raises(UsageError, match="--env-steps must be a whole number"):
+        parse(TrainOptions, ["CartPole-v1", "--env-steps", words])
+
+
+@pytest.mark.parametrize("words", ["64 32", "64,32", "64, 32", "[64,32]", "(64, 32)", "64 32,"])
+def test_lists_may_be_written_with_commas(words):
+    @dataclasses.dataclass
+    class LayersOptions:
+        hidden: tuple[int, ...] = (1,)
+        last: float | None = None
+
+    found = parse(LayersOptions, ["--hidden", *words.split(), "--last", "none"])
+    assert found.hidden == (64, 32) and found.last is None
+    assert parse(LayersOptions, ["--last", "3"]).hidden == (1,)
+
+
 def test_help_of_train_shows_the_recipe_as_the_default():
     program = "from workhorse.cli.main import main; main(['train', 'Hopper-v5', '--help'])"
     said = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False).stdout
     assert "--num-directions" in said and "(default: 8)" in said
-
-
-def test_layers_of_a_recipe_are_left_out_where_the_policy_is_linear():
-    settings = {"hidden": (32, 32), "discount": 0.9}
-    _check_policy_size(settings, SimpleNamespace(policy="linear"), ["CartPole-v1", "--policy", "linear"])
-    assert settings == {"discount": 0.9}
-    _check_policy_size(mlp := {"hidden": (8,)}, SimpleNamespace(policy="mlp"), ["--hidden", "8"])
-    assert mlp == {"hidden": (8,)}

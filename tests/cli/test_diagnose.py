@@ -9,8 +9,6 @@ from workhorse.cli.main import main
 from workhorse.diagnostics import gradients, landscape, store
 from workhorse.runs import train
 
-pytestmark = pytest.mark.usefixtures("compiled_once")
-
 ROLLOUT = 32 * 9
 
 

@@ -19,8 +19,6 @@ from workhorse.runs import train
 from workhorse.runs.history import opened
 from workhorse.training.rollouts import JaxCollector
 
-pytestmark = pytest.mark.usefixtures("compiled_once")
-
 PLAIN = {"normalise_observations": False, "observation_clip": None, "scale_rewards": False, "reward_clip": None}
 
 

@@ -28,8 +28,6 @@ from workhorse.networks.mlp import MLP
 from workhorse.statistics.gradient_quality import concentration, expected_cosine
 from workhorse.training.rollouts import JaxCollector
 
-pytestmark = pytest.mark.usefixtures("compiled_once")
-
 PLAIN = {
     "policy": "linear",
     "held_out_envs": 0,

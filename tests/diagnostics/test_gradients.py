@@ -22,8 +22,6 @@ from workhorse.runs.history import opened
 from workhorse.statistics.gradient_quality import concentration, expected_cosine
 from workhorse.training.rollouts import JaxCollector
 
-pytestmark = pytest.mark.usefixtures("compiled_once")
-
 SETTINGS = {
     "num_envs": 8,
     "rollout_steps": 32,
@@ -81,9 +79,20 @@ def test_more_experience_agrees_more_and_the_study_repeats(run):
     assert cosines[-1] > cosines[0] + 0.2
     large = found.gradients[-1]
     assert large.samples == 32 * 256 and found.reference_samples == 9 * large.samples
-    assert all(row.to_reference > row.concentration.cosine for row in found.gradients[-4:])
     assert [row.samples for row in found.steps] == [256, 4 * 256, 16 * 256]
     assert plain_json(found)["gradients"][0]["samples"] == found.gradients[0].samples
+
+
+def test_no_estimate_is_compared_with_a_reference_that_contains_it():
+    """Orthogonal estimates agree with the mean of all others not at all, and with one that holds them they would."""
+    apart, together = np.eye(5), np.ones((5, 5))
+    small, large = gradients._rows({10: apart, 80: apart}, [10, 80])
+    assert small.to_reference == large.to_reference == 0.0
+    assert [row.to_reference for row in gradients._rows({80: together}, [80])] == [pytest.approx(1.0)]
+    noisy = np.concatenate([np.ones((4, 1)), 2 * np.eye(4)], axis=1)  # one signal, noise of twice its length
+    (row,) = gradients._rows({80: noisy}, [80])
+    others = np.concatenate([[1.0], np.full(3, 2 / 3)])  # of each: the signal, and a third of the others' noise
+    assert row.to_reference == pytest.approx(1.0 / (np.sqrt(5.0) * np.linalg.norm(others)))
 
 
 def test_estimates_by_the_objective_alone_are_those_by_scores(run, monkeypatch):

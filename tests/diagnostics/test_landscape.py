@@ -32,8 +32,6 @@ from workhorse.environments.probes import QuadraticProbe
 from workhorse.runs import train
 from workhorse.runs.history import opened
 
-pytestmark = pytest.mark.usefixtures("compiled_once")
-
 PLAIN = {"normalise_observations": False, "observation_clip": None, "scale_rewards": False, "reward_clip": None}
 SMALL = {"policy": "linear", "num_envs": 4, "held_out_envs": 0}
 LONG = 16

@@ -24,8 +24,6 @@ from workhorse.training.loop import make_loop
 from workhorse.training.plan import Plan
 from workhorse.training.rollouts import JaxCollector, actor_of
 
-pytestmark = pytest.mark.usefixtures("compiled_once")
-
 PLAIN = {"normalise_observations": False, "observation_clip": None, "scale_rewards": False, "reward_clip": None}
 
 

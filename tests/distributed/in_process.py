@@ -27,10 +27,12 @@ class InProcess:
     Args:
         num_workers: how many are there from the start.
         make: makes a worker from its name.
+        closed: whether no thread joins by itself once all are gone.
     """
 
-    def __init__(self, num_workers: int, make: Callable[[str], Handler] = Worker) -> None:
+    def __init__(self, num_workers: int, make: Callable[[str], Handler] = Worker, closed: bool = False) -> None:
         self._make = make
+        self._closed = closed
         self._events: queue.Queue[Event] = queue.Queue()
         self._inboxes: dict[str, queue.Queue[tuple[bytes, bytes] | None]] = {}
         self._threads: list[threading.Thread] = []
@@ -82,6 +84,9 @@ class InProcess:
 
     def arriving(self) -> int:
         return self._events.qsize()
+
+    def exhausted(self) -> str | None:
+        return "every thread is gone" if self._closed and not self._inboxes and self._events.empty() else None
 
     def close(self) -> None:
         for name in list(self._inboxes):

@@ -1,6 +1,7 @@
 """The coordinator with real workers in threads: the same bits whatever happens to them, and nobody believed blindly."""
 
 import functools
+import itertools
 import threading
 import time
 
@@ -10,9 +11,10 @@ import pytest
 
 from tests.distributed.in_process import InProcess
 from workhorse.core.digest import digest
-from workhorse.core.errors import UsageError
+from workhorse.core.errors import TaskError, UsageError
+from workhorse.core.machine import describe_hardware
 from workhorse.distributed.cluster import Cluster
-from workhorse.distributed.messages import NOTHING, decode_report, encode_control
+from workhorse.distributed.messages import NOTHING, decode_assignment, decode_report, encode_control
 from workhorse.distributed.worker import Worker
 from workhorse.training.evolve import Evolve
 from workhorse.training.loop import make_loop
@@ -58,10 +60,10 @@ def follow(loop, progress=None, each=lambda iteration: None, goes_on=lambda env_
 class Team:
     """A cluster of threads, its notes, and the loop over it."""
 
-    def __init__(self, task, make=Worker, workers=2, exchange="scalars", **settings):
+    def __init__(self, task, make=Worker, workers=2, exchange="scalars", closed=False, **settings):
         self.plan, self.programs = prepared(task)
         self.notes = []
-        self.transport = InProcess(workers, make)
+        self.transport = InProcess(workers, make, closed)
         self.cluster = Cluster(
             self.plan, self.programs, self.transport, exchange, self.notes.append, patience_floor_s=0.2, **settings
         )
@@ -83,6 +85,70 @@ class Team:
 def test_any_number_of_workers_gives_the_bits_of_one_process(task, workers, exchange):
     with Team(task, workers=workers, exchange=exchange) as team:
         assert follow(team.loop) == alone(task)
+
+
+def evaluations(loop):
+    """Returns, lengths and failures of evaluations of several sizes, at the start and after one iteration."""
+    progress, found = loop.start(), []
+    for _ in range(2):
+        for num_episodes in (5, 11, 5, 3):
+            got = loop.evaluate(progress, num_episodes)
+            assert len(got.returns) == num_episodes and got.lengths.all()
+            found.append((got.returns.tolist(), got.lengths.tolist(), got.failures))
+        progress, _, _ = loop.iterate(progress, lambda env_steps: True)
+    return found
+
+
+@pytest.mark.parametrize("task", PLANS)
+def test_evaluations_of_one_iteration_with_other_numbers_of_episodes_are_not_mixed_up(task):
+    plan, programs = prepared(task)
+    loop = make_loop(plan, programs.algorithm.spec, 2)
+    expected = evaluations(loop)
+    loop.close()
+    assert expected[1][0][:5] == expected[0][0] == expected[2][0] and expected[4] != expected[0]
+    for exchange in ("scalars", "parameters"):
+        with Team(task, workers=2, exchange=exchange) as team:
+            assert evaluations(team.loop) == expected
+
+
+def test_a_late_answer_to_the_same_question_asked_before_does_no_harm():
+    """thread-1 answers the first evaluation while the third, which asks for the same, is under way."""
+    has_a_chunk, release = threading.Event(), threading.Event()
+
+    class Late(Worker):
+        asked = 0
+
+        def handle(self, message, attachment=b""):
+            if message[3] == 2:
+                self.asked += 1
+                if self.name == "thread-1" and self.asked == 1:
+                    has_a_chunk.set()
+                    assert release.wait(60)
+                elif self.name == "thread-0":
+                    assert has_a_chunk.wait(60)
+                    if decode_assignment(message).job[2:] == (6, 2):
+                        release.set()
+                        time.sleep(0.3)  # thread-1's answer comes first
+            return super().handle(message, attachment)
+
+    plan, programs = prepared("CartPole-v1")
+    loop = make_loop(plan, programs.algorithm.spec, 1)
+    expected = [loop.evaluate(loop.start(), count).returns.tolist() for count in (6, 9, 6)]
+    loop.close()
+    with Team("CartPole-v1", Late, workers=2) as team:
+        progress = team.loop.start()
+        assert [team.loop.evaluate(progress, count).returns.tolist() for count in (6, 9, 6)] == expected
+        assert release.is_set() and len(team.transport.workers) == 2 and "let go" not in team.said
+
+
+def test_an_earlier_state_can_be_evaluated_again():
+    with Team("CartPole-v1") as team:
+        first = team.loop.start()
+        before = team.loop.evaluate(first, 5).returns.tolist()
+        second, _, _ = team.loop.iterate(first)
+        third, _, _ = team.loop.iterate(second)
+        assert team.loop.evaluate(first, 5).returns.tolist() == before
+        assert digest(team.loop.iterate(third)[0].state) == alone("CartPole-v1")[0][2]
 
 
 def test_in_scalar_mode_nobody_who_was_there_from_the_start_is_sent_parameters():
@@ -223,17 +289,22 @@ def test_a_worker_that_always_disagrees_is_let_go():
 
 
 def test_a_slow_worker_neither_stops_the_run_nor_changes_it():
+    over, asked = threading.Event(), []
+
     class Slow(Worker):
         def handle(self, message, attachment=b""):
             if self.name == "thread-1" and message[3] == 2:
-                time.sleep(3.0)
+                asked.append(message)
+                over.wait(300)  # as slow as can be: it answers when nobody needs it any more
             return super().handle(message, attachment)
 
     with Team("CartPole-v1", Slow, workers=2) as team:
-        begun = time.monotonic()
-        assert follow(team.loop) == alone("CartPole-v1")
-        assert team.cluster._crew.reissued >= 1
-        assert time.monotonic() - begun < 3.0 * ITERATIONS + 30  # it would be asked every iteration
+        try:
+            assert follow(team.loop) == alone("CartPole-v1")
+            assert team.cluster._crew.reissued >= 1
+            assert len(asked) == 1 and not over.is_set(), "the run waited for it"
+        finally:
+            over.set()
     assert "let go" not in team.said
 
 
@@ -249,6 +320,110 @@ def test_a_fault_of_the_task_is_raised_and_not_blamed_on_every_worker():
         pytest.raises(RuntimeError, match=r"chunk 1 of iteration 0 failed on 3 workers(.|\n)*planted"),
     ):
         follow(team.loop)
+
+
+TRACE = "Traceback (most recent call last):\n  ...\nConnectionError: simulator did not answer"
+
+
+class Faulty(Worker):
+    """A worker whose task raises once it has played some chunks, as an adapter reports it."""
+
+    def _build(self, control):
+        super()._build(control)
+        player, played = self._player, itertools.count()
+        play = player.play
+
+        def raising(actor, works):
+            if next(played) >= 3:
+                raise TaskError("Flaky-v0 raised ConnectionError: simulator did not answer", TRACE, "import gymnasium")
+            return play(actor, works)
+
+        player.play = raising
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_task_that_raises_ends_the_run_with_its_sentence_as_on_one_machine(workers):
+    sentence = r"^Worker thread-\d \(.*\): Flaky-v0 raised ConnectionError: simulator did not answer$"
+    with Team("CartPole-v1", Faulty, workers) as team, pytest.raises(TaskError, match=sentence) as caught:
+        follow(team.loop)
+    assert (caught.value.traceback, caught.value.program) == (TRACE, "import gymnasium")
+    assert "cannot take part" not in team.said
+
+
+def test_a_chunk_that_workers_die_of_ends_the_run():
+    class Fatal(Worker):
+        def _run(self, assignment, actor):
+            if assignment.chunk == 1:
+                team.transport.add()
+                team.transport.kill(self.name, "its process ended")
+            return super()._run(assignment, actor)
+
+    with (
+        Team("CartPole-v1", Fatal, workers=1) as team,
+        pytest.raises(UsageError, match=r"5 workers died of chunk 1 of iteration 0(.|\n)*its process ended"),
+    ):
+        follow(team.loop)
+    assert team.said.count("is gone: its process ended") == 4
+
+
+def test_where_no_worker_can_come_the_run_ends_with_what_the_last_one_said():
+    with Team("CartPole-v1", workers=1, closed=True) as team:
+
+        def leave(iteration):
+            if iteration == 2:
+                team.transport.kill(team.transport.workers[0], "its machine has no memory left")
+
+        with pytest.raises(UsageError, match=r"No worker can take part. Worker thread-0 \(.*no memory left"):
+            follow(team.loop, each=leave)
+
+
+def test_a_worker_refused_late_in_a_closed_cluster_ends_the_run():
+    """Its predecessor worked: only a cluster that others may join is waited for."""
+
+    class Second(Worker):
+        def handle(self, message, attachment=b""):
+            if self.name == "thread-1":
+                message = message.replace(b"CartPole-v1", b"nosuchpackage:Task-v1")
+            return super().handle(message, attachment)
+
+    with Team("CartPole-v1", Second, workers=1, closed=True) as team:
+
+        def exchange(iteration):
+            if iteration == 2:
+                team.transport.add()
+                team.transport.kill("thread-0")
+
+        with pytest.raises(UsageError, match=r"No worker can take part. .*nosuchpackage"):
+            follow(team.loop, each=exchange)
+
+
+def test_workers_are_charged_for_all_their_cores_from_their_arrival_to_their_end():
+    now = [100.0]
+    with Team("CartPole-v1", lambda name: Worker(name, 3), clock=lambda: now[0]) as team:
+        progress, cluster = team.loop.start(), team.cluster
+        team.loop.evaluate(progress, 12)
+        while cluster.metrics()["workers"] < 2:  # the second may have compiled longer
+            for event in team.transport.poll(0.1):
+                cluster._react(event)
+        now[0] = 110.0
+        assert cluster.core_seconds() == {describe_hardware().cpu: 2 * 3 * 10.0}
+        assert not sum(cluster.core_seconds().values())
+        now[0] = 115.0
+        team.transport.kill("thread-1")
+        while cluster.metrics()["workers"] > 1:
+            for event in team.transport.poll(0.1):
+                cluster._react(event)
+        now[0] = 120.0
+        assert sum(cluster.core_seconds().values()) == 3 * 10.0 + 3 * 5.0
+        team.transport.add()
+        for event in team.transport.poll(0.1):
+            cluster._react(event)
+        now[0] = 130.0
+        early = sum(cluster.core_seconds().values())  # the new one may not have said yet how many cores it holds
+        while cluster.metrics()["workers"] < 2:
+            for event in team.transport.poll(0.1):
+                cluster._react(event)
+        assert early + sum(cluster.core_seconds().values()) == 2 * 3 * 10.0
 
 
 def test_a_worker_with_other_versions_is_refused_with_both():

@@ -7,7 +7,7 @@ import pytest
 
 from workhorse.distributed.crew import Answer, Crew, Job
 
-JOB, NEXT = Job("reset", 0), Job("reset", 1)
+JOB, NEXT = Job("reset", 0, 16, 0), Job("reset", 1, 16, 1)
 
 
 def crew_of(*workers, **settings):
@@ -133,7 +133,7 @@ def test_a_worker_silent_from_the_first_job_on_holds_nothing_up(num_chunks):
 def test_a_hiccup_below_the_floor_issues_nothing_again():
     crew = crew_of("a", "b", patience_floor_s=1.0)
     for iteration, begun in ((0, 0.0), (1, 1.0)):
-        job = Job("reset", iteration)
+        job = Job("reset", iteration, 16, iteration)
         crew.begin(job, 2)
         chunks = given(crew, begun)
         crew.answer("a", job, chunks["a"], "a", begun + 0.001)
@@ -180,7 +180,7 @@ def test_whatever_happens_every_chunk_is_in_once_and_right(seed):
     for _ in range(4):
         crew.join(f"w{next(names)}")
     for iteration in range(6):
-        job = Job(rng.choice(["reset", "evaluate"]), iteration)
+        job = Job(rng.choice(["reset", "evaluate"]), iteration, 12, iteration)
         num_chunks = rng.randint(1, 12)
         crew.begin(job, num_chunks)
         for _ in range(10_000):

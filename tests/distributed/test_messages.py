@@ -1,6 +1,7 @@
 """Messages come back as they went, have the size that was promised, and damage is always called damage."""
 
 import random
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -36,14 +37,14 @@ TALLY = Tally(np.array([1.5, -2.0], np.float32), 7, (0.1, 0.2, -3.0, 4.0), SEEN,
 EPISODES = Episodes(np.array([1.0, 0.0]), np.array([7, 0], np.int32), SEEN, ())
 UPDATE = encode_update(4, Returns(np.array([1, 2, 3, 4], np.float32), 12.25, SEEN))
 ASSIGNMENTS = [
-    Assignment(Job("reset", 5), 2, 16, 1000, 5, 0, (UPDATE, UPDATE)),
-    Assignment(Job("evaluate", 9), 0, 100, None, 9, 9, ()),
-    Assignment(Job("reset", 2**32 - 1), NOTHING, 0, None, 0, 0, ()),
+    Assignment(Job("reset", 5, 16, 7), 2, 1000, 5, 0, (UPDATE, UPDATE)),
+    Assignment(Job("evaluate", 9, 100, 0), 0, None, 9, 9, ()),
+    Assignment(Job("reset", 2**32 - 1, 0, 2**32 - 1), NOTHING, None, 0, 0, ()),
 ]
 REPORTS = [
-    Report(Job("reset", 5), 1, 5, 2**64 - 1, 1.5, 0.25, TALLY),
-    Report(Job("evaluate", 6), 0, 6, 0, 1.5, 0.25, EPISODES),
-    Report(Job("reset", 5), NOTHING, 5, 1, 0.0, 0.0, None),
+    Report(Job("reset", 5, 16, 7), 1, 5, 2**64 - 1, 1.5, 0.25, TALLY),
+    Report(Job("evaluate", 6, 100, 8), 0, 6, 0, 1.5, 0.25, EPISODES),
+    Report(Job("reset", 5, 16, 7), NOTHING, 5, 1, 0.0, 0.0, None),
 ]
 
 
@@ -76,6 +77,18 @@ def test_updates_come_back_as_they_went_and_cost_four_bytes_a_member():
         unseen = Moments(np.zeros(()), np.zeros(size), np.zeros(size))
         message = encode_update(0, Returns(np.zeros(members, np.float32), 1.0, unseen))
         assert len(message) == 16 + 4 * members + 8 * (1 + 2 * size)
+
+
+def test_orders_and_reports_have_the_sizes_that_the_documents_say():
+    job = Job("reset", 5, 16, 7)
+    assert len(Assignment(job, 0, None, 5).encode()) == 35
+    assert len(Assignment(job, 0, None, 5, 0, (b"12", b"345")).encode()) == 35 + 2 * 4 + 5
+    silent = TALLY._replace(failures=())
+    assert len(Report(job, 0, 5, 0, 1.0, 1.0, silent).encode()) == 91 + 4 * 2 + 8 * (1 + 2 * SIZE)
+    assert len(Report(job, 0, 5, 0, 1.0, 1.0, EPISODES).encode()) == 47 + 12 * 2 + 8 * (1 + 2 * SIZE)
+    text = (Path(__file__).parents[2] / "docs" / "concepts" / "distribution.md").read_text()
+    for size in ("| 35, and 4 for", "| 91 + 4 B + 8 (1 + 2 D) |", "| 47 + 12 B + 8 (1 + 2 D) |"):
+        assert size in text
 
 
 def test_control_messages_are_told_from_others():
@@ -111,7 +124,7 @@ def test_every_damage_is_called_malformed(message):
 
 
 @pytest.mark.parametrize(
-    "rubbish", [b"", b"WH", b"\x80\x04K\x01.", b"WH\x02\x01{}", b"WH\x01\x01nonsense", b"WH\x01\x01[]", 7]
+    "rubbish", [b"", b"WH", b"\x80\x04K\x01.", b"WH\x01\x01{}", b"WH\x02\x01nonsense", b"WH\x02\x01[]", 7]
 )
 def test_what_is_no_message_of_ours_is_malformed(rubbish):
     with pytest.raises(Malformed):

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from workhorse.distributed.ray_transport import RayTransport
 from workhorse.runs.metrics import read_metrics
 from workhorse.runs.traffic import read_traffic
 
@@ -22,6 +23,7 @@ HOST = "127.0.0.2"
 CHEETAH = ["HalfCheetah-v5", "--task-option", "max_episode_steps=100", "--slots", "4"]
 CART_POLE = ["CartPole-v1", "--task-option", "max_episode_steps=100", "--slots", "4"]
 OPENAI_ES = ["--algorithm", "openai-es", "--num-pairs", "10"]
+EVALUATED = ["--evaluate-every", "1", "--evaluation-episodes", "3", "--final-episodes", "9"]
 ARS = ["--algorithm", "ars", "--num-directions", "10", "--num-top-directions", "5"]
 
 
@@ -71,10 +73,9 @@ class Cluster:
             command, env=self.env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, **options
         )
 
-    def train(self, folder, *arguments):
+    def train(self, folder, *arguments, evaluated=("--evaluate-every", "0", "--final-episodes", "4")):
         """A whole run on this cluster; its output."""
-        command = ["train", *arguments, "--runs", str(folder), "--id", "run", "--cluster", self.address]
-        command += ["--evaluate-every", "0", "--final-episodes", "4"]
+        command = ["train", *arguments, "--runs", str(folder), "--id", "run", "--cluster", self.address, *evaluated]
         process = self.workhorse(*command)
         output, _ = process.communicate(timeout=300)
         assert process.returncode == 0, output
@@ -130,10 +131,10 @@ def cluster():
     made.close()
 
 
-def alone(folder, *arguments):
+def alone(folder, *arguments, evaluated=("--evaluate-every", "0", "--final-episodes", "4")):
     """Digests of the same run in one process."""
     command = [sys.executable, "-m", "workhorse.cli.main", "train", *arguments, "--runs", str(folder), "--id", "run"]
-    command += ["--evaluate-every", "0", "--final-episodes", "4", "--quiet", "--threads", "1"]
+    command += [*evaluated, "--quiet", "--threads", "1"]
     subprocess.run(command, check=True, capture_output=True, timeout=300)
     return digests(folder)
 
@@ -146,10 +147,12 @@ def digests(folder):
 
 def test_a_run_on_ray_has_the_bits_of_one_process_and_says_what_it_sent(cluster, tmp_path):
     arguments = [*CHEETAH, *OPENAI_ES, "--env-steps", "6000"]
-    output = cluster.train(tmp_path / "ray", *arguments, "--workers", "2")
-    assert digests(tmp_path / "ray") == alone(tmp_path / "alone", *arguments)
+    output = cluster.train(tmp_path / "ray", *arguments, "--workers", "2", evaluated=EVALUATED)
+    assert digests(tmp_path / "ray") == alone(tmp_path / "alone", *arguments, evaluated=EVALUATED)
+    ours, theirs = (next((tmp_path / name / "run" / "evaluations").iterdir()) for name in ("ray", "alone"))
+    assert ours.name == theirs.name == "3-9.json" and ours.read_text() == theirs.read_text()
     assert "Exchange of scalars: a worker is sent 376 bytes an iteration by scalars, 892 by parameters." in output
-    assert "core-hours" in output and " bytes to and " in output and "from each worker" in output
+    assert "core time" in output and " bytes to and " in output and "from each worker" in output
     traffic = read_traffic(tmp_path / "ray" / "run")
     assert set(traffic["purpose"]) == {"set up", "updates", "orders", "reports", "evaluation"}
     assert traffic.filter(traffic["purpose"] == "updates")["sent"].max() <= 2 * (16 + 8 * 10 + 8 * (1 + 2 * 17))
@@ -170,7 +173,7 @@ def test_more_workers_than_the_cluster_has_is_said(cluster, tmp_path):
         (["--cluster", f"{HOST}:1"], f"Expected the head of a Ray cluster at {HOST}:1, but nothing answers there"),
         (["--workers", "2"], "--workers is for runs on a cluster. Add --cluster auto"),
         (["--cluster", "auto", "--workers", "0"], "--workers must be at least 1: got 0."),
-        (["--cluster", "auto", "--worker-threads", "0"], "--worker-threads must be at least 1: got 0."),
+        (["--cluster", "auto", "--worker-threads", "0"], "--worker-threads must be at least 1 and at most 1,024"),
     ],
 )
 def test_bad_options_are_one_sentence_and_leave_nothing(words, sentence, tmp_path):
@@ -187,6 +190,61 @@ def test_joining_a_head_that_is_not_there_is_one_sentence():
     assert answer.returncode == 2 and "nothing answers there" in answer.stderr
 
 
+FLAKY = """
+import os
+import gymnasium
+import numpy as np
+
+class Flaky(gymnasium.Env):
+    observation_space = gymnasium.spaces.Box(-1.0, 1.0, (1,), np.float32)
+    action_space = gymnasium.spaces.Box(-1.0, 1.0, (1,), np.float32)
+    steps = 0
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        return np.zeros(1, np.float32), {}
+
+    def step(self, action):
+        Flaky.steps += 1
+        if Flaky.steps == 250 and HOW == "raise":
+            raise ConnectionError("the simulator did not answer")
+        if Flaky.steps == 250:
+            os._exit(9)
+        return np.zeros(1, np.float32), 0.0, False, False, {}
+
+gymnasium.register("Flaky-v0", Flaky, max_episode_steps=20)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("how", "sentence"),
+    [
+        ("raise", "Flaky-v0 raised ConnectionError: the simulator did not answer"),
+        ("die", "Flaky-v0 ended its worker process (exit code 9)"),
+    ],
+)
+def test_a_task_that_fails_on_a_cluster_ends_the_run_and_the_state_is_saved(tmp_path, how, sentence):
+    (tmp_path / "flaky.py").write_text(FLAKY.replace("HOW", repr(how)))
+    command = [sys.executable, "-m", "workhorse.cli.main", "train", "flaky:Flaky-v0", *OPENAI_ES, "--slots", "2"]
+    command += ["--env-steps", "6000", "--cluster", "local", "--id", "run"]
+    env = HERE | {"PYTHONPATH": os.pathsep.join([str(tmp_path), HERE["PYTHONPATH"]])}
+    answer = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=200, env=env)
+    assert answer.returncode == 2, answer.stderr
+    assert sentence in answer.stderr and "Traceback" not in answer.stderr.replace("Traceback (most", "", 1)
+    assert "cannot take part" not in answer.stderr and "waiting for one" not in answer.stderr
+    assert (tmp_path / "runs" / "run" / "status.json").read_text().startswith('{"state": "failed"')
+    assert list((tmp_path / "runs" / "run" / "checkpoints").iterdir())
+
+
+@pytest.mark.slow
+def test_a_cluster_of_this_machine_that_can_start_no_worker_is_not_waited_for(tmp_path):
+    command = [sys.executable, "-m", "workhorse.cli.main", "train", "CartPole-v1", *OPENAI_ES]
+    command += ["--cluster", "local", "--worker-threads", "999"]
+    answer = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=200, env=HERE)
+    assert answer.returncode == 2 and "A worker holds 999 cores (--worker-threads), which no machine" in answer.stderr
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("workers", [1, 2, 3, 5])
 @pytest.mark.parametrize("algorithm", [OPENAI_ES, ARS], ids=["openai-es", "ars"])
@@ -195,6 +253,22 @@ def test_any_number_of_ray_workers_gives_the_bits_of_one_process(cluster, task, 
     arguments = [*task, *algorithm, "--env-steps", "8000"]
     cluster.train(tmp_path / "ray", *arguments, "--workers", str(workers))
     assert digests(tmp_path / "ray") == alone(tmp_path / "alone", *arguments)
+
+
+def test_a_closed_cluster_is_exhausted_once_all_its_nodes_are_left_alone():
+    transport = RayTransport(threads=2, closed=True)
+    assert transport.exhausted() is None, "nobody has looked yet"
+    transport._cores = {"one": 4.0, "other": 1.0}
+    assert transport.exhausted() is None
+    transport._barred = {"one": 0.0, "other": 0.0}
+    transport._last_words = "Worker w2 could not start: no memory."
+    assert transport.exhausted() == "Worker w2 could not start: no memory."
+    transport._actors["w3"] = None
+    assert transport.exhausted() is None, "one is arriving, or there"
+    del transport._actors["w3"], transport._cores["one"]
+    assert "A worker holds 2 cores (--worker-threads)" in str(transport.exhausted())
+    transport._closed = False
+    assert transport.exhausted() is None, "a machine may join"
 
 
 THIRTY = ["HalfCheetah-v5", "--task-option", "max_episode_steps=250", "--slots", "2", *OPENAI_ES]

@@ -39,3 +39,10 @@ def test_a_log_without_room_keeps_nothing_but_knows_where_it_stands(monkeypatch)
 def test_old_digests_are_forgotten(monkeypatch):
     monkeypatch.setattr(updates, "KEPT_DIGESTS", 2)
     assert sorted(log_of(6, reached=[99]).digests) == [3, 4, 5]
+
+
+def test_updates_do_not_lead_back_to_an_earlier_state():
+    log = UpdateLog()
+    for iteration in range(3):
+        log.add(iteration, b"update", reached=[0, iteration])
+    assert log.reaches(3, 0) and log.reaches(3, 3) and not log.reaches(1, 2)

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from workhorse.core.addresses import host_keys
-from workhorse.core.errors import UsageError
+from workhorse.core.errors import TaskError, UsageError, last_frames
 from workhorse.core.spec import Box, Discrete, Goal, MultiBinary, MultiDiscrete
 from workhorse.environments import registry
 from workhorse.environments.actions import random_actions
@@ -259,8 +259,10 @@ def test_each_fault_of_an_environment_names_itself(fault: str) -> None:
 
     with pytest.raises(UsageError, match="weird/Faulty-v0 .*" + FAULTS[fault]) as caught:
         episode()
+    assert isinstance(caught.value, TaskError)
     if "raises" in fault:
-        assert "Traceback" in str(caught.value.__cause__)
+        assert "weird_environments.py" in last_frames(caught.value.traceback)
+        assert "gymnasium_worker.py" not in last_frames(caught.value.traceback)
 
 
 @pytest.mark.parametrize(("how", "said"), [("exit", "exit code 3"), ("signal", "signal SIGSEGV, exit code -11")])
@@ -340,14 +342,104 @@ def test_results_do_not_depend_on_the_number_of_workers() -> None:
     np.testing.assert_array_equal(rewards(1), rewards(3))
 
 
-def test_a_replay_that_ends_elsewhere_is_an_error() -> None:
+def moody(steps: int) -> GymnasiumAdapter:
     adapter = GymnasiumAdapter("weird/LateMoody-v0", 2, 1)
-    assert adapter.spec.resume == "journal"  # ten steps do not show it
     adapter.reset(keys(0, np.arange(2)))
-    for _ in range(15):
+    for _ in range(steps):
         adapter.step(np.zeros((2, 2)))
-    with pytest.raises(UsageError, match=r"slot 0 did not come back .* after replaying 15 actions"):
-        adapter.restore(adapter.snapshot())
+    return adapter
+
+
+def test_a_replay_that_differs_begins_the_episodes_again_and_names_the_step() -> None:
+    adapter = moody(17)
+    assert adapter.spec.resume == "journal"  # ten steps do not show it
+    adapter.restore(adapter.snapshot())
+    assert adapter.spec.resume == "episode"
+    fresh = np.stack([weird_environments.LateMoody().reset(seed=episode_seed(key))[0] for key in keys(0, np.arange(2))])
+    np.testing.assert_array_equal(adapter.observations, fresh)
+    (note,) = adapter.notes()
+    seed = episode_seed(keys(0, 0))
+    assert f"LateMoody-v0 is not deterministic: step 13 of an episode after reset(seed={seed}) (slot 0)" in note
+    assert adapter.notes() == []
+    assert adapter.step(np.zeros((2, 2))).obs.shape == (2, 2)
+    adapter.close()
+
+
+def test_a_replay_that_differed_is_remembered_by_later_snapshots() -> None:
+    adapter = moody(17)
+    adapter.restore(adapter.snapshot())
+    adapter.step(np.zeros((2, 2)))
+    later = GymnasiumAdapter("weird/LateMoody-v0", 2, 1)
+    later.restore(adapter.snapshot())
+    assert later.spec.resume == "episode"
+    (note,) = later.notes()
+    assert "step 13 of an episode (slot 0) came out otherwise when it was played again, as an earlier resume" in note
+    assert later.snapshot()["length"].tolist() == [0, 0]
+    adapter.close()
+    later.close()
+
+
+def test_a_snapshot_without_digests_is_compared_at_its_end() -> None:
+    """As older versions wrote them."""
+    walk = GymnasiumAdapter("weird/Walk-v0", 2, 1)
+    walk.reset(keys(0, np.arange(2)))
+    walk.step(np.full((2, 2), 0.1))
+    old = {name: array for name, array in walk.snapshot().items() if name not in ("digests", "differed")}
+    expected = walk.step(np.zeros((2, 2)))
+    walk.restore(old)
+    assert walk.spec.resume == "journal"
+    np.testing.assert_array_equal(walk.step(np.zeros((2, 2))).obs, expected.obs)
+    walk.restore({**old, "obs": old["obs"] + 1})
+    assert walk.spec.resume == "episode"
+    walk.close()
+
+
+def test_a_reward_alone_that_differs_is_found() -> None:
+    walk = GymnasiumAdapter("weird/Walk-v0", 1, 1)
+    walk.reset(keys(0, np.arange(1)))
+    for _ in range(3):
+        walk.step(np.zeros((1, 2)))
+    saved = walk.snapshot()
+    saved["digests"][1] ^= 1
+    walk.restore(saved)
+    assert walk.snapshot()["differed"].tolist() == [[0, 2]]
+    walk.close()
+
+
+def test_an_environment_that_raises_once_is_not_thereby_random() -> None:
+    adapter = GymnasiumAdapter("weird/Flaky-v0", 1, 1)  # raises in the first of the probe's two episodes
+    assert adapter.spec.resume == "journal"
+    adapter.close()
+
+
+def test_an_episode_without_a_clock_ends_at_last(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("workhorse.environments.gymnasium_worker.LONGEST_EPISODE", 7)
+    with pytest.warns(UserWarning, match="runs in this process"):
+        adapter = GymnasiumAdapter("weird/Endless-v0", 1, 1)
+    assert adapter.spec.max_episode_steps is None
+    adapter.reset(keys(0, np.arange(1)))
+    steps = [adapter.step(np.zeros((1, 2))) for _ in range(7)]
+    assert [bool(step.truncated[0]) for step in steps] == [False] * 6 + [True]
+    adapter.close()
+    weird_environments.register_endless("weird/Clocked-v0", 20)
+    with pytest.warns(UserWarning, match="runs in this process"):
+        clocked = GymnasiumAdapter("weird/Clocked-v0", 1, 1)
+    clocked.reset(keys(0, np.arange(1)))
+    assert not any(clocked.step(np.zeros((1, 2))).truncated[0] for _ in range(19))  # a clock of its own is kept
+    clocked.close()
+
+
+def test_a_fault_comes_with_a_program_that_plays_its_episode_again(tmp_path: Path) -> None:
+    adapter = GymnasiumAdapter("weird_environments:weird/Walk-v0", 2, 1, wrappers=["weird_environments:Breaking(4)"])
+    adapter.reset(keys(0, np.arange(2)))
+    for turn in range(3):
+        adapter.step(np.full((2, 2), 0.1 * turn))
+    with pytest.raises(TaskError, match=r"nan at step 4 of the episode, slot 0 \(reset\(seed=\d+\), action") as it:
+        adapter.step(np.full((2, 2), 0.3))
+    result = run_script(tmp_path / "episode.py", f"import sys; sys.path.append({str(HERE)!r})\n" + it.value.program)
+    lines = result.stdout.splitlines()
+    assert len(lines) == 5 and "nan" in lines[4] and "nan" not in lines[3], result.stderr
+    assert f"action [{0.3:.1f}" in it.value.message
 
 
 def test_a_snapshot_of_other_slots_is_refused() -> None:

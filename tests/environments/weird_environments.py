@@ -262,6 +262,95 @@ class LateMoody(Walk):
         return self.x.copy(), reward, False, truncated, info
 
 
+class Flaky(Walk):
+    """Raises in its fifth step, once in the life of its process."""
+
+    steps = 0
+
+    def step(self, action: Any) -> Any:
+        Flaky.steps += 1
+        if Flaky.steps == 5:
+            raise ConnectionError("the simulator did not answer")
+        return super().step(0 * action)
+
+
+class Endless(Walk):
+    """Never ends an episode by itself."""
+
+    def step(self, action: Any) -> Any:
+        obs, reward, _, truncated, info = super().step(0 * action)
+        return obs, reward, False, truncated, info
+
+
+class Added(gymnasium.RewardWrapper, gymnasium.utils.RecordConstructorArgs):
+    """Adds to the reward, then multiplies it, so that the order of two of them shows."""
+
+    def __init__(self, env: gymnasium.Env, added: float = 1.0, times: float = 1.0) -> None:
+        gymnasium.utils.RecordConstructorArgs.__init__(self, added=added, times=times)
+        super().__init__(env)
+        self.added, self.times = added, times
+
+    def reward(self, reward: Any) -> float:
+        return (float(reward) + self.added) * self.times
+
+
+class Breaking(gymnasium.Wrapper):
+    """Rewards with NaN in a given step."""
+
+    def __init__(self, env: gymnasium.Env, at: int) -> None:
+        super().__init__(env)
+        self.at = at
+
+    def reset(self, **given: Any) -> Any:
+        self.count = 0
+        return super().reset(**given)
+
+    def step(self, action: Any) -> Any:
+        obs, reward, *rest = super().step(action)
+        self.count += 1
+        return obs, float("nan") if self.count == self.at else reward, *rest
+
+
+class Raising(gymnasium.Wrapper):
+    """Raises once, in the given step of its process's life."""
+
+    steps = 0
+
+    def __init__(self, env: gymnasium.Env, at: int) -> None:
+        super().__init__(env)
+        self.at = at
+
+    def step(self, action: Any) -> Any:
+        Raising.steps += 1
+        if Raising.steps == self.at:
+            raise ConnectionError("no answer")
+        return super().step(action)
+
+
+class Ending(gymnasium.Wrapper):
+    """Has a clock of its own, and says so to nobody."""
+
+    def __init__(self, env: gymnasium.Env, after: int) -> None:
+        super().__init__(env)
+        self.after, self.count = after, 0
+
+    def reset(self, **given: Any) -> Any:
+        self.count = 0
+        return super().reset(**given)
+
+    def step(self, action: Any) -> Any:
+        obs, reward, terminated, _, info = super().step(action)
+        self.count += 1
+        return obs, reward, terminated, self.count >= self.after, info
+
+
+class Stacking(Walk):
+    """Has an option of its own by the name of one that every task takes."""
+
+    def __init__(self, frame_stack: int = 1) -> None:
+        self.dt = float(frame_stack)
+
+
 class Scaled(Walk):
     """Takes a function as an option, which need not be one that can be sent to another process."""
 
@@ -283,7 +372,15 @@ class Remembering(Walk):
         return self.memory, *rest
 
 
-KINDS = (Structured, IntegerBox, Answer, Unusable, Refusing, Faulty, Dying, Moody, LateMoody, Scaled, Remembering)
+KINDS = (
+    *(Structured, IntegerBox, Answer, Unusable, Refusing, Faulty, Dying, Moody, LateMoody, Flaky, Scaled, Remembering),
+    Stacking,
+)
+
+
+def register_endless(id: str, limit: int | None) -> None:
+    """Register a task that never ends, for this process alone."""
+    gymnasium.register(id, entry_point=lambda: Endless(), max_episode_steps=limit)
 
 
 def register() -> None:
@@ -292,6 +389,8 @@ def register() -> None:
         gymnasium.register(f"weird/{cls.__name__}-v0", entry_point=cls, max_episode_steps=50)
     gymnasium.register("weird/Walk-v0", entry_point="weird_environments:Walk", max_episode_steps=20)
     gymnasium.register("weird/Declared-v0", entry_point=Walk, max_episode_steps=20, nondeterministic=True)
+    gymnasium.register("weird/NoClock-v0", entry_point=Endless)
+    register_endless("weird/Endless-v0", None)
     gymnasium.register("weird/Lambda-v0", entry_point=lambda: Walk(), max_episode_steps=20)
 
 

@@ -55,6 +55,21 @@ class TestMoments:
         assert moments.inverse_scale(observed(self.samples))[2] == 0
         assert (moments.inverse_scale(moments.empty(3, jnp.float64)) == 1).all()
 
+    @pytest.mark.parametrize("floor", [moments.CONSTANT_BELOW, 1e-2])
+    def test_a_component_is_constant_below_the_floor_and_not_at_it(self, floor):
+        at = np.float64(floor)
+        deviations = np.array([at, np.nextafter(at, 1), np.nextafter(at, 0), at / 2, 0.0])
+        given = Moments(jnp.asarray(1.0), jnp.zeros(5), jnp.asarray(deviations**2))
+        found = moments.inverse_scale(given._replace(count=jnp.asarray(4.0), deviation=4 * given.deviation), floor)
+        spread = np.asarray(moments.spread(given))
+        np.testing.assert_allclose(found, np.where(spread < at, 0.0, 1 / np.maximum(spread, 1e-300)))
+        assert list(np.asarray(found) > 0) == [True, True, False, False, False]
+
+    def test_moments_of_one_sample_scale_nothing_and_of_two_do(self):
+        one = moments.observe(moments.empty(1, jnp.float64), jnp.array([3.0]))
+        assert moments.inverse_scale(one).tolist() == [1.0]
+        assert moments.inverse_scale(moments.observe(one, jnp.array([7.0]))).tolist() == [0.5]
+
 
 class TestRanks:
     @given(returns_of(2, 3, 8, 40, unique=True), st.floats(1e-3, 1e3))

@@ -56,6 +56,8 @@ def with_payload(payload: int) -> np.ndarray:
         ({"a": np.ones(2)}, {"b": np.ones(2)}),
         ({"a": np.ones(2), "b": np.zeros(2)}, {"a": np.zeros(2), "b": np.ones(2)}),
         ({"a": np.zeros((0, 2))}, {}),
+        ({"a": np.ones(2), "b": np.zeros(2)}, {"a": np.ones(2), "b": np.ones(2)}),
+        ({"a": np.ones(2), "b": np.zeros(2)}, {"a": np.zeros(2), "b": np.zeros(2)}),
         ({"a": np.arange(4.0)}, {"a": np.arange(4.0)[::-1]}),
         (jax.random.key(0), jax.random.key(1)),
         (jax.random.key(0), jax.random.key_data(jax.random.key(0))),
@@ -64,6 +66,15 @@ def with_payload(payload: int) -> np.ndarray:
 )
 def test_digest_sees_every_difference(one, other):
     assert digest(one) != digest(other)
+
+
+@pytest.mark.parametrize("path", [path for path, array in flatten_arrays(state()).items() if array.size])
+def test_digest_sees_one_bit_of_every_leaf(path):
+    arrays = flatten_arrays(state())
+    flipped = arrays[path].copy().reshape(-1)
+    flipped.view(np.uint8)[-1] ^= 1  # a boolean too: its byte is 0 or 1
+    other = arrays | {path: flipped.reshape(arrays[path].shape)}
+    assert digest(restore_arrays(state(), other)) != digest(state())
 
 
 def test_digest_sees_one_bit_anywhere():

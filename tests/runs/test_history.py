@@ -16,8 +16,6 @@ from workhorse.runs.fork import fork
 from workhorse.runs.history import bisect, kept_iterations, opened
 from workhorse.runs.metrics import read_metrics
 
-pytestmark = pytest.mark.usefixtures("compiled_once")
-
 SETTINGS = {"num_envs": 4, "rollout_steps": 16, "minibatch_size": 32, "num_epochs": 1, "hidden": (8,)}
 QUICK = train.Schedule(final_episodes=4, checkpoint_every_s=1000, milestones=2)
 ITERATIONS = 6

@@ -20,8 +20,6 @@ from workhorse.runs.metrics import read_metrics
 from workhorse.training.evolve import Evolve
 from workhorse.training.loop import Evaluation, Loop, Progress, make_loop
 
-pytestmark = pytest.mark.usefixtures("compiled_once")
-
 KEPT = 50
 """Rows that the probe's log holds."""
 

@@ -15,8 +15,6 @@ from workhorse.runs import train
 from workhorse.runs.folder import RunFolder
 from workhorse.runs.warnings import OTHER_RULES, RULES, Rows, Watch, preflight, read_warnings
 
-pytestmark = pytest.mark.usefixtures("compiled_once")
-
 CONFIGURATION = {"discount": 0.99, "max_kl": None}
 
 

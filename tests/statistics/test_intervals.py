@@ -5,12 +5,15 @@ import pytest
 import scipy.stats
 
 from workhorse.statistics.intervals import (
+    Interval,
     bootstrap_interval,
+    cut,
     difference_interval,
     iqm_interval,
     mean_interval,
     proportion_interval,
     rate_bound_without_events,
+    score_interval,
 )
 
 
@@ -42,22 +45,74 @@ def test_the_difference_is_scipys_welch():
     assert difference_interval([2.0, 2.0], [1.0, 1.0])[:3] == (1.0, 1.0, 1.0)
 
 
-@pytest.mark.parametrize("count", [2, 3, 5, 8, 13])
-def test_the_iqm_is_the_trimmed_mean_with_its_standard_error(count):
+def normal(rng, count):
+    return rng.normal(100, 15, count)
+
+
+def bimodal(rng, count):
+    return np.where(rng.random(count) < 0.5, rng.normal(1000, 50, count), rng.normal(3000, 200, count))
+
+
+def one_in_four_fails(rng, count):
+    return np.where(rng.random(count) < 0.25, rng.normal(100, 10, count), rng.normal(3000, 200, count))
+
+
+MEANS = {normal: 100.0, bimodal: 2000.0, one_in_four_fails: 0.25 * 100 + 0.75 * 3000}
+
+
+@pytest.mark.parametrize("draw", MEANS)
+@pytest.mark.parametrize("count", [5, 10])
+def test_the_iqm_interval_covers_as_often_as_it_says(draw, count):
+    rng = np.random.default_rng(0)
+    truth = scipy.stats.trim_mean(draw(rng, 1_000_000), 0.25)
+    covered = [low <= truth <= high for _, low, high, _ in (iqm_interval(draw(rng, count)) for _ in range(1500))]
+    assert 0.92 <= np.mean(covered) <= 0.98, "with Tukey and McLaughlin's t it was .64 for two modes and five runs"
+
+
+@pytest.mark.parametrize("count", [5, 8, 13])
+def test_the_iqm_is_the_trimmed_mean_and_its_interval_that_of_resamples(count):
     sample = np.random.default_rng(count).standard_t(2, count)
     found = iqm_interval(sample)
     assert found.value == pytest.approx(scipy.stats.trim_mean(sample, 0.25))
-    kept = count - 2 * (count // 4)
-    winsorised = np.asarray(scipy.stats.mstats.winsorize(sample, (0.25, 0.25)))
-    error = winsorised.std(ddof=1) * np.sqrt((count - 1) / (kept * (kept - 1)))
-    assert found.high - found.value == pytest.approx(scipy.stats.t.ppf(0.975, kept - 1) * error)
+    drawn = scipy.stats.trim_mean(np.random.default_rng(1).choice(sample, (40_000, count)), 0.25, axis=1)
+    tail = scipy.stats.norm.cdf(scipy.stats.t.ppf(0.025, count - 1))
+    low, high = np.mean(drawn <= found.low), np.mean(drawn >= found.high)
+    assert low == pytest.approx(tail, abs=0.01)
+    assert high == pytest.approx(tail, abs=0.01)
+    assert iqm_interval(sample) == found, "the same scores have the same interval"
 
 
-@pytest.mark.parametrize("count", [5, 10, 20])
-def test_the_iqm_interval_covers_as_often_as_it_says(count):
+@pytest.mark.parametrize("draw", MEANS)
+def test_the_interval_of_a_score_covers_as_often_as_it_says_from_ten_runs_on(draw):
     rng = np.random.default_rng(0)
-    covered = [found.low <= 0 <= found.high for found in (iqm_interval(rng.normal(size=count)) for _ in range(3000))]
-    assert 0.93 <= np.mean(covered) <= 0.97
+    for count in (10, 15):
+        found = [score_interval(draw(rng, count)) for _ in range(1500)]
+        covered = np.mean([low <= MEANS[draw] <= high for _, low, high, _ in found])
+        assert 0.92 <= covered <= 0.98, count
+
+
+def test_runs_that_were_added_for_narrowness_do_not_narrow_the_interval_by_their_spread():
+    first, later = [0.0, 10.0, 5.0, 2.0, 8.0], [5.0] * 20
+    plain, honest = score_interval(first + later), score_interval(first + later, first=5)
+    half = scipy.stats.t.ppf(0.975, 4) * np.std(first, ddof=1) / 5
+    assert honest.high == pytest.approx(5 + half)
+    assert honest.low == pytest.approx(5 - half)
+    assert honest.high - honest.low > 2 * (plain.high - plain.low)
+    rng, covered = np.random.default_rng(0), 0
+    for _ in range(1000):
+        scores = rng.normal(size=60)
+        count = next(n for n in range(5, 61, 5) if n == 60 or mean_interval(scores[:n]).high - scores[:n].mean() < 0.5)
+        low, high = score_interval(scores[:count], first=5)[1:3]
+        covered += low <= 0 <= high
+    assert 930 <= covered <= 980, "Student's t of all runs covers 93 %"
+
+
+def test_what_is_impossible_is_cut():
+    whole = mean_interval([500.0, 500, 500, 104])
+    assert whole.high > 500
+    assert cut(whole, (0.0, 500.0))[:3] == (whole.value, max(whole.low, 0.0), 500.0)
+    assert cut(whole, (-np.inf, np.inf)) == whole
+    assert cut(Interval(7.0, -np.inf, np.inf, "Student t"), (0.0, 10.0))[:3] == (7.0, 0.0, 10.0)
 
 
 def test_bca_covers_better_than_percentiles():
@@ -105,7 +160,8 @@ def test_failure_rates_of_the_literature():
         (lambda: mean_interval([1.0, np.nan]), "1 of 2 values are NaN"),
         (lambda: mean_interval([1.0], 1.5), r"confidence must be in \(0, 1\), got 1.5"),
         (lambda: difference_interval([1.0], [1.0, 2.0]), "at least two values, got 1"),
-        (lambda: iqm_interval([1.0]), "at least two values, got 1"),
+        (lambda: iqm_interval([1.0] * 4), "at least five values, got 4"),
+        (lambda: score_interval([1.0] * 2), "at least three values, got 2"),
         (lambda: bootstrap_interval([1.0, 2.0], np.mean, np.random.default_rng(0)), "at least three values, got 2"),
         (lambda: bootstrap_interval([1.0] * 3, np.mean, np.random.default_rng(0), method="t"), "bca or percentile"),
         (lambda: proportion_interval(3, 2), "got 3 of 2"),

@@ -7,8 +7,8 @@ import pytest
 
 from tests.studies.made_up import run, study, sweep, with_sweep
 from workhorse.robustness.results import Floor
-from workhorse.statistics.intervals import mean_interval, proportion_interval
-from workhorse.studies.cells import summarise
+from workhorse.statistics.intervals import mean_interval, proportion_interval, score_interval
+from workhorse.studies.cells import failure_score, summarise
 
 
 def only(results):
@@ -22,11 +22,45 @@ def test_a_crashed_seed_counts_as_a_failure_with_the_random_return():
     assert cell.scores.tolist() == [120.0] * 4 + [1.0], "the random policy's mean"
     assert cell.num_crashed == 1
     assert cell.success == proportion_interval(4, 5)
-    assert cell.mean == mean_interval([120.0] * 4 + [1.0])
+    assert cell.mean == score_interval([120.0] * 4 + [1.0])
     assert (cell.worst, cell.best, cell.median) == (1.0, 120.0, 120.0)
     assert cell.curve is not None
     assert cell.curve.runs[4].tolist() == [50.0, 1.0, 1.0], "after its crash it earns what the random policy does"
     assert cell.cost.core_hours_per_success == pytest.approx(5 * 0.5 / 4)
+
+
+def test_a_failure_never_counts_as_more_than_a_run_that_finished():
+    """The random policy returns 1 here: more than the runs that finished, which a crash must not beat."""
+    for returns in ([-5.0, -7.0, -6.0], [0.1, -3.0, 0.5], [0.3, 0.2, 0.9]):
+        runs = [run(seed, value) for seed, value in enumerate(returns)]
+        runs += [run(seed, None, outcome="crashed", variant="b", curve=[2.0]) for seed in range(3)]
+        results = study(runs)
+        assert failure_score(results, "Task-v0") == min(returns)
+        finished, crashed = summarise(results)
+        assert crashed.scores.tolist() == [min(returns)] * 3
+        assert finished.mean is not None and crashed.mean is not None
+        assert finished.mean.value > crashed.mean.value
+        assert crashed.curve is not None
+        assert crashed.curve.runs[0].tolist() == [2.0], "what it was before it crashed"
+
+
+def test_few_seeds_say_what_they_do_not_show():
+    doubts = {number: only(study([run(seed, 120.0 + seed) for seed in range(number)])).doubt for number in (2, 5, 10)}
+    assert doubts[5] == "a failure of one seed in four stays unseen by 5 seeds in 24% of studies"
+    assert doubts[2] == doubts[10] == ""
+    cell = only(study([run(seed, 120.0 + seed) for seed in range(4)]))
+    assert cell.iqm is None, "four values hold the middle of a distribution too seldom"
+
+
+def test_what_is_impossible_is_in_no_interval():
+    runs = [run(seed, value) for seed, value in enumerate([500.0, 500, 500, 500, 104])]
+    free, bounded = only(study(runs)), only(study(runs, return_bounds={"Task-v0": (0.0, 500.0)}))
+    assert free.mean is not None and free.mean.high > 500
+    assert bounded.mean is not None and bounded.mean.high == 500.0
+    assert bounded.mean.low == free.mean.low
+    assert bounded.curve is not None
+    assert np.nanmax(bounded.curve.high) == 500.0
+    assert bounded.bounds == (0.0, 500.0)
 
 
 def test_a_diverged_seed_is_no_success_whatever_its_curve():

@@ -27,6 +27,7 @@ class Recipe:
         env_steps: the budget it is meant for, in environment steps.
         source: where the settings come from: a publication, or a measurement of this project.
         best: whether `workhorse train TASK` takes it when no algorithm is named.
+        reaches: the mean return over seeds measured with it and its budget; "" where it was not measured.
     """
 
     task: str
@@ -35,6 +36,7 @@ class Recipe:
     env_steps: int
     source: str
     best: bool = False
+    reaches: str = ""
 
     @property
     def name(self) -> str:
@@ -46,7 +48,7 @@ def recipes() -> tuple[Recipe, ...]:
     """Every recipe, in the file's order."""
     with open(Path(__file__).with_name("recipes.toml"), "rb") as file:
         tables = tomllib.load(file)
-    shared = tables.pop("several")
+    shared, reached = tables.pop("several"), tables.pop("reaches")
     rows = [(task, algorithm, table) for task, row in tables.items() for algorithm, table in row.items()]
     for table in shared:
         names, algorithms = table.pop("tasks"), table.pop("algorithms")
@@ -55,6 +57,7 @@ def recipes() -> tuple[Recipe, ...]:
     for task, algorithm, table in rows:
         settings = {"rescale_actions": False, **table} if task in OWN_BOUNDS else dict(table)
         about = {key: settings.pop(key) for key in ("env_steps", "source", "best") if key in settings}
+        about["reaches"] = reached.get(f"{task}/{algorithm}", "")
         found.append(Recipe(task, algorithm, settings, int(about.pop("env_steps")), **about))
     return tuple(found)
 

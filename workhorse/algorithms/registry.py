@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import ast
 import functools
-import importlib
-import sys
 import types
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -18,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Union, get_args, get_origin
 
 from workhorse.core.errors import UsageError, unknown
+from workhorse.core.modules import import_module, module_file
 
 if TYPE_CHECKING:
     from workhorse.core.algorithm import Algorithm
@@ -155,18 +154,7 @@ def make(name: str, spec: EnvSpec, settings: Mapping[str, Any]) -> Algorithm:
 def algorithm_class(name: str) -> type[Algorithm]:
     """Return the class of an algorithm, which imports JAX."""
     row = entry(name)
-    return getattr(_imported_module(row.module), row.cls)
-
-
-def _imported_module(name: str) -> types.ModuleType:
-    """Import a module; one of the current folder too, which is not on the path of an installed command."""
-    try:
-        return importlib.import_module(name)
-    except ModuleNotFoundError as error:
-        if error.name != name.split(".")[0]:
-            raise
-        sys.path.append(str(Path.cwd()))
-        return importlib.import_module(name)
+    return getattr(import_module(row.module), row.cls)
 
 
 def _is_kind(value: Any, kind: Any) -> bool:
@@ -230,12 +218,10 @@ def _source(module: str) -> str:
     """Return the source of a module, found without importing it."""
     if not all(part.isidentifier() for part in module.split(".")):
         raise UsageError(f"Expected module:Class as the name of an algorithm, but {module!r} is no name of a module.")
-    root = Path(__file__).resolve().parents[2]
-    for folder in (root, *map(Path, ["", *sys.path])):  # "" is the current folder, where a user's own file lies
-        path = folder.joinpath(*module.split(".")).with_suffix(".py")
-        if path.exists():
-            return path.read_text()
-    raise UsageError(f"Expected a module {module}, and found no {module.replace('.', '/')}.py here or on the path.")
+    path = module_file(module)
+    if path is None:
+        raise UsageError(f"Expected a module {module}, and found no {module.replace('.', '/')}.py here or on the path.")
+    return path.read_text()
 
 
 def _imported(tree: ast.Module) -> dict[str, str]:

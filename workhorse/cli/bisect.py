@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import tyro
 
 from workhorse.cli.options import parse
+from workhorse.cli.places import RunPath
 
 __all__ = ["run"]
 
@@ -17,21 +18,23 @@ SHOWN = 10
 class BisectOptions:
     """Find the first iteration at which two runs differ, and in which arrays."""
 
-    first_run: tyro.conf.Positional[str]
+    first_run: tyro.conf.Positional[RunPath]
     """A run folder."""
-    second_run: tyro.conf.Positional[str]
+    second_run: tyro.conf.Positional[RunPath]
     """Another run folder."""
     threads: int = 0
     """Simulation threads; 0 uses one for each core."""
+    trust: bool = False
+    """Run code of runs from elsewhere: the modules of their tasks and algorithms. Remembered for the runs."""
 
 
 def run(arguments: Sequence[str]) -> int:
     """Print the first difference of two runs and return the exit code."""
     options = parse(BisectOptions, arguments)
-    from workhorse.runs.folder import RunFolder
+    from workhorse.runs.trust import open_run
 
     for path in (options.first_run, options.second_run):
-        RunFolder.open(path)
+        open_run(path, options.trust)
     from workhorse.runs.history import bisect
 
     found = bisect(options.first_run, options.second_run, options.threads)

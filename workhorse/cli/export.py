@@ -8,6 +8,7 @@ from typing import Literal
 import tyro
 
 from workhorse.cli.options import parse
+from workhorse.cli.places import RunPath
 
 __all__ = ["run"]
 
@@ -16,7 +17,7 @@ __all__ = ["run"]
 class ExportOptions:
     """Write a run's newest policy for other programs to run."""
 
-    folder: tyro.conf.Positional[str]
+    folder: tyro.conf.Positional[RunPath]
     """A run folder, as in runs/<id>, or a policy folder."""
     to: Literal["onnx"]
     """The format to write."""

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import tyro
 
 from workhorse.cli.options import Count, parse, parse_task_options
+from workhorse.cli.places import RunPath
 from workhorse.core.errors import UsageError
 
 __all__ = ["run"]
@@ -15,7 +16,7 @@ __all__ = ["run"]
 class ForkOptions:
     """Continue a run from an iteration with a changed option, and compare with runs without the change."""
 
-    run: tyro.conf.Positional[str]
+    run: tyro.conf.Positional[RunPath]
     """The run folder, as in runs/<id>."""
     iteration: int
     """Start from the state after this iteration."""
@@ -29,6 +30,8 @@ class ForkOptions:
     """Folder for the new runs."""
     threads: int = 0
     """Simulation threads; 0 uses one for each core."""
+    trust: bool = False
+    """Run code of a run from elsewhere: the modules of its task and algorithm. Remembered for the run."""
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -39,9 +42,9 @@ def run(arguments: Sequence[str]) -> int:
         raise UsageError("Expected a change such as --set discount=.98: got none.")
     if options.seeds < 1:
         raise UsageError(f"--seeds must be at least 1: got {options.seeds}.")
-    from workhorse.runs.folder import RunFolder
+    from workhorse.runs.trust import open_run
 
-    RunFolder.open(options.run)
+    open_run(options.run, options.trust)
     import numpy as np
 
     from workhorse.runs import train

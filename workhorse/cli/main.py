@@ -9,12 +9,14 @@ import errno
 import importlib
 import os
 import sys
+import tempfile
 import traceback
 from collections.abc import Sequence
 from typing import NoReturn
 
 import workhorse
-from workhorse.core.errors import UsageError, unknown
+from workhorse.cli.hints import COMMAND_WORDS
+from workhorse.core.errors import TaskError, UsageError, last_frames, unknown
 
 __all__ = ["COMMANDS", "main"]
 
@@ -29,6 +31,7 @@ COMMANDS = {
     "report": "write the HTML report of a run or a study",
     "diagnose": "check the assumptions of a policy gradient: estimates, value function, trust region, surrogate",
     "warnings": "list and explain warnings, or show those of a run",
+    "check": "check a task: what training on it would stumble over",
     "replay": "repeat an iteration of a run and check that it is identical",
     "bisect": "find the first difference between two runs",
     "fork": "continue a run from an iteration with a changed option, and compare",
@@ -36,7 +39,9 @@ COMMANDS = {
     "algorithms": "list the algorithms, or the options of one",
     "runs": "list the runs in a folder",
     "cost": "compute the cost of a run, or estimate it for another number of cores",
+    "seal": "renew the checksums of a folder whose files you have edited",
     "worker": "add this machine's cores to a cluster",
+    "completion": "print a script that completes commands and options in bash, zsh or fish",
 }
 
 
@@ -44,14 +49,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return the exit code."""
     is_program = arguments is None
     arguments = list(sys.argv[1:] if arguments is None else arguments)
-    if not arguments or arguments[0] in ("-h", "--help"):
+    if arguments[:1] in (["help"], ["-h"], ["--help"]):
+        arguments = [*arguments[1:2], "--help"] if arguments[1:] else []
+    if not arguments:
         print(_usage())
         return 0
-    if arguments[0] == "--version":
+    if arguments[0] in ("--version", "-V", "-v", "version"):
         print(f"workhorse {workhorse.__version__}")
         return 0
     command, rest = arguments[0], arguments[1:]
     try:
+        if command in COMMAND_WORDS:
+            meant = COMMAND_WORDS[command]
+            raise UsageError(f"Unknown command {command!r}: here it is `workhorse {meant}`, to {COMMANDS[meant]}.")
         if command not in COMMANDS:
             raise unknown("command", command, list(COMMANDS), "workhorse --help")
         module = importlib.import_module(f"workhorse.cli.{command}")
@@ -59,7 +69,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
         return code
     except UsageError as error:
-        print(f"workhorse {command}: {error}", file=sys.stderr)
+        print(f"workhorse {command}: {_explained(error)}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         if is_program and "ray" not in sys.modules:
@@ -78,6 +88,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
         place = f" The run folder is {where}; its last checkpoint is complete." if where else ""
         print(f"workhorse {command}: internal error; this is a bug in Workhorse.{place}", file=sys.stderr)
         return 1
+
+
+def _explained(error: UsageError) -> str:
+    """Return an error's sentence and its notes; what a task left behind without a run folder is kept in files."""
+    if isinstance(error, TaskError) and not error.is_kept:
+        if error.traceback:
+            place = _kept("workhorse-traceback-", ".txt", f"{error.message}\n\n{error.traceback}")
+            error.add_note(f"{last_frames(error.traceback)}\nThe whole traceback is in {place}.")
+        if error.program:
+            place = _kept("workhorse-episode-", ".py", error.program)
+            error.add_note(f"`python {place}` plays this episode again, with Gymnasium alone.")
+    return "\n".join([str(error), *getattr(error, "__notes__", ())])
+
+
+def _kept(prefix: str, suffix: str, text: str) -> str:
+    """Write a text into a new temporary file and return its name."""
+    descriptor, name = tempfile.mkstemp(suffix, prefix)
+    with os.fdopen(descriptor, "w") as file:
+        file.write(text)
+    return name
 
 
 def _end(code: int) -> NoReturn:

@@ -1,4 +1,4 @@
-"""Read the command line: step counts like 7e6, task options like name=value, and errors in one sentence.
+"""Read the command line: a command's options, task options like name=value, and errors in one sentence.
 
 tyro's hook for errors is not part of its stable interface. Where the hook or an event is unknown, tyro's own, longer
 message is printed.
@@ -6,18 +6,31 @@ message is printed.
 
 import ast
 import contextlib
-import math
+import sys
+import textwrap
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
-from typing import Annotated, Any, TypeAlias, TypeVar
+from typing import Any, TextIO, TypeAlias, TypeVar, cast, get_args
 
 import tyro
-from tyro.constructors import PrimitiveConstructorSpec
 
+from workhorse.cli.hints import flag_hint, word_hint
+from workhorse.cli.kinds import KINDS, NUMBER, TEXT, WHOLE_NUMBER, Count, with_hints
+from workhorse.cli.places import find_places
 from workhorse.core.errors import UsageError, nearest
 
 __all__ = ["Count", "parse", "parse_task_options"]
 
+
+WIDTH = 80
+"""Columns of the descriptions that begin `--help`."""
+
+MISSING = {
+    "the task": "Name one, as in `workhorse train CartPole-v1`; `workhorse tasks` lists them.",
+    "the run": "Name one, as in runs/<id>; `workhorse runs` lists them.",
+    "the folder": "Name one, as in runs/<id>; `workhorse runs` lists the runs.",
+}
+"""What to do where a folder or a task is missing."""
 
 CommandOptions = TypeVar("CommandOptions")
 
@@ -26,40 +39,49 @@ TyroEvent: TypeAlias = Any
 TyroArgument: TypeAlias = Any
 
 
-def _count(words: list[str]) -> int:
-    try:
-        value = float(words[0].replace("_", ""))
-    except ValueError:
-        raise ValueError(f"expected a whole number such as 7e6, got {words[0]!r}") from None
-    if not math.isfinite(value) or value != int(value):
-        raise ValueError(f"expected a whole number such as 7e6, got {words[0]!r}")
-    return int(value)
-
-
-Count = Annotated[
-    int,
-    PrimitiveConstructorSpec(
-        nargs=1,
-        metavar="INT",
-        instance_from_str=_count,
-        is_instance=lambda value: isinstance(value, int),
-        str_from_instance=lambda value: [f"{value:_}" if value >= 10_000 else str(value)],
-    ),
-]
-"""Whole number that may be written 7e6 or 7_000_000."""
-
-
-def parse(kind: type[CommandOptions], arguments: Sequence[str]) -> CommandOptions:
+def parse(
+    kind: type[CommandOptions], arguments: Sequence[str], default: CommandOptions | None = None
+) -> CommandOptions:
     """Return a command's options as an instance of the dataclass `kind`; `--help` exits with 0.
+
+    Options that are not on the command line have the values of `default`, where it is given.
 
     `BisectOptions` are those of `workhorse bisect`, and its docstring describes the command to users.
 
     Raises:
-        UsageError: an option is unknown, lacks its value, or has a value of the wrong kind.
+        UsageError: an option is unknown, lacks its value, has a value of the wrong kind, or names no folder there is.
     """
     program = f"workhorse {kind.__name__.removesuffix('Options').lower()}"
-    with _one_sentence(kind, program, list(arguments)):
-        return tyro.cli(kind, args=list(arguments), prog=program, description=" ".join((kind.__doc__ or "").split()))
+    narrow: Any = _Narrow(sys.stdout)
+    with _one_sentence(kind, program, list(arguments)), contextlib.redirect_stdout(narrow):
+        found = tyro.cli(
+            with_hints(kind),
+            args=list(arguments),
+            prog=program,
+            description="\n\n".join(" ".join(text.split()) for text in (kind.__doc__ or "").split("\n\n")),
+            default=default,
+            config=(tyro.conf.PositionalMetavarFromFieldName,),
+            registry=KINDS,
+        )
+    options = cast(CommandOptions, found)
+    find_places(options)
+    return options
+
+
+class _Narrow:
+    """Standard output that folds long lines: tyro folds everything but a command's description."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        lines = (
+            textwrap.fill(line, WIDTH) if len(line) > WIDTH and line[0].isalpha() else line for line in text.split("\n")
+        )
+        return self._stream.write("\n".join(lines))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
 
 
 def _one_sentence(kind: type, program: str, arguments: list[str]) -> AbstractContextManager[object]:
@@ -71,11 +93,20 @@ def _one_sentence(kind: type, program: str, arguments: list[str]) -> AbstractCon
     flags = [f"--{name.replace('_', '-')}" for name in getattr(kind, "__dataclass_fields__", {})]
 
     def say(event: TyroEvent) -> None:
+        if hint := _hint(event, flags):
+            raise UsageError(hint)
         sentence = _sentence(event, flags, arguments)
         if sentence:
             raise UsageError(f"{sentence} `{program} --help` lists the options.")
 
     return on_parse_error(say)
+
+
+def _hint(event: TyroEvent, flags: list[str]) -> str | None:
+    """Return the answer to a name that users of other libraries type; None where there is none."""
+    if type(event).__name__ == "UnrecognizedArgs" and event.tokens[0].startswith("-"):
+        return flag_hint(event.tokens[0], flags)
+    return None
 
 
 def _sentence(event: TyroEvent, flags: list[str], arguments: list[str]) -> str | None:
@@ -84,14 +115,16 @@ def _sentence(event: TyroEvent, flags: list[str], arguments: list[str]) -> str |
         case "UnrecognizedArgs":
             word = event.tokens[0]
             if not word.startswith("-"):
-                return f"Expected an option, got the word {word!r}."
+                return word_hint(word)
             close = nearest(word.partition("=")[0], flags)
             return f"Unknown option {word}." + (f" Did you mean {' or '.join(close)}?" if close else "")
         case "MissingArgs":
             missing = [_name(found.arg) for found in event.missing_arguments]
-            return f"Expected {' and '.join(missing)}, which {'is' if len(missing) == 1 else 'are'} missing."
+            ways = "".join(f" {way}" for name, way in MISSING.items() if name in missing)
+            return f"Expected {' and '.join(missing)}, which {'is' if len(missing) == 1 else 'are'} missing.{ways}"
         case "InvalidChoice":
-            choices = sorted(choice for choice in event.choices if choice != "None")
+            left_out = {"None", "none"} if "None" in event.choices else set()
+            choices = sorted(set(event.choices) - left_out)
             return f"{_name(event.argument)} must be one of {', '.join(choices)}: got {event.value!r}."
         case "BadValue" if event.reason == "too_few_values":
             return f"{_name(event.argument)} needs {_wanted(event.argument)}, got none."
@@ -112,10 +145,10 @@ def _name(argument: TyroArgument) -> str:
 def _wanted(argument: TyroArgument) -> str:
     """Return the kind of a value in words, from the name that `--help` shows for it."""
     shown = str(argument.lowered.metavar)
-    kinds = {"INT": "a whole number", "FLOAT": "a number", "STR": "a word", "PATH": "a path"}
-    if shown == "{None}|FLOAT":  # where None switches something off; elsewhere it only means that nothing was given
+    if shown == NUMBER and type(None) in get_args(argument.field.type_stripped):  # None may switch something off
         return "a number or None"
-    shown = shown.removeprefix("{None}|")
+    several = f"{WHOLE_NUMBER} ..."
+    kinds = {WHOLE_NUMBER: "a whole number", NUMBER: "a number", TEXT: "a word", several: "whole numbers, as in 64 64"}
     return kinds.get(shown, f"of the form {shown}")
 
 

@@ -7,6 +7,7 @@ from typing import Protocol, SupportsInt
 import tyro
 
 from workhorse.cli.options import parse
+from workhorse.cli.places import RunPath
 
 __all__ = ["run"]
 
@@ -22,20 +23,22 @@ class HasIteration(Protocol):
 class ReplayOptions:
     """Repeat an iteration of a run and check that the result is identical."""
 
-    run: tyro.conf.Positional[str]
+    run: tyro.conf.Positional[RunPath]
     """The run folder, as in runs/<id>."""
     iteration: int
     """Iteration to repeat, starting from the newest state kept before it."""
     threads: int = 0
     """Simulation threads; 0 uses one for each core."""
+    trust: bool = False
+    """Run code of a run from elsewhere: the modules of its task and algorithm. Remembered for the run."""
 
 
 def run(arguments: Sequence[str]) -> int:
     """Repeat an iteration, check its digest, print its metrics, and return the exit code."""
     options = parse(ReplayOptions, arguments)
-    from workhorse.runs.folder import RunFolder
+    from workhorse.runs.trust import open_run
 
-    RunFolder.open(options.run)
+    open_run(options.run, options.trust)
     from workhorse.runs.history import opened
 
     measured: dict[str, object] = {}

@@ -7,6 +7,7 @@ from pathlib import Path
 import tyro
 
 from workhorse.cli.options import parse
+from workhorse.cli.places import AnyFolder
 
 __all__ = ["run"]
 
@@ -15,7 +16,7 @@ __all__ = ["run"]
 class ReportOptions:
     """Write the report of a run or a study, one HTML file that works offline."""
 
-    folder: tyro.conf.Positional[str]
+    folder: tyro.conf.Positional[AnyFolder]
     """A run folder, a study folder, or a study's table (results.parquet)."""
     output: str | None = None
     """Folder for the report of a table; by default the table's folder."""
@@ -47,6 +48,6 @@ def run(arguments: Sequence[str]) -> int:
     else:
         from workhorse.reports.run_page import write_run_report
 
-        page = write_run_report(place)
+        page = write_run_report(place, print)
     print(page)
     return 0

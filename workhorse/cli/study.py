@@ -4,31 +4,34 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import tyro
 
 from workhorse.cli.cluster import ClusterOptions, loop_maker
-from workhorse.cli.options import Count, parse, parse_task_options
+from workhorse.cli.environment_options import EnvironmentOptions, task_options_of
+from workhorse.cli.options import Count, parse
+from workhorse.cli.places import StudyPath
 from workhorse.core.errors import UsageError
+from workhorse.core.machine import threads_or_cores
 
 if TYPE_CHECKING:  # imported by the functions below, so that `--help` needs no JAX
     from workhorse.studies.folder import StudyFolder
     from workhorse.studies.plan import StudyPlan
     from workhorse.training.loop import MakeLoop
 
-__all__ = ["check_by_building", "conclude", "run"]
+__all__ = ["conclude", "run"]
 
 
 @dataclasses.dataclass
-class StudyOptions(ClusterOptions):
+class StudyOptions(ClusterOptions, EnvironmentOptions):
     """Train many seeds and report success rate, return, cost and robustness, with intervals.
 
     A study can be stopped and continued: workhorse study STUDY_FOLDER. Crashed seeds count as failures.
     """
 
-    study: tyro.conf.Positional[str | None] = None
+    study: tyro.conf.Positional[StudyPath | None] = None
     """A study file in YAML, or the folder of a study to continue; leave out with --tasks and --algorithms."""
     tasks: tuple[str, ...] = ()
     """Tasks; every algorithm is trained on each."""
@@ -38,8 +41,6 @@ class StudyOptions(ClusterOptions):
     """Number of seeds of each algorithm on each task, from 0; by default 10."""
     env_steps: Count | None = None
     """Training steps of each run; by default the recipe's."""
-    task_option: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
-    """An option of the task, written name=value, for a study of one task; may be repeated."""
     threshold: float | None = None
     """Lowest final return of a successful run, for a study of one task; by default the task's own."""
     perturbations: bool = False
@@ -54,6 +55,8 @@ class StudyOptions(ClusterOptions):
     """Folder of the studies."""
     id: str | None = None
     """Name of the study; by default made from the time."""
+    trust: bool = False
+    """Run code of a study from elsewhere: the modules of its tasks and algorithms. Remembered for the study."""
     quiet: bool = False
     """Print only the final table."""
 
@@ -64,6 +67,9 @@ _OF_A_NEW_STUDY = (
     "seeds",
     "env_steps",
     "task_option",
+    "wrapper",
+    "frame_stack",
+    "max_episode_steps",
     "threshold",
     "perturbations",
     "until",
@@ -75,8 +81,8 @@ _OF_A_NEW_STUDY = (
 def run(arguments: Sequence[str]) -> int:
     """Conduct a study and return the exit code."""
     options = parse(StudyOptions, arguments)
-    if options.cores < 0:
-        raise UsageError(f"--cores must be at least 1, or 0 for one on each core: got {options.cores}.")
+    threads_or_cores(options.cores, "--cores")
+    from workhorse.studies.building import check_by_building
     from workhorse.studies.conduct import check_cluster
     from workhorse.studies.folder import StudyFolder
 
@@ -99,35 +105,28 @@ def conclude(folder: StudyFolder, cores: int, quiet: bool, make: MakeLoop | None
     """Conduct a study to its end, write its report, and print the results."""
     from rich.console import Console
 
-    from workhorse.cli.study_display import cell_table, study_display_for
-    from workhorse.core.machine import available_cores
-    from workhorse.reports.study_page import write_study_report
+    from workhorse.api.study import conducted
+    from workhorse.display.study_display import cell_table, study_display_for, table_notes
+    from workhorse.reports.study_tables import spending_text
     from workhorse.studies.cells import summarise
-    from workhorse.studies.conduct import conduct
     from workhorse.studies.outliers import outlying_seeds
-    from workhorse.studies.table import write_table
-    from workhorse.studies.tuning import searched
-    from workhorse.studies.verdicts import verdicts
+    from workhorse.studies.spending import spending
+    from workhorse.studies.tuning import search_sentences
+    from workhorse.studies.verdicts import unequal_steps, verdicts
 
-    with folder.lock(), study_display_for(quiet) as display:
-        results = conduct(folder, cores or available_cores(), display, make)
-        write_table(results, folder.path / "results.parquet")
-        page = write_study_report(results, folder.path)
+    with study_display_for(quiet) as display:
+        results, page = conducted(folder, cores, display, make)
     cells = summarise(results)
     Console().print(cell_table(cells))
     print("grades: reliability / robustness / cost, from A to E; the report explains them")
+    for note in table_notes(cells):
+        print(note)
     for verdict in verdicts(results, cells):
         print(verdict.sentence)
-    for search, gap in searched(results):
-        apart = f" [{gap.gap.low:.4g}, {gap.gap.high:.4g}]" if gap.gap else ""
-        print(
-            f"Search of {search.algorithm} on {search.task}: {gap.promised:.4g} on the tuning seeds, "
-            f"{gap.delivered:.4g} on fresh seeds: the choice of the best overstates it by "
-            f"{gap.promised - gap.delivered:.4g}{apart}."
-        )
-    for sentence in (*outlying_seeds(cells), *results.notes):
+    for sentence in (*unequal_steps(cells), *search_sentences(results), *outlying_seeds(cells), *results.notes):
         print(sentence)
-    print(f"{folder.core_hours():.3f} core-hours in all. Report: {page}")
+    print(spending_text(spending(folder)))
+    print(f"Report: {page}")
 
 
 def _existing(options: StudyOptions) -> StudyFolder | None:
@@ -137,6 +136,9 @@ def _existing(options: StudyOptions) -> StudyFolder | None:
     if options.study is None or (not is_study(options.study) and not os.path.isdir(options.study)):
         return None
     folder = StudyFolder.open(options.study)
+    if options.trust:
+        folder.trust()
+    folder.require_trust()
     for name in _OF_A_NEW_STUDY:
         if getattr(options, name) != getattr(StudyOptions, name):
             flag = name.replace("_", "-")
@@ -168,51 +170,13 @@ def _plan(options: StudyOptions) -> StudyPlan:
         if name in words:
             raise UsageError(f"`{name}` is set both in {options.study} and on the command line: set it in one place.")
         words[name] = value
-    task_options = parse_task_options(options.task_option)
+    task_options = task_options_of(options)
     if task_options or options.threshold is not None:
         if not isinstance(words.get("tasks"), list) or len(words["tasks"]) != 1:
-            raise UsageError("--task-option and --threshold are for a study of one task: write a study file for more.")
+            raise UsageError(
+                "Options of the task (--task-option, --wrapper, --frame-stack, --max-episode-steps) and --threshold "
+                "are for a study of one task: write a study file for more."
+            )
         if task_options:
             words["task_options"] = {words["tasks"][0]: task_options}
     return plan_of(words, options.study or "the command line")
-
-
-def _ends_of_search(plan: StudyPlan) -> list[tuple[str, dict[str, object]]]:
-    """Return (algorithm, setting) for every choice and for both ends of every range, one option at a time.
-
-    Raises:
-        UsageError: an option takes whole numbers, and an end of its range is not one.
-    """
-    from workhorse.algorithms import registry
-    from workhorse.studies.search import is_whole
-
-    found = []
-    ranges = plan.search.ranges if plan.search else {}
-    for algorithm in plan.algorithms:
-        for name, span in ranges.items():
-            ends: tuple[Any, ...] = span.choices or (span.low, span.high)
-            if not span.choices and is_whole(registry.options(algorithm)[name].annotation):
-                if any(end != int(end) for end in ends):
-                    raise UsageError(f"{name} of {algorithm} takes whole numbers: got the range {ends}.")
-                ends = tuple(map(int, ends))
-            found += [(algorithm, {name: end}) for end in ends]
-    return found
-
-
-def check_by_building(plan: StudyPlan) -> None:
-    """Build every cell once, to find an impossible setting before the first run.
-
-    Raises:
-        UsageError: an option out of range, a task that cannot be made, actions that an algorithm cannot take.
-    """
-    from workhorse.robustness.ranges import read_ranges
-    from workhorse.training.plan import Plan
-
-    if plan.perturbations:
-        read_ranges(plan.perturbations)
-    settings: list[tuple[str, str, Mapping[str, object]]] = plan.cells()
-    settings += [(task, name, one) for task in plan.tasks for name, one in _ends_of_search(plan)]
-    for task, algorithm, setting in settings:
-        job = plan.job(task, algorithm, setting, plan.seeds[0])
-        built = Plan(task, job.task_options, algorithm, job.settings, job.seed)
-        built.make_algorithm(built.spec())

@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
 from collections.abc import Sequence
 from typing import Annotated, Any
 
 import tyro
 
 from workhorse.algorithms import registry
-from workhorse.algorithms.recipes import DEFAULT_ALGORITHM, DEFAULT_ENV_STEPS, Recipe, best_recipe, recipe
+from workhorse.algorithms.recipes import Recipe
+from workhorse.algorithms.settings import usual_settings
+from workhorse.api.setup import RunSetup, chosen_algorithm, chosen_recipe, resolve
+from workhorse.api.tasks import check_task
 from workhorse.cli.cluster import ClusterOptions, Notes, loop_maker
-from workhorse.cli.options import Count, parse, parse_task_options
-from workhorse.core.errors import UsageError, nearest, unknown
+from workhorse.cli.environment_options import EnvironmentOptions, task_options_of
+from workhorse.cli.options import Count, parse
+from workhorse.cli.train_file import read_train_file, shown
+from workhorse.core.errors import UsageError
+from workhorse.core.machine import threads_or_cores
 from workhorse.environments.registry import TASKS
 
 __all__ = ["run"]
@@ -38,8 +45,6 @@ class RunOptions:
     """Episodes per evaluation."""
     final_episodes: int = 100
     """Episodes of the final evaluation."""
-    task_option: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
-    """An option of the task, written name=value; may be repeated."""
     slots: int | None = None
     """Environments stepped in parallel, which affects the numbers; by default what the algorithm needs, at most 64."""
     threads: int = 0
@@ -55,109 +60,132 @@ class RunOptions:
     stop_on_warning: bool = False
     """End the run at its first warning; otherwise warnings are only printed and kept."""
     stop_at_return: float | None = None
-    """End the run at the first evaluation whose mean return is at least this. This biases the final return upwards; use
-    more final episodes."""
+    """End the run at the first evaluation whose mean return reaches this, which biases the final return upwards."""
+    wandb: str | None = None
+    """Send metrics and settings to this project of Weights & Biases as well; needs `pip install 'workhorse[wandb]'`."""
     quiet: bool = False
     """Print only the last line."""
+    config: str | None = None
+    """A file of options in YAML, by their names with _ for -, as --show prints it; what is typed comes before it."""
+    show: bool = False
+    """Print every setting that the run would have, and where it comes from, instead of training."""
 
 
 def run(arguments: Sequence[str]) -> int:
     """Train on a task and return the exit code."""
-    task, named = _peek(arguments)
-    known = (recipe(task, named) if named else best_recipe(task)) if task else None
-    algorithm = named or (known.algorithm if known else DEFAULT_ALGORITHM)
-    options = parse(_options_of(algorithm, known), arguments)
-    _check_task(options.task)
-    settings = {
-        name: getattr(options, name)
-        for name, option in registry.options(algorithm).items()
-        if getattr(options, name) != option.default
-    }
-    _check_policy_size(settings, options, arguments)
-    env_steps = options.env_steps if options.env_steps is not None else known.env_steps if known else DEFAULT_ENV_STEPS
-    evaluate_every = options.evaluate_every if options.evaluate_every is not None else max(env_steps // 10, 1)
-
-    if env_steps < 1:
-        raise UsageError(f"--env-steps must be at least 1: got {env_steps}.")
+    asked = _read(arguments)
+    options = asked.options
+    note = check_task(options.task)
+    if note and not options.quiet:
+        print(note, file=sys.stderr)
+    setup = _setup(asked)
+    if options.show:
+        print(shown(setup, asked.names))
+        return 0
     if options.seeds is not None:
-        return _train_seeds(options, options.seeds, algorithm, known, env_steps, evaluate_every, arguments)
+        return _train_seeds(options, options.seeds, setup, arguments)
     if options.studies != RunOptions.studies:
         raise UsageError("--studies needs --seeds: give the number of seeds, or leave out --studies.")
     notes = Notes()
     make = loop_maker(options, notes)
 
-    from workhorse.cli.display import display_for
-    from workhorse.runs import train
+    from workhorse.display.run_display import display_for
+    from workhorse.runs.wandb_log import sent_to_wandb
 
-    observer = notes.observer = display_for(options.quiet, known)
-    with observer:
-        folder, summary = train.start(
-            task=options.task,
-            algorithm=algorithm,
-            settings=settings,
-            env_steps=env_steps,
-            seed=options.seed,
-            task_options=parse_task_options(options.task_option),
-            slots=options.slots,
-            threads=options.threads,
-            schedule=train.Schedule(
-                evaluate_every,
-                options.evaluation_episodes,
-                options.final_episodes,
-                options.checkpoint_every_s,
-                stop_on_warning=options.stop_on_warning,
-                stop_at_return=options.stop_at_return,
-            ),
-            root=options.runs,
-            id=options.id,
-            recipe=known,
-            command=("workhorse", "train", *arguments),
-            observer=observer,
-            make=make,
-        )
+    observer = notes.observer = display_for(options.quiet, setup.recipe)
+    with observer, sent_to_wandb(options.wandb, observer) as told:
+        command = ("workhorse", "train", *arguments) if options.config is None else setup.command()  # files change
+        folder, summary = setup.start(command=command, observer=told, make=make)
     observer.finished(folder, summary)
     return 0
 
 
-def _train_seeds(
-    options: TrainOptions,
-    seeds: int,
-    algorithm: str,
-    known: Recipe | None,
-    env_steps: int,
-    evaluate_every: int,
-    arguments: Sequence[str],
-) -> int:
+@dataclasses.dataclass
+class _Asked:
+    """Everything that a user asked for.
+
+    Attributes:
+        options: of the command line, above those of the file.
+        names: of the options that were given, in either.
+        task_options: that the file gives.
+    """
+
+    options: TrainOptions
+    names: set[str]
+    task_options: dict[str, Any]
+
+
+def _read(arguments: Sequence[str]) -> _Asked:
+    """Return what the command line and its file ask for."""
+    task, algorithm = _peek(arguments)
+    found: dict[str, Any] = {}
+    task_options: dict[str, Any] = {}
+    if (config := _word_after("--config", arguments)) is not None:
+        found, task_options = read_train_file(config, _fields(), task, algorithm)
+        task, algorithm = task or found.get("task"), algorithm or found.get("algorithm")
+    known = chosen_recipe(task, algorithm) if task else None
+    algorithm = chosen_algorithm(task or "", algorithm)
+    kind = _options_of(algorithm, known)
+    default = kind(**{"task": tyro.MISSING, **found}) if config is not None else None
+    options = parse(kind, arguments, default)
+    options.algorithm = algorithm
+    words = {word.partition("=")[0].removeprefix("--").replace("-", "_") for word in arguments if word[:2] == "--"}
+    names = {name for name in kind.__dataclass_fields__ if {name, f"no_{name}"} & words}
+    return _Asked(options, names | set(found), task_options)
+
+
+def _fields() -> dict[str, type]:
+    """Return the dataclass of each option that a file may set, by name."""
+    kinds = (ClusterOptions, EnvironmentOptions, RunOptions)
+    found = {field.name: kind for kind in kinds for field in dataclasses.fields(kind)}
+    return {name: kind for name, kind in found.items() if name not in ("config", "show", "task_option", "wrapper")}
+
+
+def _setup(asked: _Asked) -> RunSetup:
+    """Return the setup of the run that a user asks for."""
+    options = asked.options
+    same = set(RunSetup.__dataclass_fields__) & set(RunOptions.__dataclass_fields__)
+    same -= {"task", "algorithm", "env_steps", "evaluate_every"}
+    own = registry.options(options.algorithm or "")
+    return resolve(
+        options.task,
+        options.algorithm,
+        settings={name: getattr(options, name) for name in own if name in asked.names},
+        env_steps=options.env_steps,
+        evaluate_every=options.evaluate_every,
+        task_options={**asked.task_options, **task_options_of(options)},
+        **{name: getattr(options, name) for name in same},
+    )
+
+
+def _train_seeds(options: TrainOptions, seeds: int, setup: RunSetup, arguments: Sequence[str]) -> int:
     """Train several seeds of one algorithm on one task as a study, and return the exit code."""
-    from workhorse.cli.study import check_by_building, conclude
+    from workhorse.cli.study import conclude
+    from workhorse.studies.building import check_by_building
     from workhorse.studies.conduct import check_cluster
     from workhorse.studies.folder import StudyFolder
     from workhorse.studies.study_file import plan_of
 
-    for name in ("slots", "checkpoint_every_s", "stop_on_warning", "stop_at_return"):
+    for name in ("slots", "checkpoint_every_s", "stop_on_warning", "stop_at_return", "wandb"):
         if getattr(options, name) != getattr(RunOptions, name):
             raise UsageError(f"--{name.replace('_', '-')} is for a single run: leave out it or --seeds.")
     if options.runs != RunOptions.runs:
         raise UsageError("--runs is for a single run: with --seeds the runs are inside the study, see --studies.")
     if seeds < 1:
         raise UsageError(f"--seeds must be at least 1: got {seeds}.")
-    usual = known.settings if known and known.algorithm == algorithm else {}
-    settings = {}
-    for name, option in registry.options(algorithm).items():
-        value, expected = getattr(options, name), usual.get(name, option.default)
-        if value != (tuple(expected) if isinstance(expected, list) else expected):
-            settings[name] = list(value) if isinstance(value, tuple) else value
-    task_options = parse_task_options(options.task_option)
+    threads_or_cores(options.threads)
+    every, algorithm = setup.evaluate_every, setup.algorithm
+    settings = {name: list(value) if isinstance(value, tuple) else value for name, value in setup.given.items()}
     words: dict[str, Any] = {
-        "tasks": [options.task],
+        "tasks": [setup.task],
         "algorithms": [algorithm],
-        "seeds": list(range(options.seed, options.seed + seeds)),
-        "env_steps": env_steps,
-        "evaluations": max(env_steps // evaluate_every, 1) if evaluate_every else 1,
-        "evaluation_episodes": options.evaluation_episodes,
-        "final_episodes": options.final_episodes,
+        "seeds": list(range(setup.seed, setup.seed + seeds)),
+        "env_steps": setup.env_steps,
+        "evaluations": max(setup.env_steps // every, 1) if every else 1,
+        "evaluation_episodes": setup.evaluation_episodes,
+        "final_episodes": setup.final_episodes,
         "settings": {algorithm: settings} if settings else {},
-        "task_options": {options.task: task_options} if task_options else {},
+        "task_options": {setup.task: dict(setup.task_options)} if setup.task_options else {},
     }
     plan = plan_of({name: value for name, value in words.items() if value != {}}, "the command line")
     check_by_building(plan)
@@ -171,12 +199,7 @@ def _train_seeds(
 
 def _peek(arguments: Sequence[str]) -> tuple[str | None, str | None]:
     """Return the task and --algorithm from the raw words, because they decide which other options exist."""
-    algorithm = None
-    for position, word in enumerate(arguments):
-        if word == "--algorithm" and position + 1 < len(arguments):
-            algorithm = arguments[position + 1]
-        elif word.startswith("--algorithm="):
-            algorithm = word.partition("=")[2]
+    algorithm = _word_after("--algorithm", arguments)
     if algorithm is not None:
         registry.entry(algorithm)
     known = [(word, before) for before, word in zip(["", *arguments], arguments, strict=False) if word in TASKS]
@@ -184,8 +207,19 @@ def _peek(arguments: Sequence[str]) -> tuple[str | None, str | None]:
     return (known[0][0] if known else None), algorithm
 
 
+def _word_after(flag: str, arguments: Sequence[str]) -> str | None:
+    """Return the value of an option from the raw words; None where it is not there."""
+    found = None
+    for word, following in zip(arguments, [*arguments[1:], None], strict=False):
+        if word == flag:
+            found = following
+        elif word.startswith(f"{flag}="):
+            found = word.partition("=")[2]
+    return found
+
+
 @dataclasses.dataclass
-class TrainOptions(ClusterOptions, RunOptions):
+class TrainOptions(ClusterOptions, EnvironmentOptions, RunOptions):
     """Train a policy. Without --algorithm, the best known recipe for the task is used and named.
 
     The last options belong to the algorithm; --algorithm NAME --help lists those of another one.
@@ -194,37 +228,10 @@ class TrainOptions(ClusterOptions, RunOptions):
 
 def _options_of(algorithm: str, known: Recipe | None) -> type[TrainOptions]:
     """Return a dataclass that adds the algorithm's options, with the recipe's defaults where there is one."""
-    settings = known.settings if known and known.algorithm == algorithm else {}
-    for name in settings:
-        if name not in registry.options(algorithm):
-            raise UsageError(f"The recipe {known.name if known else ''} sets {name}, which {algorithm} does not have.")
     extra: list[Any] = []
-    for option in registry.options(algorithm).values():
-        default = settings.get(option.name, option.default)
-        default = tuple(default) if isinstance(default, list) else default
+    for name, default in usual_settings(algorithm, known).items():
+        option = registry.options(algorithm)[name]
         kind = Annotated[option.annotation, tyro.conf.arg(help=option.help)]
-        extra.append((option.name, kind, dataclasses.field(default=default)))
+        extra.append((name, kind, dataclasses.field(default=default)))
     described = {"__doc__": TrainOptions.__doc__}  # a docstring is not inherited, and it is what --help begins with
     return dataclasses.make_dataclass("TrainOptions", extra, bases=(TrainOptions,), namespace=described)
-
-
-def _check_task(task: str) -> None:
-    """Refuse a misspelt id before JAX is imported; an id that resembles no task is left to the Gymnasium adapter."""
-    if task not in TASKS and ":" not in task and nearest(task, TASKS) and not _registered(task):
-        raise unknown("task", task, list(TASKS), "workhorse tasks")
-
-
-def _registered(task: str) -> bool:
-    import gymnasium
-
-    return task in gymnasium.registry
-
-
-def _check_policy_size(settings: dict[str, object], options: TrainOptions, arguments: Sequence[str]) -> None:
-    """Drop a recipe's `hidden` for a linear policy, and raise a `UsageError` where the user asked for it."""
-    if "hidden" in settings and getattr(options, "policy", None) == "linear":
-        if any(word.partition("=")[0] == "--hidden" for word in arguments):
-            raise UsageError(
-                "--hidden is for --policy mlp, but the policy is linear. Add --policy mlp, or leave it out."
-            )
-        del settings["hidden"]

@@ -75,7 +75,8 @@ def restore_arrays(template: Any, arrays: Mapping[str, np.ndarray], where: str =
 
     Args:
         template: a tree with the wanted structure; its values are ignored, so a `jax.ShapeDtypeStruct` may stand
-            for a JAX array. Where it has an *empty first axis* the saved one may be of any length: journals grow.
+            for a JAX array. Where it has an *empty first axis* the saved one may be of any length, for journals grow,
+            and may be missing: older versions did not keep that journal.
         arrays: one array for every leaf's path.
         where: what the arrays came from, for the message.
 
@@ -85,6 +86,7 @@ def restore_arrays(template: Any, arrays: Mapping[str, np.ndarray], where: str =
     leaves, structure = jax.tree_util.tree_flatten(template)
     paths = [path for path, _ in _named_leaves(template)]
     advice = "It was written with another configuration or version: use that one, or start a new run."
+    arrays = {**dict(_journals(template)), **arrays}
     for path in paths:
         if path not in arrays:
             raise UsageError(f"Expected a leaf {path!r} in {where}, which has none. {advice}")
@@ -103,6 +105,13 @@ def restore_arrays(template: Any, arrays: Mapping[str, np.ndarray], where: str =
             )
         restored.append(_like(leaf, array))
     return jax.tree_util.tree_unflatten(structure, restored)
+
+
+def _journals(template: Any) -> Iterator[tuple[str, Any]]:
+    """Yield the leaves that grow."""
+    for path, leaf in _named_leaves(template):
+        if isinstance(leaf, np.ndarray) and leaf.shape[:1] == (0,):
+            yield path, leaf
 
 
 def _named_leaves(tree: Any) -> Iterator[tuple[str, Any]]:

@@ -9,16 +9,53 @@ two-core machine; see docs/benchmarks.md).
 bits of a result. And it splits programs of small networks into parts too small to be worth it: one update of PPO took
 57 ms of two cores, and 41 ms on the clock, where one core alone needs 34. Cores are given to whole programs and to the
 physics instead. A number of threads that the user has set is left as it is.
+
+*Compiled programs are kept* from one start to the next, in `compilation.compiled_folder()`. A folder that the user has
+given to JAX is left as it is.
 """
 
 import os
+import sys
+import warnings
 
 _FLAG = "--xla_cpu_multi_thread_eigen=false"
 if _FLAG not in os.environ.get("XLA_FLAGS", ""):
     os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {_FLAG}".strip()
 os.environ.setdefault("PJRT_NPROC", "1")
+_jax_was_there = "jax" in sys.modules
 
 import jax  # noqa: E402
 
+from workhorse.core.compilation import compiled_folder, prune  # noqa: E402
+
 jax.config.update("jax_enable_x64", True)
 jax.config.update("jax_cpu_enable_async_dispatch", False)
+
+
+def _keep_programs() -> None:
+    """Let JAX keep compiled programs on disk."""
+    given = jax.config.jax_compilation_cache_dir  # pyright: ignore[reportAttributeAccessIssue]
+    if given is not None or (_jax_was_there and _has_begun()):
+        return
+    folder = compiled_folder()
+    if folder is None:
+        return
+    prune(folder)
+    jax.config.update("jax_compilation_cache_dir", str(folder))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)  # many small programs take time as well
+    jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+    jax.config.update("jax_persistent_cache_enable_xla_caches", "none")  # else the folder's path is part of every key
+    # A damaged entry is compiled anew, and a full disk keeps nothing: neither is worth a word.
+    warnings.filterwarnings("ignore", r"Error (reading|writing) persistent compilation cache entry")
+
+
+def _has_begun() -> bool:
+    """Tell whether JAX computes already, with a number of threads that is not known and decides the bits."""
+    try:
+        from jax._src.xla_bridge import backends_are_initialized
+    except ImportError:
+        return True
+    return backends_are_initialized()
+
+
+_keep_programs()

@@ -15,7 +15,7 @@ from jaxtyping import PyTree
 
 from workhorse.core.algorithm import State
 from workhorse.core.digest import digest
-from workhorse.core.errors import UsageError
+from workhorse.core.errors import TaskError, UsageError
 from workhorse.core.machine import describe_hardware, installed_versions
 from workhorse.core.types import Returns
 from workhorse.distributed.crew import Answer, Crew, Job, Order
@@ -47,6 +47,9 @@ DISAGREEMENTS = 3
 
 ATTEMPTS = 3
 """Workers on which a chunk may fail before the chunk is blamed instead of the workers."""
+
+DEATHS = 5
+"""Workers that may die of a chunk before the chunk is blamed: more than chance takes, fewer than a user waits for."""
 
 REPLACEMENTS = 10
 """Workers dismissed on one host that are replaced; a host that fails more often gets no more."""
@@ -115,7 +118,9 @@ class Cluster(Workforce):
         self._crew: Crew[Tally | Episodes | None] = Crew(patience, patience_floor_s)
         self._members: dict[str, _WorkerState] = {}
         self._failures: dict[int, int] = {}
-        self._refusals: list[str] = []
+        self._deaths: dict[int, int] = {}
+        self._refused = False
+        self._last_words = ""
         self._dismissals: dict[str, int] = {}
         self._log = UpdateLog()
         self._state: tuple[int, bytes] = (-1, b"")
@@ -124,7 +129,8 @@ class Cluster(Workforce):
         self._set_up = encode_control({**record, "token": self._token})
         self._core_seconds: dict[str, float] = {}
         self._traffic = TrafficCounter()
-        self._iteration = 0
+        self._iteration = self._jobs_begun = 0
+        self._ahead: Job | None = None
         self._sent = self._received = 0
         self._busy_s = self._updating_s = 0.0
         self._reissued = 0
@@ -136,7 +142,7 @@ class Cluster(Workforce):
 
     def play(self, state: State, iteration: int) -> list[Tally]:
         limit = self._programs.algorithm.episode_steps(state)
-        return self._run(Job("reset", iteration), self._num_episodes, limit, state, iteration)
+        return self._run("reset", iteration, self._num_episodes, limit, state)
 
     def announce(self, iteration: int, returns: Returns, goes_on: bool) -> None:
         """Tell the workers the returns, with orders for the next iteration where one follows at once.
@@ -149,11 +155,11 @@ class Cluster(Workforce):
         self._log.add(iteration, encode_update(iteration, returns), reached)
         present = [self._members[name] for name in self._crew.workers]
         if goes_on and all(self._log.reaches(iteration + 1, member.at) for member in present):
-            self._begin(Job("reset", iteration + 1), self._num_episodes)
+            self._ahead = self._begin("reset", iteration + 1, self._num_episodes)
             self._hand_out(None, None, iteration + 1)
 
     def evaluate(self, state: State, iteration: int, num_episodes: int) -> list[Episodes]:
-        return self._run(Job("evaluate", iteration), num_episodes, None, state, iteration)
+        return self._run("evaluate", iteration, num_episodes, None, state)
 
     def metrics(self) -> dict[str, float]:
         """Return workers, bytes and seconds, counted since the last call."""
@@ -176,7 +182,8 @@ class Cluster(Workforce):
 
     def core_seconds(self) -> Mapping[str, float]:
         for member in self._members.values():
-            self._charge(member)
+            if member.ready:  # the others have not said yet how many cores they hold
+                self._charge(member)
         held, self._core_seconds = self._core_seconds, {}
         return held
 
@@ -185,12 +192,12 @@ class Cluster(Workforce):
 
     # --- a job ---
 
-    def _run(self, job: Job, num_episodes: int, limit: int | None, state: State, at: int) -> list[Any]:
+    def _run(self, stream: str, at: int, num_episodes: int, limit: int | None, state: State) -> list[Any]:
         if at not in self._log.digests and self.exchange == "scalars":
             self._log.digests[at] = digest(state)
-        self._iteration = at
-        if self._crew.job != job:
-            self._begin(job, num_episodes)
+        ahead, self._ahead = self._ahead, None
+        if ahead is None or ahead[:3] != (stream, at, num_episodes):
+            self._begin(stream, at, num_episodes)
         while not self._crew.complete:
             self._hand_out(limit, state, at)
             self._look_after()
@@ -200,11 +207,14 @@ class Cluster(Workforce):
                 self._react(event)
         return self._crew.results()
 
-    def _begin(self, job: Job, num_episodes: int) -> None:
+    def _begin(self, stream: str, iteration: int, num_episodes: int) -> Job:
         self._failures.clear()
-        self._job_episodes = num_episodes
-        self._iteration = job.iteration
+        self._deaths.clear()
+        self._iteration = iteration
+        job = Job(stream, iteration, num_episodes, self._jobs_begun)
+        self._jobs_begun += 1
         self._crew.begin(job, num_chunks(num_episodes, self.num_slots))
+        return job
 
     def _hand_out(self, limit: int | None, state: State, at: int) -> None:
         for order in self._crew.orders(self._clock()):
@@ -223,7 +233,7 @@ class Cluster(Workforce):
         else:
             attachment, state_at = self._encoded(state, at), at
         member.at = at
-        message = Assignment(job, order.chunk, self._job_episodes, limit, at, state_at, updates).encode()
+        message = Assignment(job, order.chunk, limit, at, state_at, updates).encode()
         parts = {
             "parameters" if self.exchange == "parameters" else "state": len(attachment),
             "updates": sum(map(len, updates)),
@@ -254,7 +264,7 @@ class Cluster(Workforce):
         elif name not in self._members:
             return  # it was dismissed; its late answers do no harm
         elif isinstance(event, Gone):
-            self._lose(name, f"{self._called(name)} is gone: {event.reason}")
+            self._mourn(name, event.reason)
         else:
             self._hear(name, event)
 
@@ -275,8 +285,11 @@ class Cluster(Workforce):
         if answer == "ready":
             self._welcome(name, control)
         elif answer == "refused":
-            self._refusals.append(why)
             self._dismiss(name, f"cannot take part: {why}", replace=False)
+            self._refused, self._last_words = True, why
+        elif answer == "fault" and self._crew.lease(name) is not None:
+            trace, program = (str(control.get(key, "")) for key in ("traceback", "program"))
+            raise TaskError(f"{self._called(name)}: {why}", trace, program)
         else:
             self._blame(name, why)
 
@@ -311,7 +324,7 @@ class Cluster(Workforce):
         if self.exchange == "scalars" and report.digest != self._log.digests.get(report.at, report.digest):
             self._disagree(name, report)
             return
-        expected = min(self.num_slots, self._job_episodes - report.chunk * self.num_slots)
+        expected = min(self.num_slots, report.job.num_episodes - report.chunk * self.num_slots)
         # a stale report will not be used, whatever is in it
         fault = report.fault(expected) if report.job == self._crew.job else None
         if fault:
@@ -350,22 +363,36 @@ class Cluster(Workforce):
         last = trace.strip().splitlines()[-1] if trace.strip() else "no reason given"
         self._dismiss(name, f"failed: {last}", replace=True)
 
+    def _mourn(self, name: str, reason: str) -> None:
+        """Have the work of a worker that died done again, unless it is the work that they die of."""
+        sentence, lease = f"{self._called(name)} is gone: {reason}", self._crew.lease(name)
+        if lease is not None:
+            self._deaths[lease] = self._deaths.get(lease, 0) + 1
+            if self._deaths[lease] >= DEATHS:
+                raise UsageError(
+                    f"{DEATHS} workers died of chunk {lease} of iteration {self._iteration}. The last of them: "
+                    f"{sentence.rstrip('.')}. Either {self._plan.task} ends its process, which training without "
+                    "--cluster would show, or there is too little memory for that many workers: lower --workers."
+                )
+        self._last_words = sentence
+        self._lose(name)
+        self._note(f"{sentence}. What it was doing is done again.")
+
     def _dismiss(self, name: str, why: str, replace: bool) -> None:
         again = "; what it was doing is done again" if self._crew.lease(name) is not None else ""
         self._note(f"{self._called(name)} {why.rstrip('.')}. It was let go{again}.")
         host = self._members[name].where.partition(",")[0]
         self._dismissals[host] = self._dismissals.get(host, 0) + 1
-        self._lose(name, None)
+        self._last_words = f"{self._called(name)} {why}"
+        self._lose(name)
         self._transport.dismiss(name, replace and self._dismissals[host] <= REPLACEMENTS)
 
-    def _lose(self, name: str, sentence: str | None) -> None:
+    def _lose(self, name: str) -> None:
         self._charge(self._members.pop(name))
         self._crew.leave(name)
-        if sentence:
-            self._note(f"{sentence}. What it was doing is done again.")
 
     def _look_after(self) -> None:
-        """Tell the user once that no worker is there, and once that one is back."""
+        """Tell the user once that no worker is there, and once that one is back; raise where none can come."""
         if self._crew.size:
             if self._said_alone:
                 self._note(f"Going on with {self._crew.size} worker(s).")
@@ -373,8 +400,9 @@ class Cluster(Workforce):
             return
         if self._members:
             return
-        if self._refusals and not self._was_ready and not self._transport.arriving():
-            raise UsageError(f"No worker can take part. {self._refusals[-1]}")
+        exhausted = self._transport.exhausted()
+        if exhausted or (self._refused and not self._was_ready and not self._transport.arriving()):
+            raise UsageError(f"No worker can take part. {self._last_words or exhausted}")
         now = self._clock()
         self._alone_since = now if self._alone_since is None else self._alone_since
         if not self._said_alone and now - self._alone_since >= (0.0 if self._was_ready else PATIENT_AT_START_S):

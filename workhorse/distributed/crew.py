@@ -19,10 +19,22 @@ Result = TypeVar("Result")
 
 
 class Job(NamedTuple):
-    """All chunks of one stream ("reset" in training, "evaluate") of an iteration."""
+    """All chunks of one request for episodes: an iteration's training, or an evaluation.
+
+    Two requests are two jobs, however alike they are: answers to one never count for the other. An iteration may be
+    evaluated twice, with different numbers of episodes.
+
+    Attributes:
+        stream: "reset" in training, "evaluate" in evaluation.
+        iteration: the iteration that the episodes belong to.
+        num_episodes: episodes of all chunks together.
+        number: jobs that the coordinator began before this one.
+    """
 
     stream: str
     iteration: int
+    num_episodes: int
+    number: int
 
 
 class Order(NamedTuple):

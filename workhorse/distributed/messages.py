@@ -1,8 +1,8 @@
 """Messages between a coordinator and its workers: bytes of a fixed layout, little-endian, never a pickle.
 
-A message is the letters WH, a kind, and the kind's fields. Setting a worker up is JSON; everything an iteration sends
-is packed numbers, so that its size can be said in advance: an update is 4 bytes a member, 8 (1 + 2 D) bytes of
-observation moments and 16 bytes; a report is 4 bytes an episode, the moments, and a header.
+A message is the letters WH, a version, a kind, and the kind's fields. Setting a worker up is JSON; everything an
+iteration sends is packed numbers, so that its size can be said in advance: an update is 4 bytes a member, 8 (1 + 2 D)
+bytes of observation moments and 16 bytes; a report is 4 bytes an episode, the moments, and a header.
 """
 
 import json
@@ -36,13 +36,17 @@ __all__ = [
     "encode_update",
 ]
 
+VERSION = 2
+"""Version of the layout, in every message; 1 named a job by its stream and iteration alone."""
+
 STREAMS = ("reset", "evaluate")
 NOTHING = -1
 """Chunk number of an assignment that asks for no episodes, only for a sign of life."""
 
 _HEAD = struct.Struct("<2sBB")
-_ASSIGNMENT = struct.Struct("<BIiIiIIH")
-_REPORT = struct.Struct("<BIiIQffH")
+_JOB = struct.Struct("<BIII")
+_ASSIGNMENT = struct.Struct("<iiIIH")
+_REPORT = struct.Struct("<iIQffH")
 _TALLY = struct.Struct("<IIddddd")
 _UPDATE = struct.Struct("<IId")
 _CONTROL, _ASSIGN, _ANSWER = 1, 2, 3
@@ -57,7 +61,6 @@ class Assignment(NamedTuple):
 
     Attributes:
         job, chunk: what to run; chunk NOTHING for nothing.
-        num_episodes: episodes of the whole job.
         limit: steps after which an episode is cut, None for the task's own clock; a worker that has the state does
             not need it.
         at: iterations the state must have learnt from before acting.
@@ -67,7 +70,6 @@ class Assignment(NamedTuple):
 
     job: Job
     chunk: int
-    num_episodes: int
     limit: int | None
     at: int
     state_at: int = 0
@@ -75,16 +77,13 @@ class Assignment(NamedTuple):
 
     def encode(self) -> bytes:
         fixed = _ASSIGNMENT.pack(
-            STREAMS.index(self.job.stream),
-            self.job.iteration,
             self.chunk,
-            self.num_episodes,
             NOTHING if self.limit is None else self.limit,
             self.at,
             self.state_at,
             len(self.updates),
         )
-        parts = [_HEAD.pack(b"WH", 1, _ASSIGN), fixed]
+        parts = [_HEAD.pack(b"WH", VERSION, _ASSIGN), _pack_job(self.job), fixed]
         for part in self.updates:
             parts += [struct.pack("<I", len(part)), part]
         return b"".join(parts)
@@ -111,11 +110,8 @@ class Report(NamedTuple):
     result: Tally | Episodes | None
 
     def encode(self) -> bytes:
-        stream = STREAMS.index(self.job.stream)
         failures = json.dumps(self.result.failures).encode() if self.result and self.result.failures else b""
-        fixed = _REPORT.pack(
-            stream, self.job.iteration, self.chunk, self.at, self.digest, self.episodes_s, self.updates_s, len(failures)
-        )
+        fixed = _REPORT.pack(self.chunk, self.at, self.digest, self.episodes_s, self.updates_s, len(failures))
         body = b""
         if isinstance(self.result, Tally):
             found = self.result
@@ -125,7 +121,7 @@ class Report(NamedTuple):
             found = self.result
             body = struct.pack("<I", len(found.returns)) + found.returns.astype("<f8").tobytes()
             body += found.length.astype("<i4").tobytes() + _pack_moments(found.observations)
-        return b"".join([_HEAD.pack(b"WH", 1, _ANSWER), fixed, failures, body])
+        return b"".join([_HEAD.pack(b"WH", VERSION, _ANSWER), _pack_job(self.job), fixed, failures, body])
 
     def fault(self, expected: int) -> str | None:
         """Return what is wrong with the numbers, where `expected` episodes were asked for; None if nothing is."""
@@ -149,7 +145,7 @@ class Report(NamedTuple):
 
 def encode_control(record: dict[str, Any]) -> bytes:
     """Encode a message that sets work up, refuses it or reports a failure, as JSON."""
-    return _HEAD.pack(b"WH", 1, _CONTROL) + json.dumps(record).encode()
+    return _HEAD.pack(b"WH", VERSION, _CONTROL) + json.dumps(record).encode()
 
 
 def decode_control(message: bytes) -> dict[str, Any] | None:
@@ -178,11 +174,11 @@ def decode_assignment(message: bytes) -> Assignment:
     if _kind(message) != _ASSIGN:
         raise Malformed("expected an assignment")
     read = _MessageReader(message, _HEAD.size)
-    stream, iteration, chunk, num_episodes, limit, at, state_at, count = read.fields(_ASSIGNMENT)
+    job = read.job()
+    chunk, limit, at, state_at, count = read.fields(_ASSIGNMENT)
     updates = tuple(read.take(read.fields(struct.Struct("<I"))[0]) for _ in range(count))
     read.finished()
-    job = Job(_stream(stream), iteration)
-    return Assignment(job, chunk, num_episodes, None if limit < 0 else limit, at, state_at, updates)
+    return Assignment(job, chunk, None if limit < 0 else limit, at, state_at, updates)
 
 
 def decode_report(message: bytes, observation_size: int) -> Report:
@@ -194,7 +190,8 @@ def decode_report(message: bytes, observation_size: int) -> Report:
     if _kind(message) != _ANSWER:
         raise Malformed("expected a report")
     read = _MessageReader(message, _HEAD.size)
-    stream, iteration, chunk, at, digest, episodes_s, updates_s, failing = read.fields(_REPORT)
+    job = read.job()
+    chunk, at, digest, episodes_s, updates_s, failing = read.fields(_REPORT)
     sentences = read.take(failing)
     try:
         said = json.loads(sentences) if failing else []
@@ -202,8 +199,7 @@ def decode_report(message: bytes, observation_size: int) -> Report:
         raise Malformed("a report whose sentences are no JSON") from error
     if not isinstance(said, list) or not all(isinstance(sentence, str) for sentence in said):
         raise Malformed("a report whose sentences are no list of sentences")
-    failures = tuple(said)
-    job, result = Job(_stream(stream), iteration), None
+    failures, result = tuple(said), None
     if chunk != NOTHING and job.stream == "reset":
         count, steps, *returns = read.fields(_TALLY)
         fitness = read.array("<f4", count).astype(np.float32)
@@ -276,6 +272,12 @@ class _MessageReader:
     def fields(self, layout: struct.Struct) -> tuple[Any, ...]:
         return layout.unpack(self.take(layout.size))
 
+    def job(self) -> Job:
+        stream, iteration, num_episodes, number = self.fields(_JOB)
+        if stream >= len(STREAMS):
+            raise Malformed(f"stream number {stream}")
+        return Job(STREAMS[stream], iteration, num_episodes, number)
+
     def array(self, kind: str, count: int) -> np.ndarray:
         return np.frombuffer(self.take(count * np.dtype(kind).itemsize), kind)
 
@@ -292,15 +294,13 @@ def _kind(message: bytes) -> int:
     if not isinstance(message, bytes) or len(message) < _HEAD.size:
         raise Malformed(f"{type(message).__name__} of {len(message) if isinstance(message, bytes) else '?'} bytes")
     letters, version, kind = _HEAD.unpack_from(message)
-    if letters != b"WH" or version != 1:
+    if letters != b"WH" or version != VERSION:
         raise Malformed(f"bytes that begin with {message[:4]!r}")
     return kind
 
 
-def _stream(number: int) -> str:
-    if number >= len(STREAMS):
-        raise Malformed(f"stream number {number}")
-    return STREAMS[number]
+def _pack_job(job: Job) -> bytes:
+    return _JOB.pack(STREAMS.index(job.stream), job.iteration, job.num_episodes, job.number)
 
 
 def _pack_moments(moments: Moments) -> bytes:

@@ -38,6 +38,10 @@ CONNECT_WITHIN_S = 5.0
 """Seconds in which an address must answer."""
 
 
+_made_here = False
+"""True once `connect` has made a cluster that no other machine can reach."""
+
+
 class RayWorker:
     """Ray actor around a `Worker`."""
 
@@ -75,6 +79,7 @@ def connect(address: str, note: Callable[[str], None] = lambda sentence: None) -
     Raises:
         UsageError: Ray is missing, nothing answers at the address, or this machine is no part of that cluster.
     """
+    global _made_here
     ray = _ray()
     if ray.is_initialized():
         return ray.get_runtime_context().gcs_address
@@ -97,6 +102,7 @@ def connect(address: str, note: Callable[[str], None] = lambda sentence: None) -
             # an address of this machine alone: nothing outside it can be part of a cluster made in passing
             here = {"_node_ip_address": "127.0.0.2"} if sys.platform == "linux" else {}
             ray.init(address="local", num_cpus=available_cores(), **here, **quiet)
+            _made_here = bool(here)
     where = ray.get_runtime_context().gcs_address
     nodes = [node for node in ray.nodes() if node["Alive"]]
     cores = sum(node["Resources"].get("CPU", 0) for node in nodes)
@@ -130,12 +136,18 @@ class RayTransport:
         workers: how many; None for as many as there is room for.
         threads: simulation threads of a worker; each holds a core.
         note: is told what a user should know.
+        closed: whether no other machine can join the cluster; by default what `connect` found.
     """
 
     def __init__(
-        self, workers: int | None = None, threads: int = 1, note: Callable[[str], None] = lambda sentence: None
+        self,
+        workers: int | None = None,
+        threads: int = 1,
+        note: Callable[[str], None] = lambda sentence: None,
+        closed: bool | None = None,
     ) -> None:
         self._ray = _ray()
+        self._closed = _made_here if closed is None else closed
         self._wanted = workers
         self._threads = threads
         self._note = note
@@ -148,6 +160,8 @@ class RayTransport:
         self._count = 0
         self._nodes: dict[str, str] = {}
         self._barred: dict[str, float] = {}
+        self._cores: dict[str, float] = {}
+        self._last_words = ""
         self._false_starts: dict[str, int] = {}
         self._looked_at = -math.inf
         self._said_room: int | None = None
@@ -182,6 +196,13 @@ class RayTransport:
     def arriving(self) -> int:
         return len(self._arriving)
 
+    def exhausted(self) -> str | None:
+        if not self._closed or not self._cores or self._actors:
+            return None
+        if max(self._cores.values()) < self._threads:
+            return f"A worker holds {self._threads} cores (--worker-threads), which no machine of the cluster has."
+        return self._last_words or "None is started any more." if self._cores.keys() <= self._barred.keys() else None
+
     def close(self) -> None:
         leaving = [actor.leave.remote() for name, actor in self._actors.items() if name not in self._arriving]
         if leaving:
@@ -199,6 +220,7 @@ class RayTransport:
         self._looked_at = now
         self._barred = {node: until for node, until in self._barred.items() if until > now}
         nodes = {node["NodeID"]: node["Resources"].get("CPU", 0.0) for node in self._ray.nodes() if node["Alive"]}
+        self._cores = nodes
         room = {node: int(cores // self._threads) for node, cores in nodes.items() if node not in self._barred}
         self._say_room(sum(int(cores // self._threads) for cores in nodes.values()))
         for worker in [name for name in self._arriving if self._nodes[name] not in room]:
@@ -236,7 +258,8 @@ class RayTransport:
         """Count a worker that died as it started; a node on which they all do gets no more for a while."""
         node = self._nodes[worker]
         self._false_starts[node] = self._false_starts.get(node, 0) + 1
-        self._note(f"Worker {worker} could not start: {reason}.")
+        self._last_words = f"Worker {worker} could not start: {reason}."
+        self._note(self._last_words)
         if self._false_starts[node] >= FALSE_STARTS:
             self._false_starts[node] = 0
             self._bar(worker)

@@ -47,6 +47,10 @@ class Transport(Protocol):
         """Return the number of workers that were started and may yet arrive."""
         ...
 
+    def exhausted(self) -> str | None:
+        """Return why no worker can come any more; None while one may come, also from a machine that may yet join."""
+        ...
+
     def close(self) -> None:
         """End every worker."""
         ...

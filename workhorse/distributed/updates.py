@@ -44,7 +44,7 @@ class UpdateLog:
 
     def reaches(self, at: int, reached: int | None) -> bool:
         """Tell whether updates alone bring a state from `reached` to iteration `at`; None is no state."""
-        return reached is not None and (reached == at or self._kept_from <= reached)
+        return reached is not None and (reached == at or self._kept_from <= reached < at)
 
     def between(self, reached: int, at: int) -> tuple[bytes, ...]:
         """Return the updates that bring a state from one iteration to another, oldest first."""

@@ -13,7 +13,7 @@ import jax
 
 from workhorse.core.algorithm import Actor, Population, State
 from workhorse.core.digest import digest
-from workhorse.core.errors import UsageError
+from workhorse.core.errors import TaskError, UsageError
 from workhorse.core.machine import describe_hardware, installed_versions
 from workhorse.distributed.messages import (
     NOTHING,
@@ -36,11 +36,26 @@ from workhorse.training.workforce import Tally, tally, training_work
 __all__ = ["Worker"]
 
 
+class _CannotTakePart(Exception):
+    """This worker cannot take part; the message says why."""
+
+
+class _TaskFault(Exception):
+    """The task raised, returned nonsense or ended its process; `answer` is what the coordinator is told."""
+
+    def __init__(self, error: UsageError) -> None:
+        super().__init__(str(error))
+        self.answer = {"answer": "fault", "why": str(error)}
+        if isinstance(error, TaskError):
+            self.answer |= {"why": error.message, "traceback": error.traceback, "program": error.program}
+
+
 class Worker:
     """Answers a coordinator's messages.
 
     A control message "set up" builds the task and the algorithm; an assignment moves the state on and runs a chunk.
-    What goes wrong is an answer too: "refused" for input that cannot be used, "failed" with a traceback for the rest.
+    What goes wrong is an answer too: "refused" where this worker cannot take part, "fault" where the task raised while
+    it was played, as it would on one machine, and "failed" with a traceback for the rest.
     """
 
     def __init__(self, name: str, threads: int = 1, node: str = "") -> None:
@@ -60,8 +75,10 @@ class Worker:
             if control is not None:
                 return self._set_up(control)
             return self._carry_out(decode_assignment(message), attachment).encode()
-        except (UsageError, ImportError) as error:
+        except _CannotTakePart as error:
             return encode_control({"answer": "refused", "why": str(error)})
+        except _TaskFault as error:
+            return encode_control(error.answer)
         except Exception:
             return encode_control({"answer": "failed", "why": traceback.format_exc()})
 
@@ -76,7 +93,25 @@ class Worker:
     def _set_up(self, control: dict[str, Any]) -> bytes:
         difference = mismatch(control["versions"], installed_versions())
         if difference:
-            raise UsageError(difference)
+            raise _CannotTakePart(difference)
+        try:
+            self._build(control)
+        except (UsageError, ImportError) as error:
+            raise _CannotTakePart(str(error)) from error
+        hardware = describe_hardware()
+        return encode_control(
+            {
+                "answer": "ready",
+                "host": platform.node(),
+                "process": os.getpid(),
+                "cores": self._threads,
+                "processor": hardware.cpu,
+                "instruction_sets": list(hardware.instruction_sets),
+            }
+        )
+
+    def _build(self, control: dict[str, Any]) -> None:
+        """Make the task, the algorithm and the first state."""
         plan = Plan(**control["plan"])
         spec = plan.spec()
         algorithm = plan.make_algorithm(spec)
@@ -91,17 +126,6 @@ class Worker:
         self._actor_template = jax.eval_shape(self._algorithm.actor, start)
         if self._scalars:
             self._state, self._at = start, 0
-        hardware = describe_hardware()
-        return encode_control(
-            {
-                "answer": "ready",
-                "host": platform.node(),
-                "process": os.getpid(),
-                "cores": self._threads,
-                "processor": hardware.cpu,
-                "instruction_sets": list(hardware.instruction_sets),
-            }
-        )
 
     def _carry_out(self, assignment: Assignment, state: bytes) -> Report:
         begun = time.perf_counter()
@@ -145,9 +169,12 @@ class Worker:
         assert self._player is not None
         job, chunk, slots = assignment.job, assignment.chunk, self._player.num_slots
         if job.stream == "evaluate":
-            work = evaluation_work(job.iteration, assignment.num_episodes, slots, chunk)
+            work = evaluation_work(job.iteration, job.num_episodes, slots, chunk)
         else:
             limit = self._algorithm.episode_steps(self._state) if self._scalars else assignment.limit
             work = training_work(self._algorithm, job.iteration, slots, chunk, limit)
-        ((_, found),) = self._player.play(actor, [(chunk, work)])
+        try:
+            ((_, found),) = self._player.play(actor, [(chunk, work)])
+        except UsageError as error:
+            raise _TaskFault(error) from error
         return found if job.stream == "evaluate" else tally(self._algorithm, found)

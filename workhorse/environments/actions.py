@@ -14,6 +14,7 @@ def idle_actions(space: ActionSpace, count: int) -> np.ndarray:
     switch off of a `MultiBinary` (int8).
 
     Example:
+        >>> from workhorse.core.spec import Box
         >>> idle_actions(Box((-1.0, 0.5), (1.0, 1.0)), 1).tolist()
         [[0.0, 0.5]]
     """

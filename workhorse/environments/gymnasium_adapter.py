@@ -1,24 +1,33 @@
 """Any Gymnasium environment as a `HostEnv`: slots in worker processes, with no change to the environment."""
 
-import importlib
+import traceback
 import warnings
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal
 
 import gymnasium
 import numpy as np
 
-from workhorse.core.errors import UsageError
+from workhorse.core.errors import TaskError, UsageError
 from workhorse.core.machine import available_cores
+from workhorse.core.modules import import_module
 from workhorse.core.spec import Box, EnvSpec
 from workhorse.core.types import Step
 from workhorse.environments.actions import idle_actions
+from workhorse.environments.constructors import registered
+from workhorse.environments.episode_program import episode_program
 from workhorse.environments.gymnasium_processes import LocalGroup, RemoteGroup, portable
-from workhorse.environments.gymnasium_spaces import Fault
-from workhorse.environments.gymnasium_worker import EnvironmentRecipe, Unreachable, in_worker
+from workhorse.environments.gymnasium_worker import (
+    EnvironmentRecipe,
+    Unreachable,
+    episode_seed,
+    in_worker,
+    step_digest,
+)
+from workhorse.environments.wrappers import check_shared_options
 
-__all__ = ["EnvironmentFault", "GymnasiumAdapter", "is_registered", "registered_ids"]
+__all__ = ["GymnasiumAdapter", "is_registered", "registered_ids"]
 
 
 def is_registered(id: str) -> bool:
@@ -30,26 +39,43 @@ def is_registered(id: str) -> bool:
     return _find(id) is not None
 
 
-def registered_ids() -> list[str]:
-    """Return every id in Gymnasium's registry, in alphabetical order."""
-    return sorted(gymnasium.registry)
+def registered_ids(task: str = "") -> list[str]:
+    """Return every id in Gymnasium's registry, in alphabetical order; those of `task`'s module first, as module:id."""
+    module = task.rpartition(":")[0]
+    theirs = [f"{module}:{id}" for id, spec in gymnasium.registry.items() if module and _module_of(spec) == module]
+    return [*sorted(theirs), *sorted(gymnasium.registry)]
+
+
+def _module_of(spec: Any) -> str:
+    entry = spec.entry_point
+    return entry.partition(":")[0] if isinstance(entry, str) else getattr(entry, "__module__", "")
 
 
 def _find(id: str) -> Any:
     module, _, name = id.rpartition(":")
     if module:
         try:
-            importlib.import_module(module)
-        except Exception as error:
+            import_module(module)
+        except ModuleNotFoundError as error:
+            if error.name not in (module, module.split(".")[0]):  # the module is there, and imports one that is not
+                raise _import_error(id, module, error) from error
+            hint = f" Write {module[:-3]}:{name}, without .py." if module.endswith(".py") else ""
             raise UsageError(
-                f"Task {id!r}: importing the module {module!r} raised {type(error).__name__}: {error}; "
-                "check its name and that it lies on the Python path."
+                f"Task {id!r}: importing the module {module!r} raised ModuleNotFoundError, as it is neither installed "
+                f"nor in the current folder: run the command in the folder that holds it, or put that folder on "
+                f"PYTHONPATH.{hint}"
             ) from error
-    return gymnasium.registry.get(name)
+        except Exception as error:
+            raise _import_error(id, module, error) from error
+    return registered(id)
 
 
-class EnvironmentFault(RuntimeError):
-    """Traceback of a user's environment, from the process it ran in; the cause of a `UsageError`."""
+def _import_error(id: str, module: str, error: Exception) -> TaskError:
+    return TaskError(
+        f"Task {id!r}: importing the module {module!r} raised {type(error).__name__}: {error}; mend the module, or "
+        "install what it needs.",
+        traceback.format_exc(),
+    )
 
 
 class GymnasiumAdapter:
@@ -68,21 +94,22 @@ class GymnasiumAdapter:
     lambda, a local class, something typed into a prompt) runs in this process, one slot after another, and a warning
     says so once.
 
-    Snapshots are journals: the key of each slot's episode and its actions so far. `restore` makes the environment
-    again, seeds it, repeats the actions and compares the observation it ends on. Where the task calls itself
-    non-deterministic, or two short episodes with one seed differ, `spec.resume` is "episode": `restore` starts the
-    slots' episodes again and `observations` holds what they start from. *An environment that carries something from
-    one episode to the next is beyond a journal; the comparison reports it where it shows in the observation.*
+    Snapshots are journals: the key of each slot's episode, its actions so far, and a digest of what each step
+    returned. `restore` makes the environment again, seeds it, repeats the actions and compares every step. Where the
+    task calls itself non-deterministic, two short episodes with one seed differ, or *a replay differs, now or when an
+    earlier snapshot was restored*, `spec.resume` is "episode": `restore` starts the slots' episodes again and
+    `observations` holds what they start from. `notes` says then which step differed.
 
     Args:
         id: the task, "FrozenLake-v1", or "module:id" to import module first.
         num_slots: B.
         num_threads: worker processes, at most one a slot; 0 for one a core.
-        options: keyword arguments for `gymnasium.make`.
+        options: keyword arguments for `gymnasium.make`, and those of `workhorse.environments.wrappers`.
 
     Raises:
-        UsageError: the task is unknown, cannot be made, has a space that is not supported; or, from any call, the
-            environment raised, returned nonsense or ended its process. The adapter is closed after such an error.
+        UsageError: the task is unknown.
+        TaskError: it cannot be made, or has a space that is not supported; or, from any call, the environment raised,
+            returned nonsense or ended its process. The adapter is closed after such an error.
 
     Source: Gymnasium's `AsyncVectorEnv` for the idea. Differs from it by resetting in the same step, by keeping the
     true successor, by stepping subsets of slots, and by seeds that belong to episodes.
@@ -93,6 +120,7 @@ class GymnasiumAdapter:
             raise UsageError(
                 f"{id}: num_slots must be at least 1 and num_threads at least 0: {num_slots}, {num_threads}."
             )
+        check_shared_options(id, options)
         if in_worker():
             raise RuntimeError("A worker process of the Gymnasium adapter cannot make another adapter.")
         spec = _find(id)
@@ -112,6 +140,10 @@ class GymnasiumAdapter:
         self._running = np.zeros(num_slots, bool)
         self._obs = np.zeros((num_slots, *self._spec.observation.shape), self._dtype)
         self._journal: list[list[np.ndarray]] = [[] for _ in range(num_slots)]
+        self._digests: list[list[int]] = [[] for _ in range(num_slots)]
+        self._differed = np.zeros((0, 2), np.int64)
+        self._notes: list[str] = []
+        self._entry, self._options = spec.entry_point, options
 
     @property
     def spec(self) -> EnvSpec:
@@ -160,11 +192,20 @@ class GymnasiumAdapter:
             worker: ("step", (slots[rows].tolist(), actions[rows], None if keys is None else keys[rows]))
             for worker, rows in self._rows_by_worker(slots)
         }
-        for worker, reply in self._ask(requests, "stepping").items():
+        try:
+            replies = self._ask(requests, "stepping")
+        except TaskError as error:
+            if error.slot is not None:
+                played = [*self._journal[error.slot], actions[slots.tolist().index(error.slot)]]
+                seed = episode_seed(self._keys[error.slot])
+                error.program = episode_program(self._spec, self._entry, self._options, seed, played, error.message)
+            raise
+        for worker, reply in replies.items():
             rows = self._worker_of[slots] == worker
             obs[rows], reward[rows], terminated[rows], truncated[rows], next_obs[rows] = reply
-        for slot, action in zip(slots, actions, strict=True):
-            self._journal[slot].append(action)
+        for row, slot in enumerate(slots):
+            self._journal[slot].append(actions[row])
+            self._digests[slot].append(step_digest(next_obs[row], reward[row], terminated[row], truncated[row]))
         self._obs[slots] = obs
         ended = terminated | truncated
         if keys is None:
@@ -177,7 +218,8 @@ class GymnasiumAdapter:
         """Return the journal: keys, flags and last observations of the slots, and all their actions since the reset.
 
         Arrays: "keys" uint64 (B, 2), "started" and "running" bool (B,), "length" int64 (B,), "obs" (B, ...), "actions"
-        (sum of length, ...), slot after slot.
+        (sum of length, ...), slot after slot, "digests" uint32 (sum of length,) of their steps, and "differed" int64
+        (n, 2), slot and step of a replay that differed: none, or the first of the first restore that had one.
         """
         kept = [action for journal in self._journal for action in journal]
         return {
@@ -187,14 +229,15 @@ class GymnasiumAdapter:
             "length": np.array([len(journal) for journal in self._journal], np.int64),
             "obs": self._obs.copy(),
             "actions": np.stack(kept) if kept else self._no_actions(),
+            "digests": np.array([one for digests in self._digests for one in digests], np.uint32),
+            "differed": self._differed.copy(),
         }
 
     def restore(self, arrays: dict[str, np.ndarray]) -> None:
         """Bring every slot back to a snapshot, or with `resume="episode"` to the start of the snapshot's episode.
 
         Raises:
-            UsageError: the snapshot is of another number of slots or another task, or a replayed slot ends on another
-                observation than the recorded one.
+            UsageError: the snapshot is of another number of slots or another task.
         """
         shape = np.shape(arrays["obs"])
         if shape[:1] != self._obs.shape[:1] or np.size(arrays["obs"]) != self._obs.size:
@@ -202,36 +245,72 @@ class GymnasiumAdapter:
                 f"{self._spec.task}: the snapshot holds observations of shape {shape}, but this environment has "
                 f"{self._obs.shape}; restore with the same task, options and number of slots."
             )
-        exact = self._spec.resume == "journal"
-        # older snapshots hold flat images and matrices
+        if len(arrays.get("differed", ())) and not len(self._differed):
+            self._give_up_replays(np.asarray(arrays["differed"], np.int64), "earlier")
+        length = np.asarray(arrays["length"])
+        # older snapshots hold flat images and matrices, and no digests
         actions = np.reshape(arrays["actions"], (-1, *self._no_actions().shape[1:]))
-        journals = np.split(actions, np.cumsum(arrays["length"])[:-1])
-        if not exact:
-            journals = [journal[:0] for journal in journals]
-        started = np.flatnonzero(arrays["started"])
-        obs = np.array(arrays["obs"], self._dtype).reshape(self._obs.shape)
+        digests = np.asarray(arrays.get("digests", ()), np.uint32)
+        self._journal = [list(rows) for rows in np.split(actions, np.cumsum(length)[:-1])]
+        self._digests = [[] for _ in self._journal]
+        if len(digests) == len(actions):
+            self._digests = [rows.tolist() for rows in np.split(digests, np.cumsum(length)[:-1])]
+        self._keys, self._started = np.array(arrays["keys"], np.uint64), np.array(arrays["started"], bool)
+        self._running = np.array(arrays["running"], bool)
+        self._obs = np.array(arrays["obs"], self._dtype).reshape(self._obs.shape)
+        if self._spec.resume == "journal":
+            differed = self._replay(self._obs.copy())
+            if not len(differed):
+                return
+            self._give_up_replays(differed, "now")
+        self._journal, self._digests = [[] for _ in self._journal], [[] for _ in self._journal]
+        self._running = self._started.copy()
+        self._replay(None)
+
+    def _replay(self, expected: np.ndarray | None) -> np.ndarray:
+        """Play every slot's journal again; return (slot, step) of the first that differs, int64 (n, 2), n 0 or 1.
+
+        Args:
+            expected: the observations that the slots must end on; None for whatever they show.
+        """
         for turn in range(max(len(part) for part in self._parts)):  # the workers replay side by side
             slots = {worker: part[turn] for worker, part in enumerate(self._parts) if turn < len(part)}
             requests = {
-                worker: ("replay", (slot, np.asarray(arrays["keys"][slot]), journals[slot]))
+                worker: (
+                    "replay",
+                    (slot, self._keys[slot], self._actions_of(slot), np.array(self._digests[slot], np.uint32)),
+                )
                 for worker, slot in slots.items()
-                if slot in started
+                if self._started[slot]
             }
-            for worker, reply in self._ask(requests, "replaying").items():
+            for worker, (obs, step) in self._ask(requests, "replaying").items():
                 slot = slots[worker]
-                if exact and not np.array_equal(reply, obs[slot]):
-                    self.close()
-                    raise UsageError(
-                        f"{self._spec.task}: slot {slot} did not come back to the observation it was saved with after "
-                        f"replaying {len(journals[slot])} actions; the environment is not deterministic, so register "
-                        "it with nondeterministic=True to restart its episodes instead."
-                    )
-                obs[slot] = reply
-        self._keys = np.array(arrays["keys"], np.uint64)
-        self._started = np.array(arrays["started"], bool)
-        self._running = np.array(arrays["running"] if exact else arrays["started"], bool)
-        self._obs = obs
-        self._journal = [list(journal) for journal in journals]
+                if expected is not None and (step is not None or not np.array_equal(obs, expected[slot])):
+                    return np.array([[slot, step or len(self._journal[slot])]], np.int64)
+                self._obs[slot] = obs
+        return np.zeros((0, 2), np.int64)
+
+    def _actions_of(self, slot: int) -> np.ndarray:
+        return np.stack(self._journal[slot]) if self._journal[slot] else self._no_actions()
+
+    def _give_up_replays(self, differed: np.ndarray, when: Literal["now", "earlier"]) -> None:
+        """Treat the task as one that is not deterministic, for good, and say why."""
+        self._differed = differed
+        self._spec = replace(self._spec, resume="episode")
+        slot, step = differed[0].tolist()
+        seed = episode_seed(self._keys[slot]) if when == "now" else None
+        after = "" if seed is None else f" after reset(seed={seed})"
+        told = ", as an earlier resume found" if when == "earlier" else ""
+        self._notes.append(
+            f"{self._spec.task} is not deterministic: step {step} of an episode{after} (slot {slot}) came out "
+            f"otherwise when it was played again{told}, so something in it draws from elsewhere than self.np_random. "
+            "Episodes under way begin again after every resume, and the run is not reproduced to the bit."
+        )
+
+    def notes(self) -> list[str]:
+        """Return sentences that a user should know, those since the last call."""
+        notes, self._notes = self._notes, []
+        return notes
 
     def close(self) -> None:
         """End every worker process. A second call does nothing."""
@@ -274,7 +353,7 @@ class GymnasiumAdapter:
         for worker in requests:
             try:
                 replies[worker] = self._workers[worker].receive(doing)
-            except (Fault, UsageError, Unreachable, RuntimeError) as error:
+            except (UsageError, Unreachable, RuntimeError) as error:
                 faults.append(error)
         if not faults:
             return replies
@@ -282,8 +361,6 @@ class GymnasiumAdapter:
         if isinstance(fault, Unreachable):
             raise fault
         self.close()
-        if isinstance(fault, Fault):
-            raise UsageError(fault.message) from (EnvironmentFault(fault.detail) if fault.detail else None)
         raise fault
 
     def _begin(self, slots: np.ndarray, keys: np.ndarray, obs: np.ndarray) -> None:
@@ -291,7 +368,7 @@ class GymnasiumAdapter:
         self._started[slots] = self._running[slots] = True
         self._obs[slots] = obs
         for slot in slots:
-            self._journal[slot] = []
+            self._journal[slot], self._digests[slot] = [], []
 
     def _rows_by_worker(self, slots: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
         workers = self._worker_of[slots]

@@ -11,8 +11,7 @@ import weakref
 from multiprocessing.connection import Connection
 from typing import Any
 
-from workhorse.core.errors import UsageError
-from workhorse.environments.gymnasium_spaces import Fault
+from workhorse.core.errors import TaskError, UsageError
 from workhorse.environments.gymnasium_worker import EnvironmentRecipe, SlotGroup, Unreachable, command
 
 __all__ = ["LocalGroup", "RemoteGroup", "portable"]
@@ -81,7 +80,8 @@ class RemoteGroup:
         if kind == "ok":
             return rest[0]
         if kind == "fault":
-            raise Fault(*rest)
+            message, traceback, slot = rest
+            raise TaskError(message, traceback, slot=slot)
         if kind == "unreachable":
             raise Unreachable(*rest)
         raise RuntimeError(f"A worker of {self._task} failed while {doing} its slots:\n{rest[0]}")
@@ -93,7 +93,7 @@ class RemoteGroup:
     def close(self) -> None:
         self._finalizer()
 
-    def _death(self, doing: str) -> UsageError:
+    def _death(self, doing: str) -> TaskError:
         try:
             code = self._process.wait(10.0)
         except subprocess.TimeoutExpired:
@@ -103,7 +103,7 @@ class RemoteGroup:
             if code is None or code >= 0
             else f"signal {signal.Signals(-code).name}, exit code {code}"
         )
-        return UsageError(
+        return TaskError(
             f"{self._task} ended its worker process ({how}) while {doing} slots {_span(self._slots)}; the environment "
             "must not leave the process, so run one episode of it alone to see why."
         )

@@ -8,22 +8,13 @@ from typing import Any
 import numpy as np
 from gymnasium import spaces
 
-from workhorse.core.errors import UsageError
+from workhorse.core.errors import TaskError
 from workhorse.core.observations import ObservationFormat
 from workhorse.core.spec import ActionFormat, ActionSpace, Box, Discrete, Goal, MultiBinary, MultiDiscrete
 
-__all__ = ["Fault", "Observations", "action_space", "shown"]
+__all__ = ["Observations", "action_space", "shown"]
 
 GOAL_PARTS = ("observation", "achieved_goal", "desired_goal")
-
-
-class Fault(UsageError):
-    """Break of the contract by the user's environment: `message` is one sentence, `detail` a traceback or ""."""
-
-    def __init__(self, message: str, detail: str = "") -> None:
-        super().__init__(message)
-        self.message = message
-        self.detail = detail
 
 
 class Observations:
@@ -40,12 +31,12 @@ class Observations:
         format: what observations look like before, for a policy outside; None where they have the shape of `box`.
 
     Raises:
-        Fault: the space has no vector of fixed size.
+        TaskError: the space has no vector of fixed size.
     """
 
     def __init__(self, task: str, space: Any) -> None:
         if not _is_flattenable(space) or not spaces.flatdim(space):
-            raise Fault(
+            raise TaskError(
                 f"{task} has the observation space {space}, which has no flat vector of fixed size; "
                 "wrap the environment so that it observes Box, Discrete, MultiDiscrete, MultiBinary, Dict or Tuple."
             )
@@ -65,14 +56,14 @@ class Observations:
         Values outside the bounds are let through: too many environments give some, and the bounds are only advice.
 
         Raises:
-            Fault: it does not fit its space, or holds NaN or infinity; `where` ends the sentence.
+            TaskError: it does not fit its space, or holds NaN or infinity; `where` ends the sentence.
         """
         space = self._space
         if isinstance(space, spaces.Box):
             obs = _as_array(obs)
         wrong = _mismatch(space, obs)
         if wrong:
-            raise Fault(f"{self._task} returned an observation {wrong} {where}; mend the environment or its space.")
+            raise TaskError(f"{self._task} returned an observation {wrong} {where}; mend the environment or its space.")
         if isinstance(space, spaces.Box):
             found = np.asarray(obs, space.dtype)
         elif isinstance(self.box, Goal):
@@ -81,7 +72,7 @@ class Observations:
             found = spaces.flatten(space, obs)
         array = np.array(found, self.dtype).reshape(self.box.shape)
         if not np.all(np.isfinite(array)):
-            raise Fault(f"{self._task} returned an observation with NaN or infinity {where}; mend the environment.")
+            raise TaskError(f"{self._task} returned an observation with NaN or infinity {where}; mend the environment.")
         return array
 
 
@@ -91,7 +82,7 @@ def action_space(task: str, space: Any) -> tuple[ActionSpace, ActionFormat]:
     Several axes of a MultiDiscrete or MultiBinary become one; choices are counted from zero.
 
     Raises:
-        Fault: the space is of another kind, or empty.
+        TaskError: the space is of another kind, or empty.
     """
     kind: ActionSpace | None = None
     start: tuple[int, ...] = ()
@@ -106,7 +97,7 @@ def action_space(task: str, space: Any) -> tuple[ActionSpace, ActionFormat]:
         case spaces.MultiBinary():
             kind = MultiBinary(int(np.prod(space.shape)))
     if kind is None or (not isinstance(kind, Discrete) and not kind.size):
-        raise Fault(
+        raise TaskError(
             f"{task} has the action space {space}, but Box, Discrete, MultiDiscrete and MultiBinary are the ones "
             "supported; wrap the environment so that it takes one of these."
         )

@@ -72,10 +72,15 @@ class HostEnv(Protocol):
 
 @runtime_checkable
 class BeginsAgain(HostEnv, Protocol):
-    """A `HostEnv` that may have `spec.resume == "episode"`: `observations` are what the restored slots start from."""
+    """A `HostEnv` that may have `spec.resume == "episode"`, from the start or once a restored slot came out otherwise.
+
+    `observations` are what the restored slots start from; `notes()` returns sentences for the user, each once.
+    """
 
     @property
     def observations(self) -> np.ndarray: ...
+
+    def notes(self) -> list[str]: ...
 
 
 def failure_reason(env: HostEnv, slot: int) -> str:

@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import importlib
 import inspect
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from workhorse.core.errors import UsageError, unknown
+from workhorse.environments.wrappers import OWN_CLOCK, check_shared_options, is_wrapped
 
 if TYPE_CHECKING:
     from workhorse.environments.protocol import HostEnv, JaxEnv
 
-__all__ = ["TASKS", "Task", "make"]
+__all__ = ["TASKS", "Task", "is_native", "make"]
 
 
 @dataclass(frozen=True)
@@ -65,6 +67,11 @@ TASKS: dict[str, Task] = {
 }
 
 
+def is_native(id: str, options: Mapping[str, object]) -> bool:
+    """Tell whether a task runs on Workhorse's own simulators: it is in the table, and nothing is wrapped around it."""
+    return id in TASKS and not is_wrapped(options)
+
+
 def make(id: str, num_slots: int = 1, num_threads: int = 0, **options: Any) -> HostEnv | JaxEnv:
     """Build a task: a `JaxEnv` (one slot, pure) for classic control, a `HostEnv` of `num_slots` slots otherwise.
 
@@ -72,17 +79,21 @@ def make(id: str, num_slots: int = 1, num_threads: int = 0, **options: Any) -> H
         id: a Gymnasium id, of the table or registered with Gymnasium by the user ("module:id" imports module first).
         num_slots: slots of a host environment.
         num_threads: simulation threads (worker processes for the adapter); 0 means one a core.
-        options: the constructor options Gymnasium offers for the task, by its names.
+        options: the constructor options Gymnasium offers for the task, by its names, and those that any task takes
+            (`workhorse.environments.wrappers`). A task with wrappers goes through the adapter.
 
     Raises:
         UsageError: the id is known to neither, or an option is not one of the task's.
     """
-    task = TASKS.get(id)
-    if task is None:
+    check_shared_options(id, options)
+    if not is_native(id, options):
         adapter = importlib.import_module("workhorse.environments.gymnasium_adapter")
         if not adapter.is_registered(id):
-            raise unknown("task", id, [*TASKS, *adapter.registered_ids()], "workhorse tasks")
+            raise unknown("task", id, [*adapter.registered_ids(id), *TASKS], "workhorse tasks")
         return adapter.GymnasiumAdapter(id, num_slots, num_threads, **options)
+    task = TASKS[id]
+    unset = {"wrappers": (None, [], ()), "frame_stack": (None,), "max_episode_steps": (None, OWN_CLOCK)}
+    options = {name: value for name, value in options.items() if value not in unset.get(name, ())}
     module, cls = task.target.split(":")
     factory = getattr(importlib.import_module(module), cls)
     if task.kind == "classic":

@@ -3,13 +3,19 @@
 import math
 import re
 
-from workhorse.statistics.intervals import Interval
+from workhorse.core.errors import UsageError
+from workhorse.environments.bounds import LEAST, MOST
+from workhorse.runs.cost import Ledger, PriceBook, price
+from workhorse.statistics.intervals import Interval, cut
 
 __all__ = [
+    "MOST_POSSIBLE",
     "amount_text",
     "core_unit",
+    "cost_texts",
     "count_text",
     "duration_text",
+    "ends_text",
     "hours_text",
     "interval_text",
     "label_text",
@@ -57,17 +63,41 @@ def amount_text(value: float) -> str:
     return f"{value:.{max(2, 1 - exponent)}f}"
 
 
-def interval_text(interval: Interval | None, digits: int = 4) -> str:
-    """An estimate with its interval.
+def interval_text(
+    interval: Interval | None, digits: int = 4, bounds: tuple[float, float] = (-math.inf, math.inf)
+) -> str:
+    """An estimate with its interval, cut at the `bounds` of what is possible; an end that is such a bound is marked.
+
+    So is one that was cut before, if the interval's method says so.
 
     Example:
         >>> interval_text(Interval(3475.2, 3094.1, 3857.4, "Student t"))
         '3,475 [3,094, 3,857]'
+        >>> interval_text(Interval(426.0, 305.0, 546.0, "Student t"), bounds=(0.0, 500.0))
+        '426 [305, 500 max]'
+        >>> interval_text(Interval(426.0, 305.0, 500.0, f"Student t, cut at 500, {MOST}"))
+        '426 [305, 500 max]'
     """
     if interval is None:
         return number_text(None)
-    low, high = number_text(interval.low, digits), number_text(interval.high, digits)
-    return f"{number_text(interval.value, digits)} [{low}, {high}]"
+    return f"{number_text(interval.value, digits)} {ends_text(interval, digits, bounds)}"
+
+
+def ends_text(interval: Interval, digits: int = 4, bounds: tuple[float, float] = (-math.inf, math.inf)) -> str:
+    """The ends of an interval in brackets, as in `interval_text`.
+
+    Example:
+        >>> ends_text(Interval(3.0, -2.0, 8.0, "Student t"), bounds=(0.0, 5.0)), MOST_POSSIBLE
+        ('[0 min, 5 max]', 'max, min: cut at the greatest or least return that the task can give')
+    """
+    found = cut(interval, bounds)
+    low = " min" if LEAST in interval.method or (found.low <= bounds[0] and found.low < interval.value) else ""
+    high = " max" if MOST in interval.method or (found.high >= bounds[1] and found.high > interval.value) else ""
+    return f"[{number_text(found.low, digits)}{low}, {number_text(found.high, digits)}{high}]"
+
+
+MOST_POSSIBLE = "max, min: cut at the greatest or least return that the task can give"
+"""What the marks of `interval_text` mean, for the line under a table."""
 
 
 def share_text(share: float) -> str:
@@ -119,6 +149,30 @@ def hours_text(core_hours: float) -> str:
     """
     unit, scale = core_unit(core_hours)
     return f"{number_text(core_hours * scale, 3)} {unit}"
+
+
+def cost_texts(ledger: Ledger, book: PriceBook | None = None) -> dict[str, str]:
+    """Return wall time, core time and money of a ledger, in the words that every command and page uses.
+
+    Args:
+        ledger: of a run, or of several together.
+        book: prices; by default the user's. Where it has none for a core, the text says so.
+
+    Example:
+        >>> cost_texts(Ledger().charge("EPYC", 2, 90).passed(90, 1000))["core time"]
+        '3 core-minutes'
+    """
+    try:
+        book = book or PriceBook.find()
+        money = f"{amount_text(price(ledger, book).total)} {book.currency}"
+        money += " (an assumed price: `workhorse cost --help`)" if book.is_built_in else ""
+    except UsageError as error:
+        money = f"unknown: {error}"
+    return {
+        "wall time": duration_text(ledger.wall_s),
+        "core time": hours_text(ledger.core_hours) + (" (estimated)" if ledger.estimated else ""),
+        "money": money,
+    }
 
 
 def core_unit(core_hours: float) -> tuple[str, float]:

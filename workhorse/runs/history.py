@@ -17,8 +17,9 @@ import numpy as np
 from workhorse.core.algorithm import Algorithm, Differentiable, State
 from workhorse.core.digest import digest, flatten_arrays
 from workhorse.core.errors import UsageError
-from workhorse.core.machine import available_cores
+from workhorse.core.machine import threads_or_cores
 from workhorse.core.spec import EnvSpec
+from workhorse.environments.registry import is_native
 from workhorse.runs import checkpoint
 from workhorse.runs.folder import RunFolder
 from workhorse.runs.manifest import Manifest
@@ -164,9 +165,12 @@ class History:
         number, found = int(after.iteration), f"{digest(after.state):016x}"
         expected = self._digests.get(number)
         if expected is not None and expected != found:
+            why = f"other versions or another kind of processor made it ({_made_by(self.manifest)})."
+            if not is_native(self.manifest.task, self.manifest.task_options):
+                notes = self.loop.notes()
+                why = notes[0] if notes else f"{why[:-1]}, or the task is not deterministic (`workhorse check`)."
             raise UsageError(
-                f"Iteration {number} of {self.folder.path} came out as {found}, but the run's was {expected}: other "
-                f"versions or another kind of processor made it ({_made_by(self.manifest)})."
+                f"Iteration {number} of {self.folder.path} came out as {found}, but the run's was {expected}: {why}"
             )
         observe(after, metrics)
         return after
@@ -181,7 +185,7 @@ class History:
         """
         plan = plan_of(self.manifest)
         root = (plan.seed + offset) % 2**32
-        loop = make_loop(replace(plan, seed=root), self.spec, threads or available_cores())
+        loop = make_loop(replace(plan, seed=root), self.spec, threads_or_cores(threads))
         try:
             yield loop, root
         finally:
@@ -198,7 +202,7 @@ def opened(path: str | os.PathLike[str], threads: int = 0) -> Iterator[History]:
     folder = RunFolder.open(path)
     plan = plan_of(folder.manifest())
     spec = plan.spec()
-    loop = make_loop(plan, spec, threads or available_cores())
+    loop = make_loop(plan, spec, threads_or_cores(threads))
     try:
         yield History(folder, loop, spec)
     finally:

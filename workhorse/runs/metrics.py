@@ -1,9 +1,7 @@
 """The metrics of a run: one row of scalars an iteration, in Parquet, with TensorBoard events beside it."""
 
 import importlib.util
-import io
 import os
-import threading
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,7 +10,12 @@ from typing import Any
 import polars as pl
 
 from workhorse.core.errors import UsageError
-from workhorse.runs.files import write_file, writing
+from workhorse.runs.events import EventLog
+from workhorse.runs.files import is_there, write_file, writing
+from workhorse.runs.manifest import owner_of
+from workhorse.runs.metric_words import tagged
+from workhorse.runs.records import OWNER, check_owner
+from workhorse.runs.sealed import parquet_bytes, read_parquet
 
 __all__ = ["MetricsLog", "read_metrics"]
 
@@ -21,7 +24,7 @@ OLD_PREFIX = ("population_return", "training_return")
 
 Scalar = int | float | str | None
 
-_IMPORTING = threading.Lock()
+_REMEDY = "Restore it from a copy, or move it away to go on without the earlier rows"
 
 
 class MetricsLog:
@@ -36,7 +39,12 @@ class MetricsLog:
     """
 
     def __init__(
-        self, folder: str | os.PathLike[str], *, resume_from: int | None = None, tensorboard: bool = True
+        self,
+        folder: str | os.PathLike[str],
+        *,
+        resume_from: int | None = None,
+        settings: Mapping[str, Any] | None = None,
+        tensorboard: bool = True,
     ) -> None:
         """Open the log of a run.
 
@@ -44,6 +52,7 @@ class MetricsLog:
             folder: the run folder.
             resume_from: the iteration the run goes on from: later rows are dropped, for they will come again. None
                 for a new run.
+            settings: of the algorithm, which some TensorBoard tags need.
             tensorboard: whether to write events too.
 
         Raises:
@@ -53,21 +62,23 @@ class MetricsLog:
         self._file = self._folder / "metrics.parquet"
         self._rows = pl.DataFrame(schema={"iteration": pl.Int64})
         self._pending: list[tuple[float, dict[str, Scalar]]] = []
-        self._resume_from = resume_from
-        self._tensorboard = tensorboard
-        self._events: Any = None
+        self._settings = settings or {}
+        self._events: EventLog | None = None
         if tensorboard and importlib.util.find_spec("tensorboardX") is None:
             raise UsageError(
                 "Expected tensorboardX for TensorBoard events, but it is not installed: `pip install tensorboardX`, or "
                 "turn TensorBoard off."
             )
-        if self._file.exists():
+        if is_there(self._file):
             if resume_from is None:
                 raise UsageError(
                     f"Expected no metrics in {self._file} for a new run, found some: resume that run, or start in a "
                     "new folder."
                 )
             self._rows = read_metrics(self._file).filter(pl.col("iteration") <= resume_from)
+        if tensorboard:
+            last = self._rows.row(-1, named=True) if len(self._rows) else {"iteration": resume_from}
+            self._events = EventLog(self._folder / "tensorboard", None if resume_from is None else _step(last))
 
     @property
     def last_iteration(self) -> int | None:
@@ -109,20 +120,18 @@ class MetricsLog:
             TypeError: a column has strings in some rows and numbers in others.
         """
         rows = self._with_pending()
-        content = io.BytesIO()
-        rows.write_parquet(content)
+        content = parquet_bytes(rows, {OWNER: owner_of(self._folder)})
         with writing("the metrics", self._folder):
-            write_file(self._file, content.getvalue())
+            write_file(self._file, content)
         self._rows, pending, self._pending = rows, self._pending, []
-        if self._tensorboard and pending:
-            self._send(pending)
+        if self._events is not None and pending:
+            self._events.send([(at, _step(row), tagged(row, self._settings)) for at, row in pending])
 
     def close(self) -> None:
         """Flush, and close the TensorBoard file."""
         self.flush()
         if self._events is not None:
             self._events.close()
-            self._events = None
 
     def _with_pending(self) -> pl.DataFrame:
         if not self._pending:
@@ -135,31 +144,6 @@ class MetricsLog:
             if pl.Null() not in (kind, later) and (kind == pl.String()) != (later == pl.String()):
                 raise TypeError(f"The metric {name!r} must be all numbers or all strings, as in {self._file}.")
         return pl.concat([self._rows, columns], how="diagonal_relaxed")
-
-    def _send(self, pending: list[tuple[float, dict[str, Scalar]]]) -> None:
-        """Write events here and now, not through `SummaryWriter`: its thread dies of a full disk and then blocks us."""
-        with _IMPORTING:  # it imports itself in a circle, which threads that begin together would see half made
-            from tensorboardX.proto import event_pb2, summary_pb2
-
-        events: Any = event_pb2  # generated at import, so type checkers see no names in them
-        summaries: Any = summary_pb2
-        with writing("the TensorBoard events", self._folder / "tensorboard"):
-            if self._events is None:
-                self._events = _event_file(self._folder / "tensorboard")
-                if self._resume_from is not None:  # TensorBoard then hides what earlier files say from this step on
-                    start = events.SessionLog(status=events.SessionLog.START)
-                    self._events.write_event(events.Event(step=self._resume_from + 1, session_log=start))
-            for wall_time, row in pending:
-                scalars = [
-                    summaries.Summary.Value(tag=name, simple_value=value)
-                    for name, value in row.items()
-                    if name != "iteration" and isinstance(value, (int, float))
-                ]
-                event = events.Event(
-                    wall_time=wall_time, step=row["iteration"], summary=summaries.Summary(value=scalars)
-                )
-                self._events.write_event(event)
-            self._events.flush()
 
 
 def read_metrics(path: str | os.PathLike[str]) -> pl.DataFrame:
@@ -174,19 +158,23 @@ def read_metrics(path: str | os.PathLike[str]) -> pl.DataFrame:
     file = Path(path)
     file = file / "metrics.parquet" if file.is_dir() else file
     try:
-        rows = pl.read_parquet(file.read_bytes())
+        rows, about = read_parquet(file, noun="a run's metrics", remedy=_REMEDY)
+        check_owner(about.get(OWNER) or None, owner_of(file.parent), file, _REMEDY)
     except FileNotFoundError as error:
         raise UsageError(
             f"Expected metrics in {file}, found none: the run ended before its first were written, or it is no run. "
             "`workhorse runs` lists the runs there are."
         ) from error
-    except PermissionError as error:
-        raise UsageError(f"Could not read {file}: permission denied. Change its permissions.") from error
-    except (pl.exceptions.PolarsError, OSError) as error:
-        raise UsageError(_damaged(file)) from error
     if rows.schema.get("iteration") != pl.Int64:
-        raise UsageError(_damaged(file))
+        raise UsageError(
+            f"Expected a run's metrics in {file}, but the file is damaged or another program's. {_REMEDY}."
+        )
     return rows.rename({name: name.replace(*OLD_PREFIX) for name in rows.columns if name.startswith(OLD_PREFIX[0])})
+
+
+def _step(row: Mapping[str, Any]) -> int:
+    """Return where a row stands on TensorBoard's axis: training steps, and iterations where nobody counted these."""
+    return int(row.get("env_steps") or row["iteration"])
 
 
 def _column(name: str, values: list[Scalar]) -> pl.Series:
@@ -200,13 +188,6 @@ def _column(name: str, values: list[Scalar]) -> pl.Series:
         return pl.Series(name, values, dtype=types[kinds.pop()] if kinds else pl.Null, strict=float not in kinds)
     except (TypeError, OverflowError) as error:
         raise TypeError(f"The metric {name!r} must be all numbers (integers below 2**63) or all strings.") from error
-
-
-def _damaged(file: Path) -> str:
-    return (
-        f"Expected a run's metrics in {file}, but the file is damaged or another program's: restore it from a copy, or "
-        "move it away to go on without the earlier rows."
-    )
 
 
 def _scalar(name: str, value: object) -> Scalar:
@@ -223,11 +204,3 @@ def _scalar(name: str, value: object) -> Scalar:
 
 def _shape(value: object) -> object:
     return getattr(value, "shape", "unknown")
-
-
-def _event_file(folder: Path) -> Any:
-    from tensorboardX.event_file_writer import EventsWriter
-
-    folder.mkdir(exist_ok=True)
-    # A second resume within the second must not overwrite the first one's file.
-    return EventsWriter(os.fspath(folder / "events"), f".{os.getpid()}.{time.time_ns()}")

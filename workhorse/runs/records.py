@@ -8,6 +8,7 @@ Records come from folders and files that others may have sent or edited, so noth
 number, JSON is read by the letter of its standard, and the depth is bounded.
 """
 
+import hashlib
 import json
 import math
 import os
@@ -27,15 +28,25 @@ __all__ = [
     "CountFromZero",
     "Text",
     "build",
+    "check_owner",
+    "checksum",
     "from_json",
     "is_plain",
     "parse",
     "parse_json",
     "read_value",
+    "seal",
     "shown",
+    "unseal",
 ]
 
 DAMAGED = "The file is damaged or was edited: restore it from a copy."
+
+OWNER = "run"
+"""Field of a record that holds the run it belongs to, see `runs.manifest.owner_of`."""
+
+CHECKSUM = "checksum"
+"""Field of a record that holds the checksum of its others."""
 
 MOST_NESTED = 64
 """Deepest nesting accepted. Python's own limit depends on who calls, and dumping has another one than parsing."""
@@ -116,6 +127,74 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return record
 
 
+def checksum(record: Mapping[str, object]) -> str:
+    """Return the SHA-256 of a record's JSON in one spelling, its own checksum left out.
+
+    Example:
+        >>> checksum({"b": 1, "a": 2}) == checksum({"a": 2, "checksum": "?", "b": 1})
+        True
+    """
+    described = {name: value for name, value in record.items() if name != CHECKSUM}
+    return hashlib.sha256(json.dumps(described, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def seal(record: Mapping[str, object]) -> dict[str, Any]:
+    """Return a record as plain JSON with its checksum in it, so that a flipped bit is noticed by `unseal`.
+
+    The checksum lies in the record and not beside it: a crash between two files could tear those apart.
+    """
+    plain = json.loads(json.dumps(dict(record)))
+    return {**plain, CHECKSUM: checksum(plain)}
+
+
+def unseal(
+    record: Mapping[str, object], where: str | os.PathLike[str], remedy: str = "", owner: str = ""
+) -> dict[str, Any]:
+    """Return a record without its checksum, which is verified. One from before checksums were kept has none.
+
+    Args:
+        record: what was read.
+        where: the file, for the message.
+        remedy: whether the work goes on without the file, and what to do, as a sentence.
+        owner: of the folder; the field that names the record's own is left out.
+
+    Raises:
+        UsageError: the content is not that of the checksum, or the record is another run's.
+
+    Example:
+        >>> unseal(seal({"seed": 0}), "manifest.json")
+        {'seed': 0}
+        >>> unseal({**seal({"seed": 0}), "seed": 1}, "manifest.json")
+        Traceback (most recent call last):
+        workhorse.core.errors.UsageError: Expected manifest.json as it was written, but its content does not have its
+        checksum: it is damaged, or was edited. Restore it from a copy; if you edited it on purpose, `workhorse
+        seal` renews the checksums of its folder.
+    """
+    try:
+        whole = CHECKSUM not in record or record[CHECKSUM] == checksum(record)
+    except RecursionError:
+        whole = False
+    if not whole:
+        place = os.fspath(where)
+        raise UsageError(
+            f"Expected {place} as it was written, but its content does not have its checksum: it is damaged, or was "
+            f"edited. {remedy or 'Restore it from a copy'}; if you edited it on purpose, `workhorse seal` "
+            "renews the checksums of its folder."
+        )
+    if owner:
+        check_owner(record.get(OWNER), owner, where, remedy)
+    return {name: value for name, value in record.items() if name != CHECKSUM and not (owner and name == OWNER)}
+
+
+def check_owner(found: object, owner: str, where: str | os.PathLike[str], remedy: str = "") -> None:
+    """Raise a `UsageError` where a file names another owner than its folder's; one from before names none."""
+    if found is not None and owner and found != owner:
+        raise UsageError(
+            f"Expected a file of the run {owner}, in {os.fspath(where)}, got one of {shown(found)}. "
+            f"{remedy or 'Restore it from a copy'}."
+        )
+
+
 def from_json(
     kind: type[T],
     text: str | bytes,
@@ -123,8 +202,11 @@ def from_json(
     noun: str,
     format: int,
     renew: Callable[[dict[str, Any]], dict[str, Any]] = lambda record: record,
+    owner: str = "",
 ) -> T:
     """Read a dataclass that was written as JSON with the version of its layout under `format`.
+
+    A checksum in it is verified, after the fields: a message about one of them says more.
 
     Args:
         kind: the dataclass; one without a field `format` is built without it.
@@ -133,12 +215,15 @@ def from_json(
         noun: what the file should hold, as in "manifest".
         format: the version that is read.
         renew: rewrites a record of an older version as one of this version.
+        owner: of the folder, as in `unseal`.
 
     Raises:
-        UsageError: it is not JSON, of another version, or a field is missing, unknown or of another type.
+        UsageError: it is not JSON, of another version, a field is missing, unknown or of another type, or the content
+            does not have its checksum.
     """
     place = os.fspath(where)
-    record = parse(parse_json, text, place, f"a {noun} in JSON")
+    given = parse(parse_json, text, place, f"a {noun} in JSON")
+    record = {name: value for name, value in given.items() if name != CHECKSUM and not (owner and name == OWNER)}
     if "format" not in record:
         raise UsageError(
             f"Expected a {noun} in {place}, got JSON without a `format`: it is another program's file. Move it away, "
@@ -153,7 +238,9 @@ def from_json(
         )
     if "format" not in get_type_hints(kind):
         del record["format"]
-    return build(kind, record, place)
+    built = build(kind, record, place)
+    unseal(given, place, owner=owner)
+    return built
 
 
 def build(kind: type[T], record: Mapping[str, object], where: str, remedy: str = DAMAGED) -> T:

@@ -11,7 +11,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from workhorse.statistics.intervals import Interval, mean_interval, proportion_interval
+from workhorse.statistics.intervals import LEAST_RUNS, Interval, mean_interval, proportion_interval, score_interval
 
 __all__ = ["SeedBatch", "Cell", "interval_of", "next_batch", "predicted_width"]
 
@@ -44,8 +44,14 @@ class SeedBatch(NamedTuple):
     why: str
 
 
-def interval_of(outcomes: ArrayLike, estimand: Estimand, confidence: float = 0.95) -> Interval:
-    """Return Student's t interval of a mean, or Clopper and Pearson's of a proportion.
+def interval_of(outcomes: ArrayLike, estimand: Estimand, confidence: float = 0.95, first: int = 0) -> Interval:
+    """Return the interval of a mean score, or Clopper and Pearson's of a proportion.
+
+    Args:
+        outcomes: one number a run, in the order in which they were made.
+        estimand: of which.
+        confidence: coverage aimed at.
+        first: of a mean, the runs that were made whatever they returned; see `score_interval`.
 
     Raises:
         ValueError: outcomes of a proportion that are neither 0 nor 1, or of a mean that are NaN.
@@ -57,16 +63,22 @@ def interval_of(outcomes: ArrayLike, estimand: Estimand, confidence: float = 0.9
     """
     values = np.asarray(outcomes, np.float64).ravel()
     if estimand == "mean":
-        return mean_interval(values, confidence)
+        return (
+            score_interval(values, confidence, first)
+            if values.size >= LEAST_RUNS
+            else mean_interval(values, confidence)
+        )
     if not np.isin(values, (0.0, 1.0)).all():
         raise ValueError("The outcomes of a proportion must be 0 or 1.")
     return proportion_interval(int(values.sum()), values.size, confidence)
 
 
-def predicted_width(outcomes: ArrayLike, more: int, estimand: Estimand, confidence: float = 0.95) -> float:
+def predicted_width(
+    outcomes: ArrayLike, more: int, estimand: Estimand, confidence: float = 0.95, first: int = 0
+) -> float:
     """Predict the width of a cell's interval after `more` runs like the present ones.
 
-    For a mean, the same standard deviation with a larger n; for a proportion, the exact interval of the same share.
+    For a mean, the present width times sqrt(n / (n + more)); for a proportion, the exact interval of the same share.
 
     Example:
         >>> round(predicted_width([0] * 10, 20, "proportion"), 3)
@@ -77,10 +89,8 @@ def predicted_width(outcomes: ArrayLike, more: int, estimand: Estimand, confiden
     if estimand == "proportion":
         found = proportion_interval(round(float(values.mean()) * count), count, confidence)
         return found.high - found.low
-    spread = values.std(ddof=1)
-    unit = mean_interval(np.resize([1.0, -1.0], count), confidence)
-    sign_spread = np.resize([1.0, -1.0], count).std(ddof=1)
-    return float((unit.high - unit.low) * spread / sign_spread)
+    found = interval_of(values, estimand, confidence, first)
+    return (found.high - found.low) * (values.size / count) ** 0.5
 
 
 def next_batch(
@@ -125,7 +135,7 @@ def next_batch(
         why = f"{few} has {counts[few]} of the {least} runs every cell needs"
         runs = min(least - counts[few], int(budget / cells[few].cost))
         return SeedBatch(few, runs, why) if runs > 0 else SeedBatch(None, 0, f"the budget is spent; {why}")
-    intervals = {name: interval_of(cell.outcomes, estimand, confidence) for name, cell in cells.items()}
+    intervals = {name: interval_of(cell.outcomes, estimand, confidence, least) for name, cell in cells.items()}
     widths = {name: found.high - found.low for name, found in intervals.items()}
     if not (wide := [name for name in cells if widths[name] > width]):
         return SeedBatch(None, 0, f"every interval is at most {width:g} wide")
@@ -135,7 +145,7 @@ def next_batch(
         return SeedBatch(None, 0, f"the budget is spent; the interval of {widest} is still {widths[widest]:.3g} wide")
 
     def worth(name: str) -> float:
-        after = predicted_width(cells[name].outcomes, affordable[name], estimand, confidence)
+        after = predicted_width(cells[name].outcomes, affordable[name], estimand, confidence, least)
         return (widths[name] - max(after, width)) / (affordable[name] * cells[name].cost)
 
     chosen = max(affordable, key=worth)

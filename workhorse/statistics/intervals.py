@@ -1,6 +1,8 @@
 """Confidence intervals, each with its estimand named first."""
 
+import math
 from collections.abc import Callable
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -8,18 +10,30 @@ from numpy.typing import ArrayLike
 from scipy.special import betaincinv, ndtr, ndtri, stdtrit
 
 __all__ = [
+    "LEAST_IQM_RUNS",
     "LEAST_RUNS",
     "Interval",
     "bootstrap_interval",
+    "cut",
     "difference_interval",
     "iqm_interval",
     "mean_interval",
     "proportion_interval",
     "rate_bound_without_events",
+    "score_interval",
 ]
 
 LEAST_RUNS = 3
 """Fewest runs for which an interval of their mean is drawn: the spread of two tells next to nothing."""
+
+LEAST_IQM_RUNS = 5
+"""Fewest runs for which an interval of their IQM is drawn."""
+
+RESAMPLES = 10_000
+"""Resamples of the intervals that need no generator: the same ones each time."""
+
+_MOST_RESAMPLED = 50
+"""Runs above which Student's t needs no help: it covers 94 % where one seed in four fails."""
 
 
 class Interval(NamedTuple):
@@ -103,40 +117,92 @@ def welch_error(x: np.ndarray, y: np.ndarray) -> tuple[float, float]:
     return float(np.sqrt(total)), float(freedom)
 
 
-def iqm_interval(sample: ArrayLike, confidence: float = 0.95) -> Interval:
-    """The interquartile mean of the distribution a sample was drawn from, with Tukey and McLaughlin's t interval.
+def score_interval(sample: ArrayLike, confidence: float = 0.95, first: int = 0) -> Interval:
+    """The mean score of the seeds that a sample was drawn from, with an interval for scores of any shape.
 
-    The estimate is the mean without the g = floor(n / 4) lowest and highest values; with s_w the standard deviation of
-    the sample whose cut values are replaced by the nearest kept ones, and h = n - 2 g,
+    The interval reaches from the lowest to the highest end of these:
 
-        IQM +- t_{h-1} * s_w * sqrt((n - 1) / (h (h - 1)))
+    - Student's t, which is right for bell-shaped scores;
+    - the percentile bootstrap, expanded for few runs as in `aggregates.aggregate_interval`, which follows scores that
+      lean to one side: where one seed in four fails, Student's t covers 91 % at 15 runs, and the two together 93 %;
+    - where `first` is given, mean +- t_{first-1} * s_first / sqrt(n), with the spread of the first runs alone. If runs
+      were added until the interval was narrow, the spread of all of them is too small, because that is what ended the
+      study; that of the first ones is not (Stein 1945).
 
-    For fewer than 4 values nothing is cut, and this is Student's t interval of the mean.
+    *Below 10 runs no interval made of the scores holds what they have not shown*: 5 runs see no failure in 24 % of
+    studies where one seed in four fails.
 
     Args:
-        sample: independent values, at least two.
+        sample: independent scores, at least three, in the order in which they were made.
+        confidence: coverage aimed at, in (0, 1).
+        first: number of runs that were made whatever they returned; 0 where all were.
+
+    Raises:
+        ValueError: fewer than three values, or a value that is NaN.
+
+    Example:
+        >>> found = score_interval([0.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0])
+        >>> [round(end, 3) for end in found[:3]], [round(end, 3) for end in mean_interval([0.0] + [1.0] * 9)[:3]]
+        ([0.9, 0.6, 1.126], [0.9, 0.674, 1.126])
+
+    Source: Hesterberg 2015, "What teachers should know about the bootstrap"; Stein 1945, "A two-sample test for a
+    linear hypothesis whose power is independent of the variance".
+    """
+    values = _sample(sample, 3)
+    found = mean_interval(values, confidence)
+    low, high, method = found.low, found.high, "Student t"
+    if len(values) <= _MOST_RESAMPLED:
+        wider = math.sqrt(len(values) / (len(values) - 1))  # resamples vary less than samples do, by this factor
+        ends = _percentile_ends(np.sort(values), _mean_weights(len(values)), confidence, wider)
+        low, high, method = min(low, ends[0]), max(high, ends[1]), "Student t or bootstrap, the wider"
+    if 2 <= first < len(values):
+        spread = values[:first].std(ddof=1) / np.sqrt(len(values))
+        half = float(stdtrit(first - 1, 0.5 + confidence / 2) * spread)
+        low, high = min(low, found.value - half), max(high, found.value + half)
+        method = f"{method}, or the spread of the first {first}"
+    return Interval(found.value, low, high, method)
+
+
+def iqm_interval(sample: ArrayLike, confidence: float = 0.95) -> Interval:
+    """The interquartile mean of the distribution a sample was drawn from, with a percentile bootstrap interval.
+
+    The estimate is the mean without the g = floor(n / 4) lowest and highest values. The interval ends at the
+    percentiles Phi(-+ t_{n-1}) of 10,000 resamples (the same ones each time): t's tails in the place of a normal's.
+
+    For scores with two modes this is the interval that covers what it says: with 5 and 10 runs 94 and 96 %, where
+    Tukey and McLaughlin's trimmed t covers 64 and 89 %. *Below 5 runs nothing does*: the lowest and the highest of 4
+    values hold the middle of a distribution in 88 %.
+
+    Args:
+        sample: independent values, at least `LEAST_IQM_RUNS`.
         confidence: coverage aimed at, in (0, 1).
 
     Raises:
-        ValueError: fewer than two values, or a value that is NaN.
+        ValueError: fewer values than that, or a value that is NaN.
 
     Example:
         >>> found = iqm_interval([1.0, 2.0, 3.0, 4.0, 100.0, 5.0, 6.0, 0.0])
-        >>> round(found.value, 3), found.method
-        (3.5, 'trimmed t')
-
-    Source: Tukey and McLaughlin 1963; Wilcox, "Introduction to Robust Estimation and Hypothesis Testing", 4.3.
+        >>> round(found.value, 3), found.high > 6, found.method
+        (3.5, True, 'percentile bootstrap, t tails')
     """
-    values = np.sort(_sample(sample, 2))
-    _check_confidence(confidence)
-    count = len(values)
-    cut = count // 4
-    kept = values[cut : count - cut]
-    winsorised = np.clip(values, kept[0], kept[-1])
-    squares = float(((winsorised - winsorised.mean()) ** 2).sum())
-    error = np.sqrt(squares / (len(kept) * (len(kept) - 1)))
-    half = float(stdtrit(len(kept) - 1, 0.5 + confidence / 2) * error)
-    return Interval(float(kept.mean()), float(kept.mean()) - half, float(kept.mean()) + half, "trimmed t")
+    values = np.sort(_sample(sample, LEAST_IQM_RUNS))
+    cut = len(values) // 4
+    low, high = _percentile_ends(values, _iqm_weights(len(values)), confidence)
+    return Interval(float(values[cut : len(values) - cut].mean()), low, high, "percentile bootstrap, t tails")
+
+
+def cut(interval: Interval, bounds: tuple[float, float]) -> Interval:
+    """Return an interval without what is impossible: values below or above the `bounds` of the estimand.
+
+    The estimand lies within its bounds, so the cut interval holds it exactly as often as the whole one. Whoever prints
+    it marks the end that was cut (`reports.wording.interval_text` does).
+
+    Example:
+        >>> cut(Interval(426.0, 315.0, 538.0, "Student t"), (0.0, 500.0))
+        Interval(value=426.0, low=315.0, high=500.0, method='Student t')
+    """
+    low, high = bounds
+    return interval._replace(low=min(max(interval.low, low), high), high=max(min(interval.high, high), low))
 
 
 def bootstrap_interval(
@@ -246,11 +312,43 @@ def rate_bound_without_events(trials: int, confidence: float = 0.95) -> float:
     return float(1 - (1 - confidence) ** (1 / trials))
 
 
+def _percentile_ends(
+    ascending: np.ndarray, weights: np.ndarray, confidence: float, wider: float = 1.0
+) -> tuple[float, float]:
+    """Return the percentiles Phi(-+ wider * t_{n-1}) of a statistic that is a weighted sum of a resample's values."""
+    _check_confidence(confidence)
+    tail = float(ndtr(wider * stdtrit(len(ascending) - 1, (1 - confidence) / 2)))
+    low, high = np.quantile(weights @ ascending, [tail, 1 - tail])
+    return float(low), float(high)
+
+
+@lru_cache(maxsize=32)
+def _mean_weights(count: int) -> np.ndarray:
+    """Weights [resample, rank] of the sorted sample in the mean of each resample."""
+    return _weights(_ranks(count), count)
+
+
+@lru_cache(maxsize=8)
+def _iqm_weights(count: int) -> np.ndarray:
+    """Weights [resample, rank] of the sorted sample in the IQM of each resample."""
+    return _weights(np.sort(_ranks(count), axis=1)[:, count // 4 : count - count // 4], count)
+
+
+def _ranks(count: int) -> np.ndarray:
+    return np.random.default_rng(0).integers(0, count, (RESAMPLES, count))
+
+
+def _weights(ranks: np.ndarray, count: int) -> np.ndarray:
+    """Return how often each rank is in each row, as a share of the row."""
+    places = ranks + count * np.arange(len(ranks))[:, None]
+    return np.bincount(places.ravel(), minlength=count * len(ranks)).reshape(-1, count) / ranks.shape[1]
+
+
 def _sample(sample: ArrayLike, least: int) -> np.ndarray:
     values = np.asarray(sample, np.float64).ravel()
     if values.size < least:
         count = "none" if values.size == 0 else str(values.size)
-        word = {1: "one value", 2: "two values", 3: "three values"}[least]
+        word = {1: "one value", 2: "two values", 3: "three values", 5: "five values"}[least]
         raise ValueError(f"An interval needs at least {word}, got {count}.")
     if np.isnan(values).any():
         raise ValueError(f"{int(np.isnan(values).sum())} of {values.size} values are NaN: an interval needs numbers.")

@@ -4,7 +4,7 @@ import json
 from typing import NamedTuple
 
 from workhorse.core.errors import UsageError
-from workhorse.studies.cells import CellSummary, summarise
+from workhorse.studies.cells import CellSummary, failure_score, summarise
 from workhorse.studies.results import StudyResults
 from workhorse.studies.verdicts import Verdict, compare_cells
 
@@ -66,7 +66,9 @@ def compare_studies(
     pairs = []
     for task in tasks:
         for left, right in _variants(ours, theirs, variant):
-            found = _cell(ours, task, left), _cell(theirs, task, right)
+            # a failure counts as no more than a failure of the other study, or a crash might look better there
+            lowest = min(failure_score(ours, task), failure_score(theirs, task))
+            found = _cell(ours, task, left, lowest), _cell(theirs, task, right, lowest)
             if found[0] is None or found[1] is None:
                 continue
             _check_equal_terms(found[0], found[1])
@@ -99,8 +101,8 @@ def _variants(ours: StudyResults, theirs: StudyResults, variant: str | None) -> 
     )
 
 
-def _cell(study: StudyResults, task: str, variant: str) -> CellSummary | None:
-    found = [cell for cell in summarise(study) if (cell.task, cell.variant) == (task, variant)]
+def _cell(study: StudyResults, task: str, variant: str, failure: float) -> CellSummary | None:
+    found = [cell for cell in summarise(study, {task: failure}) if (cell.task, cell.variant) == (task, variant)]
     return found[0] if found else None
 
 

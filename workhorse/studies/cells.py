@@ -1,17 +1,26 @@
 """Summarise the runs of one variant on one task: scores with intervals, success, risk, cost, grades.
 
-A run that crashed or diverged counts everywhere: as a failure, with the random policy's score.
+A run that crashed or diverged counts everywhere: as a failure, with a score that no run is below: see `failure_score`.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from workhorse.robustness.retained import Robustness, robustness_of
 from workhorse.statistics import reliability
-from workhorse.statistics.intervals import LEAST_RUNS, Interval, iqm_interval, mean_interval, proportion_interval
+from workhorse.statistics.intervals import (
+    LEAST_IQM_RUNS,
+    LEAST_RUNS,
+    Interval,
+    cut,
+    iqm_interval,
+    mean_interval,
+    proportion_interval,
+    score_interval,
+)
 from workhorse.statistics.survival import Reached, first_reach, median_steps, share_reached
 from workhorse.studies.results import RunResult, StudyResults
 
@@ -23,11 +32,15 @@ __all__ = [
     "Reliability",
     "aligned_curves",
     "cell_scores",
+    "failure_score",
     "has_collapsed",
     "random_return",
     "succeeded",
     "summarise",
 ]
+
+ENOUGH_SEEDS = 10
+"""Seeds from which on the interval of a mean holds what it says also where one seed in four fails."""
 
 _LETTERS = ((0.9, "A"), (0.75, "B"), (0.5, "C"), (0.25, "D"), (-math.inf, "E"))
 _COST_LETTERS = ((1.25, "A"), (2.0, "B"), (4.0, "C"), (8.0, "D"), (math.inf, "E"))
@@ -70,8 +83,8 @@ class Curve(NamedTuple):
     Attributes:
         steps: training steps, (T,).
         runs: (runs, T), in the order of the cell; NaN before a run's first evaluation. Where a run was not evaluated
-            at a step, its last evaluation stands; after a run crashed, the random policy's return.
-        mean, low, high: Student's t band, (T,), pointwise; low and high are NaN below 3 runs.
+            at a step, its last evaluation stands; after a run crashed, the score of a failure.
+        mean, low, high: Student's t band, (T,), pointwise, cut at what is possible; low and high are NaN below 3 runs.
         note: how the runs' own steps were brought onto the grid.
     """
 
@@ -125,12 +138,16 @@ class CellSummary(NamedTuple):
     Attributes:
         task, variant: which cell.
         runs: its results, by seed, crashed ones included.
-        scores: one a run, (runs,); the random policy's mean return for a run without a score.
+        scores: one a run, (runs,); that of a failure for a run without a score.
         successes: which of them reached the threshold.
         num_crashed, num_diverged, num_collapsed: a run has collapsed that ends below half of its own best above the
             random policy.
         num_unfinished: planned runs that are not results yet.
-        mean, iqm: of the scores; None below 3 runs, with the reason in `too_few`.
+        mean: of the scores, cut at what is possible; None below 3 runs, with the reason in `too_few`.
+        iqm: likewise; None below 5 runs.
+        doubt: why the interval of the mean may hold less than it says; empty from 10 runs on.
+        bounds: least and greatest possible score, infinite where it is not known.
+        first_seeds: runs that were made whatever they returned, where others were added; 0 where all were.
         median, worst, best: of the scores.
         success: share of successes with the exact interval; None without runs.
         threshold, rule: from which return on a run is a success, and where that comes from.
@@ -171,18 +188,27 @@ class CellSummary(NamedTuple):
     robustness_grade: Grade
     cost_grade: Grade
     too_few: str
+    doubt: str = ""
+    bounds: tuple[float, float] = (-math.inf, math.inf)
+    first_seeds: int = 0
 
 
-def summarise(results: StudyResults) -> tuple[CellSummary, ...]:
-    """Summarise every cell of a study that has a result, task by task."""
+def summarise(results: StudyResults, failures: Mapping[str, float] | None = None) -> tuple[CellSummary, ...]:
+    """Summarise every cell of a study that has a result, task by task.
+
+    Args:
+        results: of the study.
+        failures: by task, the score of a run that failed; by default `failure_score`.
+    """
+    failures = {task: failure_score(results, task) for task in results.tasks} | dict(failures or {})
     cells = [(task, variant) for task in results.tasks for variant in results.variants]
-    found = [_summary(results, task, variant) for task, variant in cells if results.cell(task, variant)]
+    found = [_summary(results, task, variant, failures) for task, variant in cells if results.cell(task, variant)]
     return tuple(cell._replace(cost_grade=_cost_grade(cell, found)) for cell in found)
 
 
-def _summary(results: StudyResults, task: str, variant: str) -> CellSummary:
-    runs = results.cell(task, variant)
-    scores, successes = cell_scores(results, runs), np.array([succeeded(results, run) for run in runs])
+def _summary(results: StudyResults, task: str, variant: str, failures: Mapping[str, float]) -> CellSummary:
+    runs, bounds = results.cell(task, variant), results.bounds(task)
+    scores, successes = cell_scores(results, runs, failures), np.array([succeeded(results, run) for run in runs])
     threshold = results.thresholds.get(task)
     floor = random_return(results, task)
     enough = len(runs) >= LEAST_RUNS
@@ -198,8 +224,8 @@ def _summary(results: StudyResults, task: str, variant: str) -> CellSummary:
         num_diverged=sum(run.outcome == "diverged" for run in runs),
         num_collapsed=sum(has_collapsed(results, run) for run in runs),
         num_unfinished=sum((run.task, run.variant) == (task, variant) and not run.ended for run in results.runs),
-        mean=mean_interval(scores) if enough else None,
-        iqm=iqm_interval(scores) if enough else None,
+        mean=cut(score_interval(scores, first=results.first_seeds), bounds) if enough else None,
+        iqm=cut(iqm_interval(scores), bounds) if len(runs) >= LEAST_IQM_RUNS else None,
         median=float(np.median(scores)),
         worst=float(scores.min()),
         best=float(scores.max()),
@@ -208,7 +234,7 @@ def _summary(results: StudyResults, task: str, variant: str) -> CellSummary:
         rule=_success_rule(results, task),
         reached=_reached(runs, threshold),
         steps_to_threshold=_steps_to_threshold(runs, threshold),
-        curve=aligned_curves(runs, floor),
+        curve=aligned_curves(runs, failures[task], bounds),
         reliability=_reliability(runs, scores),
         cost=_cost(runs, successes),
         robustness=robustness,
@@ -219,12 +245,38 @@ def _summary(results: StudyResults, task: str, variant: str) -> CellSummary:
         ),
         cost_grade=Grade("", "", "", ""),
         too_few="" if enough else f"{len(runs)} run{'s' * (len(runs) != 1)}: an interval needs at least {LEAST_RUNS}",
+        doubt=_doubt(len(runs)) if enough else "",
+        bounds=bounds,
+        first_seeds=results.first_seeds,
     )
 
 
-def cell_scores(results: StudyResults, runs: Sequence[RunResult]) -> np.ndarray:
-    """Return a score for every run; one that crashed or diverged gets the random policy's return."""
-    return np.array([random_return(results, run.task) if run.score is None else run.score for run in runs], np.float64)
+def _doubt(runs: int) -> str:
+    """Return what so few runs do not show, in words; empty where they are enough."""
+    if runs >= ENOUGH_SEEDS:
+        return ""
+    return f"a failure of one seed in four stays unseen by {runs} seeds in {0.75**runs:.0%} of studies"
+
+
+def cell_scores(
+    results: StudyResults, runs: Sequence[RunResult], failures: Mapping[str, float] | None = None
+) -> np.ndarray:
+    """Return a score for every run; one that crashed or diverged gets that of a failure."""
+    known = dict(failures or {})
+    for run in runs:
+        if run.score is None and run.task not in known:
+            known[run.task] = failure_score(results, run.task)
+    return np.array([known[run.task] if run.score is None else run.score for run in runs], np.float64)
+
+
+def failure_score(results: StudyResults, task: str) -> float:
+    """Return what a run that crashed or diverged counts as: the random policy's return, or the worst score if lower.
+
+    *The random policy's return alone would not do*: where a short training run earns less than chance does, a crash
+    would look better than a run that finished.
+    """
+    finished = [run.score for run in results.runs if run.task == task and run.score is not None]
+    return min([random_return(results, task), *finished])
 
 
 def succeeded(results: StudyResults, run: RunResult) -> bool:
@@ -248,19 +300,27 @@ def has_collapsed(results: StudyResults, run: RunResult) -> bool:
     return bool(finite.size) and reliability.collapsed(finite, random_return(results, run.task))
 
 
-def aligned_curves(runs: Sequence[RunResult], floor: float) -> Curve | None:
-    """Return the runs' learning curves on the union of their steps, thinned to at most 200 points."""
+def aligned_curves(
+    runs: Sequence[RunResult], failure: float, bounds: tuple[float, float] = (-math.inf, math.inf)
+) -> Curve | None:
+    """Return the runs' learning curves on the union of their steps, thinned to at most 200 points.
+
+    Args:
+        runs: of a cell.
+        failure: what a run counts as once it has crashed.
+        bounds: least and greatest possible return, at which the band is cut.
+    """
     grids = [run.curve_steps for run in runs if run.curve_steps.size]
     if not grids:
         return None
     steps = np.unique(np.concatenate(grids))
     if len(steps) > 200:
         steps = steps[np.unique(np.linspace(0, len(steps) - 1, 200).round().astype(int))]
-    values = np.stack([_held(run, steps, floor) for run in runs])
+    values = np.stack([_held(run, steps, failure) for run in runs])
     known = ~np.isnan(values).any(0)
     mean, low, high = np.full((3, len(steps)), np.nan)
     for place in np.flatnonzero(known):
-        found = mean_interval(values[:, place])
+        found = cut(mean_interval(values[:, place]), bounds)
         mean[place] = found.value
         if len(runs) >= LEAST_RUNS:
             low[place], high[place] = found.low, found.high
@@ -294,14 +354,14 @@ def _success_rule(results: StudyResults, task: str) -> str:
     return "return above the random and the do-nothing policy (the task has no threshold, and none was given)"
 
 
-def _held(run: RunResult, steps: np.ndarray, floor: float) -> np.ndarray:
+def _held(run: RunResult, steps: np.ndarray, failure: float) -> np.ndarray:
     """The run's last evaluation at or before each of `steps`."""
     if not run.curve_steps.size:
-        return np.full(len(steps), floor if run.outcome == "crashed" else np.nan)
+        return np.full(len(steps), failure if run.outcome == "crashed" else np.nan)
     place = np.searchsorted(run.curve_steps, steps, side="right") - 1
     values = np.where(place >= 0, run.curve_returns[np.maximum(place, 0)], np.nan)
     if run.outcome in ("crashed", "diverged"):
-        values = np.where((steps > run.curve_steps[-1]) | ((place >= 0) & np.isnan(values)), floor, values)
+        values = np.where((steps > run.curve_steps[-1]) | ((place >= 0) & np.isnan(values)), failure, values)
     return values
 
 

@@ -2,8 +2,9 @@
 
 import signal
 import threading
+import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import FrameType
 
@@ -13,25 +14,26 @@ from workhorse.algorithms import registry
 from workhorse.core.errors import UsageError
 from workhorse.core.machine import installed_versions
 from workhorse.core.types import Returns
-from workhorse.environments.registry import TASKS
+from workhorse.environments.registry import TASKS, is_native
 from workhorse.statistics.adaptive import Cell, SeedBatch, next_batch
 from workhorse.studies.cells import cell_scores, succeeded
 from workhorse.studies.dispatch import Dispatcher, StudyObserver
-from workhorse.studies.folder import Kind, StudyFolder
+from workhorse.studies.folder import StudyFolder
 from workhorse.studies.loading import cell_key, load_results
 from workhorse.studies.plan import StudyPlan, TrainingJob
 from workhorse.studies.pool import JobEvent, JobRequest, Pool
+from workhorse.studies.record_kinds import KINDS, Kind
 from workhorse.studies.results import StudyResults
+from workhorse.studies.rules import SEEDS_ADDED
 from workhorse.studies.search import Searching
-from workhorse.studies.training_job import crash, is_fatal, request, spent_core_hours, train
+from workhorse.studies.spending import Sitting
+from workhorse.studies.training_job import crash, is_fatal, ledger_of, request, train
 from workhorse.training.loop import MakeLoop
 
 __all__ = ["FLOOR_EPISODES", "SWEEP_EPISODES", "check_cluster", "conduct"]
 
 FLOOR_EPISODES = 100
 SWEEP_EPISODES = 20
-BATCH = 5
-"""Number of seeds that `until` adds at a time."""
 
 
 def conduct(folder: StudyFolder, cores: int, observer: StudyObserver, make: MakeLoop | None = None) -> StudyResults:
@@ -54,12 +56,14 @@ def conduct(folder: StudyFolder, cores: int, observer: StudyObserver, make: Make
         check_cluster(folder.plan)
     before = _on_termination()
     pool = Pool(cores, folder.path / "logs")
-    study = _Study(folder, pool, observer, make)
+    sitting = Sitting(folder, cores)
+    study = _Study(folder, pool, observer, make, sitting)
     try:
         study.finish()
         return load_results(folder)
     finally:
         pool.close()
+        sitting.save()
         if before is not None:
             signal.signal(signal.SIGTERM, before)
 
@@ -75,8 +79,8 @@ def check_cluster(plan: StudyPlan) -> None:
             raise UsageError(f"{name} learns on one machine: --cluster is for evolution strategies. Leave it out.")
 
 
-def _is_pure(task: str) -> bool:
-    return task in TASKS and TASKS[task].kind == "classic"
+def _is_pure(task: str, options: Mapping[str, object]) -> bool:
+    return is_native(task, options) and TASKS[task].kind == "classic"
 
 
 SignalHandler = Callable[[int, FrameType | None], object] | int | None
@@ -85,20 +89,24 @@ SignalHandler = Callable[[int, FrameType | None], object] | int | None
 class _Study:
     """Study in progress."""
 
-    def __init__(self, folder: StudyFolder, pool: Pool, observer: StudyObserver, make: MakeLoop | None) -> None:
+    def __init__(
+        self, folder: StudyFolder, pool: Pool, observer: StudyObserver, make: MakeLoop | None, sitting: Sitting
+    ) -> None:
         self._folder = folder
         self._plan = folder.plan
         self._pool = pool
         self._observer = observer
         self._dispatcher = Dispatcher(folder, pool, observer)
         self._make = make
+        self._sitting = sitting
         self._command = tuple(folder.about["command"])
 
     def finish(self) -> None:
         jobs = self._plan.jobs()
-        done = [job for job in jobs if self._folder.record("runs", job.id)]
+        done = [job for job in jobs if self._folder.ended("runs", job)]
         self._observer.began(self._folder, len(jobs), len(done))
         self._note_versions()
+        self._note_damage()
         self._dispatcher.do(self._floors())
         self._train("runs", jobs)
         if self._plan.search is not None:
@@ -116,6 +124,13 @@ class _Study:
             sentence = f"The study was continued with other versions ({', '.join(changed)}), which may change results."
             self._observer.noted(sentence)
             self._folder.write_record("choices", "versions", {"sentence": sentence})
+
+    def _note_damage(self) -> None:
+        """Tell the user which records are damaged, before their work is done again."""
+        for kind in KINDS:
+            self._folder.records(kind)
+        for sentence in list(self._folder.damage.values()):
+            self._observer.noted(sentence)
 
     # Floors and sweeps
 
@@ -136,7 +151,7 @@ class _Study:
         """Return the sweep of a run's policy, if one is wanted, missing and possible."""
         if self._plan.perturbations is None or self._folder.record("sweeps", job.id):
             return []
-        ended = self._folder.record("runs", job.id)
+        ended = self._folder.ended("runs", job)
         if ended is None or ended["outcome"] != "finished":
             return []
         return [
@@ -156,7 +171,7 @@ class _Study:
     def _train(self, kind: Kind, jobs: list[TrainingJob]) -> None:
         """Train the jobs that have not ended, within the budget, and sweep each policy as soon as it is trained."""
         root = self._folder.path / kind
-        missing = [job for job in jobs if not self._folder.record(kind, job.id)]
+        missing = [job for job in jobs if not self._folder.ended(kind, job)]
         by_id = {job.id: job for job in jobs}
         sweeps = [sweep for job in jobs for sweep in self._sweep(job)] if kind == "runs" else []
 
@@ -173,7 +188,7 @@ class _Study:
 
         def again(work: JobRequest) -> None:
             """Give each unfinished seed of a shared process that died its own process, to see which one kills it."""
-            waiting.extend([by_id[one["id"]]] for one in work["runs"] if not self._folder.record(kind, one["id"]))
+            waiting.extend([by_id[one["id"]]] for one in work["runs"] if not self._folder.ended(kind, by_id[one["id"]]))
 
         if self._make is not None:
             self._train_on_cluster(more, ended)
@@ -188,12 +203,14 @@ class _Study:
         self, more: Callable[[], JobRequest | None], ended: Callable[[str, JobEvent], list[JobRequest]]
     ) -> None:
         while (work := more()) is not None:
+            begun = time.monotonic()
             try:
                 event: JobEvent = {"event": "done", "run": train(work, lambda _: None, make=self._make)}
             except Exception as error:
                 if is_fatal(error):
                     raise
                 event = {"event": "crashed", "reason": crash(error)}
+            self._sitting.elsewhere(time.monotonic() - begun, ledger_of(Path(work["root"]) / work["id"]).core_hours)
             self._dispatcher.do(ended(work["id"], event))
 
     def _works(self, missing: list[TrainingJob], root: Path) -> deque[list[TrainingJob]]:
@@ -202,7 +219,11 @@ class _Study:
         for job in missing:
             cells.setdefault((job.task, job.variant), []).append(job)
         # on a pure task one compilation does for all seeds, and the bits are those of runs alone
-        together = {cell for cell, jobs in cells.items() if len(jobs) > 1 and _is_pure(cell[0])}
+        together = {
+            cell
+            for cell, jobs in cells.items()
+            if len(jobs) > 1 and _is_pure(cell[0], self._plan.task_options.get(cell[0], {}))
+        }
         alone = [[job] for job in missing if (job.task, job.variant) not in together]
         return deque([*(cells[cell] for cell in cells if cell in together), *alone])
 
@@ -221,20 +242,21 @@ class _Study:
         }
 
     def _note_end(self, kind: Kind, job: TrainingJob, event: JobEvent) -> None:
-        path = self._folder.path / kind / job.id
+        ledger = ledger_of(self._folder.path / kind / job.id)
         record = event.get("run") or {
             "outcome": "crashed",
             "reason": event["reason"],
             "score": None,
             "episode_returns": [],
             "env_steps": 0,
-            "wall_s": event.get("seconds", 0.0),
-            "core_hours": spent_core_hours(path),
+            "wall_s": ledger.wall_s,
+            "core_hours": ledger.core_hours,
             "failed_episodes": 0,
         }
         record = {**record, "variant": job.variant, "task": job.task, "algorithm": job.algorithm, "seed": job.seed}
         record["setting"] = dict(job.setting)
         self._folder.write_record(kind, job.id, record)
+        self._sitting.save()
         self._observer.ended(job.id, job.variant, job.task, record)
 
     def _is_spent(self) -> bool:
@@ -249,9 +271,15 @@ class _Study:
             count = f"{len(trials)} more settings" if len(trials) > 1 else "one more setting"
             self._observer.added(len(jobs), f"to try {count} of {algorithm} on {task}")
             self._train("tuning", jobs)
-            if any(self._folder.record("tuning", job.id) is None for job in jobs):
+            if any(self._folder.ended("tuning", job) is None for job in jobs):
                 return  # the budget is spent
             searching.judge(trials)
+        if searching.is_lost:
+            self._observer.noted(
+                f"Search of {algorithm} on {task}: no setting survived, because each crashed or diverged on a tuning "
+                "seed; there is no winner to run on fresh seeds."
+            )
+            return
         jobs = searching.reporting_jobs()
         self._observer.added(len(jobs), f"to run the best setting of {algorithm} on {task} on fresh seeds")
         self._train("runs", jobs)
@@ -301,7 +329,7 @@ class _Study:
             width=until.width,
             budget=left,
             estimand=until.estimand,
-            batch=BATCH,
+            batch=SEEDS_ADDED,
             least=max(len(self._plan.seeds), 2),
         )
 

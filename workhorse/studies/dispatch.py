@@ -4,8 +4,9 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 
 from workhorse.core.errors import UsageError
-from workhorse.studies.folder import Kind, StudyFolder
+from workhorse.studies.folder import StudyFolder
 from workhorse.studies.pool import JobEvent, JobRequest, Pool
+from workhorse.studies.record_kinds import Kind
 
 __all__ = ["Dispatcher", "StudyObserver"]
 

@@ -10,6 +10,7 @@ import numpy as np
 import polars as pl
 
 from workhorse.core.errors import UsageError
+from workhorse.environments.bounds import return_bounds
 from workhorse.robustness.results import Floor, Sweep, from_record
 from workhorse.runs.metrics import read_metrics
 from workhorse.studies.folder import StudyFolder
@@ -27,7 +28,7 @@ def cell_key(*names: str) -> str:
 
 def load_results(folder: StudyFolder) -> StudyResults:
     """Load all results of a study; runs that have not ended are `unfinished`."""
-    plan, records = folder.plan, folder.records("runs")
+    plan = folder.plan
     floors = {task: _floor(folder.record("floors", cell_key(task))) for task in plan.tasks}
     searches = tuple(
         found
@@ -36,10 +37,12 @@ def load_results(folder: StudyFolder) -> StudyResults:
         if (found := _search(folder, task, algorithm)) is not None
     )
     planned = {job.id: job for job in [*plan.jobs(), *_added_jobs(folder, searches)]}
-    runs = [_run(folder, job, records.get(id)) for id, job in planned.items()]
+    curves_lost: list[str] = []
+    runs = [_run(folder, job, folder.ended("runs", job), curves_lost) for job in planned.values()]
     order = {variant: place for place, variant in enumerate(dict.fromkeys(run.variant for run in runs))}
     runs.sort(key=lambda run: (plan.tasks.index(run.task), order[run.variant], run.seed))
     thresholds, sources = _thresholds(folder)
+    folder.records("tuning")  # nothing here needs them, but a search that goes on does: damage is told now
     return StudyResults(
         folder.id,
         folder.about["created"],
@@ -52,8 +55,10 @@ def load_results(folder: StudyFolder) -> StudyResults:
         dict(plan.grid),
         dict(folder.about["versions"]),
         folder.about["machine"],
-        _notes(folder, runs),
+        (*_notes(folder, runs), *curves_lost, *folder.damage.values()),
         {task: dict(options) for task, options in plan.task_options.items()},
+        {task: return_bounds(task, plan.task_options.get(task)) for task in plan.tasks},
+        len(plan.seeds) if plan.until is not None else 0,
     )
 
 
@@ -63,7 +68,7 @@ def read_study(path: Path) -> StudyResults:
     Raises:
         UsageError: it is neither.
     """
-    return read_table(path) if path.is_file() else load_results(StudyFolder.open(path))
+    return load_results(StudyFolder.open(path)) if path.is_dir() or not path.exists() else read_table(path)
 
 
 def _added_jobs(folder: StudyFolder, searches: tuple[SearchResult, ...]) -> list[TrainingJob]:
@@ -81,11 +86,16 @@ def _winning(search: SearchResult) -> Mapping[str, Any]:
     return search.trials[search.winner].settings
 
 
-def _run(folder: StudyFolder, job: TrainingJob, record: dict[str, Any] | None) -> RunResult:
+def _run(folder: StudyFolder, job: TrainingJob, record: dict[str, Any] | None, curves_lost: list[str]) -> RunResult:
     path = folder.path / "runs" / job.id
     if record is None:
         return RunResult(job.task, job.variant, job.algorithm, job.setting, job.seed, "unfinished", folder=path)
-    steps, returns = _curve(path, record)
+    try:
+        steps, returns = _curve(path, record)
+    except UsageError as error:
+        steps, returns = np.zeros(0), np.zeros(0)
+        if record["outcome"] != "crashed":  # which may be before its first metrics
+            curves_lost.append(f"The learning curve of {job.id} is missing: {error}")
     return RunResult(
         job.task,
         job.variant,
@@ -109,11 +119,12 @@ def _run(folder: StudyFolder, job: TrainingJob, record: dict[str, Any] | None) -
 
 
 def _curve(path: Path, record: Mapping[str, Any]) -> tuple[np.ndarray, np.ndarray]:
-    """Return steps and mean returns of the evaluations; the final one replaces any other at the same step."""
-    try:
-        rows = read_metrics(path)
-    except UsageError:  # it crashed before its first metrics
-        return np.zeros(0), np.zeros(0)
+    """Return steps and mean returns of the evaluations; the final one replaces any other at the same step.
+
+    Raises:
+        UsageError: the metrics are missing or damaged.
+    """
+    rows = read_metrics(path)
     if "evaluation_return" in rows.columns:
         rows = rows.filter(pl.col("evaluation_return").is_not_null())
         steps, returns = rows["env_steps"].to_numpy(), rows["evaluation_return"].to_numpy()
@@ -143,7 +154,7 @@ def _search(folder: StudyFolder, task: str, algorithm: str) -> SearchResult | No
     if record is None:
         return None
     trials = tuple(
-        Trial(number, trial["settings"], tuple(trial["scores"]), trial["value"])
+        Trial(number, trial["settings"], tuple(trial["scores"]), trial["value"], tuple(trial["outcomes"]))
         for number, trial in enumerate(record["trials"])
     )
     return SearchResult(
@@ -154,6 +165,7 @@ def _search(folder: StudyFolder, task: str, algorithm: str) -> SearchResult | No
         trials,
         record["winner"],
         record["variant"],
+        record["complete"],
     )
 
 
@@ -175,7 +187,7 @@ def _notes(folder: StudyFolder, runs: list[RunResult]) -> tuple[str, ...]:
     crashed, diverged = (sum(run.outcome == outcome for run in ended) for outcome in ("crashed", "diverged"))
     notes = [
         f"{len(ended)} of {len(runs)} runs have ended; {crashed} crashed and {diverged} diverged: they count as "
-        "failures with the random policy's return."
+        "failures, with the random policy's return or the worst finished score on the task, whichever is lower."
     ]
     for task in folder.plan.tasks:
         record = folder.record("floors", cell_key(task))

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from workhorse.algorithms.recipes import DEFAULT_ENV_STEPS, recipe
+from workhorse.algorithms.settings import merged_settings
 from workhorse.studies.rules import Budget, Until
 
 __all__ = ["FIRST_TUNING_SEED", "TrainingJob", "Range", "Search", "StudyPlan", "variant_name"]
@@ -125,7 +126,7 @@ class StudyPlan:
     ) -> TrainingJob:
         """Return the run of one seed of a cell."""
         known = recipe(task, algorithm)
-        settings = {**(known.settings if known else {}), **self.settings.get(algorithm, {}), **setting}
+        settings = merged_settings(algorithm, known, {**self.settings.get(algorithm, {}), **setting})
         steps = self.env_steps.get(task) or (known.env_steps if known else DEFAULT_ENV_STEPS)
         options = self.task_options.get(task, {})
         name = variant or variant_name(algorithm, setting)

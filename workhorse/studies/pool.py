@@ -16,6 +16,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from workhorse.core.compilation import CACHE_VARIABLE, compiled_folder
+from workhorse.runs.files import remove
+
 __all__ = ["JobEvent", "Pool", "Tell", "JobRequest"]
 
 JobRequest = dict[str, Any]
@@ -28,27 +31,25 @@ Tell = Callable[[Mapping[str, Any]], None]
 """Function by which a worker reports to the study, in JSON."""
 
 STOP_PATIENCE_S = 60.0
-_CACHE = {
-    "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-    "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
-    "PYTHONUNBUFFERED": "1",
-}
-"""Environment of a worker. Compiled programs are shared, because all seeds of a cell run the same one."""
 
 
 class _Process:
     """One worker process and its job."""
 
-    def __init__(self, number: int, logs: Path, compiled: str, answers: queue.Queue[tuple[_Process, JobEvent]]) -> None:
+    def __init__(
+        self, number: int, logs: Path, surroundings: Mapping[str, str], answers: queue.Queue[tuple[_Process, JobEvent]]
+    ) -> None:
         self.job: JobRequest | None = None
         self.log = logs / f"worker-{number}.log"
+        if self.log.is_symlink():  # nothing is followed out of the folder
+            remove(self.log)
         with open(self.log, "ab") as log:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "workhorse.studies.worker"],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,
-                env={**os.environ, **_CACHE, "JAX_COMPILATION_CACHE_DIR": compiled},
+                env={**os.environ, "PYTHONUNBUFFERED": "1", **surroundings},
                 start_new_session=True,
                 text=True,
             )
@@ -94,8 +95,11 @@ class Pool:
     def __init__(self, size: int, logs: Path) -> None:
         self.size = size
         self._logs = logs
-        # outside the study's folder, from which nothing is ever executed
         self._compiled = tempfile.TemporaryDirectory(prefix="workhorse-compiled-", ignore_cleanup_errors=True)
+        # All seeds of a cell run the same programs. Where none are kept for the user they are kept for the study,
+        # outside its folder, from which nothing is ever executed.
+        kept = compiled_folder() is not None or "JAX_COMPILATION_CACHE_DIR" in os.environ
+        self._surroundings = {} if kept else {CACHE_VARIABLE: self._compiled.name}
         self._answers: queue.Queue[tuple[_Process, JobEvent]] = queue.Queue()
         self._processes: list[_Process] = []
         self._begun = 0
@@ -112,7 +116,7 @@ class Pool:
         free = [process for process in self._processes if process.job is None]
         if not free:
             self._begun += 1
-            free = [_Process(self._begun, self._logs, self._compiled.name, self._answers)]
+            free = [_Process(self._begun, self._logs, self._surroundings, self._answers)]
             self._processes += free
         free[0].give(job)
 

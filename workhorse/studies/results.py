@@ -4,6 +4,7 @@ There are no estimates here: `cells`, `verdicts`, `tuning` and `across_tasks` ma
 any other.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -38,8 +39,8 @@ class RunResult:
         curve_steps, curve_returns: training steps and mean return of the evaluations, the last one included.
         env_steps: training steps taken: the last iteration is always a whole one.
         budget: training steps after which no further iteration began.
-        wall_s: seconds of training.
-        core_hours: cores held times hours.
+        wall_s: wall time of the run in seconds, as `workhorse cost` has it.
+        core_hours: its core time, cores held times hours.
         failed_episodes: training episodes whose simulation broke.
         folder: the run folder; None where the results were read from a table.
         sweep: the trained policy on changed tasks; None where it was not asked for.
@@ -77,14 +78,22 @@ class Trial:
     Attributes:
         number: in the order of the proposals.
         settings: the options tried.
-        scores: a score for each tuning seed; the floor's where a run had none.
-        value: what the search maximised: their mean.
+        scores: a score for each tuning seed; None where a run crashed or diverged.
+        value: what the search maximised: their mean; None where a run crashed or diverged, so that such a setting never
+            wins.
+        outcomes: how each of its runs ended; empty in studies from before this was written down.
     """
 
     number: int
     settings: Mapping[str, Any]
-    scores: tuple[float, ...]
-    value: float
+    scores: tuple[float | None, ...]
+    value: float | None
+    outcomes: tuple[str, ...] = ()
+
+    @property
+    def survived(self) -> bool:
+        """Tell whether every one of its runs finished."""
+        return self.value is not None and all(outcome == "finished" for outcome in self.outcomes)
 
 
 @dataclass(frozen=True)
@@ -95,8 +104,10 @@ class SearchResult:
         task, algorithm: what was tuned.
         tuning_seeds, reporting_seeds: disjoint.
         trials: every setting tried.
-        winner: number of the trial with the highest value; None while the search is under way.
+        winner: number of the trial with the highest value among those that survived; None while the search is under
+            way, and where none survived.
         variant: the name under which the winner's runs on the reporting seeds stand in the study.
+        complete: whether every trial has been judged.
     """
 
     task: str
@@ -106,6 +117,12 @@ class SearchResult:
     trials: tuple[Trial, ...]
     winner: int | None
     variant: str
+    complete: bool = False
+
+    @property
+    def is_lost(self) -> bool:
+        """Tell whether the search has come to its end without a setting that survived."""
+        return self.complete and self.winner is None
 
 
 @dataclass(frozen=True)
@@ -126,6 +143,8 @@ class StudyResults:
         machine: the processor's name and the number of cores, in words.
         notes: sentences that a reader must know, such as how many runs crashed.
         task_options: by task, its options that differ from the defaults.
+        return_bounds: by task, the least and the greatest possible return of an episode; None where it is not known.
+        first_seeds: seeds that every cell got whatever they returned, where `until` added others; 0 where none were.
     """
 
     name: str
@@ -141,6 +160,8 @@ class StudyResults:
     machine: str = ""
     notes: tuple[str, ...] = ()
     task_options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    return_bounds: Mapping[str, tuple[float | None, float | None]] = field(default_factory=dict)
+    first_seeds: int = 0
 
     @property
     def tasks(self) -> tuple[str, ...]:
@@ -151,6 +172,11 @@ class StudyResults:
     def variants(self) -> tuple[str, ...]:
         """The variants, in the study's order."""
         return tuple(dict.fromkeys(run.variant for run in self.runs))
+
+    def bounds(self, task: str) -> tuple[float, float]:
+        """Return the least and the greatest possible return on a task; infinite where it is not known."""
+        low, high = self.return_bounds.get(task, (None, None))
+        return -math.inf if low is None else low, math.inf if high is None else high
 
     def cell(self, task: str, variant: str) -> tuple[RunResult, ...]:
         """Return the runs of a variant on a task that are results, by seed."""

@@ -9,7 +9,10 @@ from typing import Literal
 
 from workhorse.core.errors import UsageError, nearest
 
-__all__ = ["STATISTICS", "Budget", "Until"]
+__all__ = ["SEEDS_ADDED", "STATISTICS", "Budget", "Until"]
+
+SEEDS_ADDED = 5
+"""Number of seeds that `until` adds to a cell at a time; the looks of the test that follows are as far apart."""
 
 STATISTICS: dict[str, Literal["mean", "proportion"]] = {
     "failure_rate": "proportion",

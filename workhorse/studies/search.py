@@ -3,9 +3,13 @@
 Settings are judged on tuning seeds, and the winner is run again on reporting seeds, which are different. Proposals are
 asked for in batches of a fixed size and reported in order, and a continued search replays them, so that the number of
 processes and of interruptions changes nothing.
+
+A setting survives if every one of its tuning runs finished. One that did not is told to the sampler as worse than all
+that did, whatever the sign of the returns, and never wins.
 """
 
 import zlib
+from collections.abc import Mapping
 from typing import Any, NamedTuple, get_args
 
 import numpy as np
@@ -56,6 +60,7 @@ class Searching:
             "tuning_seeds": list(self.tuning_seeds),
             "trials": [],
             "winner": None,
+            "complete": False,
         }
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         sampler = optuna.samplers.TPESampler(seed=zlib.crc32(self._key.encode()))
@@ -64,7 +69,7 @@ class Searching:
         self._replay()
 
     def proposals(self) -> list[Proposal] | None:
-        """Return the next settings to judge; None when there are enough and the winner is known."""
+        """Return the next settings to judge; None when there are enough."""
         count = len(self._record["trials"])
         if count >= self._search.trials:
             return None
@@ -80,34 +85,56 @@ class Searching:
     def judge(self, proposals: list[Proposal]) -> None:
         """Write down the scores of the proposals, whose runs have all ended."""
         for proposal in proposals:
-            scores = [self._score(job) for job in self.jobs(proposal)]
-            self._tell(proposal.number, float(np.mean(scores)))
+            runs = [self._ended(job) for job in self.jobs(proposal)]
+            scores, outcomes = [run["score"] for run in runs], [run["outcome"] for run in runs]
+            known = [score for score in scores if score is not None]
+            value = float(np.mean(known)) if outcomes == ["finished"] * len(runs) else None
+            self._tell(proposal.number, value)
             self._record["trials"].append(
-                {"settings": proposal.settings, "scores": scores, "value": float(np.mean(scores))}
+                {"settings": proposal.settings, "scores": scores, "value": value, "outcomes": outcomes}
             )
-        values = [trial["value"] for trial in self._record["trials"]]
-        if len(values) >= self._search.trials:
-            self._record["winner"] = int(np.argmax(values))
+        if len(self._record["trials"]) >= self._search.trials:
+            self._record |= {"winner": self._best(), "complete": True}
         self._folder.write_record("searches", self._key, self._record)
 
+    def _best(self) -> int | None:
+        """Return the number of the best trial that survived; None where none did."""
+        values = {
+            number: trial["value"]
+            for number, trial in enumerate(self._record["trials"])
+            if trial["value"] is not None and self._survived(number, trial)
+        }
+        return max(values, key=lambda number: values[number]) if values else None
+
+    def _survived(self, number: int, trial: Mapping[str, Any]) -> bool:
+        """Tell whether every run of a trial finished; a search begun by an earlier version did not write that down."""
+        jobs = self.jobs(Proposal(number, trial["settings"]))
+        outcomes = trial["outcomes"] or [self._ended(job)["outcome"] for job in jobs]
+        return all(outcome == "finished" for outcome in outcomes)
+
+    @property
+    def is_lost(self) -> bool:
+        """Tell whether no setting survived."""
+        return self._record["complete"] and self._record["winner"] is None
+
     def reporting_jobs(self) -> list[TrainingJob]:
-        """Return the winner's runs on seeds that the search never used."""
+        """Return the winner's runs on seeds that the search never used; none where no setting survived."""
+        if self._record["winner"] is None:
+            return []
         settings = self._record["trials"][self._record["winner"]]["settings"]
         return [
             self._plan.job(self._task, self._algorithm, settings, seed, self._record["variant"])
             for seed in self._plan.seeds
         ]
 
-    def _score(self, job: TrainingJob) -> float:
-        record = self._folder.record("tuning", job.id)
-        assert record is not None
-        if record["score"] is not None:
-            return float(record["score"])
-        floor = self._folder.record("floors", cell_key(self._task)) or {}
-        if "random" in floor:
-            return float(np.mean(floor["random"]))
-        found = [record["score"] for record in self._folder.records("tuning").values() if record["task"] == self._task]
-        return min((float(score) for score in found if score is not None), default=0.0)
+    def _ended(self, job: TrainingJob) -> dict[str, Any]:
+        found = self._folder.ended("tuning", job)
+        if found is None:
+            raise UsageError(
+                f"The record of the tuning run {job.id} is gone or damaged: continue the study with `workhorse study "
+                f"{self._folder.path}`, which makes it again."
+            )
+        return found
 
     def _ask(self, count: int) -> list[Proposal]:
         found = []
@@ -118,8 +145,12 @@ class Searching:
             found.append(Proposal(len(self._asked) - 1, settings))
         return found
 
-    def _tell(self, number: int, value: float) -> None:
-        self._study.tell(self._asked[number], value)
+    def _tell(self, number: int, value: float | None) -> None:
+        """Tell the sampler what a trial is worth; a pruned one ranks below every other."""
+        if value is None:
+            self._study.tell(self._asked[number], state=optuna.trial.TrialState.PRUNED)
+        else:
+            self._study.tell(self._asked[number], value)
 
     def _replay(self) -> None:
         """Ask for the earlier proposals again and report their values, so that the sampler is in the same state."""

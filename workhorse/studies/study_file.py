@@ -17,7 +17,7 @@ from workhorse.runs.records import Check, Text, build, parse
 from workhorse.studies.plan import FIRST_TUNING_SEED, Range, Search, StudyPlan
 from workhorse.studies.rules import Budget, Until
 
-__all__ = ["plan_of", "read_plan"]
+__all__ = ["plan_of", "read_plan", "read_yaml"]
 
 T = TypeVar("T")
 
@@ -71,15 +71,28 @@ def read_plan(path: str | os.PathLike[str]) -> dict[str, Any]:
     Raises:
         UsageError: no such file, not YAML, or not a table.
     """
+    return read_yaml(path, "a study file", "Write names and values, as in `tasks: [Hopper-v5]`.")
+
+
+def read_yaml(path: str | os.PathLike[str], noun: str, remedy: str) -> dict[str, Any]:
+    """Read the table of a YAML or JSON file, as it stands; nothing in it is executed.
+
+    Args:
+        path: the file.
+        noun: what it should hold, as in "a study file".
+        remedy: what a user can do about a file that holds something else.
+
+    Raises:
+        UsageError: no such file, not YAML, a name twice, or not a table.
+    """
     place = Path(path)
     try:
         text = place.read_bytes()
     except FileNotFoundError as error:
-        raise UsageError(f"Expected a study file in {place}, which does not exist.") from error
+        raise UsageError(f"Expected {noun} in {place}, which does not exist.") from error
     except OSError as error:
-        raise UsageError(f"Could not read the study file {place}: {error}.") from error
-    remedy = "Write names and values, as in `tasks: [Hopper-v5]`."
-    return parse(_load_yaml, text, place, "a study file in YAML", remedy)
+        raise UsageError(f"Could not read {place} as {noun}: {error}.") from error
+    return parse(_load_yaml, text, place, f"{noun} in YAML", remedy)
 
 
 def _load_yaml(text: str) -> Any:
@@ -90,7 +103,15 @@ def _load_yaml(text: str) -> Any:
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML loader without objects, for which 1e-3 is a number, as in YAML 1.2 and in Python."""
+    """YAML loader without objects or a name that is there twice, for which 1e-3 is a number, as in YAML 1.2."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if key.value in seen and isinstance(key, yaml.ScalarNode):
+                raise yaml.constructor.ConstructorError(None, None, f"{key.value!r} is there twice", key.start_mark)
+            seen.add(str(key.value))
+        return super().construct_mapping(node, deep)
 
 
 _Loader.add_implicit_resolver(

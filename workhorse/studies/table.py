@@ -11,15 +11,22 @@ import numpy as np
 import polars as pl
 
 from workhorse.core.errors import UsageError
+from workhorse.environments.bounds import return_bounds
 from workhorse.robustness.results import from_record, to_record
-from workhorse.runs.files import writing
-from workhorse.runs.records import from_json
-from workhorse.studies.results import RunResult, StudyResults
+from workhorse.runs.files import write_file, writing
+from workhorse.runs.records import DAMAGED, AtLeastZero, CountFromZero, Text, from_json, parse, parse_json, read_value
+from workhorse.runs.sealed import parquet_bytes, read_parquet
+from workhorse.studies.results import Outcome, RunResult, StudyResults
 
 __all__ = ["FORMAT", "read_table", "write_table"]
 
-FORMAT = 1
-"""Version of the table's layout."""
+FORMAT = 2
+"""Version of the table's layout. 1 has no outcomes of trials, no bounds of returns and no first seeds."""
+
+_REMEDY = (
+    "In a study's folder the table is made of the records: `workhorse study FOLDER` makes it again, and `workhorse "
+    "report FOLDER` does without it. Elsewhere, restore it from a copy"
+)
 
 _KEY = "workhorse"
 _SCHEMA: dict[str, Any] = {
@@ -49,11 +56,9 @@ def write_table(results: StudyResults, path: str | os.PathLike[str]) -> Path:
     about = {"format": FORMAT, **asdict(replace(results, runs=()))}
     del about["runs"]
     place = Path(path)
-    temporary = place.with_name(f".tmp-{os.getpid()}-{place.name}")
+    frame = pl.DataFrame(rows, schema=_SCHEMA)
     with writing("the table of results", place):
-        frame = pl.DataFrame(rows, schema=_SCHEMA)
-        frame.write_parquet(temporary, compression="zstd", metadata={_KEY: json.dumps(about, allow_nan=False)})
-        os.replace(temporary, place)
+        write_file(place, parquet_bytes(frame, {_KEY: json.dumps(about, allow_nan=False)}))
     return place
 
 
@@ -65,18 +70,31 @@ def read_table(path: str | os.PathLike[str]) -> StudyResults:
     """
     place = Path(path)
     try:
-        about = pl.read_parquet_metadata(place)[_KEY]
-        frame = pl.read_parquet(place)
+        frame, metadata = read_parquet(place, noun="a study's table", remedy=_REMEDY)
     except FileNotFoundError as error:
         raise UsageError(f"Expected a study's table in {place}, which does not exist.") from error
-    except (KeyError, ValueError, OSError, pl.exceptions.PolarsError) as error:
-        raise UsageError(
-            f"Expected a study's table in {place}, but the file is damaged or another program's ({error!r})."
-        ) from error
-    found = from_json(StudyResults, about, place, "study's table", FORMAT, lambda record: {**record, "runs": ()})
+    if _KEY not in metadata:
+        raise UsageError(f"Expected a study's table in {place}, but the table is another program's: name another file.")
+    found = from_json(StudyResults, metadata[_KEY], place, "study's table", FORMAT, _renewed)
     if dict(frame.schema) != _SCHEMA:
         raise UsageError(f"Expected the columns {', '.join(_SCHEMA)} in {place}, got {', '.join(frame.columns)}.")
-    return replace(found, runs=tuple(_run(row, place) for row in frame.iter_rows(named=True)))
+    found = replace(found, runs=tuple(_run(row, place) for row in frame.iter_rows(named=True)))
+    bounds = {task: return_bounds(task, found.task_options.get(task)) for task in found.tasks}
+    return replace(found, return_bounds={**bounds, **found.return_bounds})
+
+
+def _renewed(record: dict[str, Any]) -> dict[str, Any]:
+    """Return the metadata of a table of any version as those of this one."""
+    record = {**record, "runs": ()}
+    if record["format"] != 1:
+        return record
+    searches = record.get("searches")
+    for search in searches if isinstance(searches, list) else ():
+        if isinstance(search, dict):
+            search["complete"] = search.get("winner") is not None
+            for trial in search.get("trials") or ():
+                trial["outcomes"] = []
+    return {**record, "format": FORMAT, "return_bounds": {}, "first_seeds": 0}
 
 
 def _row(run: RunResult) -> dict[str, object]:
@@ -89,10 +107,43 @@ def _row(run: RunResult) -> dict[str, object]:
 
 
 def _run(row: dict[str, Any], place: Path) -> RunResult:
-    sweep = row.pop("sweep")
-    settings, score = json.loads(row.pop("settings")), row["score"]
+    """Return a row as a result.
+
+    Raises:
+        UsageError: a field is missing or of another type.
+    """
+    where = f"{place}, run {row['task']} {row['variant']} seed {row['seed']}"
+    for name, hint in _TYPES.items():
+        row[name] = read_value(hint, row[name], f"`{name}`", where)
+    lists = {name: row[name] for name in ("episode_returns", "curve_steps", "curve_returns")}
+    if any(values is None or None in values for values in lists.values()):
+        raise UsageError(f"Expected lists of numbers in {where}, got one with a gap. {DAMAGED}")
+    if len(row["curve_steps"]) != len(row["curve_returns"]):
+        raise UsageError(f"Expected as many curve_steps as curve_returns in {where}. {DAMAGED}")
+    score = row["score"] if row["score"] is None or math.isfinite(row["score"]) else None
+    if (row["outcome"] == "finished") != (score is not None):
+        raise UsageError(f"Expected a score of a run that finished, and of no other, in {where}. {DAMAGED}")
     row |= {name: np.array(row[name], np.float64) for name in ("curve_steps", "curve_returns")}
-    row["episode_returns"] = tuple(row["episode_returns"])
-    row["score"] = None if score is None or math.isnan(score) else score
-    found = None if sweep is None else from_record(json.loads(sweep), str(place))
-    return RunResult(**row, settings=settings, sweep=found)
+    row |= {"score": score, "episode_returns": tuple(row["episode_returns"])}
+    row["settings"] = parse(parse_json, row["settings"], where, "settings in JSON")
+    if row["sweep"] is not None:
+        row["sweep"] = from_record(parse(parse_json, row["sweep"], where, "a sweep in JSON"), where)
+    return RunResult(**row)
+
+
+_TYPES: dict[str, Any] = {
+    "task": Text,
+    "variant": Text,
+    "algorithm": Text,
+    "settings": str,
+    "seed": CountFromZero,
+    "outcome": Outcome,
+    "reason": str,
+    "env_steps": CountFromZero,
+    "budget": CountFromZero,
+    "wall_s": AtLeastZero,
+    "core_hours": AtLeastZero,
+    "failed_episodes": CountFromZero,
+    "sweep": str | None,
+}
+"""Types of the columns that are no numbers with gaps."""

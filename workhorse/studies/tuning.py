@@ -1,16 +1,17 @@
 """Measure the effect of settings: the swing of each option, the sensitivity, and the overestimate of a search."""
 
+import math
 from typing import NamedTuple
 
 import numpy as np
 
 from workhorse.statistics import sensitivity
 from workhorse.statistics.comparison import welch_test
-from workhorse.statistics.intervals import Interval
+from workhorse.statistics.intervals import Interval, cut
 from workhorse.studies.cells import cell_scores
 from workhorse.studies.results import SearchResult, StudyResults
 
-__all__ = ["Effect", "SearchGap", "search_gap", "searched", "tornado", "tuning_value"]
+__all__ = ["Effect", "SearchGap", "search_gap", "search_sentences", "tornado", "tuning_value"]
 
 
 class SearchGap(NamedTuple):
@@ -18,13 +19,17 @@ class SearchGap(NamedTuple):
 
     Attributes:
         promised: the winner's mean over the tuning seeds.
-        delivered: its mean over the reporting seeds.
-        gap: promised - delivered with Welch's interval; None where a side has fewer than 2 runs.
+        delivered: its mean over the reporting seeds that finished; NaN where none did.
+        gap: promised - delivered with Welch's interval; None where a side has fewer than 2 runs, or a run failed.
+        failed: reporting seeds that crashed or diverged.
+        fresh: reporting seeds that have ended.
     """
 
     promised: float
     delivered: float
     gap: Interval | None
+    failed: int
+    fresh: int
 
 
 class Effect(NamedTuple):
@@ -49,18 +54,47 @@ def search_gap(results: StudyResults, search_number: int) -> SearchGap | None:
     fresh = results.cell(search.task, search.variant)
     if search.winner is None or not fresh:
         return None
-    promised = np.array(search.trials[search.winner].scores)
-    delivered = cell_scores(results, fresh)
-    gap = None
-    if min(promised.size, delivered.size) >= 2:
-        gap = welch_test(promised, delivered).difference
-    return SearchGap(float(promised.mean()), float(delivered.mean()), gap)
+    promised = np.array([score for score in search.trials[search.winner].scores if score is not None])
+    delivered = np.array([run.score for run in fresh if run.score is not None])
+    failed, gap = len(fresh) - delivered.size, None
+    if min(promised.size, delivered.size) >= 2 and not failed:
+        low, high = results.bounds(search.task)
+        gap = cut(welch_test(promised, delivered).difference, (low - high, high - low))
+    value = float(delivered.mean()) if delivered.size else math.nan
+    return SearchGap(float(promised.mean()), value, gap, failed, len(fresh))
 
 
-def searched(results: StudyResults) -> list[tuple[SearchResult, SearchGap]]:
-    """Return the searches whose winners have run on fresh seeds, each with its gap."""
-    found = [(search, search_gap(results, number)) for number, search in enumerate(results.searches)]
-    return [(search, gap) for search, gap in found if gap is not None]
+def search_sentences(results: StudyResults) -> tuple[str, ...]:
+    """Return how each search ended: without a winner, with one that failed on fresh seeds, or with a score to check."""
+    found = []
+    for number, search in enumerate(results.searches):
+        gap, head = search_gap(results, number), f"Search of {search.algorithm} on {search.task}: "
+        if search.is_lost:
+            count = len(search.trials)
+            found.append(
+                f"{head}no setting survived: each of the {count} tried crashed or diverged on a tuning seed. There is "
+                "no winner."
+            )
+        elif gap is not None:
+            found.append(head + _gap_words(search, gap))
+    return tuple(found)
+
+
+def _gap_words(search: SearchResult, gap: SearchGap) -> str:
+    assert search.winner is not None
+    tuned = f"{gap.promised:.4g} on the tuning seeds"
+    if not search.trials[search.winner].survived:  # chosen by a version that counted a crash as a score
+        tuned = f"{gap.promised:.4g} on the tuning seeds, of which some crashed or diverged"
+    if gap.failed:
+        rest = "" if gap.failed == gap.fresh else f"; the others returned {gap.delivered:.4g} on average"
+        return (
+            f"the winner, trial {search.winner}, failed: {gap.failed} of {gap.fresh} fresh seeds crashed or diverged"
+            f"{rest} ({tuned})."
+        )
+    over = gap.promised - gap.delivered
+    apart = f" [{gap.gap.low:.4g}, {gap.gap.high:.4g}]" if gap.gap else ""
+    how = f"overstates it by {over:.4g}{apart}" if over > 0 else f"did not overstate it (by {over:.4g}{apart})"
+    return f"{tuned}, {gap.delivered:.4g} on fresh seeds: the choice of the best {how}."
 
 
 def tornado(results: StudyResults, task: str) -> tuple[Effect, ...]:

@@ -124,10 +124,18 @@ def numbered(chunk: int, total: int, num_slots: int) -> np.ndarray:
 
 
 def evaluation_of(chunks: list[Episodes], num_episodes: int) -> Evaluation:
-    """Return the evaluation that chunks make up, in their order, the idle slots of the last left out."""
+    """Return the evaluation that chunks make up, in their order, the idle slots of the last left out.
+
+    Raises:
+        RuntimeError: the chunks hold another number of episodes, so they answer another question.
+    """
+    length = np.concatenate([chunk.length for chunk in chunks])
+    played = int((length > 0).sum())
+    if played != num_episodes or not length[:num_episodes].all():
+        raise RuntimeError(f"An evaluation of {num_episodes} episodes was answered with {played}.")
     return Evaluation(
         np.concatenate([chunk.returns for chunk in chunks])[:num_episodes],
-        np.concatenate([chunk.length for chunk in chunks])[:num_episodes],
+        length[:num_episodes],
         tuple(failure for chunk in chunks for failure in chunk.failures),
     )
 

@@ -159,6 +159,10 @@ class Loop(ABC):
         """Return what this iteration's work cost beyond the result: message bytes, waiting."""
         return {}
 
+    def notes(self) -> Sequence[str]:
+        """Return what the user should know of the task, the sentences since the last call."""
+        return ()
+
     def messages(self) -> Sequence[Message]:
         """Return the messages since the last call; none on one machine."""
         return ()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -117,6 +118,9 @@ class OnPolicyLoop(Loop):
 
     def observations(self, progress: Progress) -> np.ndarray:
         return np.asarray(progress.data.slots.obs)
+
+    def notes(self) -> Sequence[str]:
+        return self.collector.notes()
 
     def close(self) -> None:
         self.collector.close()

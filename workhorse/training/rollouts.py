@@ -5,6 +5,7 @@ stands is part of the run's state. Everything drawn is drawn from the address (r
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from functools import partial
 from typing import NamedTuple
 
@@ -79,6 +80,10 @@ class Collector(ABC):
     def collect(self, actor: Actor, slots: Slots, iteration: int) -> Collected:
         """Return a rollout from where the slots stand."""
 
+    def notes(self) -> Sequence[str]:
+        """Return what the user should know of the environment, each sentence once."""
+        return ()
+
     def close(self) -> None:  # noqa: B027  a pure environment has nothing to free
         """Free the environment."""
 
@@ -149,6 +154,9 @@ class HostCollector(Collector):
         rollout = Rollout(*(_stack(column) for column in zip(*taken, strict=True)), carry=at_start)  # type: ignore[call-arg]
         after = self._leave(obs, total, length, carry)
         return Collected(rollout, after, Ended(*map(np.stack, zip(*over, strict=True))), tuple(failures))
+
+    def notes(self) -> Sequence[str]:
+        return self._env.notes() if isinstance(self._env, BeginsAgain) else ()
 
     def close(self) -> None:
         self._env.close()

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import math
+import os
 import sys
 import time
 from collections.abc import Mapping
 from types import TracebackType
-from typing import Any, ClassVar, Self
+from typing import Any, Self
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn
 from rich.text import Text
 
 from workhorse.algorithms.recipes import Recipe
-from workhorse.core.errors import UsageError
-from workhorse.reports.wording import amount_text, duration_text, interval_text
-from workhorse.runs.cost import Ledger, PriceBook, price
+from workhorse.reports.wording import cost_texts, duration_text, interval_text
 from workhorse.runs.folder import RunFolder
 from workhorse.runs.manifest import Manifest
 from workhorse.runs.train import Observer, Summary
@@ -29,17 +28,21 @@ PLAIN_LINE_EVERY_S = 5.0
 
 
 def display_for(quiet: bool, recipe: Recipe | None) -> Display:
-    """Return the display that fits the terminal."""
+    """Return the display that fits the terminal or the notebook."""
     if quiet:
         return Display(recipe, silent=True)
+    from workhorse.display.notebook import NotebookDisplay, in_notebook  # it builds on this module
+
+    if in_notebook():
+        return NotebookDisplay(recipe)
     return LiveDisplay(recipe) if sys.stdout.isatty() else Display(recipe)
 
 
 class Lines:
     """Plain lines about the work in a folder; on leaving they say how to go on with it after an interruption."""
 
-    stopped: ClassVar[str]
-    """Sentence after Ctrl-C; the folder's path is put behind it."""
+    stopped: str
+    """Sentence after Ctrl-C; {} stands for the folder."""
 
     def __init__(self, silent: bool) -> None:
         self._silent = silent
@@ -52,7 +55,7 @@ class Lines:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self._folder is not None and isinstance(error, KeyboardInterrupt):
-            self._say(f"{self.stopped} {self._folder.path}", always=True)
+            self._say(self.stopped.format(os.fspath(self._folder.path)), always=True)
         elif self._folder is not None and isinstance(error, Exception):
             error.run_folder = self._folder.path  # type: ignore[attr-defined]
 
@@ -67,7 +70,7 @@ class Lines:
 class Display(Lines, Observer):
     """Display of plain lines, one every few seconds, for logs and pipes."""
 
-    stopped = "Stopped; the state is saved. Continue with: workhorse resume"
+    stopped = "Stopped; the state is saved. Continue with: workhorse resume {}"
 
     def __init__(self, recipe: Recipe | None, silent: bool = False) -> None:
         super().__init__(silent)
@@ -110,14 +113,16 @@ class Display(Lines, Observer):
     def finished(self, folder: RunFolder, summary: Summary) -> None:
         """Print the last lines of a run."""
         simulated = "-" if summary.simulated_s is None else duration_text(summary.simulated_s)
-        speed = summary.env_steps / max(summary.wall_s, 1e-9)
+        speed = summary.env_steps / max(summary.training_s, 1e-9)
+        cost = cost_texts(summary.ledger)
         lines = [
             f"return         {interval_text(summary.episode_return)}  "
             f"(mean of {len(summary.episode_returns)} episodes without noise, 95 % {summary.episode_return.method})",
             f"steps          {summary.env_steps:,} trained, {summary.evaluation_steps:,} evaluated",
             f"simulated      {simulated}",
-            f"wall time      {duration_text(summary.wall_s)}  ({speed:,.0f} steps/s)",
-            f"core-hours     {summary.core_hours:.4f}{_money(summary.ledger)}",
+            f"wall time      {cost['wall time']}  ({speed:,.0f} steps/s while training)",
+            f"core time      {cost['core time']}",
+            f"money          {cost['money']}",
         ]
         if summary.traffic:
             sent, received = summary.traffic.sent, summary.traffic.received
@@ -207,14 +212,3 @@ class _Field(ProgressColumn):
     def render(self, task: Task) -> Text:
         value = task.fields.get(self._name)
         return Text("" if value is None else self._form.format(value), style=self._style)
-
-
-def _money(ledger: Ledger) -> str:
-    """Return the cost at the user's prices as text; empty where a price is missing or cannot be read."""
-    try:
-        book = PriceBook.find()
-        total = price(ledger, book)
-    except UsageError:
-        return ""
-    assumed = "  (an assumed price: `workhorse cost --help`)" if book.is_built_in else ""
-    return f"  {amount_text(total.total)} {total.currency}{assumed}"

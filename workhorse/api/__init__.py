@@ -1,0 +1,1 @@
+"""The Python interface, whose names `import workhorse` offers; the command line calls it too."""
