@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import importlib
 import sys
 import time
 from collections.abc import Mapping
@@ -38,8 +39,7 @@ class NotebookDisplay(Display):
 
     def started(self, folder: RunFolder, manifest: Manifest, row: Mapping[str, Any]) -> None:
         super().started(folder, manifest, row)
-        from IPython.display import display
-
+        display = importlib.import_module("IPython.display").display  # there, because the process is a kernel
         self._handle = display(self._shown("compiling", row["env_steps"]), raw=True, display_id=True)
 
     def iterated(self, row: Mapping[str, Any]) -> None:
