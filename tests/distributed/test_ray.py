@@ -152,7 +152,7 @@ def test_a_run_on_ray_has_the_bits_of_one_process_and_says_what_it_sent(cluster,
     ours, theirs = (next((tmp_path / name / "run" / "evaluations").iterdir()) for name in ("ray", "alone"))
     assert ours.name == theirs.name == "3-9.json" and ours.read_text() == theirs.read_text()
     assert "Exchange of scalars: a worker is sent 376 bytes an iteration by scalars, 892 by parameters." in output
-    assert "core-hours" in output and " bytes to and " in output and "from each worker" in output
+    assert "core time" in output and " bytes to and " in output and "from each worker" in output
     traffic = read_traffic(tmp_path / "ray" / "run")
     assert set(traffic["purpose"]) == {"set up", "updates", "orders", "reports", "evaluation"}
     assert traffic.filter(traffic["purpose"] == "updates")["sent"].max() <= 2 * (16 + 8 * 10 + 8 * (1 + 2 * 17))
@@ -173,7 +173,7 @@ def test_more_workers_than_the_cluster_has_is_said(cluster, tmp_path):
         (["--cluster", f"{HOST}:1"], f"Expected the head of a Ray cluster at {HOST}:1, but nothing answers there"),
         (["--workers", "2"], "--workers is for runs on a cluster. Add --cluster auto"),
         (["--cluster", "auto", "--workers", "0"], "--workers must be at least 1: got 0."),
-        (["--cluster", "auto", "--worker-threads", "0"], "--worker-threads must be at least 1: got 0."),
+        (["--cluster", "auto", "--worker-threads", "0"], "--worker-threads must be at least 1 and at most 1,024"),
     ],
 )
 def test_bad_options_are_one_sentence_and_leave_nothing(words, sentence, tmp_path):

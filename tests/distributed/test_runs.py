@@ -42,8 +42,8 @@ def test_a_run_on_a_cluster_reports_the_returns_of_one_machine(tmp_path, threads
     expected = capsys.readouterr().out
     assert main([*words, "--id", "team", "--cluster", "auto"]) == 0
     assert (
-        capsys.readouterr().out.partition("core-hours")[0].replace("team", "alone")
-        == (expected.partition("core-hours")[0])
+        capsys.readouterr().out.partition("wall time")[0].replace("team", "alone")
+        == (expected.partition("wall time")[0])
     )
     assert threads and evaluations(tmp_path / "team") == evaluations(tmp_path / "alone")
     (found,) = evaluations(tmp_path / "team").values()

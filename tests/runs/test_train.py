@@ -17,7 +17,9 @@ import pytest
 
 from workhorse import Policy
 from workhorse.core.errors import UsageError
+from workhorse.core.machine import available_cores
 from workhorse.runs import checkpoint, train
+from workhorse.runs.cost import Ledger
 from workhorse.runs.folder import RunFolder
 from workhorse.runs.metrics import read_metrics
 from workhorse.runs.run import TrainingRun
@@ -326,7 +328,10 @@ class TestTheFolder:
         assert {"evaluation_return", "evaluation_steps"} <= columns
         assert list(Path(folder.tensorboard).glob("events*"))
         assert summary.simulated_s == pytest.approx(summary.env_steps * 0.008)
-        assert summary.evaluation_steps > 0 and summary.core_hours > 0
+        assert summary.evaluation_steps > 0
+        held = min(manifest["threads"], available_cores())  # of the machine's cores, from the first to the last save
+        assert summary.core_hours == pytest.approx(held * summary.wall_s / 3600, rel=1e-9)
+        assert summary.ledger == Ledger.of(folder) and summary.wall_s > summary.training_s > 0
         assert folder.status().state == "finished"
 
     def test_no_file_of_a_run_is_a_pickle(self, run):

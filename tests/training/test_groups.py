@@ -1,7 +1,6 @@
 """Runs that share a process: what they learn is what each learns alone, and none waits for one that is gone."""
 
 import threading
-import time
 from dataclasses import replace
 
 import jax
@@ -9,8 +8,10 @@ import numpy as np
 import pytest
 
 from workhorse.core.digest import digest
+from workhorse.core.machine import describe_hardware
 from workhorse.runs import train
 from workhorse.runs.metrics import read_metrics
+from workhorse.training import groups
 from workhorse.training.groups import RunGroup, together
 from workhorse.training.loop import make_loop
 from workhorse.training.plan import Plan
@@ -192,26 +193,40 @@ def test_float_settings_are_swept_in_one_program():
     assert moved[0] < 1e-6 < 1e-3 < moved[1]
 
 
-def test_a_run_is_charged_its_share_of_the_process(tmp_path):
-    group, seconds = group_of(PPO), {}
-    with group.member(SEEDS[0]) as make:  # compiles
-        make(replace(PPO, seed=SEEDS[0]), group.spec, 1).close()
+def test_a_run_is_charged_its_share_of_the_process(monkeypatch):
+    """One core is held all the time, more while threads compute side by side; those under way share it evenly."""
 
-    def one(seed, make):
-        loop = make(replace(PPO, seed=seed), group.spec, 1)
-        progress = loop.start()
-        loop.core_seconds()
-        for _ in range(3):
-            progress, _, _ = loop.iterate(progress)
-        seconds[seed] = loop.core_seconds()
-        loop.close()
+    class Clock:
+        clock = processor = 0.0
 
-    begun, computed = time.monotonic(), time.process_time()
-    together(group, one)
-    held = max(time.monotonic() - begun, time.process_time() - computed)
-    charged = [sum(kinds.values()) for kinds in seconds.values()]
-    assert all(share > 0 for share in charged)
-    assert sum(charged) < 1.3 * held
+        def monotonic(self):
+            return self.clock
+
+        def process_time(self):
+            return self.processor
+
+        def passes(self, clock, processor):
+            self.clock += clock
+            self.processor += processor
+
+    clock = Clock()
+    monkeypatch.setattr(groups, "time", clock)
+    group = group_of(PPO)
+    group._is_compiled = True
+    one, two, _ = SEEDS
+    kind = describe_hardware().cpu
+    clock.passes(100, 100)  # before anything is under way
+    with group.member(one):
+        clock.passes(10, 4)
+        with group.member(two):
+            clock.passes(10, 16)
+            assert group.core_seconds(one) == {kind: 10 + 8}
+            assert group.core_seconds(one) == {kind: 0}, "nothing is charged twice"
+            clock.passes(2, 2)
+            assert group.core_seconds(two) == {kind: 8 + 1}
+        clock.passes(3, 0)
+        assert group.core_seconds(one) == {kind: 1 + 3}
+        assert group.core_seconds(two) == {kind: 0}
 
 
 def test_what_cannot_share_a_program_is_refused():

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 __all__ = ["ClusterOptions", "Notes", "loop_maker"]
 
+MOST_WORKER_THREADS = 1024
+
 
 @dataclasses.dataclass
 class ClusterOptions:
@@ -59,8 +61,11 @@ def loop_maker(options: ClusterOptions, note: Callable[[str], None]) -> MakeLoop
         return None
     if options.workers is not None and options.workers < 1:
         raise UsageError(f"--workers must be at least 1: got {options.workers}.")
-    if options.worker_threads < 1:
-        raise UsageError(f"--worker-threads must be at least 1: got {options.worker_threads}.")
+    if not 1 <= options.worker_threads <= MOST_WORKER_THREADS:
+        raise UsageError(
+            f"--worker-threads must be at least 1 and at most {MOST_WORKER_THREADS:,}, and no more than the cores of a "
+            f"machine: got {options.worker_threads}."
+        )
 
     from workhorse.distributed.ray_transport import RayTransport, connect
 

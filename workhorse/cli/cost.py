@@ -9,9 +9,10 @@ import tyro
 from workhorse.cli.options import Count, parse
 from workhorse.cli.places import RunPath
 from workhorse.core.errors import UsageError
-from workhorse.reports.wording import amount_text, duration_text
+from workhorse.reports.wording import amount_text, cost_texts, duration_text, hours_text
 from workhorse.runs.cost import Ledger, Price, PriceBook, price
 from workhorse.runs.folder import RunFolder
+from workhorse.runs.trust import open_run
 
 __all__ = ["run"]
 
@@ -39,14 +40,17 @@ class CostOptions:
     """Kind of messages to workers; by default the one of fewer bytes; goes with --project."""
     prices: str | None = None
     """Price book; see above for the default."""
+    trust: bool = False
+    """Run code of a run from elsewhere: the modules of its task and algorithm; only --project needs
+    it. Remembered for the run."""
 
 
 def run(arguments: Sequence[str]) -> int:
     """Print what a run cost, or would cost on other cores; return the exit code."""
     options = parse(CostOptions, arguments)
     _check(options)
-    folder = RunFolder.open(options.run)
-    ledger, book = Ledger.of(folder), PriceBook.find(options.prices)
+    folder = open_run(options.run, options.trust)
+    ledger, book = Ledger.of(folder, print), PriceBook.find(options.prices)
     found = price(ledger, book)
     if options.cores is not None:
         _print_projection(folder, ledger, book, options.cores, options.exchange)
@@ -54,17 +58,16 @@ def run(arguments: Sequence[str]) -> int:
     manifest = folder.manifest()
     print(f"run         {folder.path}  ({manifest.task} by {manifest.algorithm}, seed {manifest.seed})")
     print(f"env steps   {ledger.env_steps:,}")
-    print(f"wall time   {duration_text(ledger.wall_s)}")
-    print(f"core-hours  {amount_text(ledger.core_hours)}")
-    print(f"money       {amount_text(found.total)} {found.currency}")
+    for name, text in cost_texts(ledger, book).items():
+        print(f"{name:<11} {text.partition(' (')[0]}")
     print()
     _print_table(found)
     print()
     print(_origin(book))
     if ledger.estimated:
         print(
-            "Estimated: the run began before ledgers were kept. What came before is its manifest's threads times its "
-            "metrics' wall time, without evaluations."
+            "Estimated: the run began before ledgers were kept, or its ledger was lost. What came before is its "
+            "manifest's threads times its metrics' wall time, without evaluations."
         )
     return 0
 
@@ -138,7 +141,7 @@ def _print_projection(
     print(f"speed-up    {amount_text(speed_up)} times the run")
     efficiency = 100 * speed_up * measured.cores / cores
     print(f"efficiency  {efficiency:.3g} %  (core-time of the run over that of the {_cores(cores)})")
-    print(f"core-hours  {amount_text(found.core_hours)}")
+    print(f"core time   {hours_text(found.core_hours)}")
     print(f"money       {amount_text(cost.total)} {cost.currency}")
     print()
     _print_table(cost)

@@ -22,6 +22,8 @@ class ResumeOptions(ClusterOptions):
     """New budget in environment steps; by default the run's budget."""
     threads: int = 0
     """Simulation threads, which do not affect the numbers; 0 uses one for each core."""
+    trust: bool = False
+    """Run code of a run from elsewhere: the modules of its task and algorithm. Remembered for the run."""
     wandb: str | None = None
     """Send metrics on to this project of Weights & Biases, to the same run there if the run was begun with it."""
     quiet: bool = False
@@ -34,11 +36,11 @@ def run(arguments: Sequence[str]) -> int:
     from pathlib import Path
 
     from workhorse.core.errors import UsageError
-    from workhorse.runs.folder import RunFolder
+    from workhorse.runs.trust import open_run
 
     if (Path(options.run) / "study.json").is_file():
         raise UsageError(f"{options.run} is a study, not a run: use `workhorse study {options.run}`.")
-    run_folder = RunFolder.open(options.run)
+    run_folder = open_run(options.run, options.trust)
     notes = Notes()
     make = loop_maker(options, notes)
 

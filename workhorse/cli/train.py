@@ -13,12 +13,13 @@ from workhorse.algorithms import registry
 from workhorse.algorithms.recipes import Recipe
 from workhorse.algorithms.settings import usual_settings
 from workhorse.api.setup import RunSetup, chosen_algorithm, chosen_recipe, resolve
+from workhorse.api.tasks import check_task
 from workhorse.cli.cluster import ClusterOptions, Notes, loop_maker
 from workhorse.cli.environment_options import EnvironmentOptions, task_options_of
-from workhorse.cli.hints import check_task
 from workhorse.cli.options import Count, parse
 from workhorse.cli.train_file import read_train_file, shown
 from workhorse.core.errors import UsageError
+from workhorse.core.machine import threads_or_cores
 from workhorse.environments.registry import TASKS
 
 __all__ = ["run"]
@@ -159,7 +160,8 @@ def _setup(asked: _Asked) -> RunSetup:
 
 def _train_seeds(options: TrainOptions, seeds: int, setup: RunSetup, arguments: Sequence[str]) -> int:
     """Train several seeds of one algorithm on one task as a study, and return the exit code."""
-    from workhorse.cli.study import check_by_building, conclude
+    from workhorse.cli.study import conclude
+    from workhorse.studies.building import check_by_building
     from workhorse.studies.conduct import check_cluster
     from workhorse.studies.folder import StudyFolder
     from workhorse.studies.study_file import plan_of
@@ -171,6 +173,7 @@ def _train_seeds(options: TrainOptions, seeds: int, setup: RunSetup, arguments: 
         raise UsageError("--runs is for a single run: with --seeds the runs are inside the study, see --studies.")
     if seeds < 1:
         raise UsageError(f"--seeds must be at least 1: got {seeds}.")
+    threads_or_cores(options.threads)
     every, algorithm = setup.evaluate_every, setup.algorithm
     settings = {name: list(value) if isinstance(value, tuple) else value for name, value in setup.given.items()}
     words: dict[str, Any] = {
@@ -207,7 +210,7 @@ def _peek(arguments: Sequence[str]) -> tuple[str | None, str | None]:
 def _word_after(flag: str, arguments: Sequence[str]) -> str | None:
     """Return the value of an option from the raw words; None where it is not there."""
     found = None
-    for word, following in zip(arguments, [*arguments[1:], None], strict=True):
+    for word, following in zip(arguments, [*arguments[1:], None], strict=False):
         if word == flag:
             found = following
         elif word.startswith(f"{flag}="):

@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
-__all__ = ["Hardware", "available_cores", "describe_hardware", "installed_versions"]
+from workhorse.core.errors import UsageError
+
+__all__ = ["Hardware", "available_cores", "describe_hardware", "installed_versions", "threads_or_cores"]
 
 _PACKAGES = ("workhorse", "jax", "jaxlib", "mujoco", "gymnasium", "numpy", "optax", "equinox")
 _INSTRUCTION_SETS = ("avx", "avx2", "fma", "avx512f", "amx_bf16", "asimd", "sve")
@@ -36,6 +38,28 @@ class Hardware:
 def available_cores() -> int:
     """Return the number of cores this process may run on."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def threads_or_cores(threads: int, what: str = "threads") -> int:
+    """Return a number of threads or processes as it was given, or one for each core in place of 0.
+
+    Args:
+        threads: the number.
+        what: threads, or cores, for the message.
+
+    Raises:
+        UsageError: it is below 0, or many times the cores: more than one a core makes nothing faster, and thousands
+            take the memory of a machine.
+    """
+    cores = available_cores()
+    most = max(64, 4 * cores)
+    if not 0 <= threads <= most:
+        there = "1 core" if cores == 1 else f"{cores:,} cores"
+        raise UsageError(
+            f"The number of {what} must be at least 1 and at most {most:,} on this machine of {there}, or 0 for one a "
+            f"core: got {threads}. More than one a core makes nothing faster."
+        )
+    return threads or cores
 
 
 def installed_versions() -> dict[str, str]:

@@ -27,7 +27,7 @@ import numpy as np
 from workhorse.algorithms.policy_gradient.policy_gradient import PolicyGradient
 from workhorse.core.digest import digest
 from workhorse.core.errors import UsageError
-from workhorse.core.machine import available_cores
+from workhorse.core.machine import threads_or_cores
 from workhorse.diagnostics import points
 from workhorse.diagnostics.experience import ToldSteps, fresh_experience, policy_gradient_of
 from workhorse.diagnostics.landscape_study import (
@@ -145,7 +145,7 @@ def study_landscape(
     progress(frozen.env_steps + found.steps)
     slots = _slots_per_point(pairs, limit)
     width = points.WIDTH if history.spec.resume == "exact" else points.NARROW
-    players = _players(plan, frozen, slots, width // slots, root, threads or available_cores())
+    players = _players(plan, frozen, slots, width // slots, root, threads_or_cores(threads))
     axis = np.linspace(0.0, REACH, grid)
     try:
         plane = _plane(frozen, axis, pairs)

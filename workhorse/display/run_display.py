@@ -15,9 +15,7 @@ from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn
 from rich.text import Text
 
 from workhorse.algorithms.recipes import Recipe
-from workhorse.core.errors import UsageError
-from workhorse.reports.wording import amount_text, duration_text, interval_text
-from workhorse.runs.cost import Ledger, PriceBook, price
+from workhorse.reports.wording import cost_texts, duration_text, interval_text
 from workhorse.runs.folder import RunFolder
 from workhorse.runs.manifest import Manifest
 from workhorse.runs.train import Observer, Summary
@@ -115,14 +113,16 @@ class Display(Lines, Observer):
     def finished(self, folder: RunFolder, summary: Summary) -> None:
         """Print the last lines of a run."""
         simulated = "-" if summary.simulated_s is None else duration_text(summary.simulated_s)
-        speed = summary.env_steps / max(summary.wall_s, 1e-9)
+        speed = summary.env_steps / max(summary.training_s, 1e-9)
+        cost = cost_texts(summary.ledger)
         lines = [
             f"return         {interval_text(summary.episode_return)}  "
             f"(mean of {len(summary.episode_returns)} episodes without noise, 95 % {summary.episode_return.method})",
             f"steps          {summary.env_steps:,} trained, {summary.evaluation_steps:,} evaluated",
             f"simulated      {simulated}",
-            f"wall time      {duration_text(summary.wall_s)}  ({speed:,.0f} steps/s)",
-            f"core-hours     {summary.core_hours:.4f}{_money(summary.ledger)}",
+            f"wall time      {cost['wall time']}  ({speed:,.0f} steps/s while training)",
+            f"core time      {cost['core time']}",
+            f"money          {cost['money']}",
         ]
         if summary.traffic:
             sent, received = summary.traffic.sent, summary.traffic.received
@@ -212,14 +212,3 @@ class _Field(ProgressColumn):
     def render(self, task: Task) -> Text:
         value = task.fields.get(self._name)
         return Text("" if value is None else self._form.format(value), style=self._style)
-
-
-def _money(ledger: Ledger) -> str:
-    """Return the cost at the user's prices as text; empty where a price is missing or cannot be read."""
-    try:
-        book = PriceBook.find()
-        total = price(ledger, book)
-    except UsageError:
-        return ""
-    assumed = "  (an assumed price: `workhorse cost --help`)" if book.is_built_in else ""
-    return f"  {amount_text(total.total)} {total.currency}{assumed}"

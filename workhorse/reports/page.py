@@ -16,7 +16,7 @@ from plotly.offline import get_plotlyjs
 from workhorse.reports.figure import Figure, LegendEntry, PanelHead
 from workhorse.reports.markup import Markup, escape, paragraph
 from workhorse.reports.palette import css_variables, dark_twins
-from workhorse.runs.files import write_file, writing
+from workhorse.runs.files import is_there, list_folder, make_folder, remove, write_file, writing
 
 __all__ = ["DATA_FOLDER", "Page"]
 
@@ -78,11 +78,13 @@ class Page:
         """
         data, page = folder / DATA_FOLDER, folder / "report.html"
         with writing("the report", page):
-            data.mkdir(parents=True, exist_ok=True)
-            for old in data.glob("*.csv"):
-                old.unlink()
+            if is_there(data) and (data.is_symlink() or not data.is_dir()):
+                remove(data)  # by name: what a link points to is not ours
+            make_folder(data)
+            for old in list_folder(data, "*.csv"):
+                remove(old)
             for figure in self.figures:
-                (data / f"{figure.name}.csv").write_text(figure.csv, encoding="utf-8")
+                write_file(data / f"{figure.name}.csv", figure.csv.encode(), folder, durable=False)
             write_file(page, self.html().encode())
         return page
 

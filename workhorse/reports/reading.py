@@ -8,9 +8,13 @@ __all__ = ["STUDY_WORDS", "reading", "run_words"]
 
 STUDY_WORDS = {
     "Score": "The mean raw return of the last evaluation of one run, without exploration noise. A run that crashed or "
-    "diverged has none; its score is then the mean return of the random policy.",
+    "diverged has none; it counts as the random policy's mean return, or as the worst score of a run that finished on "
+    "the task where that is lower, so that a crash never looks like a success.",
     "Interval": "The range of values that the seeds cannot rule out: about 95 of a hundred such intervals contain the "
-    "true value. It is over seeds, on this task, with this budget. Below 3 runs there is none.",
+    "true value. It is over seeds, on this task, with this budget. Below 3 runs there is none. Of a mean: the wider of "
+    "Student's t and the bootstrap. Below 10 runs it holds only what they have shown: rare failures may be missing.",
+    "max, min": "The end of an interval that was cut there, because the task gives no higher (or lower) return. The "
+    "true value cannot lie beyond, so the cut interval holds it as often as the whole one.",
     "Success": "A run that finished at the task's threshold or above it. Without a threshold: above the upper ends of "
     "the intervals of both floors, the random policy and doing nothing.",
     "Reliability, robustness, cost": "Letters from A to E, each by the rule under the cards. In brackets are the "
@@ -19,8 +23,10 @@ STUDY_WORDS = {
     "score or the parameters are not finite. Collapsed: ended below half of its own best above the random policy.",
     "IQM": "The interquartile mean: the mean without the lowest and the highest quarter. Outliers do not move it; it "
     "hides the worst seeds, which are therefore shown next to it.",
-    "Tests": "Welch's test of the mean scores of every pair on every task, corrected by Holm's rule over all of them. "
-    "Where it shows no difference, the line says how many seeds a difference of the size seen would need.",
+    "Tests": "Permutation test of every pair on every task, from 5 seeds of each on, corrected by Holm's rule over "
+    "all of them: equal variants are called different in at most 5 % of studies, whatever the scores look like. "
+    "Where seeds were added until intervals were narrow, the 5 % are shared over the looks. Where no difference is "
+    "shown, the line says how many seeds a difference of the size seen would need.",
     "Steps to the threshold": "Kaplan and Meier's curve: runs that never got there count as needing more than their "
     "budget. Leaving them out would make an unreliable method look fast.",
     "Share left": "(return on the changed task - random) / (return on the unchanged task - random), for each policy as "

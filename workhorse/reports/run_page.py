@@ -3,6 +3,7 @@
 import json
 import math
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -28,18 +29,21 @@ from workhorse.reports.reading import reading, run_words
 from workhorse.reports.run_figures import Level, last_episodes, learns_from_a_population, returns_over_training
 from workhorse.reports.videos import newest_video, video
 from workhorse.reports.wording import (
+    cost_texts,
     count_text,
-    duration_text,
-    hours_text,
     interval_text,
     number_text,
     steps_text,
 )
-from workhorse.runs.cost import Ledger, PriceBook, price
+from workhorse.runs.cost import Ledger
+from workhorse.runs.files import list_folder
 from workhorse.runs.folder import RunFolder, Status
-from workhorse.runs.manifest import Manifest
+from workhorse.runs.manifest import Manifest, owner_of
 from workhorse.runs.metrics import read_metrics
+from workhorse.runs.records import read_value
 from workhorse.runs.run import interval_of
+from workhorse.runs.sealed import read_record
+from workhorse.runs.sealing import damaged_records
 from workhorse.runs.warnings import read_warnings
 from workhorse.statistics.intervals import LEAST_RUNS, Interval
 from workhorse.studies.folder import published_threshold
@@ -66,11 +70,12 @@ class _Evaluation(NamedTuple):
     interval: Interval | None
 
 
-def write_run_report(path: str | os.PathLike[str]) -> Path:
+def write_run_report(path: str | os.PathLike[str], noted: Callable[[str], None] = lambda sentence: None) -> Path:
     """Write a run's page, report.html, and the tables of its figures, report-data/*.csv, into its folder.
 
     Args:
         path: the run folder; the run need not be finished.
+        noted: is told, in a sentence each, of damaged files that the page does without.
 
     Returns:
         The page.
@@ -79,6 +84,8 @@ def write_run_report(path: str | os.PathLike[str]) -> Path:
         UsageError: the folder is not a run, its metrics are damaged, or it cannot be written.
     """
     folder = RunFolder.open(path)
+    for sentence in damaged_records(folder.path):
+        noted(f"{sentence} The report does without it.")
     manifest, status = folder.manifest(), folder.status()
     metrics = _metrics(folder)
     last = _last_evaluation(folder, manifest)
@@ -112,7 +119,7 @@ def write_run_report(path: str | os.PathLike[str]) -> Path:
 
 
 def _metrics(folder: RunFolder) -> pl.DataFrame:
-    if not folder.metrics.exists():
+    if not folder.has_metrics:
         return pl.DataFrame(schema={"iteration": pl.Int64, "env_steps": pl.Int64})
     return read_metrics(folder)
 
@@ -126,15 +133,16 @@ def _last_evaluation(folder: RunFolder, manifest: Manifest, stochastic: bool = F
         stochastic: whether actions were drawn; the curves are of the likeliest ones.
     """
     found = []
-    for place in folder.evaluations.glob("*.json"):
+    for place in list_folder(folder.evaluations, "*.json"):
         try:
-            record = json.loads(place.read_bytes())
-            returns = tuple(float(value) for value in record["returns"] if value is not None and math.isfinite(value))
-            iteration = int(record["iteration"])
+            record = read_record(place, folder.path, owner=owner_of(folder))
             if bool(record.get("stochastic")) is not stochastic:
                 continue
-        except (OSError, ValueError, KeyError, TypeError):
+            iteration = read_value(int, record.get("iteration"), "`iteration`", str(place))
+            given = read_value(tuple[float | None, ...], record.get("returns"), "`returns`", str(place))
+        except (FileNotFoundError, UsageError):
             continue
+        returns = tuple(value for value in given if value is not None)
         if returns:
             found.append((iteration, len(returns), returns))
     if not found:
@@ -255,25 +263,13 @@ def _facts(
     if "failed_episodes" in metrics.columns:
         result["episodes whose simulation broke"] = number_text(int(metrics["failed_episodes"].drop_nulls().sum()))
     cost: dict[str, object] = {
-        "time": duration_text(ledger.wall_s),
-        "core time": hours_text(ledger.core_hours) + (" (estimated)" if ledger.estimated else ""),
-        "money": _money(ledger),
+        **cost_texts(ledger),
         "slots, threads": f"{manifest.slots:,}, {manifest.threads or 'a cluster'}",
     }
     return Markup(
         f'<div class="cards"><article class="card"><h4>Result</h4>{definitions(result)}</article>'
         f'<article class="card"><h4>Cost</h4>{definitions(cost)}</article></div>'
     )
-
-
-def _money(ledger: Ledger) -> str:
-    try:
-        book = PriceBook.find()
-        found = price(ledger, book)
-    except UsageError as error:
-        return f"unknown: {error}"
-    source = "by the built-in price book, an assumption" if book.is_built_in else f"by {book.path.name}"
-    return f"{number_text(found.total, 3)} {found.currency} ({source})"
 
 
 def _video(place: Path, folder: Path) -> Markup:

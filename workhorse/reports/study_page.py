@@ -22,6 +22,7 @@ from workhorse.reports.study_tables import (
     robustness_table,
     search_words,
     sensitivity_words,
+    spending_table,
     verdict_list,
 )
 from workhorse.reports.tuning_figures import search_trials, tornadoes
@@ -29,9 +30,11 @@ from workhorse.reports.videos import study_videos
 from workhorse.reports.wording import count_text
 from workhorse.studies.across_tasks import aggregate_scores
 from workhorse.studies.cells import CellSummary, summarise
+from workhorse.studies.folder import StudyFolder, is_study
 from workhorse.studies.outliers import outlying_seeds
 from workhorse.studies.results import StudyResults
-from workhorse.studies.verdicts import verdicts
+from workhorse.studies.spending import spending
+from workhorse.studies.verdicts import unequal_steps, verdicts
 
 __all__ = ["write_study_report"]
 
@@ -60,6 +63,8 @@ def write_study_report(results: StudyResults, folder: Path) -> Path:
     page.add("failures", "Failures", failures(results, cells, folder) if cells else Markup(""))
     page.add("outliers", "Seeds that stand apart", sentences(outlying_seeds(cells), "text"))
     page.add("runs", "All runs", all_runs(results, folder))
+    if is_study(folder):
+        page.add("cost", "Core time", spending_table(spending(StudyFolder.open(folder))))
     page.add("videos", "Videos", study_videos(cells, folder))
     page.add("notes", "Notes", sentences(results.notes, "text"))
     page.add("reproduce", "Make it again", _again(results))
@@ -81,14 +86,16 @@ def _about(results: StudyResults, cells: Sequence[CellSummary]) -> Markup:
     variants = results.variants if len(results.variants) <= 6 else ()
     names = f" ({', '.join(variants)})" if variants else ""
     text = f"{count_text(len(results.variants), 'variant')}{names} on {', '.join(results.tasks)}; {number} each. "
-    text += "Every seed counts: one that crashed or diverged is a failure, with the random policy's return."
+    text += "Every seed counts: one that crashed or diverged is a failure, with the random policy's return, "
+    text += "or the worst score of a seed that finished where that is lower."
     return paragraph(text, "lead")
 
 
 def _add_answers(page: Page, results: StudyResults, cells: Sequence[CellSummary]) -> None:
     cards = [task_cards(results, task, here) for task in results.tasks if (here := _of(cells, task))]
     page.add("scores-and-grades", "Scores and grades", *cards, grade_rules(cells))
-    page.add("tests", "What the tests say", verdict_list(verdicts(results, cells)))
+    steps = sentences(unequal_steps(cells), "text")
+    page.add("tests", "What the tests say", verdict_list(verdicts(results, cells)), steps)
 
 
 def _add_training(page: Page, results: StudyResults, cells: Sequence[CellSummary]) -> None:

@@ -9,6 +9,7 @@ from workhorse.reports.markup import Markup, escape, link, paragraph, sentences,
 from workhorse.reports.study_cards import endings_text
 from workhorse.reports.tuning_figures import setting_text
 from workhorse.reports.wording import (
+    cost_texts,
     count_text,
     duration_text,
     hours_text,
@@ -18,7 +19,8 @@ from workhorse.reports.wording import (
     steps_text,
 )
 from workhorse.studies.cells import CellSummary, has_collapsed
-from workhorse.studies.results import RunResult, StudyResults
+from workhorse.studies.results import RunResult, StudyResults, Trial
+from workhorse.studies.spending import Spending
 from workhorse.studies.tuning import search_gap, tuning_value
 from workhorse.studies.verdicts import Verdict
 
@@ -30,6 +32,8 @@ __all__ = [
     "robustness_table",
     "search_words",
     "sensitivity_words",
+    "spending_table",
+    "spending_text",
     "verdict_list",
 ]
 
@@ -92,6 +96,31 @@ def all_runs(results: StudyResults, folder: Path) -> Markup:
     ]
     inside = table(columns, rows, numbers=(2, 4, 5, 6, 7, 8, 9), kind="fine")
     return Markup(f"<details><summary>{count_text(len(rows), 'run')}</summary>{inside}</details>")
+
+
+def spending_table(spent: Spending) -> Markup:
+    """Return a table of what a study's core time went to, the time outside its runs in a row of its own."""
+    whole, cost = spent.ledger.core_hours, cost_texts(spent.ledger)
+    rows = [(name, hours_text(hours), share_text(hours / whole) if whole else "") for name, hours in _parts(spent)]
+    words = f"In all {cost['core time']} in {cost['wall time']} on the clock; money: {cost['money']}."
+    return Markup(table(("core time", "", "share"), rows, numbers=(1, 2)) + paragraph(words, "small"))
+
+
+def spending_text(spent: Spending) -> str:
+    """Return the same in a sentence."""
+    cost = cost_texts(spent.ledger)
+    parts = ", ".join(f"{name} {hours_text(hours)}" for name, hours in _parts(spent))
+    return f"Core time {cost['core time']} in {cost['wall time']}, {cost['money']}: {parts}."
+
+
+def _parts(spent: Spending) -> list[tuple[str, float]]:
+    rows = [
+        ("runs", spent.runs),
+        ("trials of the search", spent.search),
+        ("floors and changed tasks", spent.measurements),
+        ("outside the runs (start-up, idle cores)", spent.outside),
+    ]
+    return [row for row in rows if row[1] or row[0] == "runs"]
 
 
 def reliability_table(cells: Sequence[CellSummary]) -> Markup:
@@ -185,8 +214,18 @@ def search_words(results: StudyResults, number: int) -> Markup:
     search = results.searches[number]
     found = search_gap(results, number)
     seeds = count_text(len(search.tuning_seeds), "tuning seed")
-    if found is None:
+    if search.is_lost:
+        words = f"No setting survived: each crashed or diverged on one of {seeds}. There is no winner."
+    elif found is None and search.winner is None:
+        words = "The search is under way."
+    elif found is None:
         words = "The winner's runs on fresh seeds have not ended yet, so its score cannot be checked."
+    elif found.failed:
+        mean = "" if found.failed == found.fresh else f", the others returned {number_text(found.delivered)} on average"
+        words = (
+            f"The winner failed: {found.failed} of {count_text(found.fresh, 'fresh seed')} crashed or diverged{mean}. "
+            f"It scored {number_text(found.promised)} on {seeds}."
+        )
     else:
         fresh = count_text(len(results.cell(search.task, search.variant)), "fresh seed")
         gap = "too few seeds for an interval" if found.gap is None else interval_text(found.gap)
@@ -198,9 +237,9 @@ def search_words(results: StudyResults, number: int) -> Markup:
         (
             trial.number,
             Markup(setting_text(trial.settings)),
-            ", ".join(number_text(score) for score in trial.scores),
+            ", ".join(_tuning_score(trial, place) for place in range(len(trial.scores))),
             number_text(trial.value),
-            "winner" if trial.number == search.winner else "",
+            "winner" if trial.number == search.winner else "" if trial.survived else "did not survive",
         )
         for trial in search.trials
     ]
@@ -210,6 +249,12 @@ def search_words(results: StudyResults, number: int) -> Markup:
 
 
 # --- within ---
+
+
+def _tuning_score(trial: Trial, place: int) -> str:
+    """Return what a tuning run returned, or how it ended."""
+    outcome = trial.outcomes[place] if place < len(trial.outcomes) else "finished"
+    return number_text(trial.scores[place]) if outcome == "finished" else outcome
 
 
 def _failure(results: StudyResults, run: RunResult, success: bool) -> str:

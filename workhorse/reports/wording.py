@@ -3,13 +3,16 @@
 import math
 import re
 
+from workhorse.core.errors import UsageError
 from workhorse.environments.bounds import LEAST, MOST
+from workhorse.runs.cost import Ledger, PriceBook, price
 from workhorse.statistics.intervals import Interval, cut
 
 __all__ = [
     "MOST_POSSIBLE",
     "amount_text",
     "core_unit",
+    "cost_texts",
     "count_text",
     "duration_text",
     "ends_text",
@@ -146,6 +149,30 @@ def hours_text(core_hours: float) -> str:
     """
     unit, scale = core_unit(core_hours)
     return f"{number_text(core_hours * scale, 3)} {unit}"
+
+
+def cost_texts(ledger: Ledger, book: PriceBook | None = None) -> dict[str, str]:
+    """Return wall time, core time and money of a ledger, in the words that every command and page uses.
+
+    Args:
+        ledger: of a run, or of several together.
+        book: prices; by default the user's. Where it has none for a core, the text says so.
+
+    Example:
+        >>> cost_texts(Ledger().charge("EPYC", 2, 90).passed(90, 1000))["core time"]
+        '3 core-minutes'
+    """
+    try:
+        book = book or PriceBook.find()
+        money = f"{amount_text(price(ledger, book).total)} {book.currency}"
+        money += " (an assumed price: `workhorse cost --help`)" if book.is_built_in else ""
+    except UsageError as error:
+        money = f"unknown: {error}"
+    return {
+        "wall time": duration_text(ledger.wall_s),
+        "core time": hours_text(ledger.core_hours) + (" (estimated)" if ledger.estimated else ""),
+        "money": money,
+    }
 
 
 def core_unit(core_hours: float) -> tuple[str, float]:

@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from workhorse.core.errors import UsageError
+from workhorse.core.machine import threads_or_cores
 from workhorse.environments.mujoco.batch_task import BatchTask
 from workhorse.environments.mujoco.perturbations import without_effect
 from workhorse.environments.protocol import HostEnv
@@ -65,6 +66,7 @@ def sweep(
     _check_count("episodes", episodes, 1)
     _check_count("seed", seed, 0)
     _check_count("threads", threads, 0)
+    threads_or_cores(threads)
     bench = Workbench(policy, task, task_options or {}, episodes=episodes, seed=seed, threads=threads)
     try:
         skipped = {name: reason for name, reason in _impossible(bench.env).items() if name in ranges}

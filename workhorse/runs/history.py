@@ -17,7 +17,7 @@ import numpy as np
 from workhorse.core.algorithm import Algorithm, Differentiable, State
 from workhorse.core.digest import digest, flatten_arrays
 from workhorse.core.errors import UsageError
-from workhorse.core.machine import available_cores
+from workhorse.core.machine import threads_or_cores
 from workhorse.core.spec import EnvSpec
 from workhorse.environments.registry import is_native
 from workhorse.runs import checkpoint
@@ -185,7 +185,7 @@ class History:
         """
         plan = plan_of(self.manifest)
         root = (plan.seed + offset) % 2**32
-        loop = make_loop(replace(plan, seed=root), self.spec, threads or available_cores())
+        loop = make_loop(replace(plan, seed=root), self.spec, threads_or_cores(threads))
         try:
             yield loop, root
         finally:
@@ -202,7 +202,7 @@ def opened(path: str | os.PathLike[str], threads: int = 0) -> Iterator[History]:
     folder = RunFolder.open(path)
     plan = plan_of(folder.manifest())
     spec = plan.spec()
-    loop = make_loop(plan, spec, threads or available_cores())
+    loop = make_loop(plan, spec, threads_or_cores(threads))
     try:
         yield History(folder, loop, spec)
     finally:

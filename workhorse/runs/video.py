@@ -16,10 +16,11 @@ from workhorse.core.errors import UsageError
 from workhorse.core.modules import import_module
 from workhorse.environments.constructors import registered
 from workhorse.environments.wrappers import make_environment
-from workhorse.runs.files import check_writable, writing
+from workhorse.runs.files import check_writable, create_file, make_folder, temporary_name, writing
 from workhorse.runs.folder import RunFolder
 from workhorse.runs.policy import Policy
 from workhorse.runs.quiet import quiet_libraries
+from workhorse.runs.trust import require_trusted_run
 
 __all__ = ["Video", "record"]
 
@@ -65,13 +66,16 @@ def record(
         raise UsageError(f"--seed must be at least 0: got {seed}.")
     folder = RunFolder.open(path)
     manifest = folder.manifest()
-    policy = Policy.load(folder.policy)
+    require_trusted_run(manifest)
+    policy = Policy.load(folder.path)
     target = _free_name(Path(folder.videos), f"{policy.metadata.get('iteration', 0)}-seed{seed}")
-    check_writable("the video", target)
+    with writing("the video", target):
+        make_folder(folder.videos)
+    check_writable("the video", target, folder.path)
     with quiet_libraries():
         env = _environment(manifest.task, manifest.task_options, width, height)
         try:
-            with writing("the video", target):
+            with writing("the video", target), create_file(target, folder.path):  # the writer opens it by its name
                 return _film(env, policy, target, int(host_keys(seed, "evaluate", 0)[0] >> 33), max_steps, progress)
         finally:
             env.close()
@@ -93,23 +97,18 @@ def _film(env: Any, policy: Policy, target: Path, seed: int, max_steps: int, pro
     rate = env.metadata.get("render_fps") or 30
     observation, _ = env.reset(seed=seed)
     total, length, over, state = 0.0, 0, False, None
-    temporary = target.with_name(f".tmp-{os.getpid()}-{target.name}")
-    opened: Any = imageio.get_writer(temporary, format="FFMPEG", fps=min(rate, 60), macro_block_size=1)  # type: ignore[arg-type]
-    try:
-        with opened as writer:
-            every = max(1, round(rate / 60))
-            writer.append_data(_even(_frame(env)))
-            while not over and length < max_steps:
-                seen = observed.array(observation, f"at step {length}").reshape(policy.observation.shape)
-                action, state = policy.choose(seen, state)
-                observation, reward, terminated, truncated, _ = env.step(wanted.write(space, action))
-                total, length, over = total + float(reward), length + 1, terminated or truncated
-                if length % every == 0:
-                    writer.append_data(_even(_frame(env)))
-                    progress(length)
-        os.replace(temporary, target)
-    finally:
-        temporary.unlink(missing_ok=True)
+    opened: Any = imageio.get_writer(temporary_name(target), format="FFMPEG", fps=min(rate, 60), macro_block_size=1)  # type: ignore[arg-type]
+    with opened as writer:
+        every = max(1, round(rate / 60))
+        writer.append_data(_even(_frame(env)))
+        while not over and length < max_steps:
+            seen = observed.array(observation, f"at step {length}").reshape(policy.observation.shape)
+            action, state = policy.choose(seen, state)
+            observation, reward, terminated, truncated, _ = env.step(wanted.write(space, action))
+            total, length, over = total + float(reward), length + 1, terminated or truncated
+            if length % every == 0:
+                writer.append_data(_even(_frame(env)))
+                progress(length)
     return Video(target, total, length)
 
 

@@ -145,8 +145,8 @@ def score_interval(sample: ArrayLike, confidence: float = 0.95, first: int = 0) 
         >>> [round(end, 3) for end in found[:3]], [round(end, 3) for end in mean_interval([0.0] + [1.0] * 9)[:3]]
         ([0.9, 0.6, 1.126], [0.9, 0.674, 1.126])
 
-    Source: Hesterberg 2015, "What teachers should know about the bootstrap"; Stein 1945, "A two-sample test for a linear
-    hypothesis whose power is independent of the variance".
+    Source: Hesterberg 2015, "What teachers should know about the bootstrap"; Stein 1945, "A two-sample test for a
+    linear hypothesis whose power is independent of the variance".
     """
     values = _sample(sample, 3)
     found = mean_interval(values, confidence)
@@ -188,9 +188,7 @@ def iqm_interval(sample: ArrayLike, confidence: float = 0.95) -> Interval:
     values = np.sort(_sample(sample, LEAST_IQM_RUNS))
     cut = len(values) // 4
     low, high = _percentile_ends(values, _iqm_weights(len(values)), confidence)
-    return Interval(
-        float(values[cut : len(values) - cut].mean()), low, high, "percentile bootstrap, t tails"
-    )
+    return Interval(float(values[cut : len(values) - cut].mean()), low, high, "percentile bootstrap, t tails")
 
 
 def cut(interval: Interval, bounds: tuple[float, float]) -> Interval:

@@ -2,6 +2,7 @@
 
 import signal
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -25,7 +26,8 @@ from workhorse.studies.record_kinds import KINDS, Kind
 from workhorse.studies.results import StudyResults
 from workhorse.studies.rules import SEEDS_ADDED
 from workhorse.studies.search import Searching
-from workhorse.studies.training_job import crash, is_fatal, request, spent_core_hours, train
+from workhorse.studies.spending import Sitting
+from workhorse.studies.training_job import crash, is_fatal, ledger_of, request, train
 from workhorse.training.loop import MakeLoop
 
 __all__ = ["FLOOR_EPISODES", "SWEEP_EPISODES", "check_cluster", "conduct"]
@@ -54,12 +56,14 @@ def conduct(folder: StudyFolder, cores: int, observer: StudyObserver, make: Make
         check_cluster(folder.plan)
     before = _on_termination()
     pool = Pool(cores, folder.path / "logs")
-    study = _Study(folder, pool, observer, make)
+    sitting = Sitting(folder, cores)
+    study = _Study(folder, pool, observer, make, sitting)
     try:
         study.finish()
         return load_results(folder)
     finally:
         pool.close()
+        sitting.save()
         if before is not None:
             signal.signal(signal.SIGTERM, before)
 
@@ -85,13 +89,16 @@ SignalHandler = Callable[[int, FrameType | None], object] | int | None
 class _Study:
     """Study in progress."""
 
-    def __init__(self, folder: StudyFolder, pool: Pool, observer: StudyObserver, make: MakeLoop | None) -> None:
+    def __init__(
+        self, folder: StudyFolder, pool: Pool, observer: StudyObserver, make: MakeLoop | None, sitting: Sitting
+    ) -> None:
         self._folder = folder
         self._plan = folder.plan
         self._pool = pool
         self._observer = observer
         self._dispatcher = Dispatcher(folder, pool, observer)
         self._make = make
+        self._sitting = sitting
         self._command = tuple(folder.about["command"])
 
     def finish(self) -> None:
@@ -196,12 +203,14 @@ class _Study:
         self, more: Callable[[], JobRequest | None], ended: Callable[[str, JobEvent], list[JobRequest]]
     ) -> None:
         while (work := more()) is not None:
+            begun = time.monotonic()
             try:
                 event: JobEvent = {"event": "done", "run": train(work, lambda _: None, make=self._make)}
             except Exception as error:
                 if is_fatal(error):
                     raise
                 event = {"event": "crashed", "reason": crash(error)}
+            self._sitting.elsewhere(time.monotonic() - begun, ledger_of(Path(work["root"]) / work["id"]).core_hours)
             self._dispatcher.do(ended(work["id"], event))
 
     def _works(self, missing: list[TrainingJob], root: Path) -> deque[list[TrainingJob]]:
@@ -233,20 +242,21 @@ class _Study:
         }
 
     def _note_end(self, kind: Kind, job: TrainingJob, event: JobEvent) -> None:
-        path = self._folder.path / kind / job.id
+        ledger = ledger_of(self._folder.path / kind / job.id)
         record = event.get("run") or {
             "outcome": "crashed",
             "reason": event["reason"],
             "score": None,
             "episode_returns": [],
             "env_steps": 0,
-            "wall_s": event.get("seconds", 0.0),
-            "core_hours": spent_core_hours(path),
+            "wall_s": ledger.wall_s,
+            "core_hours": ledger.core_hours,
             "failed_episodes": 0,
         }
         record = {**record, "variant": job.variant, "task": job.task, "algorithm": job.algorithm, "seed": job.seed}
         record["setting"] = dict(job.setting)
         self._folder.write_record(kind, job.id, record)
+        self._sitting.save()
         self._observer.ended(job.id, job.variant, job.task, record)
 
     def _is_spent(self) -> bool:

@@ -1,5 +1,6 @@
 """What each kind of a study's records holds; a record that holds something else is damaged, and its work done again."""
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, get_args
@@ -10,7 +11,7 @@ from workhorse.runs.records import AtLeastZero, Check, CountFromZero, build
 
 __all__ = ["KINDS", "Kind", "check_record", "describe_loss"]
 
-Kind = Literal["runs", "tuning", "floors", "sweeps", "searches", "choices", "batches"]
+Kind = Literal["runs", "tuning", "floors", "sweeps", "searches", "choices", "batches", "sittings"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 
 Returns = Annotated[tuple[float, ...], Check(bool, "a list of at least one number")]
@@ -82,6 +83,14 @@ class _SeedBatch:
     why: str
 
 
+@dataclass(frozen=True)
+class _Sitting:
+    begun: str
+    wall_s: AtLeastZero
+    cores: CountFromZero
+    held_core_hours: AtLeastZero
+
+
 def check_record(kind: Kind, record: Mapping[str, Any], where: str) -> dict[str, Any]:
     """Return a record in its present form, with the fields that an earlier version did not write.
 
@@ -119,9 +128,20 @@ def _contradictory_end(found: Mapping[str, Any]) -> str:
 
 
 def _contradictory_search(found: Mapping[str, Any]) -> str:
-    winner, trials = found["winner"], found["trials"]
+    winner, trials, seeds = found["winner"], found["trials"], len(found["tuning_seeds"])
+    for number, trial in enumerate(trials):
+        scores, outcomes, value = trial["scores"], trial["outcomes"], trial["value"]
+        if len(scores) != seeds or len(outcomes) not in (0, seeds):
+            return f"trial {number} has {len(scores)} scores and {len(outcomes)} outcomes of {seeds} tuning seeds"
+        failed = None in scores or any(outcome != "finished" for outcome in outcomes)
+        if (value is None) != failed or (
+            value is not None and not math.isclose(value, sum(scores) / seeds, abs_tol=1e-9)
+        ):
+            return f"trial {number} has the scores {scores} and the value {value}"
     if winner is not None and (winner >= len(trials) or trials[winner]["value"] is None):
         return f"trial {winner} of {len(trials)} cannot have won"
+    if found["complete"] and winner is None and any(trial["value"] is not None for trial in trials):
+        return "it is complete and has no winner, though a trial survived"
     return ""
 
 
@@ -132,6 +152,7 @@ _SCHEMAS: dict[Kind, type] = {
     "searches": _Search,
     "choices": _Choice,
     "batches": _SeedBatch,
+    "sittings": _Sitting,
 }
 _CONTRADICTIONS: dict[Kind, Callable[[Mapping[str, Any]], str]] = {
     "runs": _contradictory_end,
@@ -146,5 +167,6 @@ _LOST: dict[Kind, str] = {
     "sweeps": f"Without it this policy's robustness is unknown; {_AGAIN} measures it again",
     "searches": f"Without it the search is not shown; {_AGAIN} makes the record again from the tuning runs",
     "choices": "Without it a sentence is missing from the page",
+    "sittings": "Without it the study's time outside its runs is too short",
     "batches": "Without it the seeds that `until` added are not known: restore it from a copy",
 }

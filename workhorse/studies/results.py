@@ -39,8 +39,8 @@ class RunResult:
         curve_steps, curve_returns: training steps and mean return of the evaluations, the last one included.
         env_steps: training steps taken: the last iteration is always a whole one.
         budget: training steps after which no further iteration began.
-        wall_s: seconds of training.
-        core_hours: cores held times hours.
+        wall_s: wall time of the run in seconds, as `workhorse cost` has it.
+        core_hours: its core time, cores held times hours.
         failed_episodes: training episodes whose simulation broke.
         folder: the run folder; None where the results were read from a table.
         sweep: the trained policy on changed tasks; None where it was not asked for.

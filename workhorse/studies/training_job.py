@@ -1,6 +1,5 @@
 """Train the seeds of a study, each in an ordinary run folder; a run that exists there is continued."""
 
-import json
 import math
 import time
 from collections.abc import Mapping
@@ -12,7 +11,8 @@ from workhorse.algorithms.recipes import recipe
 from workhorse.core.errors import UsageError
 from workhorse.runs import train as runs
 from workhorse.runs.checkpoint import saved_iterations
-from workhorse.runs.files import remove_folder
+from workhorse.runs.cost import Ledger
+from workhorse.runs.files import read_file, remove_folder
 from workhorse.runs.folder import RunFolder
 from workhorse.runs.policy import Policy
 from workhorse.studies.plan import StudyPlan, TrainingJob
@@ -25,8 +25,8 @@ __all__ = [
     "crash",
     "ended_as",
     "is_fatal",
+    "ledger_of",
     "request",
-    "spent_core_hours",
     "train",
     "train_together",
 ]
@@ -150,12 +150,12 @@ def ended_as(folder: RunFolder, summary: runs.Summary) -> dict[str, Any]:
     }
 
 
-def spent_core_hours(path: Path) -> float:
-    """Return the core-hours of an incomplete run, as of its last checkpoint."""
+def ledger_of(path: Path) -> Ledger:
+    """Return the ledger of a run as of its last checkpoint; an empty one where there is none or it is damaged."""
     try:
-        return sum(json.loads((path / "ledger.json").read_bytes())["core_seconds"].values()) / 3600
-    except (OSError, ValueError, KeyError, AttributeError, TypeError):
-        return 0.0
+        return Ledger.from_json(read_file(path / "ledger.json"), path / "ledger.json")
+    except (OSError, UsageError):
+        return Ledger()
 
 
 def _can_go_on(path: Path) -> bool:
