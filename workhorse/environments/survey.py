@@ -311,7 +311,9 @@ def _contract(task: str, options: Mapping[str, Any], spec: EnvSpec, steps_per_se
     """Run `check_env`, where that does not take too long."""
     seconds = CONTRACT_RUNS * horizon(spec) * 3 / steps_per_second
     if seconds > LONGEST_CONTRACT_S:
-        return Finding("promises", "ok", f"Not checked: at this speed that would take about {seconds / 60:.0f} minutes.")
+        return Finding(
+            "promises", "ok", f"Not checked: at this speed that would take about {seconds / 60:.0f} minutes."
+        )
     alike = ""
     for single_start in (False, True):
         try:

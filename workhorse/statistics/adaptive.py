@@ -63,7 +63,11 @@ def interval_of(outcomes: ArrayLike, estimand: Estimand, confidence: float = 0.9
     """
     values = np.asarray(outcomes, np.float64).ravel()
     if estimand == "mean":
-        return score_interval(values, confidence, first) if values.size >= LEAST_RUNS else mean_interval(values, confidence)
+        return (
+            score_interval(values, confidence, first)
+            if values.size >= LEAST_RUNS
+            else mean_interval(values, confidence)
+        )
     if not np.isin(values, (0.0, 1.0)).all():
         raise ValueError("The outcomes of a proportion must be 0 or 1.")
     return proportion_interval(int(values.sum()), values.size, confidence)

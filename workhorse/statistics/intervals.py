@@ -188,9 +188,7 @@ def iqm_interval(sample: ArrayLike, confidence: float = 0.95) -> Interval:
     values = np.sort(_sample(sample, LEAST_IQM_RUNS))
     cut = len(values) // 4
     low, high = _percentile_ends(values, _iqm_weights(len(values)), confidence)
-    return Interval(
-        float(values[cut : len(values) - cut].mean()), low, high, "percentile bootstrap, t tails"
-    )
+    return Interval(float(values[cut : len(values) - cut].mean()), low, high, "percentile bootstrap, t tails")
 
 
 def cut(interval: Interval, bounds: tuple[float, float]) -> Interval:

@@ -137,7 +137,9 @@ class StudyFolder:
             inside = list_folder(place, within=self.path)
             for run in inside if part in ("runs", "tuning") else ():
                 if not stat.S_ISDIR(os.lstat(run).st_mode):
-                    raise UnreadableFile(f"Expected run folders in {place}, got {run.name}, a link or a file: remove it.")
+                    raise UnreadableFile(
+                        f"Expected run folders in {place}, got {run.name}, a link or a file: remove it."
+                    )
 
     @property
     def id(self) -> str:

@@ -160,7 +160,9 @@ def _verdict(pair: _Pair, p: float, level: float, significance: float) -> Verdic
         )
         return Verdict(task, ours.variant, theirs.variant, test, p, ours.variant, 0, sentence)
     more, needs = _needs(pair, level, difference)
-    sentence = f"{ours.variant} and {theirs.variant} on {task} are not shown to differ{longer}: {apart}{looked}; {needs}."
+    sentence = (
+        f"{ours.variant} and {theirs.variant} on {task} are not shown to differ{longer}: {apart}{looked}; {needs}."
+    )
     return Verdict(task, ours.variant, theirs.variant, test, p, None, more, sentence)
 
 
