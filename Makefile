@@ -81,7 +81,7 @@ bench: $(READY)  ## the benchmarks of docs/benchmarks.md
 pins: ## resolve the newest stable versions anew into constraints.txt
 	@folder="$$(mktemp -d)" && trap 'rm -rf "$$folder"' EXIT && \
 	"$(or $(PYTHON),python3)" -m venv "$$folder" && \
-	"$$folder/bin/python" -m pip install --quiet --upgrade --upgrade-strategy eager '.[cluster,dev,docs]' && \
+	"$$folder/bin/python" -m pip install --quiet --upgrade --upgrade-strategy eager '.[cluster,dev,docs,wandb]' && \
 	"$$folder/bin/python" -m pip freeze --exclude workhorse --exclude pip --exclude setuptools > constraints.txt && \
 	wc -l constraints.txt
 

@@ -1,8 +1,8 @@
 """Processor time to the first iteration, with and without kept programs: `python bench/compile_cache.py [--tasks ...]`.
 
-Each algorithm is started four times in a new process: twice with an empty folder of compiled programs, twice with the one
-that the first of these filled, in turn. Counted is the processor time of the process, start-up of Python included, until
-its first iteration is complete. The digest after it must be the same in all.
+Each algorithm is started in new processes, in turn with an empty folder of compiled programs and with the one that the
+first of these filled. Counted is the processor time of the process, start-up of Python included, until its first
+iteration is complete. The digest after it must be the same in all.
 """
 
 import argparse
@@ -28,8 +28,9 @@ class First(train.Observer):
         print(time.process_time(), row["digest"], flush=True)
         raise train.StopTraining
 settings = merged_settings(algorithm, recipe(task, algorithm), {})
+words = {"settings": settings, "env_steps": 10**6, "threads": 1, "root": root, "observer": First()}
 try:
-    train.start(task=task, algorithm=algorithm, settings=settings, env_steps=10**6, threads=1, root=root, observer=First())
+    train.start(task=task, algorithm=algorithm, **words)
 except train.StopTraining:
     pass
 """

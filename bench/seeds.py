@@ -23,7 +23,6 @@ from workhorse.statistics.comparison import sequential_test, welch_test
 from workhorse.statistics.intervals import (
     Interval,
     bootstrap_interval,
-    iqm_interval,
     mean_interval,
     proportion_interval,
 )
@@ -72,7 +71,6 @@ def coverage(times: int) -> list[dict]:
             ("mean, Student t", mean_interval, truth),
             ("mean, percentile bootstrap", lambda x: by_bootstrap(x, rng, "percentile"), truth),
             ("mean, BCa expanded", lambda x: by_bootstrap(x, rng, "bca"), truth),
-            ("IQM, trimmed t", iqm_interval, middle),
             ("IQM, percentile bootstrap", lambda x: aggregate(x, rng, expand=False), middle),
             ("IQM, percentile expanded", lambda x: aggregate(x, rng, expand=True), middle),
         ):

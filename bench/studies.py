@@ -10,13 +10,14 @@ import tempfile
 from pathlib import Path
 
 from workhorse.reports.study_page import write_study_report
+from workhorse.reports.wording import MOST_POSSIBLE, interval_text
 from workhorse.studies.across_tasks import aggregate_scores
 from workhorse.studies.cells import CellSummary, summarise
 from workhorse.studies.folder import StudyFolder
 from workhorse.studies.loading import load_results
 from workhorse.studies.results import StudyResults
 from workhorse.studies.table import read_table, write_table
-from workhorse.studies.verdicts import verdicts
+from workhorse.studies.verdicts import unequal_steps, verdicts
 
 HERE = Path(__file__).parent
 TABLE = HERE / "results" / "worked-study.parquet"
@@ -46,9 +47,10 @@ def write_tables(results: StudyResults) -> None:
         "|---|---|---|---|---|---|---|",
         *map(cell_line, cells),
         "",
-        "Grades: reliability / robustness / cost, from A to E.",
+        f"Grades: reliability / robustness / cost, from A to E. {MOST_POSSIBLE}.",
         "",
         *(f"- {verdict.sentence}" for verdict in verdicts(results, cells)),
+        *(f"- {sentence}" for sentence in unequal_steps(cells)),
         "",
         "| task | algorithm | what breaks it: least that is left | worst corner |",
         "|---|---|---|---|",
@@ -70,7 +72,7 @@ def cell_line(cell: CellSummary) -> str:
     grades = " / ".join(grade.text for grade in (cell.reliability_grade, cell.robustness_grade, cell.cost_grade))
     rate = f"{int(cell.successes.sum())} of {len(cell.runs)} [{success.low:.2f}, {success.high:.2f}]"
     return (
-        f"| {cell.task} | {cell.variant} | {mean.value:,.0f} [{mean.low:,.0f}, {mean.high:,.0f}] | {rate} | "
+        f"| {cell.task} | {cell.variant} | {interval_text(mean, bounds=cell.bounds)} | {rate} | "
         f"{cell.worst:,.0f} | {grades} | {'none' if math.isinf(price) else f'{price:.2f}'} |"
     )
 

@@ -12,7 +12,7 @@ from typing import Any
 import gymnasium
 import numpy as np
 
-from workhorse.runs import train
+import workhorse
 
 
 class Parking(gymnasium.Env):
@@ -40,14 +40,10 @@ if "Parking-v0" not in gymnasium.registry:  # a worker, or a program that is its
 
 
 def main() -> None:
-    folder, summary = train.start(
-        task="own_environment:Parking-v0",
-        algorithm="openai-es",
-        settings={"num_pairs": 8, "noise_std": 0.1, "learning_rate": 0.1},
-        env_steps=100_000,
+    run = workhorse.train(
+        "own_environment:Parking-v0", "openai-es", num_pairs=8, noise_std=0.1, learning_rate=0.1, env_steps=100_000
     )
-    found = summary.episode_return
-    print(f"{folder.path}: return {found.value:.1f} [{found.low:.1f}, {found.high:.1f}]")
+    print(run, run.evaluate())
 
 
 if __name__ == "__main__":

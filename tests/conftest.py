@@ -16,6 +16,12 @@ _compiled = None
 if "WORKHORSE_COMPILE_CACHE" not in os.environ:
     _compiled = os.environ["WORKHORSE_COMPILE_CACHE"] = tempfile.mkdtemp(prefix="workhorse-tests-compiled-")
 
+# Runs of the tests are not remembered among the user's own.
+_state = None
+if "WORKHORSE_TESTS_STATE" not in os.environ:
+    _state = os.environ["WORKHORSE_TESTS_STATE"] = tempfile.mkdtemp(prefix="workhorse-tests-state-")
+os.environ["XDG_STATE_HOME"] = os.environ["WORKHORSE_TESTS_STATE"]
+
 # Signatures' shapes and types are checked at every call while the tests run. The hook works on modules imported after
 # it, so it comes before the first import of the package.
 install_import_hook(["workhorse.core", "workhorse.math", "workhorse.networks"], "beartype.beartype")
@@ -24,5 +30,6 @@ from workhorse.core import numerics  # noqa: E402, F401
 
 
 def pytest_unconfigure():
-    if _compiled is not None:
-        shutil.rmtree(_compiled, ignore_errors=True)
+    for made in (_compiled, _state):
+        if made is not None:
+            shutil.rmtree(made, ignore_errors=True)

@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pytest
 
+import workhorse
 from workhorse import Policy
 from workhorse.algorithms import registry
+from workhorse.algorithms.other_names import our_name
 from workhorse.cli.main import COMMANDS
 from workhorse.runs.metrics import read_metrics
 
@@ -22,7 +24,7 @@ def text(path: Path) -> str:
     return path.read_text()
 
 
-def workhorse(*arguments: str, folder: Path = ROOT) -> subprocess.CompletedProcess[str]:
+def typed(*arguments: str, folder: Path = ROOT) -> subprocess.CompletedProcess[str]:
     command = [str(Path(sys.executable).with_name("workhorse")), *arguments]
     return subprocess.run(command, capture_output=True, text=True, timeout=120, cwd=folder)
 
@@ -45,7 +47,7 @@ def test_the_documents_name_commands() -> None:
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_has_help(command: str) -> None:
-    answer = workhorse(command, "--help")
+    answer = typed(command, "--help")
     assert answer.returncode == 0, answer.stderr
     assert answer.stdout.strip()
 
@@ -59,10 +61,10 @@ def test_every_command_typed_in_the_documents_exists() -> None:
 
 
 def test_every_option_typed_in_the_documents_exists() -> None:
-    known = {command: workhorse(command, "--help").stdout for command in COMMANDS}
+    known = {command: typed(command, "--help").stdout for command in COMMANDS}
     options = {option for name in registry.entries() for option in registry.options(name)}
     known["train"] += " ".join(f"--{option.replace('_', '-')} --no-{option.replace('_', '-')}" for option in options)
-    known["train"] += workhorse("train", "--algorithm", "own_algorithm:RandomSearch", "--help", folder=EXAMPLES).stdout
+    known["train"] += typed("train", "--algorithm", "own_algorithm:RandomSearch", "--help", folder=EXAMPLES).stdout
     for document, line in command_lines():
         command = line.split()[1]
         for option in re.findall(r"(?<=\s)--[a-z-]+", line):
@@ -136,14 +138,14 @@ def test_the_example_of_an_own_algorithm_is_the_one_explained() -> None:
 def test_the_example_of_an_own_algorithm_learns(tmp_path: Path) -> None:
     line = next(line for _, line in command_lines() if "own_algorithm" in line and "--env-steps" in line)
     words = [*line.split()[1:], "--runs", str(tmp_path), "--id", "own", "--evaluate-every", "0", "--quiet"]
-    trained = workhorse(*words, folder=EXAMPLES)
+    trained = typed(*words, folder=EXAMPLES)
     assert trained.returncode == 0, trained.stderr
     rows = read_metrics(tmp_path / "own")
     assert rows["env_steps"][-1] >= 2000
     assert rows["best_fitness"].max() > 2 * rows["training_return"].mean()
     action, _ = Policy.load(tmp_path / "own").predict([0.0, 0.0, 0.0, 0.0])
     assert action in (0, 1)
-    refused = workhorse("train", "Pendulum-v1", *words[2:], folder=EXAMPLES)
+    refused = typed("train", "Pendulum-v1", *words[2:], folder=EXAMPLES)
     assert refused.returncode == 2
     assert "RandomSearch needs discrete actions" in refused.stderr
 
@@ -157,6 +159,35 @@ def test_python_in_the_documents_parses_and_imports_what_exists() -> None:
                 module = __import__(node.module, fromlist=[alias.name for alias in node.names])
                 for alias in node.names:
                     assert hasattr(module, alias.name), f"{path.name}: {node.module}.{alias.name}"
+
+
+@pytest.mark.parametrize(
+    "page", ["tutorial/python.md", pytest.param("from-stable-baselines3.md", marks=pytest.mark.slow)]
+)
+@pytest.mark.filterwarnings("ignore:.*runs in this process:UserWarning")
+def test_the_python_of_a_page_runs_from_top_to_bottom(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, page: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    blocks = re.findall(r"(?s)```python\n(.*?)```", text(ROOT / "docs" / page))
+    exec(compile("\n".join(blocks), page, "exec"), {"__name__": "a_notebook"})
+    assert {workhorse.Run.open(path).state for path in (tmp_path / "runs").iterdir()} <= {"finished", "stopped"}
+
+
+def test_the_names_for_users_of_stable_baselines3_are_ours() -> None:
+    """Every name in the table of settings is an option, and the hint after the old name says the new one."""
+    page = text(ROOT / "docs" / "from-stable-baselines3.md")
+    table = page[page.index("## Names of settings") : page.index("## What differs")]
+    options = registry.options("ppo") | registry.options("a2c")
+    rows = re.findall(r"(?m)^\| `(\w+)`[^|]*\| `(\w+)` \| ([^|]*) \| ([^|]*) \|", table)
+    assert len(rows) >= 10
+    for theirs, ours, ppo, a2c in rows:
+        assert ours in options
+        assert ours == theirs or our_name(theirs) == ours
+        for algorithm, cell in (("ppo", ppo), ("a2c", a2c)):
+            default = registry.options(algorithm).get(ours)
+            if default is not None and re.fullmatch(r"[\d.e-]+", here := cell.partition(", ")[2]):
+                assert float(here) == default.default, (ours, algorithm)
 
 
 def test_no_page_fetches_anything_from_elsewhere() -> None:

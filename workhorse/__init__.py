@@ -14,6 +14,9 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from workhorse.api.run import Run as Run
+    from workhorse.api.study import Study as Study
+    from workhorse.api.study import compare as compare
+    from workhorse.api.study import study as study
     from workhorse.api.train import train as train
     from workhorse.core.errors import UsageError as UsageError
     from workhorse.runs.policy import Policy as Policy
@@ -21,12 +24,15 @@ if TYPE_CHECKING:
 _PLACES = {
     "Policy": "runs.policy",
     "Run": "api.run",
+    "Study": "api.study",
     "UsageError": "core.errors",
+    "compare": "api.study",
+    "study": "api.study",
     "train": "api.train",
 }
 
 __version__ = "0.1.0"
-__all__ = ["Policy", "Run", "UsageError", "__version__", "train"]
+__all__ = ["Policy", "Run", "Study", "UsageError", "__version__", "compare", "study", "train"]
 
 
 def __getattr__(name: str) -> object:

@@ -128,6 +128,7 @@ LIGHT = [
     "tasks",
     "algorithms",
     "algorithms ars",
+    "completion bash",
     "runs",
     *(f"{name} --help" for name in COMMANDS),
     "train Hopper-v5 --algorithm ars --help",
@@ -158,11 +159,14 @@ def test_help_names_values_in_words_within_80_columns(line, monkeypatch, capsys)
         main([*line.split(), "--help"])
     said = capsys.readouterr().out
     assert not left.value.code and said.startswith(f"usage: workhorse {line.split()[0]} [-h]")
-    assert not re.findall(r"\b(INT|FLOAT|STR|PATH|BOOL|True|False|None}|{None)\b|\(default: ?(None)?\)|None\|", said)
+    typed = r"\b(INT|FLOAT|STR|PATH|BOOL)\b|\{None|None\}|True,False|\(default: ?(None|True|False)?\)|None\|"
+    assert not re.findall(typed, said)
     assert max(map(len, said.splitlines())) <= 80
-    for flag, shown in re.findall(r"^│ (--[a-z-]+)(?: ([^│]*?))?(?:  |│)", said, re.M):
-        kinds = r"(|whole number|number|text|\{[a-z0-9,-]+\}|\{[a-zA-Z0-9,-]+\})( \.\.\.)?"
-        assert re.fullmatch(kinds, shown) or shown.startswith("--no-"), (flag, shown)
+    options = re.findall(r"^[│ ] (--[a-z-]+)(?:,.*?| (.*?))?(?:  | [│ ]$)", said, re.M)
+    assert options or line.split()[0] in ("warnings", "tasks", "algorithms", "completion")
+    for flag, shown in options:
+        kinds = r"(|whole number|whole number\|own|number|text|\{[a-zA-Z0-9,-]+\})( \.\.\.)?"
+        assert re.fullmatch(kinds, shown), (flag, shown)
 
 
 def test_whole_numbers_may_be_written_as_people_write_them(run, capsys):

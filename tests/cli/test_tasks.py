@@ -55,7 +55,7 @@ def test_a_task_of_the_table(capsys):
         "  solved at    a mean return of 3,800, by Gymnasium",
         "  frame_skip=4\n      simulation steps an environment step.",
         "  healthy_z_range=(0.7,inf)\n      open interval of the torso's height, m.",
-        "  healthy_state_range=(-100.0,100.0)\n      open interval of every position and velocity but the root's x and z.",
+        "  healthy_state_range=(-100.0,100.0)\n      open interval of every position and velocity but",
         "  ars*: 7,000,000 steps, reached 3,436 [3,309, 3,564], mean of 8 seeds\n      --num-directions 8 ",
         "  ppo: 1,000,000 steps, reached 2,913 ",
         "--recompute-advantages --log-std -0.5",

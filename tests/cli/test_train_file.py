@@ -69,9 +69,7 @@ def test_what_is_typed_comes_before_the_file(tmp_path):
 
 
 def test_a_file_may_be_json_and_the_task_may_be_typed(tmp_path):
-    (tmp_path / "my.json").write_text(
-        '{"algorithm": "ars", "num_directions": 2, "hidden": null}'.replace(', "hidden": null', "")
-    )
+    (tmp_path / "my.json").write_text('{"algorithm": "ars", "num_directions": 2}')
     assert setup_of(f"CartPole-v1 --config={tmp_path / 'my.json'}").settings == {"num_directions": 2}
 
 
@@ -80,10 +78,7 @@ BAD = [
     ("n_steps: 3", "Unknown option of ppo 'n_steps': in Workhorse it is rollout_steps. It is in my.yaml."),
     ("task_option: [a=1]", "Unknown option of ppo 'task_option'. Did you mean task_options"),
     ("config: other.yaml", "Unknown option of ppo 'config'"),
-    (
-        "seed: many",
-        "Expected `seed` in my.yaml to be a whole number, got 'many'. Correct it; `workhorse train TASK --show`",
-    ),
+    ("seed: many", "Expected `seed` in my.yaml to be a whole number, got 'many'. Correct it; `workhorse train TASK"),
     ("seed: 2.5", "Expected `seed` in my.yaml to be a whole number, got 2.5"),
     ("seed: true", "Expected `seed` in my.yaml to be a whole number, got True"),
     ("env_steps: [1]", "Expected `env_steps` in my.yaml to be a whole number or"),
@@ -142,8 +137,6 @@ def test_a_run_by_a_file_records_what_makes_it_again_without_the_file(tmp_path):
 def test_several_seeds_are_read_from_a_file_too(tmp_path, monkeypatch):
     (tmp_path / "my.yaml").write_text("task: CartPole-v1\nalgorithm: ars\nseeds: 3\nnum_directions: 2\n")
     found = []
-    monkeypatch.setattr(
-        "workhorse.cli.train._train_seeds", lambda options, seeds, *rest: found.update(seeds=seeds) or 0
-    )
+    monkeypatch.setattr("workhorse.cli.train._train_seeds", lambda options, seeds, *rest: found.append(seeds) or 0)
     assert main(["train", "--config", str(tmp_path / "my.yaml")]) == 0
-    assert found == {"seeds": 3}
+    assert found == [3]

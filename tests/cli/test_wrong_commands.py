@@ -5,7 +5,9 @@ import json
 import pytest
 
 from workhorse.algorithms import registry
-from workhorse.cli.hints import COMMAND_WORDS, OTHER_NAMES, OTHER_WAYS, PACKAGES, older_task
+from workhorse.algorithms.other_names import OTHER_NAMES
+from workhorse.api.tasks import PACKAGES, older_task
+from workhorse.cli.hints import COMMAND_WORDS, OTHER_WAYS
 from workhorse.cli.main import COMMANDS, main
 from workhorse.cli.train import TrainOptions
 
@@ -136,7 +138,7 @@ def test_every_name_elsewhere_leads_to_an_option_or_command_that_is_there():
 
 
 def test_a_task_of_another_package_that_is_there_is_named_with_its_module(monkeypatch, capsys):
-    monkeypatch.setattr("workhorse.cli.hints.importlib.util.find_spec", lambda name: object())
+    monkeypatch.setattr("workhorse.api.tasks.importlib.util.find_spec", lambda name: object())
     assert main(["train", "ALE/Pong-v5"]) == 2
     assert "is registered by the module ale_py: write it as ale_py:ALE/Pong-v5." in capsys.readouterr().err
 

@@ -1,6 +1,7 @@
 """Messages come back as they went, have the size that was promised, and damage is always called damage."""
 
 import random
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -76,6 +77,18 @@ def test_updates_come_back_as_they_went_and_cost_four_bytes_a_member():
         unseen = Moments(np.zeros(()), np.zeros(size), np.zeros(size))
         message = encode_update(0, Returns(np.zeros(members, np.float32), 1.0, unseen))
         assert len(message) == 16 + 4 * members + 8 * (1 + 2 * size)
+
+
+def test_orders_and_reports_have_the_sizes_that_the_documents_say():
+    job = Job("reset", 5, 16, 7)
+    assert len(Assignment(job, 0, None, 5).encode()) == 35
+    assert len(Assignment(job, 0, None, 5, 0, (b"12", b"345")).encode()) == 35 + 2 * 4 + 5
+    silent = TALLY._replace(failures=())
+    assert len(Report(job, 0, 5, 0, 1.0, 1.0, silent).encode()) == 91 + 4 * 2 + 8 * (1 + 2 * SIZE)
+    assert len(Report(job, 0, 5, 0, 1.0, 1.0, EPISODES).encode()) == 47 + 12 * 2 + 8 * (1 + 2 * SIZE)
+    text = (Path(__file__).parents[2] / "docs" / "concepts" / "distribution.md").read_text()
+    for size in ("| 35, and 4 for", "| 91 + 4 B + 8 (1 + 2 D) |", "| 47 + 12 B + 8 (1 + 2 D) |"):
+        assert size in text
 
 
 def test_control_messages_are_told_from_others():

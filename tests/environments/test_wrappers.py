@@ -17,7 +17,7 @@ from workhorse.environments.registry import is_native, make
 from workhorse.environments.wrappers import parse_wrapper, require_time_limit
 
 sys.path.insert(0, str(Path(__file__).parent))
-import weird_environments  # noqa: E402, F401
+import weird_environments  # noqa: F401
 
 WALK = "weird_environments:weird/Walk-v0"
 

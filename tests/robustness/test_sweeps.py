@@ -10,7 +10,7 @@ import pytest
 
 from workhorse.core.addresses import host_generator, host_keys
 from workhorse.core.errors import UsageError
-from workhorse.core.layers import GRU, Dense, Mode, Normalise, head_for
+from workhorse.core.layers import GRU, Dense, Flatten, Mode, Normalise, head_for
 from workhorse.core.randomness import draw, root_key
 from workhorse.core.spec import Box, Discrete
 from workhorse.environments.mujoco.perturbations import Physics, set_physics
@@ -273,6 +273,26 @@ def test_a_gymnasium_task_is_swept_through_the_adapter():
     assert row(found, "time limit", 1.0).tolist() == row(found, "time limit", 2.0).tolist() == [1.0, 1.0]
     assert row(found, "time limit", 0.5).tolist() == [0.0, 0.0], "the goal is six steps away"
     assert row(found, "action delay", 1.0).tolist() == [0.0, 0.0], "one step late, the path leads into a hole"
+
+
+@pytest.mark.parametrize("normalised", [False, True])
+def test_a_task_with_stacked_frames_is_swept_noise_and_all(normalised):
+    """A policy that looks at the newest frame alone earns what it earns on the task itself."""
+    weight, action = np.array([[0.0] * 4, [1.0, 2.0, 30.0, 9.0]]), Discrete(2)
+    newest = np.concatenate([np.zeros((2, 4)), weight], axis=1)
+    before = (Normalise(np.zeros(8), np.full(8, 0.5)),) if normalised else ()
+    stacked = Policy(
+        (Flatten(), *before, Dense(newest), head_for(action)),
+        observation=Box.of(np.full((2, 4), -np.inf), np.full((2, 4), np.inf)),
+        action=action,
+        task="CartPole-v1",
+    )
+    options = {"max_episode_steps": 40, "frame_stack": 2}
+    noise = {"observation noise": [20.0], "action delay": [1], "body mass": [2.0]}
+    found = sweep(stacked, "CartPole-v1", options, artefacts=noise, episodes=3, threads=1)
+    assert found.nominal_return > 30
+    assert found.artefacts[0].returns[-1] < found.nominal_return
+    assert list(found.skipped) == ["body mass"]
 
 
 def test_what_a_mujoco_task_cannot_have_is_skipped():

@@ -17,6 +17,7 @@ from workhorse.core.layers import (
     Mode,
     Normalise,
     Squash,
+    Stretch,
     perceptron,
 )
 from workhorse.core.spec import Box, Discrete, Goal, MultiBinary, MultiDiscrete
@@ -95,6 +96,9 @@ VARIANTS = {
     "linear": lambda: Policy((Dense(np.eye(3, D)), Mode()), observation=Box.unbounded(D), action=BOX, task="Probe-v0"),
     "squash": lambda: make(head=Squash()),
     "noisy-squash": lambda: make(MATRIX, 6, Squash(np.full(6, -0.5))),
+    "stretch": lambda: make(head=Stretch()),
+    "noisy-stretch": lambda: make(MATRIX, 6, Stretch(np.full(6, -0.5))),
+    "half-open-stretch": lambda: make(HALF_OPEN, head=Stretch()),
     "bins": lambda: make(outputs=A * K, head=Bins(K)),
     "discrete": lambda: make(Discrete(4), 4, Argmax()),
     "logits": lambda: make(Discrete(4), 4, Argmax(draws=True)),

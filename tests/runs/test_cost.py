@@ -159,11 +159,23 @@ def test_a_ledger_is_read_strictly(text, message):
         Ledger.from_json(text, "run/ledger.json")
 
 
-def test_a_ledger_that_cannot_be_opened(tmp_path):
-    folder = run_folder(tmp_path)
-    (folder.path / "ledger.json").mkdir()
-    with pytest.raises(UsageError, match=r"Could not read the ledger .*ledger\.json"):
-        Ledger.of(folder)
+def flip(file):
+    file.write_text(file.read_text().replace("1800", "1801"))
+
+
+def link(file):
+    file.rename(file.with_name("other"))
+    file.symlink_to("other")
+
+
+@pytest.mark.parametrize("damage", [flip, link, lambda file: file.write_text("{")])
+def test_a_damaged_ledger_is_said_and_estimated(tmp_path, damage):
+    folder = run_folder(tmp_path, rows=[{"wall_s": 900.0, "env_steps": 80}])
+    Ledger({EPYC: 1800.0}, 450.0, 80).write(folder)
+    damage(folder.path / "ledger.json")
+    notes = []
+    assert Ledger.of(folder, notes.append) == Ledger({EPYC: 3600.0}, 900.0, 80, estimated=True)
+    assert len(notes) == 1 and "ledger.json" in notes[0] and "it is estimated from the metrics" in notes[0]
 
 
 # --- runs without a ledger ---

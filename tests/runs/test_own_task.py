@@ -1,4 +1,4 @@
-"""A task of one's own: found in the current folder, refused without a clock, its errors traced, its run gone on with."""
+"""A task of one's own: found in the current folder, refused without a clock, its errors traced, its run resumed."""
 
 import os
 import shutil
@@ -21,7 +21,7 @@ HERE = ROOT / "tests/environments"
 sys.path.insert(0, str(HERE))
 
 ES = {"num_pairs": 2}
-PPO = {"num_envs": 2, "held_out_envs": 0, "rollout_steps": 25, "num_minibatches": 1, "anneal_learning_rate": False}
+PPO = {"num_envs": 2, "held_out_envs": 0, "rollout_steps": 15, "minibatch_size": 30, "anneal_learning_rate": False}
 QUICK = Schedule(final_episodes=2, checkpoint_every_s=0.0)
 
 TANK = """
@@ -176,7 +176,7 @@ def test_randomness_that_shows_late_is_found_by_a_resume_and_remembered(tmp_path
         assert [told in said for said in notes.said if "is not deterministic" in said] == [True], notes.said
     assert int(read_metrics(train.RunFolder(folder))["env_steps"][-1]) >= 280
     with opened(folder) as history, pytest.raises(UsageError, match="is not deterministic"):
-        history.at(history.last_iteration)
+        history.once_more(history.kept(2))
 
 
 def test_a_run_of_a_deterministic_task_replays_to_the_same_bits(tmp_path: Path) -> None:

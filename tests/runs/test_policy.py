@@ -26,6 +26,7 @@ from workhorse.core.layers import (
     Mode,
     Normalise,
     Squash,
+    Stretch,
 )
 from workhorse.core.spec import Box, Discrete, EnvSpec, MultiBinary, MultiDiscrete
 from workhorse.runs.policy import Policy
@@ -79,6 +80,9 @@ def acted(head, action, z):
         case Squash(), Box():
             bounds = zip(z, action.low, action.high, strict=True)
             z = np.array([low + (high - low) * (np.tanh(y) + 1) / 2 for y, low, high in bounds])
+        case Stretch(), Box():
+            ends = zip(z, action.low, action.high, strict=True)
+            z = np.array([low + (high - low) * (y + 1) / 2 if high - low < 9 else y for y, low, high in ends])
     clipped = [min(max(y, low), high) for y, low, high in zip(z, action.low, action.high, strict=True)]
     return np.array(clipped).reshape(action.shape)
 

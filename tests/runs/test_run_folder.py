@@ -99,8 +99,8 @@ def test_opening(tmp_path):
     file.write_text(text[:50])
     with pytest.raises(UsageError, match=r"Expected a manifest in JSON in .*manifest.json, but it cannot be read"):
         RunFolder.open(made.path)
-    file.write_text(text.replace('"format": 2', '"format": 7'))
-    with pytest.raises(UsageError, match=r"Expected manifest format 2 in .*manifest.json, got 7"):
+    file.write_text(text.replace('"format": 3', '"format": 7'))
+    with pytest.raises(UsageError, match=r"Expected manifest format 3 in .*manifest.json, got 7"):
         RunFolder.open(made.path)
 
 
@@ -289,7 +289,7 @@ def test_a_damaged_status_does_not_hide_a_run(tmp_path):
     made = run(tmp_path)
     for content in ("{", '{"state": "x", "colour": 1}', "[]"):
         (made.path / "status.json").write_text(content)
-        assert made.status() is None and list_runs(tmp_path)[0].status == "new"
+        assert made.status() is None and list_runs(tmp_path)[0].status == "unknown"
 
 
 def test_listing_many_runs_is_fast(tmp_path):

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import warnings
 
 import imageio.v2 as imageio
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 
 from workhorse.core.errors import UsageError
 from workhorse.runs import train, video
+from workhorse.runs.quiet import quiet_libraries
 
 # The encoder is started by a fork, which JAX, imported here for training, warns of; `workhorse video` imports no JAX.
 pytestmark = pytest.mark.filterwarnings("ignore:os.fork")
@@ -65,6 +67,63 @@ def test_without_opengl_there_is_a_sentence_and_no_file(tmp_path, monkeypatch):
     with pytest.raises(UsageError, match="A video needs OpenGL, and none of nonsense works here"):
         video.record(folder.path)
     assert not list(folder.videos.iterdir())
+
+
+def test_earlier_films_are_kept(tmp_path):
+    folder = trained(tmp_path, "CartPole-v1")
+    films = [video.record(folder.path, seed=seed, max_steps=2).path for seed in (0, 0, 1, 0)]
+    assert [film.name for film in films] == ["1-seed0.mp4", "1-seed0-2.mp4", "1-seed1.mp4", "1-seed0-3.mp4"]
+    first = films[0].read_bytes()
+    video.record(folder.path, seed=0, max_steps=5)
+    assert films[0].read_bytes() == first
+    assert sorted(folder.videos.iterdir()) == sorted([*films, folder.videos / "1-seed0-4.mp4"])
+
+
+def test_a_film_that_fails_leaves_nothing_behind(tmp_path):
+    folder = trained(tmp_path, "CartPole-v1")
+
+    def fails(steps):
+        raise RuntimeError("no more")
+
+    with pytest.raises(RuntimeError, match="no more"):
+        video.record(folder.path, progress=fails)
+    assert not list(folder.videos.iterdir())
+
+
+def test_what_libraries_print_is_hidden_and_what_a_task_prints_is_not(capfd):
+    installed = np.__file__
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        warnings.showwarning = lambda message, *rest: print("warned:", message, file=sys.stderr)
+        with quiet_libraries():
+            os.write(2, b"a driver's error\n")
+            warnings.warn_explicit("old", DeprecationWarning, installed, 1, module="numpy")
+            warnings.warn_explicit("WARN: overriding", UserWarning, "tank.py", 1, module="tank")
+            warnings.warn_explicit("mine", UserWarning, "tank.py", 1, module="tank")
+            print("printed", file=sys.stderr)
+    print("after", file=sys.stderr)
+    os.write(2, b"later\n")
+    assert capfd.readouterr().err.splitlines() == ["warned: mine", "printed", "after", "later"]
+
+
+def test_what_libraries_print_is_shown_where_they_fail(capfd):
+    def draw():
+        with quiet_libraries():
+            os.write(2, b"libEGL: no display\n")
+            raise ValueError("no picture")
+
+    with pytest.raises(ValueError, match="no picture"):
+        draw()
+    assert "libEGL: no display" in capfd.readouterr().err
+
+
+def test_the_command_prints_one_line(tmp_path):
+    folder = trained(tmp_path, "CartPole-v1")
+    command = [sys.executable, "-m", "workhorse.cli.main", "video", str(folder.path), "--max-steps", "3"]
+    bare = {name: value for name, value in os.environ.items() if name != "XDG_RUNTIME_DIR"}
+    done = subprocess.run(command, capture_output=True, text=True, env=bare)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert len(done.stdout.splitlines()) == 1 and "over 3 steps" in done.stdout
 
 
 @pytest.mark.parametrize(

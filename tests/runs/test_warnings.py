@@ -69,6 +69,8 @@ def warned_of(changes: dict[str, Any], configuration: dict[str, Any] | None = No
     for row in healthy():
         for name, change in changes.items():
             row[name] = change(row["iteration"], row) if callable(change) else change
+            if row[name] is None:
+                del row[name]
         watch.see(row)
     return [warned.name for warned in watch.given]
 
@@ -93,6 +95,8 @@ FAULTS: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
     ("repeated-noise", {"noise_over_time": 0.9}, {}),
     ("repeated-noise", {"noise_level": 0.37}, {}),
     ("saturated-actions", {"saturated_actions": 0.99, "training_return": flat}, {}),
+    ("actions-at-one-bound", {"actions_at_one_bound": 1.0, "training_return": flat}, {}),
+    ("standstill", {"mean_kl": 0.0, "training_return": flat}, {}),
     ("dead-units", {"dead_units": 0.8, "training_return": flat}, {}),
     ("observation-scale", {"observation_scale": 300.0}, {}),
     ("observation-scale", {"observations_clipped": 0.6}, {}),
@@ -253,3 +257,123 @@ def test_the_page_of_warnings_has_every_rule_as_it_is() -> None:
         assert f"### {rule.name}\n\n{rule.meaning}\n" in page
         for head, text in rule.explained.items():
             assert f"- **{head.capitalize()}:** {text}\n" in page, f"run bench/tables.py: {rule.name}, {head}"
+
+
+# --- limits, from just below and from just above ---
+
+
+def swings(middle: float, swing: float) -> Any:
+    """A column that goes to and fro, so that its mean and deviation are known in any even window."""
+    return lambda number, row: middle + swing * (-1) ** number
+
+
+def agreement(middle: float, swing: float) -> Any:
+    """Signal of gradients whose share of signal and noise, with a noise of 1, is as given."""
+    share = swings(middle, swing)
+    return lambda number, row: share(number, row) / (1 - abs(share(number, row)))
+
+
+def later(first: float, then: float, begin: int = 4) -> Any:
+    return lambda number, row: first if number < begin else then
+
+
+def judged(value: Any) -> Any:
+    return lambda number, row: value(number) if number % 15 == 0 else math.nan
+
+
+def returns(number: int, row: dict[str, Any]) -> float:
+    return 100.0 * (number % 2)
+
+
+WORST = {"training_return": returns, "training_return_min": 50.0, "evaluation_return_std": 1.0}
+TRUST = {"max_kl": 0.01}
+LIMITS: list[tuple[str, str, Any, Any, dict[str, Any], dict[str, Any]]] = [
+    ("not-finite", "reward_mean", 1e308, math.inf, {}, {}),
+    ("exploding", "gradient_norm", later(0.5, 50.0, 60), later(0.5, 50.1, 60), {}, {}),
+    ("exploding", "parameter_norm", later(12.0, 1200.0, 60), later(12.0, 1201.0, 60), {}, {}),
+    ("stale-log-probabilities", "log_prob_gap", 0.01, 0.0101, {}, {}),
+    ("repeated-noise", "noise_across_slots", 2.0, 2.01, {}, {}),
+    ("repeated-noise", "noise_over_time", 0.299, 0.301, {}, {}),
+    ("repeated-noise", "noise_over_time", -0.299, -0.301, {}, {}),
+    ("repeated-noise", "noise_level", swings(0.3, 0.051), swings(0.3, 0.049), {}, {}),
+    ("saturated-actions", "saturated_actions", 0.899, 0.901, {"training_return": flat}, {}),
+    ("actions-at-one-bound", "actions_at_one_bound", 0.9899, 0.99, {"training_return": flat}, {}),
+    ("standstill", "mean_kl", lambda n, row: 1e-30 * (n % 10 == 0), 0.0, {"training_return": flat}, {}),
+    ("standstill", "step_norm", lambda n, row: 1e-30 * (n % 10 == 0), 0.0, {"training_return": flat}, {}),
+    ("standstill", "gradient_norm", lambda n, row: 1e-30 * (n % 10 == 0), 0.0, {"training_return": flat}, {}),
+    ("standstill", "training_return_max", lambda n, row: 5.0 + 1e-9 * (n % 10 == 0), 5.0,
+     {"training_return_min": 5.0, "training_return": 5.0, "mean_kl": None}, {}),
+    ("dead-units", "dead_units", 0.5, 0.501, {"training_return": flat}, {}),
+    ("observation-scale", "observation_scale", 20.0, 20.1, {}, {}),
+    ("observation-scale", "observation_scale", 1e-30, 0.0, {}, {}),
+    ("observation-scale", "observations_clipped", 0.2, 0.201, {}, {}),
+    ("reward-scale", "rewards_clipped", 0.5, 0.501, {}, {}),
+    ("value-biased", "td_error_mean", 0.00646, 0.00647, {}, {}),  # .3 of a value of 2.154, times 1 - discount
+    ("value-biased", "td_error_mean", swings(0.02, 0.0175), swings(0.02, 0.0174), {}, {}),  # 5 standard errors
+    ("value-explains-little", "held_out_explained_variance_monte_carlo", 0.101, 0.099, {}, {}),
+    ("trust-region", "mean_kl", 0.010009, 0.010011, {}, TRUST),
+    ("trust-region", "held_out_mean_kl", 0.0499, 0.0501, {}, TRUST),
+    ("trust-region", "held_out_mean_kl", 0.0999, 0.1001, {}, {}),
+    ("no-gradient", "gradient_signal", agreement(0.056, 0.3), agreement(0.04, 0.3), {"training_return": flat}, {}),
+    ("surrogate", "surrogate_gain", swings(-0.0068, 0.01), swings(-0.0069, 0.01), {}, {}),
+    ("surrogate", "held_out_surrogate_gain", swings(-0.0068, 0.01), swings(-0.0069, 0.01), {}, {}),
+    ("surrogate", "training_return", lambda n, row: 100 + 10 * (-1) ** n - 18.8 * (n > 20),
+     lambda n, row: 100 + 10 * (-1) ** n - 18.9 * (n > 20), {}, {}),
+    ("entropy", "entropy", later(1.0, 0.0501), later(1.0, 0.0499), {}, {}),
+    ("entropy", "entropy", later(1.0, 0.9799), later(1.0, 0.9801), {"training_return": flat}, {}),
+    ("entropy", "mean_log_std", later(0.0, -2.99), later(0.0, -3.01), {}, {}),
+    ("entropy", "mean_log_std", later(0.0, 0.99), later(0.0, 1.01), {"training_return": flat}, {}),
+    ("truncation", "terminated_at_clock", 1, lambda n, row: 1 + (n % 20 == 0), {}, {}),
+    ("truncation", "truncated_early", 1, lambda n, row: 1 + (n % 20 == 0), {}, {}),
+    ("evaluation", "evaluation_return", judged(lambda n: 30.1), judged(lambda n: 29.9), WORST, {}),
+    ("evaluation", "evaluation_return", judged(lambda n: 100.0 - 19.9 * (n > 75)),
+     judged(lambda n: 100.0 - 20.1 * (n > 75)), {"evaluation_return_std": 20.0}, {}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("name", "column", "below", "above", "others", "settings"),
+    [pytest.param(*case, id=f"{case[0]}-{case[1]}-{number}") for number, case in enumerate(LIMITS)],
+)
+def test_a_rule_is_silent_on_this_side_of_its_limit_and_warns_on_the_other(
+    name: str, column: str, below: Any, above: Any, others: dict[str, Any], settings: dict[str, Any]
+) -> None:
+    assert name not in warned_of({**others, column: below}, settings)
+    assert name in warned_of({**others, column: above}, settings)
+
+
+def test_every_rule_has_its_limits_tried() -> None:
+    assert {case[0] for case in LIMITS} == {rule.name for rule in RULES}
+
+
+@pytest.mark.parametrize("name", ["actions-at-one-bound", "standstill"])
+def test_a_run_that_has_gained_is_not_told_that_it_is_stuck(name: str) -> None:
+    solved = {
+        "actions_at_one_bound": lambda n, row: float(n > 100),
+        "mean_kl": lambda n, row: 0.01 * (n <= 100),
+    }
+    assert name not in warned_of(solved)
+    assert name in warned_of({"actions_at_one_bound": 1.0, "mean_kl": 0.0, "training_return": flat})
+
+
+def test_actions_at_one_bound_are_told_of_within_ten_iterations() -> None:
+    watch = Watch({})
+    row = {"actions_at_one_bound": 1.0, "training_return": -150.0, "training_return_max": -150.0}
+    told = [watch.see({"iteration": n, "env_steps": n, **row}) for n in range(1, 11)]
+    assert [warned.name for new in told for warned in new] == ["actions-at-one-bound"]
+
+
+@pytest.mark.parametrize(("low", "high"), [(-20.0, 20.0), (-0.05, 0.05)])
+def test_the_scale_of_actions_is_looked_at_just_beyond_its_limits(low: float, high: float) -> None:
+    seen = np.array([[0.1, 20.0]])
+    settings = {"log_std": 0.0, "normalise_observations": False}
+    assert preflight(spec_with(low, high), settings, seen) == []
+    wider, narrower = 1.001 * high, 0.999 * high
+    found = [preflight(spec_with(-size, size), settings, seen) for size in (wider, narrower)]
+    assert sorted(len(warned) for warned in found) == [0, 1]
+    assert [one.name for one in preflight(spec_with(-1.0, 1.0), settings, seen + 0.1)] == ["observation-scale"]
+
+
+def test_rescaled_actions_have_no_odd_scale() -> None:
+    assert preflight(spec_with(5.0, 35.0).rescaled(), {"log_std": -2.9}, np.zeros((1, 2))) == []
+    assert preflight(spec_with(5.0, 35.0), {"log_std": -2.9}, np.zeros((1, 2))) != []

@@ -23,7 +23,9 @@ def test_p_is_scipys():
         def welch(a, b, axis):
             return np.abs(scipy.stats.ttest_ind(a, b, equal_var=False, axis=axis).statistic)
 
-        expected = scipy.stats.permutation_test((x, y), welch, n_resamples=np.inf, alternative="greater", vectorized=True)
+        expected = scipy.stats.permutation_test(
+            (x, y), welch, n_resamples=np.inf, alternative="greater", vectorized=True
+        )
         assert permutation_test(x, y).p_value == pytest.approx(expected.pvalue)
         assert permutation_p_values(x[None], y[None])[0] == pytest.approx(expected.pvalue)
 

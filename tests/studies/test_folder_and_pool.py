@@ -35,7 +35,9 @@ def test_a_damaged_batch_is_no_room_for_another(folder):
     folder.add_batch({**BATCH, "seeds": [9]})
     assert [job.seed for batch in folder.batches() for job in folder.batch_jobs(batch)] == [7, 8, 9]
     (folder.path / "records" / "batches" / "00000.json").write_text("{")
-    with pytest.raises(UsageError, match=r"00000\.json, but it cannot be read .*`until` added are not known: restore it"):
+    with pytest.raises(
+        UsageError, match=r"00000\.json, but it cannot be read .*`until` added are not known: restore it"
+    ):
         folder.batches()
 
 
@@ -98,3 +100,26 @@ def test_a_job_nobody_knows_is_a_crash_and_the_worker_is_free_again(tmp_path):
         assert pool.idle == 1
     finally:
         pool.close()
+
+
+@pytest.mark.parametrize(
+    "text", ["", "{", "[" * 5000, "[]", '{"core_seconds": {"a": "x"}}', '{"core_seconds": {"a": NaN}}']
+)
+def test_a_damaged_ledger_of_a_crashed_run_costs_nothing(tmp_path, text):
+    (tmp_path / "ledger.json").write_text(text)
+    assert training_job.spent_core_hours(tmp_path) == 0.0
+    (tmp_path / "ledger.json").write_text('{"core_seconds": {"a": 7200}}')
+    assert training_job.spent_core_hours(tmp_path) == 2.0
+
+
+def test_a_workers_log_is_not_written_through_a_link(tmp_path):
+    (tmp_path / "logs").mkdir()
+    (tmp_path / "outside").write_text("kept")
+    (tmp_path / "logs" / "worker-1.log").symlink_to(tmp_path / "outside")
+    pool = Pool(1, tmp_path / "logs")
+    try:
+        pool.give({"kind": "nonsense", "id": "n"})
+        assert answered(pool)["event"] == "crashed"
+    finally:
+        pool.close()
+    assert (tmp_path / "outside").read_text() == "kept"

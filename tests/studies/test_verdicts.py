@@ -186,7 +186,9 @@ def test_a_winner_that_fails_on_fresh_seeds_is_said_to_have_failed(best):
 
 def test_a_search_in_which_all_crash_has_no_winner():
     (sentence,) = search_sentences(searched([None, None, None], None, []))
-    assert "no setting survived: each of the 3 tried crashed or diverged on a tuning seed. There is no winner." in sentence
+    assert (
+        "no setting survived: each of the 3 tried crashed or diverged on a tuning seed. There is no winner." in sentence
+    )
     assert search_sentences(searched([None], None, [], complete=False)) == (), "it is under way"
 
 

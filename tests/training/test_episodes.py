@@ -9,8 +9,9 @@ from workhorse.algorithms import registry as algorithms
 from workhorse.core.addresses import host_keys
 from workhorse.core.randomness import draw, root_key
 from workhorse.core.spec import Box, EnvSpec
+from workhorse.core.types import Moments
 from workhorse.environments import registry as environments
-from workhorse.training.episodes import Lanes, Work, evaluation_work, make_player
+from workhorse.training.episodes import Episodes, Lanes, Work, evaluation_of, evaluation_work, make_player
 from workhorse.training.evolve import Evolve, chunk_size
 from workhorse.training.population import PopulationPrograms
 from workhorse.training.workforce import Local, training_work
@@ -275,3 +276,15 @@ def test_population_metrics_are_those_of_all_episodes():
 
 def test_chunks_are_few_equal_and_even_in_number():
     assert [chunk_size(count) for count in (1, 2, 16, 64, 65, 120, 130, 4096)] == [1, 1, 8, 32, 33, 60, 33, 64]
+
+
+@pytest.mark.parametrize("asked", [3, 5, 6])
+def test_an_evaluation_answered_with_another_number_of_episodes_is_an_error(asked):
+    seen = Moments(np.float64(4), np.zeros(1), np.zeros(1))
+    chunks = [
+        Episodes(np.ones(3), np.full(3, 7, np.int32), seen, ()),
+        Episodes(np.array([1.0, 0.0, 0.0]), np.array([7, 0, 0], np.int32), seen, ()),
+    ]
+    assert len(evaluation_of(chunks, 4).returns) == 4
+    with pytest.raises(RuntimeError, match=f"An evaluation of {asked} episodes was answered with 4"):
+        evaluation_of(chunks, asked)

@@ -1,41 +1,66 @@
 """Names under which other libraries know our options, for the hint after an unknown name."""
 
-__all__ = ["OTHER_NAMES"]
+from collections.abc import Mapping, Sequence
 
-OTHER_NAMES = {
-    # Stable-Baselines3
-    "activation_fn": "activation",
-    "batch_size": "minibatch_size",
-    "clip_range": "ratio_clip",
-    "clip_range_vf": "value_clip",
-    "ent_coef": "entropy_weight",
-    "eval_freq": "evaluate_every",
-    "gae_lambda": "trace",
-    "gamma": "discount",
-    "log_std_init": "log_std",
-    "max_grad_norm": "gradient_clip",
-    "n_envs": "num_envs",
-    "n_epochs": "num_epochs",
-    "n_eval_episodes": "evaluation_episodes",
-    "n_steps": "rollout_steps",
-    "net_arch": "hidden",
-    "normalize_advantage": "normalise_advantages",
-    "ortho_init": "orthogonal_initialisation",
-    "policy_kwargs": "hidden",
-    "total_timesteps": "env_steps",
-    "verbose": "progress",
-    "vf_coef": "value_weight",
-    # CleanRL
-    "anneal_lr": "anneal_learning_rate",
-    "clip_coef": "ratio_clip",
-    "norm_adv": "normalise_advantages",
-    "num_steps": "rollout_steps",
-    "update_epochs": "num_epochs",
-    # others
-    "epochs": "num_epochs",
-    "lam": "trace",
-    "lr": "learning_rate",
-    "num_workers": "threads",
-    "sigma": "noise_std",
+__all__ = ["OTHER_NAMES", "our_name"]
+
+OTHER_NAMES: Mapping[str, Sequence[str]] = {
+    "learning-rate": ("lr", "alpha", "step-size", "stepsize", "policy-lr", "pi-lr", "learning-rate-init"),
+    "discount": ("gamma",),
+    "trace": ("gae-lambda", "lambda", "lam", "gae-lam"),
+    "rollout-steps": ("n-steps", "num-steps", "horizon", "steps-per-epoch", "rollout-length", "unroll-length"),
+    "num-envs": ("n-envs", "num-environments", "n-env", "env-num"),
+    "entropy-weight": ("ent-coef", "entropy-coef", "ent-weight", "entropy-cost"),
+    "value-weight": ("vf-coef", "value-coef", "value-loss-coef", "vf-weight"),
+    "gradient-clip": ("max-grad-norm", "grad-clip", "clip-grad", "max-gradient-norm"),
+    "ratio-clip": ("clip-range", "clip-coef", "clip-ratio", "clip-epsilon", "eps-clip", "clip"),
+    "value-clip": ("clip-range-vf", "clip-vloss", "clip-value"),
+    "num-epochs": ("n-epochs", "update-epochs", "epochs", "k-epochs", "noptepochs"),
+    "minibatch-size": ("batch-size", "mini-batch-size", "num-minibatches", "n-minibatches"),
+    "max-kl": ("target-kl", "kl-target", "delta-kl"),
+    "cg-iterations": ("cg-iters", "cg-max-steps"),
+    "damping": ("cg-damping",),
+    "value-epochs": ("n-critic-updates", "vf-iters"),
+    "anneal-learning-rate": ("anneal-lr", "lr-schedule", "lr-decay"),
+    "normalise-advantages": ("norm-adv", "normalize-advantage", "adv-norm"),
+    "normalise-observations": ("normalize", "norm-obs", "normalize-obs", "obs-norm", "normalise"),
+    "scale-rewards": ("norm-reward", "normalize-rewards", "reward-norm", "reward-scale"),
+    "hidden": ("net-arch", "hidden-size", "hidden-sizes", "hidden-dim", "hid", "layers", "units"),
+    "activation": ("activation-fn", "activation-function"),
+    "noise-std": ("sigma", "delta-std", "noise", "noise-stdev", "nu"),
+    "num-pairs": ("pop-size", "population-size", "population", "npop", "popsize"),
+    "num-directions": ("n-delta", "n-directions", "num-deltas"),
+    "num-top-directions": ("n-top", "top-directions", "deltas-used"),
+    "env-steps": (
+        *("total-timesteps", "timesteps", "n-timesteps", "num-timesteps", "total-steps", "max-steps", "steps"),
+        *("num-env-steps", "frames", "num-frames"),
+    ),
+    "algorithm": ("algo", "alg", "agent", "method"),
+    "seeds": ("num-seeds", "n-seeds", "n-runs", "num-runs"),
+    "evaluate-every": ("eval-freq", "eval-every", "eval-interval", "evaluation-interval"),
+    "evaluation-episodes": ("n-eval-episodes", "eval-episodes", "num-eval-episodes"),
+    "threads": ("n-threads", "num-threads", "cpus", "num-cpus", "n-jobs", "jobs", "n-cpu"),
+    "workers": ("num-workers", "n-workers"),
+    "cluster": ("ray", "address"),
+    "checkpoint-every-s": ("save-freq", "checkpoint-freq", "checkpoint-interval", "save-interval"),
+    "runs": ("log-dir", "logdir", "log-folder", "save-path", "output-dir", "out-dir", "save-dir", "tensorboard-log"),
+    "id": ("exp-name", "run-name", "run-id", "experiment", "experiment-name"),
+    "task-option": ("env-kwargs", "env-args", "env-config", "task-options", "env-option"),
+    "wrapper": ("env-wrapper", "wrappers", "wrap"),
+    "frame-stack": ("n-stack", "framestack", "stack", "num-stack", "history-length"),
+    "max-episode-steps": ("time-limit", "timeout", "max-ep-len", "episode-length", "max-episode-length"),
+    "quiet": ("no-progress", "silent"),
+    "episodes": ("n-episodes", "num-episodes"),
 }
-"""Name elsewhere to name here; what it measures may differ in detail, as a minibatch's size does from its number."""
+"""Our options, and the names under which Stable-Baselines3, CleanRL, Spinning Up and others know them."""
+
+
+def our_name(name: str) -> str | None:
+    """Return our name of an option that is known by this one elsewhere; None for an unknown one.
+
+    Example:
+        >>> our_name("n_steps"), our_name("lr"), our_name("depth")
+        ('rollout_steps', 'learning_rate', None)
+    """
+    name = name.replace("_", "-")
+    return next((ours.replace("-", "_") for ours, others in OTHER_NAMES.items() if name in others), None)

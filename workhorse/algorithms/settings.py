@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from workhorse.algorithms import registry
-from workhorse.algorithms.other_names import OTHER_NAMES
+from workhorse.algorithms.other_names import our_name
 from workhorse.algorithms.recipes import Recipe
 from workhorse.core.errors import UsageError, unknown
 
@@ -41,7 +41,7 @@ def check_names(algorithm: str, names: Iterable[str], others: Sequence[str] = ()
     for name in names:
         if name in options:
             continue
-        ours = OTHER_NAMES.get(name)
+        ours = our_name(name)
         if ours in options or ours in others:
             raise UsageError(f"Unknown option of {algorithm} {name!r}: in Workhorse it is {ours}.")
         raise unknown(f"option of {algorithm}", name, [*options, *others], f"workhorse algorithms {algorithm}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,11 +18,13 @@ from workhorse.runs.folder import RunFolder, run_row
 from workhorse.runs.manifest import Manifest
 from workhorse.runs.metrics import read_metrics
 from workhorse.runs.policy import Policy
+from workhorse.runs.trust import trust_run
 from workhorse.statistics.intervals import Interval
 
 if TYPE_CHECKING:
     import polars as pl
 
+    from workhorse.api.diagnosis import Diagnosis, Topic
     from workhorse.runs.video import Video
 
 __all__ = ["PolicyEvaluation", "Run"]
@@ -75,13 +77,15 @@ class Run:
         self.summary = summary
 
     @staticmethod
-    def open(path: str | os.PathLike[str], *, task: Constructor | None = None) -> Run:
+    def open(path: str | os.PathLike[str], *, task: Constructor | None = None, trust: bool = False) -> Run:
         """Open the folder of a run.
 
         Args:
             path: the folder, as in "runs/<id>".
             task: the constructor that the run was begun with, where no other process finds it by its name: a lambda,
                 a local function, something typed into another notebook.
+            trust: run the code that a run from elsewhere names: the module of its task, its wrappers, its algorithm.
+                Remembered for that run.
 
         Raises:
             UsageError: nothing is there, it is no run, or its manifest is damaged.
@@ -89,6 +93,8 @@ class Run:
         folder = RunFolder.open(path)
         if task is not None:
             name_of(task, folder.manifest().task)
+        if trust or task is not None:
+            trust_run(folder.manifest())
         return Run(folder)
 
     @property
@@ -226,6 +232,40 @@ class Run:
         from workhorse.runs.video import record
 
         return record(self._folder, seed=seed, max_steps=max_steps, width=width, height=height)
+
+    def diagnose(
+        self,
+        *,
+        at: Sequence[int] = (),
+        only: Sequence[Topic] = (),
+        budget: int | None = None,
+        estimates: int = 10,
+        grid: int = 31,
+        pairs: int = 20_000,
+        threads: int = 0,
+        progress: bool = True,
+    ) -> Diagnosis:
+        """Measure the assumptions of a policy gradient on this run; earlier measurements are kept and not repeated.
+
+        Args:
+            at: iterations to measure, among those whose state was kept; by default the first, the last, two between.
+            only: parts among "gradients", "values", "baselines", "trust-region" and "landscape"; by default gradients,
+                values and trust region, as far as the run allows.
+            budget: environment steps for each part at each iteration; by default 1,000,000, and for the landscape no
+                limit.
+            estimates: independent estimates of each gradient.
+            grid: points of the landscape along each axis.
+            pairs: environment steps at each point of the landscape.
+            threads: simulation threads; 0 for one a core.
+            progress: whether to say what is measured.
+
+        Raises:
+            UsageError: a part that was named cannot be measured on this run, or none can.
+        """
+        from workhorse.api.diagnosis import DiagnosisLines, DiagnosisObserver, Question, diagnose
+
+        question = Question(tuple(at), tuple(only), budget, estimates, grid, pairs, threads)
+        return diagnose(self._folder, question, DiagnosisLines() if progress else DiagnosisObserver())
 
     def __repr__(self) -> str:
         row = run_row(self._folder)

@@ -1,6 +1,6 @@
 """Resolve what a user asked for into the setup of a run: recipe, settings, budget and evaluations, in one place.
 
-Nothing here imports JAX or a simulator, except where a task is unknown to us and Gymnasium has to be asked.
+Nothing here imports JAX or a simulator, except where a task is none of ours and Gymnasium has to be asked.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from workhorse.algorithms.recipes import DEFAULT_ALGORITHM, DEFAULT_ENV_STEPS, Recipe, best_recipe, recipe
 from workhorse.algorithms.settings import merged_settings
-from workhorse.core.errors import UsageError, nearest, unknown
-from workhorse.environments.registry import TASKS
+from workhorse.api.tasks import check_task
+from workhorse.core.errors import UsageError
 from workhorse.runs.budget import EPISODES, usual_evaluations
 
 if TYPE_CHECKING:
@@ -148,7 +148,7 @@ def resolve(
     Raises:
         UsageError: an unknown task, algorithm or option, or options that contradict each other.
     """
-    _check_task(task)
+    check_task(task)
     env_steps, evaluate_every = _whole("env_steps", env_steps), _whole("evaluate_every", evaluate_every)
     evaluation_episodes = _whole("evaluation_episodes", evaluation_episodes)
     final_episodes = _whole("final_episodes", final_episodes)
@@ -199,18 +199,6 @@ def chosen_algorithm(task: str, algorithm: str | None) -> str:
         return algorithm
     known = best_recipe(task)
     return known.algorithm if known else DEFAULT_ALGORITHM
-
-
-def _check_task(task: str) -> None:
-    """Refuse a misspelt id before JAX is imported; an id that resembles no task is left to the Gymnasium adapter."""
-    if task not in TASKS and ":" not in task and nearest(task, TASKS) and not _registered(task):
-        raise unknown("task", task, list(TASKS), "workhorse tasks")
-
-
-def _registered(task: str) -> bool:
-    import gymnasium
-
-    return task in gymnasium.registry
 
 
 def _whole(name: str, value: Any) -> Any:

@@ -24,15 +24,17 @@ class BisectOptions:
     """Another run folder."""
     threads: int = 0
     """Simulation threads; 0 uses one for each core."""
+    trust: bool = False
+    """Run code of runs from elsewhere: the modules of their tasks and algorithms. Remembered for the runs."""
 
 
 def run(arguments: Sequence[str]) -> int:
     """Print the first difference of two runs and return the exit code."""
     options = parse(BisectOptions, arguments)
-    from workhorse.runs.folder import RunFolder
+    from workhorse.runs.trust import open_run
 
     for path in (options.first_run, options.second_run):
-        RunFolder.open(path)
+        open_run(path, options.trust)
     from workhorse.runs.history import bisect
 
     found = bisect(options.first_run, options.second_run, options.threads)

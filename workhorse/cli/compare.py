@@ -34,16 +34,19 @@ def run(arguments: Sequence[str]) -> int:
     options = parse(CompareOptions, arguments)
     from rich.console import Console
 
-    from workhorse.display.study_display import cell_table
+    from workhorse.display.study_display import cell_table, table_notes
     from workhorse.studies.between import compare_studies
     from workhorse.studies.loading import read_study
+    from workhorse.studies.verdicts import unequal_steps
 
     found = compare_studies(
         read_study(Path(options.study)), read_study(Path(options.other_study)), options.variant, options.any_version
     )
     Console().print(cell_table(found.cells))
+    for note in table_notes(found.cells):
+        print(note)
     for verdict in found.verdicts:
         print(verdict.sentence)
-    for note in found.notes:
+    for note in (*unequal_steps(found.cells), *found.notes):
         print(note)
     return 0

@@ -12,6 +12,7 @@ from workhorse.core.errors import UsageError
 from workhorse.reports.wording import amount_text, cost_texts, duration_text, hours_text
 from workhorse.runs.cost import Ledger, Price, PriceBook, price
 from workhorse.runs.folder import RunFolder
+from workhorse.runs.trust import open_run
 
 __all__ = ["run"]
 
@@ -39,14 +40,17 @@ class CostOptions:
     """Kind of messages to workers; by default the one of fewer bytes; goes with --project."""
     prices: str | None = None
     """Price book; see above for the default."""
+    trust: bool = False
+    """Run code of a run from elsewhere: the modules of its task and algorithm; only --project needs
+    it. Remembered for the run."""
 
 
 def run(arguments: Sequence[str]) -> int:
     """Print what a run cost, or would cost on other cores; return the exit code."""
     options = parse(CostOptions, arguments)
     _check(options)
-    folder = RunFolder.open(options.run)
-    ledger, book = Ledger.of(folder), PriceBook.find(options.prices)
+    folder = open_run(options.run, options.trust)
+    ledger, book = Ledger.of(folder, print), PriceBook.find(options.prices)
     found = price(ledger, book)
     if options.cores is not None:
         _print_projection(folder, ledger, book, options.cores, options.exchange)
@@ -62,8 +66,8 @@ def run(arguments: Sequence[str]) -> int:
     print(_origin(book))
     if ledger.estimated:
         print(
-            "Estimated: the run began before ledgers were kept. What came before is its manifest's threads times its "
-            "metrics' wall time, without evaluations."
+            "Estimated: the run began before ledgers were kept, or its ledger was lost. What came before is its "
+            "manifest's threads times its metrics' wall time, without evaluations."
         )
     return 0
 

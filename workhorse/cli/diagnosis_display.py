@@ -1,16 +1,20 @@
 """Print what `workhorse diagnose` found, from the records that it keeps."""
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from rich import box
 from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from workhorse.api.diagnosis import DiagnosisObserver
 from workhorse.diagnostics import store
+from workhorse.diagnostics.trust_region import Promise
 from workhorse.statistics.gradient_quality import expected_cosine
 
-__all__ = ["SHOWN"]
+__all__ = ["DiagnosisDisplay"]
 
 Record = dict[str, Any]
 """A study of `workhorse.diagnostics` as plain JSON."""
@@ -167,3 +171,29 @@ SHOWN: dict[store.Part, Callable[[Record], None]] = {
     "baselines": print_baselines,
     "landscape": print_landscape,
 }
+
+
+class DiagnosisDisplay(DiagnosisObserver):
+    """Prints every measurement as soon as it is there, and shows a bar while one is made."""
+
+    def promised(self, promises: Sequence[Promise]) -> None:
+        for promise in promises:
+            print(promise.sentence)
+
+    def measured(self, part: store.Part, record: Record) -> None:
+        SHOWN[part](record)
+
+    def noted(self, sentence: str) -> None:
+        print(sentence)
+
+    @contextlib.contextmanager
+    def progress(self, what: str, total: int) -> Iterator[Callable[[int], None]]:
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TextColumn("{task.completed:,}"),
+            TimeRemainingColumn(),
+        )
+        with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+            task = bar.add_task(what, total=total)
+            yield lambda env_steps: bar.advance(task, env_steps)

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 import tyro
 from tyro.constructors import PrimitiveConstructorSpec
 
+from workhorse.cli.kinds import WHOLE_NUMBER, whole_number
 from workhorse.cli.options import Count, parse_task_options
 from workhorse.core.errors import UsageError
 from workhorse.environments.wrappers import OWN_CLOCK
@@ -16,17 +17,14 @@ __all__ = ["EnvironmentOptions", "task_options_of"]
 def _clock(words: list[str]) -> int | str:
     if words[0] == OWN_CLOCK:
         return OWN_CLOCK
-    value = float(words[0].replace("_", ""))
-    if value != int(value):
-        raise ValueError("no whole number")
-    return int(value)
+    return whole_number(words)
 
 
 Clock = Annotated[
     int | str,
     PrimitiveConstructorSpec(
         nargs=1,
-        metavar=f"number|{OWN_CLOCK}",
+        metavar=f"{WHOLE_NUMBER}|{OWN_CLOCK}",
         instance_from_str=_clock,
         is_instance=lambda value: isinstance(value, int) or value == OWN_CLOCK,
         str_from_instance=lambda value: [str(value)],
@@ -46,8 +44,7 @@ class EnvironmentOptions:
     frame_stack: Count | None = None
     """Give the policy this many of the newest observations, stacked."""
     max_episode_steps: Clock | None = None
-    """Steps after which an episode is truncated; own says that the task, which declares no limit, ends every episode by
-    itself."""
+    """Steps after which an episode is truncated; own: the task declares no limit, and ends its episodes by itself."""
 
 
 def task_options_of(options: EnvironmentOptions) -> dict[str, Any]:

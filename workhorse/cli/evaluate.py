@@ -23,6 +23,8 @@ class EvaluateOptions:
     """Seed of the initial states; by default the run's seed."""
     threads: int = 0
     """Simulation threads; 0 uses one for each core."""
+    trust: bool = False
+    """Run code of a run from elsewhere: the modules of its task and algorithm. Remembered for the run."""
     stochastic: bool = False
     """Draw actions from the policy, as in training, instead of taking the likeliest."""
 
@@ -30,9 +32,9 @@ class EvaluateOptions:
 def run(arguments: Sequence[str]) -> int:
     """Evaluate a run's policy, print the returns, and return the exit code."""
     options = parse(EvaluateOptions, arguments)
-    from workhorse.runs.folder import RunFolder
+    from workhorse.runs.trust import open_run
 
-    RunFolder.open(options.run)
+    open_run(options.run, options.trust)
     from workhorse.reports.wording import interval_text
     from workhorse.runs import train
 

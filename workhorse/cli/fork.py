@@ -30,6 +30,8 @@ class ForkOptions:
     """Folder for the new runs."""
     threads: int = 0
     """Simulation threads; 0 uses one for each core."""
+    trust: bool = False
+    """Run code of a run from elsewhere: the modules of its task and algorithm. Remembered for the run."""
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -40,9 +42,9 @@ def run(arguments: Sequence[str]) -> int:
         raise UsageError("Expected a change such as --set discount=.98: got none.")
     if options.seeds < 1:
         raise UsageError(f"--seeds must be at least 1: got {options.seeds}.")
-    from workhorse.runs.folder import RunFolder
+    from workhorse.runs.trust import open_run
 
-    RunFolder.open(options.run)
+    open_run(options.run, options.trust)
     import numpy as np
 
     from workhorse.runs import train

@@ -14,7 +14,7 @@ from typing import Annotated, Any, TypeAlias, TypeVar, Union, get_args, get_orig
 import tyro
 from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
 
-__all__ = ["KINDS", "NUMBER", "TEXT", "WHOLE_NUMBER", "Count", "with_hints"]
+__all__ = ["KINDS", "NUMBER", "TEXT", "WHOLE_NUMBER", "Count", "whole_number", "with_hints"]
 
 Count: TypeAlias = int
 """Whole number of steps or the like: users write 7e6 or 7M for it."""
@@ -29,11 +29,11 @@ KINDS = ConstructorRegistry()
 _POWERS = {"k": 10**3, "m": 10**6, "b": 10**9, "g": 10**9}
 
 
-def _whole_number(words: Sequence[str]) -> int:
+def whole_number(words: Sequence[str]) -> int:
     """Return a whole number from its word.
 
     Example:
-        >>> [_whole_number([word]) for word in ("12", "7e6", "1M", "2.5k", "1,000,000", "7_000")]
+        >>> [whole_number([word]) for word in ("12", "7e6", "1M", "2.5k", "1,000,000", "7_000")]
         [12, 7000000, 1000000, 2500, 1000000, 7000]
     """
     word = words[0].strip()
@@ -64,7 +64,7 @@ def _single(kind: type | tuple[type, ...], shown: str, read: Any, write: Any = s
 
 
 _SINGLE = {
-    int: _single(int, WHOLE_NUMBER, _whole_number, lambda value: f"{value:_}" if value >= 10_000 else str(value)),
+    int: _single(int, WHOLE_NUMBER, whole_number, lambda value: f"{value:_}" if value >= 10_000 else str(value)),
     float: _single((int, float), NUMBER, lambda words: float(words[0]), lambda value: str(value).removesuffix(".0")),
     str: _single(str, TEXT, lambda words: words[0]),
 }

@@ -39,7 +39,9 @@ COMMANDS = {
     "algorithms": "list the algorithms, or the options of one",
     "runs": "list the runs in a folder",
     "cost": "compute the cost of a run, or estimate it for another number of cores",
+    "seal": "renew the checksums of a folder whose files you have edited",
     "worker": "add this machine's cores to a cluster",
+    "completion": "print a script that completes commands and options in bash, zsh or fish",
 }
 
 

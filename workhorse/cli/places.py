@@ -9,7 +9,7 @@ from workhorse.algorithms import registry
 from workhorse.core.errors import UsageError, nearest
 from workhorse.environments.registry import TASKS
 
-__all__ = ["AnyFolder", "RunPath", "StudyPath", "find_places"]
+__all__ = ["AnyFolder", "RunPath", "Place", "StudyPath", "find_places", "places_of"]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -72,12 +72,13 @@ def find_places(options: Any) -> None:
         UsageError: see `Place.find`.
     """
     for name, annotation in get_type_hints(type(options), include_extras=True).items():
-        for place in _places(annotation):
+        for place in places_of(annotation):
             given = getattr(options, name)
             if isinstance(given, str):
                 setattr(options, name, place.find(given))
 
 
-def _places(annotation: Any) -> list[Place]:
+def places_of(annotation: Any) -> list[Place]:
+    """Return the kinds of folder that an annotation names."""
     found = [one for one in getattr(annotation, "__metadata__", ()) if isinstance(one, Place)]
-    return found + [place for inner in getattr(annotation, "__args__", ()) for place in _places(inner)]
+    return found + [place for inner in getattr(annotation, "__args__", ()) for place in places_of(inner)]

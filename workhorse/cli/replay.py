@@ -29,14 +29,16 @@ class ReplayOptions:
     """Iteration to repeat, starting from the newest state kept before it."""
     threads: int = 0
     """Simulation threads; 0 uses one for each core."""
+    trust: bool = False
+    """Run code of a run from elsewhere: the modules of its task and algorithm. Remembered for the run."""
 
 
 def run(arguments: Sequence[str]) -> int:
     """Repeat an iteration, check its digest, print its metrics, and return the exit code."""
     options = parse(ReplayOptions, arguments)
-    from workhorse.runs.folder import RunFolder
+    from workhorse.runs.trust import open_run
 
-    RunFolder.open(options.run)
+    open_run(options.run, options.trust)
     from workhorse.runs.history import opened
 
     measured: dict[str, object] = {}

@@ -48,6 +48,6 @@ def run(arguments: Sequence[str]) -> int:
     else:
         from workhorse.reports.run_page import write_run_report
 
-        page = write_run_report(place)
+        page = write_run_report(place, print)
     print(page)
     return 0

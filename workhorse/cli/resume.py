@@ -22,6 +22,10 @@ class ResumeOptions(ClusterOptions):
     """New budget in environment steps; by default the run's budget."""
     threads: int = 0
     """Simulation threads, which do not affect the numbers; 0 uses one for each core."""
+    trust: bool = False
+    """Run code of a run from elsewhere: the modules of its task and algorithm. Remembered for the run."""
+    wandb: str | None = None
+    """Send metrics on to this project of Weights & Biases, to the same run there if the run was begun with it."""
     quiet: bool = False
     """Print only the last line."""
 
@@ -32,21 +36,24 @@ def run(arguments: Sequence[str]) -> int:
     from pathlib import Path
 
     from workhorse.core.errors import UsageError
-    from workhorse.runs.folder import RunFolder
+    from workhorse.runs.trust import open_run
 
     if (Path(options.run) / "study.json").is_file():
         raise UsageError(f"{options.run} is a study, not a run: use `workhorse study {options.run}`.")
-    RunFolder.open(options.run)
+    run_folder = open_run(options.run, options.trust)
     notes = Notes()
     make = loop_maker(options, notes)
 
     from workhorse.display.run_display import display_for
     from workhorse.runs import train
+    from workhorse.runs.wandb_log import sent_to_wandb, wandb_project
 
     observer = notes.observer = display_for(options.quiet, None)
-    with observer:
+    with observer, sent_to_wandb(options.wandb, observer) as told:
+        if options.wandb is None and (project := wandb_project(run_folder)):
+            observer.noted(f"Not sent to Weights & Biases, where this run began: add --wandb {project} to go on there.")
         folder, summary = train.resume(
-            options.run, env_steps=options.env_steps, threads=options.threads, observer=observer, make=make
+            options.run, env_steps=options.env_steps, threads=options.threads, observer=told, make=make
         )
     observer.finished(folder, summary)
     return 0

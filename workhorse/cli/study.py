@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import tyro
@@ -21,7 +21,7 @@ if TYPE_CHECKING:  # imported by the functions below, so that `--help` needs no 
     from workhorse.studies.plan import StudyPlan
     from workhorse.training.loop import MakeLoop
 
-__all__ = ["check_by_building", "conclude", "run"]
+__all__ = ["conclude", "run"]
 
 
 @dataclasses.dataclass
@@ -55,6 +55,8 @@ class StudyOptions(ClusterOptions, EnvironmentOptions):
     """Folder of the studies."""
     id: str | None = None
     """Name of the study; by default made from the time."""
+    trust: bool = False
+    """Run code of a study from elsewhere: the modules of its tasks and algorithms. Remembered for the study."""
     quiet: bool = False
     """Print only the final table."""
 
@@ -80,6 +82,7 @@ def run(arguments: Sequence[str]) -> int:
     """Conduct a study and return the exit code."""
     options = parse(StudyOptions, arguments)
     threads_or_cores(options.cores, "--cores")
+    from workhorse.studies.building import check_by_building
     from workhorse.studies.conduct import check_cluster
     from workhorse.studies.folder import StudyFolder
 
@@ -102,24 +105,22 @@ def conclude(folder: StudyFolder, cores: int, quiet: bool, make: MakeLoop | None
     """Conduct a study to its end, write its report, and print the results."""
     from rich.console import Console
 
-    from workhorse.display.study_display import cell_table, study_display_for
-    from workhorse.reports.study_page import write_study_report
+    from workhorse.api.study import conducted
+    from workhorse.display.study_display import cell_table, study_display_for, table_notes
     from workhorse.reports.study_tables import spending_text
     from workhorse.studies.cells import summarise
-    from workhorse.studies.conduct import conduct
     from workhorse.studies.outliers import outlying_seeds
     from workhorse.studies.spending import spending
-    from workhorse.studies.table import write_table
     from workhorse.studies.tuning import search_sentences
     from workhorse.studies.verdicts import unequal_steps, verdicts
 
-    with folder.lock(), study_display_for(quiet) as display:
-        results = conduct(folder, threads_or_cores(cores, "cores"), display, make)
-        write_table(results, folder.path / "results.parquet")
-        page = write_study_report(results, folder.path)
+    with study_display_for(quiet) as display:
+        results, page = conducted(folder, cores, display, make)
     cells = summarise(results)
     Console().print(cell_table(cells))
     print("grades: reliability / robustness / cost, from A to E; the report explains them")
+    for note in table_notes(cells):
+        print(note)
     for verdict in verdicts(results, cells):
         print(verdict.sentence)
     for sentence in (*unequal_steps(cells), *search_sentences(results), *outlying_seeds(cells), *results.notes):
@@ -135,6 +136,9 @@ def _existing(options: StudyOptions) -> StudyFolder | None:
     if options.study is None or (not is_study(options.study) and not os.path.isdir(options.study)):
         return None
     folder = StudyFolder.open(options.study)
+    if options.trust:
+        folder.trust()
+    folder.require_trust()
     for name in _OF_A_NEW_STUDY:
         if getattr(options, name) != getattr(StudyOptions, name):
             flag = name.replace("_", "-")
@@ -170,53 +174,9 @@ def _plan(options: StudyOptions) -> StudyPlan:
     if task_options or options.threshold is not None:
         if not isinstance(words.get("tasks"), list) or len(words["tasks"]) != 1:
             raise UsageError(
-                "Options of the task (--task-option, --wrapper, --frame-stack, --max-episode-steps) and --threshold are "
-                "for a study of one task: write a study file for more."
+                "Options of the task (--task-option, --wrapper, --frame-stack, --max-episode-steps) and --threshold "
+                "are for a study of one task: write a study file for more."
             )
         if task_options:
             words["task_options"] = {words["tasks"][0]: task_options}
     return plan_of(words, options.study or "the command line")
-
-
-def _ends_of_search(plan: StudyPlan) -> list[tuple[str, dict[str, object]]]:
-    """Return (algorithm, setting) for every choice and for both ends of every range, one option at a time.
-
-    Raises:
-        UsageError: an option takes whole numbers, and an end of its range is not one.
-    """
-    from workhorse.algorithms import registry
-    from workhorse.studies.search import is_whole
-
-    found = []
-    ranges = plan.search.ranges if plan.search else {}
-    for algorithm in plan.algorithms:
-        for name, span in ranges.items():
-            ends: tuple[Any, ...] = span.choices or (span.low, span.high)
-            if not span.choices and is_whole(registry.options(algorithm)[name].annotation):
-                if any(end != int(end) for end in ends):
-                    raise UsageError(f"{name} of {algorithm} takes whole numbers: got the range {ends}.")
-                ends = tuple(map(int, ends))
-            found += [(algorithm, {name: end}) for end in ends]
-    return found
-
-
-def check_by_building(plan: StudyPlan) -> None:
-    """Build every cell once, to find an impossible setting before the first run.
-
-    Raises:
-        UsageError: an option out of range, a task that cannot be made, actions that an algorithm cannot take.
-    """
-    from workhorse.environments.wrappers import require_time_limit
-    from workhorse.robustness.ranges import read_ranges
-    from workhorse.training.plan import Plan
-
-    if plan.perturbations:
-        read_ranges(plan.perturbations)
-    settings: list[tuple[str, str, Mapping[str, object]]] = plan.cells()
-    settings += [(task, name, one) for task in plan.tasks for name, one in _ends_of_search(plan)]
-    for task, algorithm, setting in settings:
-        job = plan.job(task, algorithm, setting, plan.seeds[0])
-        built = Plan(task, job.task_options, algorithm, job.settings, job.seed)
-        spec = built.spec()
-        require_time_limit(spec)
-        built.make_algorithm(spec)

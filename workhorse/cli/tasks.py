@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import tyro
 
 from workhorse.algorithms.recipes import Recipe, best_recipe, recipes
-from workhorse.cli.hints import check_task
+from workhorse.api.tasks import check_task
 from workhorse.cli.options import parse
 from workhorse.environments.registry import TASKS
 

@@ -13,9 +13,9 @@ from workhorse.algorithms import registry
 from workhorse.algorithms.recipes import Recipe
 from workhorse.algorithms.settings import usual_settings
 from workhorse.api.setup import RunSetup, chosen_algorithm, chosen_recipe, resolve
+from workhorse.api.tasks import check_task
 from workhorse.cli.cluster import ClusterOptions, Notes, loop_maker
 from workhorse.cli.environment_options import EnvironmentOptions, task_options_of
-from workhorse.cli.hints import check_task
 from workhorse.cli.options import Count, parse
 from workhorse.cli.train_file import read_train_file, shown
 from workhorse.core.errors import UsageError
@@ -62,6 +62,8 @@ class RunOptions:
     """End the run at its first warning; otherwise warnings are only printed and kept."""
     stop_at_return: float | None = None
     """End the run at the first evaluation whose mean return reaches this, which biases the final return upwards."""
+    wandb: str | None = None
+    """Send metrics and settings to this project of Weights & Biases as well; needs `pip install 'workhorse[wandb]'`."""
     quiet: bool = False
     """Print only the last line."""
     config: str | None = None
@@ -89,11 +91,12 @@ def run(arguments: Sequence[str]) -> int:
     make = loop_maker(options, notes)
 
     from workhorse.display.run_display import display_for
+    from workhorse.runs.wandb_log import sent_to_wandb
 
     observer = notes.observer = display_for(options.quiet, setup.recipe)
-    with observer:
+    with observer, sent_to_wandb(options.wandb, observer) as told:
         command = ("workhorse", "train", *arguments) if options.config is None else setup.command()  # files change
-        folder, summary = setup.start(command=command, observer=observer, make=make)
+        folder, summary = setup.start(command=command, observer=told, make=make)
     observer.finished(folder, summary)
     return 0
 
@@ -158,12 +161,13 @@ def _setup(asked: _Asked) -> RunSetup:
 
 def _train_seeds(options: TrainOptions, seeds: int, setup: RunSetup, arguments: Sequence[str]) -> int:
     """Train several seeds of one algorithm on one task as a study, and return the exit code."""
-    from workhorse.cli.study import check_by_building, conclude
+    from workhorse.cli.study import conclude
+    from workhorse.studies.building import check_by_building
     from workhorse.studies.conduct import check_cluster
     from workhorse.studies.folder import StudyFolder
     from workhorse.studies.study_file import plan_of
 
-    for name in ("slots", "checkpoint_every_s", "stop_on_warning", "stop_at_return"):
+    for name in ("slots", "checkpoint_every_s", "stop_on_warning", "stop_at_return", "wandb"):
         if getattr(options, name) != getattr(RunOptions, name):
             raise UsageError(f"--{name.replace('_', '-')} is for a single run: leave out it or --seeds.")
     if options.runs != RunOptions.runs:
@@ -207,7 +211,7 @@ def _peek(arguments: Sequence[str]) -> tuple[str | None, str | None]:
 def _word_after(flag: str, arguments: Sequence[str]) -> str | None:
     """Return the value of an option from the raw words; None where it is not there."""
     found = None
-    for word, following in zip(arguments, [*arguments[1:], None], strict=True):
+    for word, following in zip(arguments, [*arguments[1:], None], strict=False):
         if word == flag:
             found = following
         elif word.startswith(f"{flag}="):

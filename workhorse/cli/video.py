@@ -28,11 +28,16 @@ class VideoOptions:
     """Width in pixels, for MuJoCo tasks."""
     height: int = 480
     """Height in pixels, for MuJoCo tasks."""
+    trust: bool = False
+    """Run code of a run from elsewhere: the modules of its task and algorithm. Remembered for the run."""
 
 
 def run(arguments: Sequence[str]) -> int:
     """Record an episode of a run's policy and return the exit code."""
     options = parse(VideoOptions, arguments)
+    from workhorse.runs.trust import open_run
+
+    open_run(options.run, options.trust)
     from workhorse.runs.video import record
 
     def show(frames: int) -> None:

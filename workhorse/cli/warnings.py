@@ -54,7 +54,7 @@ def _of_run(path: str) -> int:
     folder = RunFolder.open(path)
     watch = Watch(folder.manifest().settings)
     watch.begin([warned for warned in read_warnings(folder) if warned.iteration == 0])
-    rows = read_metrics(folder).to_dicts() if folder.metrics.exists() else []
+    rows = read_metrics(folder).to_dicts() if folder.has_metrics else []
     for row in rows:
         watch.see(row)
     for warned in watch.given:

@@ -75,8 +75,8 @@ def restore_arrays(template: Any, arrays: Mapping[str, np.ndarray], where: str =
 
     Args:
         template: a tree with the wanted structure; its values are ignored, so a `jax.ShapeDtypeStruct` may stand
-            for a JAX array. Where it has an *empty first axis* the saved one may be of any length, for journals grow, and
-            may be missing: a state that an older version saved did not keep that journal.
+            for a JAX array. Where it has an *empty first axis* the saved one may be of any length, for journals grow,
+            and may be missing: older versions did not keep that journal.
         arrays: one array for every leaf's path.
         where: what the arrays came from, for the message.
 

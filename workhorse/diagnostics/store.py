@@ -1,14 +1,16 @@
 """Measurements in the run folder: diagnostics/<part>-<iteration>.json, read as data and never executed."""
 
 import dataclasses
-import json
 import math
 import time
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from workhorse.runs.files import write_file, writing
+from workhorse.core.errors import UsageError
+from workhorse.runs.files import make_folder, remove, writing
 from workhorse.runs.folder import RunFolder
+from workhorse.runs.manifest import owner_of
+from workhorse.runs.sealed import read_record, write_record
 
 __all__ = ["Part", "Results", "Unfinished", "plain_json", "read", "write"]
 
@@ -43,20 +45,21 @@ def write(folder: RunFolder, part: Part, record: Mapping[str, Any], asked: Mappi
     """
     place = folder.path / "diagnostics"
     whole = {**record, "asked": dict(asked)}
-    text = json.dumps(whole, indent=1, allow_nan=False)  # NaN is no JSON: other readers would refuse the file
     with writing("the diagnosis", place):
-        place.mkdir(exist_ok=True)
-        write_file(place / f"{part}-{record['iteration']}.json", text.encode())
+        make_folder(place)
+        write_record(place / f"{part}-{record['iteration']}.json", whole, folder.path, owner=owner_of(folder))
     return whole
 
 
 def read(folder: RunFolder, part: Part, iteration: int, asked: Mapping[str, Any]) -> dict[str, Any] | None:
     """Return the record of a part that was measured by these options; None where there is none that can be read."""
     try:
-        record = json.loads((folder.path / "diagnostics" / f"{part}-{iteration}.json").read_bytes())
-        return record if record["asked"] == dict(asked) else None
-    except (OSError, ValueError, KeyError, TypeError):
+        record = read_record(
+            folder.path / "diagnostics" / f"{part}-{iteration}.json", folder.path, owner=owner_of(folder)
+        )
+    except (FileNotFoundError, UsageError):
         return None
+    return record if record.get("asked") == dict(asked) and record.get("iteration") == iteration else None
 
 
 class Results:
@@ -81,6 +84,7 @@ class Unfinished(Results):
     """
 
     def __init__(self, folder: RunFolder, part: Part, iteration: int, asked: Mapping[str, Any]) -> None:
+        self._folder = folder.path
         self._place = folder.path / "diagnostics" / f"unfinished-{part}-{iteration}.json"
         self._asked = dict(asked)
         self.found: dict[str, Any] = self._read()
@@ -99,17 +103,18 @@ class Unfinished(Results):
             UsageError: the disk is full, read-only, or not there.
         """
         with writing("the diagnosis", self._place):
-            self._place.parent.mkdir(exist_ok=True)
-            write_file(self._place, json.dumps({"asked": self._asked, "found": self.found}).encode())
+            make_folder(self._place.parent)
+            write_record(self._place, {"asked": self._asked, "found": self.found}, self._folder, indent=None)
         self._kept = time.monotonic()
 
     def forget(self) -> None:
         """Remove the file: the diagnosis is whole."""
-        self._place.unlink(missing_ok=True)
+        remove(self._place, self._folder)
 
     def _read(self) -> dict[str, Any]:
         try:
-            record = json.loads(self._place.read_bytes())
-            return dict(record["found"]) if record["asked"] == self._asked else {}
-        except (OSError, ValueError, KeyError, TypeError):
+            record = read_record(self._place, self._folder)
+        except (FileNotFoundError, UsageError):
             return {}
+        found = record.get("found")
+        return found if isinstance(found, dict) and record.get("asked") == self._asked else {}

@@ -14,12 +14,13 @@ from rich.text import Text
 
 from workhorse.display.fitting import DECORATION, Part, bar, fitted
 from workhorse.display.run_display import Lines, can_redraw
-from workhorse.reports.wording import duration_text
+from workhorse.reports.study_cards import is_cut
+from workhorse.reports.wording import MOST_POSSIBLE, duration_text
 from workhorse.studies.cells import CellSummary
 from workhorse.studies.dispatch import StudyObserver
 from workhorse.studies.folder import StudyFolder
 
-__all__ = ["LiveStudyDisplay", "StudyDisplay", "cell_table", "study_display_for"]
+__all__ = ["LiveStudyDisplay", "StudyDisplay", "cell_table", "study_display_for", "table_notes"]
 
 LINE_EVERY_S = 10.0
 MOST_SHOWN = 8
@@ -169,6 +170,13 @@ def cell_table(cells: tuple[CellSummary, ...]) -> Group:
     return Group(*(_task_table(task, [cell for cell in cells if cell.task == task]) for task in _tasks(cells)))
 
 
+def table_notes(cells: tuple[CellSummary, ...]) -> list[str]:
+    """Return what the marks in the table mean, a line each."""
+    doubts = dict.fromkeys(cell.doubt for cell in cells if cell.doubt)
+    notes = [f"* less sure than 95 %: {'; '.join(doubts)}"] if doubts else []
+    return [*notes, *([MOST_POSSIBLE] if any(map(is_cut, cells)) else [])]
+
+
 def _tasks(cells: tuple[CellSummary, ...]) -> list[str]:
     return list(dict.fromkeys(cell.task for cell in cells))
 
@@ -202,7 +210,12 @@ def _task_table(task: str, cells: list[CellSummary]) -> Table:
 def _return_text(cell: CellSummary) -> str:
     if cell.mean is None:
         return f"{cell.scores.mean():.4g} (of {len(cell.runs)})"
-    return f"{cell.mean.value:.4g} [{cell.mean.low:.4g}, {cell.mean.high:.4g}]"
+    value, low, high, _ = cell.mean
+    marks = [
+        f"{end:.4g}{word if end == bound != value else ''}"
+        for end, bound, word in zip((low, high), cell.bounds, (" min", " max"), strict=True)
+    ]
+    return f"{value:.4g} [{marks[0]}, {marks[1]}]{'*' if cell.doubt else ''}"
 
 
 def _success_text(cell: CellSummary) -> str:

@@ -36,7 +36,7 @@ from workhorse.training.workforce import Tally, tally, training_work
 __all__ = ["Worker"]
 
 
-class _Unfit(Exception):
+class _CannotTakePart(Exception):
     """This worker cannot take part; the message says why."""
 
 
@@ -75,7 +75,7 @@ class Worker:
             if control is not None:
                 return self._set_up(control)
             return self._carry_out(decode_assignment(message), attachment).encode()
-        except _Unfit as error:
+        except _CannotTakePart as error:
             return encode_control({"answer": "refused", "why": str(error)})
         except _TaskFault as error:
             return encode_control(error.answer)
@@ -93,11 +93,11 @@ class Worker:
     def _set_up(self, control: dict[str, Any]) -> bytes:
         difference = mismatch(control["versions"], installed_versions())
         if difference:
-            raise _Unfit(difference)
+            raise _CannotTakePart(difference)
         try:
             self._build(control)
         except (UsageError, ImportError) as error:
-            raise _Unfit(str(error)) from error
+            raise _CannotTakePart(str(error)) from error
         hardware = describe_hardware()
         return encode_control(
             {

@@ -4,7 +4,11 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-__all__ = ["return_bounds"]
+__all__ = ["LEAST", "MOST", "return_bounds"]
+
+LEAST, MOST = "the least that the task can return", "the most that the task can return"
+"""Ends of the method of an interval that was cut there."""
+
 
 _PER_STEP: dict[str, tuple[float, float, int]] = {
     "CartPole-v1": (0.0, 1.0, 500),
@@ -12,6 +16,9 @@ _PER_STEP: dict[str, tuple[float, float, int]] = {
     "MountainCar-v0": (-1.0, 0.0, 200),
     "Pendulum-v1": (-(math.pi**2 + 0.1 * 8**2 + 0.001 * 2**2), 0.0, 200),
     "InvertedPendulum-v5": (0.0, 1.0, 1000),
+    "InvertedDoublePendulum-v5": (-math.inf, 10.0, 1000),
+    "Reacher-v5": (-math.inf, 0.0, 50),
+    "Pusher-v5": (-math.inf, 0.0, 100),
 }
 """Least and greatest reward of a step, and steps of the longest episode, where the task's definition says so."""
 
@@ -36,4 +43,4 @@ def return_bounds(task: str, options: Mapping[str, Any] | None = None) -> tuple[
     steps = options.pop("max_episode_steps", known[2] if known else None)
     if known is None or options or not isinstance(steps, int):
         return None, None
-    return known[0] * steps, known[1] * steps
+    return None if math.isinf(known[0]) else known[0] * steps, known[1] * steps

@@ -1,6 +1,5 @@
 """Any Gymnasium environment as a `HostEnv`: slots in worker processes, with no change to the environment."""
 
-import ast
 import traceback
 import warnings
 from collections.abc import Iterator
@@ -17,6 +16,7 @@ from workhorse.core.spec import Box, EnvSpec
 from workhorse.core.types import Step
 from workhorse.environments.actions import idle_actions
 from workhorse.environments.constructors import registered
+from workhorse.environments.episode_program import episode_program
 from workhorse.environments.gymnasium_processes import LocalGroup, RemoteGroup, portable
 from workhorse.environments.gymnasium_worker import (
     EnvironmentRecipe,
@@ -25,7 +25,7 @@ from workhorse.environments.gymnasium_worker import (
     in_worker,
     step_digest,
 )
-from workhorse.environments.wrappers import OWN_CLOCK, check_shared_options, parse_wrapper
+from workhorse.environments.wrappers import check_shared_options
 
 __all__ = ["GymnasiumAdapter", "is_registered", "registered_ids"]
 
@@ -76,10 +76,6 @@ def _import_error(id: str, module: str, error: Exception) -> TaskError:
         "install what it needs.",
         traceback.format_exc(),
     )
-
-
-MOST_IN_A_PROGRAM = 50_000
-"""Numbers that the actions of an episode may have together, to be written down as a program."""
 
 
 class GymnasiumAdapter:
@@ -147,7 +143,7 @@ class GymnasiumAdapter:
         self._digests: list[list[int]] = [[] for _ in range(num_slots)]
         self._differed = np.zeros((0, 2), np.int64)
         self._notes: list[str] = []
-        self._registered, self._options = spec, options
+        self._entry, self._options = spec.entry_point, options
 
     @property
     def spec(self) -> EnvSpec:
@@ -201,7 +197,8 @@ class GymnasiumAdapter:
         except TaskError as error:
             if error.slot is not None:
                 played = [*self._journal[error.slot], actions[slots.tolist().index(error.slot)]]
-                error.program = self._program(error.slot, played, error.message)
+                seed = episode_seed(self._keys[error.slot])
+                error.program = episode_program(self._spec, self._entry, self._options, seed, played, error.message)
             raise
         for worker, reply in replies.items():
             rows = self._worker_of[slots] == worker
@@ -373,42 +370,6 @@ class GymnasiumAdapter:
         for slot in slots:
             self._journal[slot], self._digests[slot] = [], []
 
-    def _program(self, slot: int, actions: list[np.ndarray], message: str) -> str:
-        """Return a program in plain Gymnasium that plays a slot's episode again; "" where none could be written."""
-        entry, written = self._registered.entry_point, self._spec.action_format
-        own = {name: value for name, value in self._options.items() if name not in ("wrappers", "frame_stack")}
-        own = {name: value for name, value in own.items() if (name, value) != ("max_episode_steps", OWN_CLOCK)}
-        if not isinstance(entry, str) or entry.startswith("__main__") or not _is_literal(own) or written is None:
-            return ""
-        if sum(map(np.size, actions)) > MOST_IN_A_PROGRAM:
-            return ""
-        wrappers = [parse_wrapper(text) for text in self._options.get("wrappers") or ()]
-        if self._options.get("frame_stack"):
-            wrappers.append(parse_wrapper(f"gymnasium.wrappers:FrameStackObservation({self._options['frame_stack']})"))
-        modules = {"gymnasium", *(wrapper.module for wrapper in wrappers)}
-        if ":" not in self._spec.task and not entry.startswith("gymnasium."):
-            modules.add(entry.partition(":")[0])
-        keywords = "".join(f", {name}={value!r}" for name, value in own.items())
-        rows = [np.asarray(written.write(self._spec.action, action)).tolist() for action in actions]
-        return "\n".join(
-            [
-                f"# Plays the episode again in which {' '.join(message.split())}",
-                "import sys",
-                "",
-                "import numpy as np",
-                "",
-                'sys.path.append("")  # modules of the current folder',
-                *(f"import {module}" for module in sorted(modules)),
-                "",
-                f"env = gymnasium.make({self._spec.task!r}, disable_env_checker=True{keywords})",
-                *(f"env = {wrapper.call('env')}" for wrapper in wrappers),
-                f"print(env.reset(seed={episode_seed(self._keys[slot])}))",
-                f"for action in np.array({rows}, {written.dtype!r}):",
-                "    print(env.step(action))",
-                "",
-            ]
-        )
-
     def _rows_by_worker(self, slots: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
         workers = self._worker_of[slots]
         for worker in np.unique(workers):
@@ -458,14 +419,6 @@ def _warn_once(id: str, reason: str) -> None:
             f"one ({reason}); register an entry point that can be imported, 'module:Class', to use worker processes.",
             stacklevel=5,
         )
-
-
-def _is_literal(options: dict[str, Any]) -> bool:
-    """Return whether options can be written down as Python's literals."""
-    try:
-        return ast.literal_eval(repr(options)) == options and all(map(str.isidentifier, options))
-    except (ValueError, SyntaxError):
-        return False
 
 
 def _hashable(value: Any) -> object:

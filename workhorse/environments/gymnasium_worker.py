@@ -4,6 +4,7 @@
 cannot be reached from another one. Nothing here imports JAX.
 """
 
+import contextlib
 import copy
 import json
 import multiprocessing.spawn
@@ -15,7 +16,7 @@ import threading
 import time
 import traceback
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from typing import Any
@@ -102,6 +103,7 @@ class SlotGroup:
     def __init__(self, recipe: EnvironmentRecipe, slots: list[int]) -> None:
         self._task = recipe.task
         self._make = _factory(recipe)
+        self._told = False  # simulators write the same warning for every model: one of them is enough
         self._slots = {slot: _Slot(self._made(slot)) for slot in slots}
         first = self._slots[slots[0]].env
         self._limit = None if first.spec is None else first.spec.max_episode_steps
@@ -163,8 +165,9 @@ class SlotGroup:
         self._slots[slot] = _Slot(self._made(slot))
         obs = self._reset(slot, key)
         for number, action in enumerate(actions, 1):
-            obs, *rest = self._step(slot, action)
-            if len(digests) and step_digest(obs, *rest) != digests[number - 1]:
+            found = self._step(slot, action)
+            obs = found[0]
+            if len(digests) and step_digest(*found) != digests[number - 1]:
                 return obs, number
         return obs, None
 
@@ -177,8 +180,10 @@ class SlotGroup:
         return np.stack(rows) if rows else np.zeros((0, *self._observations.box.shape), self._observations.dtype)
 
     def _made(self, slot: int) -> gymnasium.Env:
+        told, self._told = self._told, True
         try:
-            return self._make()
+            with _without_stderr() if in_worker() and (told or slot) else contextlib.nullcontext():
+                return self._make()
         except TaskError:
             raise
         except Exception as error:
@@ -302,6 +307,19 @@ def _said(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
 
 
+@contextlib.contextmanager
+def _without_stderr() -> Iterator[None]:
+    """Context manager: discard what this process writes to standard error, by Python or past it."""
+    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
+
+
 _worker = False
 
 
@@ -313,7 +331,8 @@ def in_worker() -> bool:
 def main(descriptor: int, parent: int) -> None:
     """Serve one `SlotGroup` over a pipe until it is closed or the parent is gone.
 
-    A request is (name, arguments); a reply ("ok", result), ("fault", message, traceback, slot) or ("unreachable", message).
+    A request is (name, arguments); a reply ("ok", result), ("fault", message, traceback, slot) or ("unreachable",
+    message).
     The first request is ("build", (recipe, slots)).
     """
     global _worker

@@ -290,10 +290,9 @@ def _raw(task: str, options: Mapping[str, Any]) -> Finding:
             new, _, _, _, info_after = env.step(env.action_space.sample())
             if before is not None and kept is new:
                 notes.append("It returns one array object at every step; training copies it, so nothing is lost.")
-            expected = env.observation_space.dtype
-            if isinstance(new, np.ndarray) and isinstance(env.observation_space, gymnasium.spaces.Box):
-                if new.dtype != expected:
-                    notes.append(f"Observations are {new.dtype} where their space says {expected}; they are converted.")
+            space = env.observation_space
+            if isinstance(new, np.ndarray) and isinstance(space, gymnasium.spaces.Box) and new.dtype != space.dtype:
+                notes.append(f"Observations are {new.dtype} where their space says {space.dtype}; they are converted.")
             if not isinstance(info, dict) or not isinstance(info_after, dict):
                 notes.append("`info` should be a dict; training does not read it.")
             if not options.get("wrappers"):
@@ -311,9 +310,7 @@ def _contract(task: str, options: Mapping[str, Any], spec: EnvSpec, steps_per_se
     """Run `check_env`, where that does not take too long."""
     seconds = CONTRACT_RUNS * horizon(spec) * 3 / steps_per_second
     if seconds > LONGEST_CONTRACT_S:
-        return Finding(
-            "promises", "ok", f"Not checked: at this speed that would take about {seconds / 60:.0f} minutes."
-        )
+        return Finding("promises", "ok", f"Not checked: that would take about {seconds / 60:.0f} minutes.")
     alike = ""
     for single_start in (False, True):
         try:

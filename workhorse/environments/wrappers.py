@@ -200,9 +200,10 @@ def _takes(spec: Any, name: str) -> bool:
 
     from gymnasium.envs.registration import load_env_creator
 
-    entry = getattr(spec, "entry_point", None)
+    entry: Any = getattr(spec, "entry_point", None)
     try:
-        return name in inspect.signature(load_env_creator(entry) if isinstance(entry, str) else entry).parameters
+        creator: Any = load_env_creator(entry) if isinstance(entry, str) else entry
+        return name in inspect.signature(creator).parameters
     except Exception:  # it cannot be made either, and `gymnasium.make` says why
         return False
 

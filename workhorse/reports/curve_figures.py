@@ -216,7 +216,11 @@ def _share_range(panels: Sequence[go.Figure], table: pl.DataFrame) -> None:
 
 
 def _curve_caption(cells: Sequence[CellSummary]) -> str:
-    sentences = ["Thin: one line a seed. Thick: their mean, with Student's pointwise 95 % band."]
+    sentences = [
+        "Thin: one line a seed. Thick: their mean, with Student's pointwise 95 % band, cut at what is possible."
+    ]
+    if any(cell.first_seeds for cell in cells):
+        sentences.append("Seeds were added until intervals were narrow, which the band does not allow for.")
     few = [f"{cell.variant} ({cell.too_few})" for cell in cells if cell.too_few]
     if few:
         sentences.append(f"Without a band: {'; '.join(few)}.")

@@ -1,6 +1,5 @@
 """Figures of a diagnosis: agreement of gradient estimates, value function, baselines."""
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -9,8 +8,12 @@ import numpy as np
 import plotly.graph_objects as go
 import polars as pl
 
+from workhorse.core.errors import UsageError
 from workhorse.reports.figure import Figure, LegendEntry, band, blank, estimate_line, level
 from workhorse.reports.palette import LIGHT, series
+from workhorse.runs.files import list_folder
+from workhorse.runs.manifest import owner_of
+from workhorse.runs.sealed import read_record
 
 __all__ = [
     "baseline_agreement",
@@ -30,11 +33,11 @@ _FIELDS = {"samples": int, "cosine": float, "low": float, "high": float, "to_ref
 def diagnoses(folder: Path, part: str, read: Callable[[dict[str, Any]], T]) -> list[T]:
     """Return what `read` makes of a run's records of one part, by iteration; damaged files are skipped."""
     found = []
-    for place in folder.glob(f"diagnostics/{part}-*.json"):
+    for place in list_folder(folder / "diagnostics", f"{part}-*.json"):
         try:
-            record = json.loads(place.read_bytes())
+            record: dict[str, Any] = read_record(place, folder, owner=owner_of(folder))
             found.append((int(record["iteration"]), read(record)))
-        except (OSError, ValueError, KeyError, TypeError, IndexError):
+        except (OSError, ValueError, KeyError, TypeError, IndexError, AttributeError, UsageError):
             continue
     return [one for _, one in sorted(found, key=lambda pair: pair[0])]
 

@@ -19,6 +19,7 @@ __all__ = [
     "SYMBOLS",
     "Figure",
     "LegendEntry",
+    "PanelHead",
     "band",
     "blank",
     "hover_name",
@@ -61,6 +62,29 @@ class LegendEntry:
 
 
 @dataclass(frozen=True)
+class PanelHead:
+    """What stands above a panel, as text of the page, which wraps where a title inside the figure would not.
+
+    Attributes:
+        title: in words.
+        unit: of the values; empty for none.
+        name: under which the values are found in the files.
+        text: a sentence or two.
+        legend: of this panel alone.
+        note: what is left off the picture; empty for nothing.
+        trouble: what is wrong with the values themselves; empty for nothing.
+    """
+
+    title: str
+    unit: str = ""
+    name: str = ""
+    text: str = ""
+    legend: tuple[LegendEntry, ...] = ()
+    note: str = ""
+    trouble: str = ""
+
+
+@dataclass(frozen=True)
 class Figure:
     """One figure of a page, of one panel or several.
 
@@ -71,6 +95,7 @@ class Figure:
         table: exactly the data drawn.
         legend: of all the panels.
         panel_width: the least width of a panel, px; narrower pages put fewer side by side.
+        heads: of the panels; none where they have titles of their own, or need none.
     """
 
     name: str
@@ -80,6 +105,7 @@ class Figure:
     table: pl.DataFrame
     legend: tuple[LegendEntry, ...] = ()
     panel_width: int = 420
+    heads: tuple[PanelHead, ...] = ()
 
     @property
     def csv(self) -> str:
@@ -127,8 +153,8 @@ def blank(
         "showlegend": False,
         "hovermode": "closest",
         "uirevision": "keep",
-        "xaxis": {**axis, "showgrid": False, "ticks": "outside", "ticklen": 4, "tickcolor": LIGHT["line"]},
-        "yaxis": {**axis, "showline": False},
+        "xaxis": {**axis, "showgrid": False, "ticks": "outside", "ticklen": 4, "tickcolor": LIGHT["muted"]},
+        "yaxis": {**axis, "showline": False, "ticks": "outside", "ticklen": 4, "tickcolor": LIGHT["muted"]},
     }
     layout["xaxis"] |= {"title": {"text": html.escape(x), **name}, "tickformat": x_ticks, "showline": True}
     layout["yaxis"] |= {"title": {"text": html.escape(y), **name}, "tickformat": y_ticks}

@@ -6,16 +6,17 @@ import hashlib
 import html
 import json
 import re
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import plotly.io
 from plotly.offline import get_plotlyjs
 
-from workhorse.reports.figure import Figure, LegendEntry
-from workhorse.reports.markup import Markup, escape
+from workhorse.reports.figure import Figure, LegendEntry, PanelHead
+from workhorse.reports.markup import Markup, escape, paragraph
 from workhorse.reports.palette import css_variables, dark_twins
-from workhorse.runs.files import write_file, writing
+from workhorse.runs.files import is_there, list_folder, make_folder, remove, write_file, writing
 
 __all__ = ["DATA_FOLDER", "Page"]
 
@@ -60,15 +61,11 @@ class Page:
         names = (figure.name, *(f"{figure.name}-{number}" for number in range(2, len(taken) + 3)))
         figure = replace(figure, name=next(name for name in names if name not in taken))
         self.figures.append(figure)
-        panels = "".join(
-            f'<div class="panel" data-figure="{html.escape(figure.name)}" data-panel="{place}" role="img" '
-            f'aria-label="{escape(figure.title)}" style="min-height: {panel.layout["height"]}px"></div>'
-            for place, panel in enumerate(figure.panels)
-        )
+        panels = "".join(_panel(figure, place) for place in range(len(figure.panels)))
         small = " small-panels" if figure.panel_width <= 200 else ""
         return Markup(
             f'<figure class="figure" id="figure-{html.escape(figure.name)}"><div class="figure-head">'
-            f"<h3>{escape(figure.title)}</h3>{_download(figure)}</div>{_legend(figure)}"
+            f"<h3>{escape(figure.title)}</h3>{_download(figure)}</div>{_legend(figure.name, figure.legend)}"
             f'<div class="panels{small}" style="--panel: {figure.panel_width}px">{panels}</div>'
             f"<figcaption>{escape(figure.caption)}</figcaption>{after}</figure>"
         )
@@ -81,11 +78,13 @@ class Page:
         """
         data, page = folder / DATA_FOLDER, folder / "report.html"
         with writing("the report", page):
-            data.mkdir(parents=True, exist_ok=True)
-            for old in data.glob("*.csv"):
-                old.unlink()
+            if is_there(data) and (data.is_symlink() or not data.is_dir()):
+                remove(data)  # by name: what a link points to is not ours
+            make_folder(data)
+            for old in list_folder(data, "*.csv"):
+                remove(old)
             for figure in self.figures:
-                (data / f"{figure.name}.csv").write_text(figure.csv, encoding="utf-8")
+                write_file(data / f"{figure.name}.csv", figure.csv.encode(), folder, durable=False)
             write_file(page, self.html().encode())
         return page
 
@@ -131,10 +130,29 @@ def _download(figure: Figure) -> str:
     return f'<a class="csv" download="{name}" href="data:text/csv;charset=utf-8;base64,{content}">CSV</a>'
 
 
-def _legend(figure: Figure) -> str:
-    if not figure.legend:
-        return ""
-    return f'<div class="legend">{"".join(_key(figure.name, key) for key in figure.legend)}</div>'
+def _panel(figure: Figure, place: int) -> str:
+    """Return the place of a panel, with what stands above it."""
+    head = figure.heads[place] if figure.heads else None
+    title = figure.title if head is None else f"{figure.title}: {head.title}"
+    drawn = (
+        f'<div class="panel" data-figure="{html.escape(figure.name)}" data-panel="{place}" role="img" '
+        f'aria-label="{escape(title)}" style="min-height: {figure.panels[place].layout["height"]}px"></div>'
+    )
+    return drawn if head is None else f'<div class="measured">{_head(figure.name, head)}{drawn}</div>'
+
+
+def _head(figure: str, head: PanelHead) -> str:
+    unit = f' <span class="unit">{escape(head.unit)}</span>' if head.unit else ""
+    name = f" <code>{escape(head.name)}</code>" if head.name else ""
+    notes = paragraph(head.note, "small") + paragraph(head.trouble, "small bad")
+    return (
+        f'<div><h4>{escape(head.title)}{unit}</h4><p class="small">{escape(head.text)}{name}</p></div>'
+        f"<div>{_legend(figure, head.legend)}{notes}</div>"
+    )
+
+
+def _legend(figure: str, legend: Sequence[LegendEntry]) -> str:
+    return f'<div class="legend">{"".join(_key(figure, key) for key in legend)}</div>' if legend else ""
 
 
 def _key(name: str, key: LegendEntry) -> str:

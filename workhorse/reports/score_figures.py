@@ -19,7 +19,7 @@ from workhorse.reports.figure import (
     label_rows,
 )
 from workhorse.reports.palette import LIGHT, series, variant_colours
-from workhorse.reports.wording import number_text, rate_text, share_text
+from workhorse.reports.wording import interval_text, number_text, rate_text, share_text
 from workhorse.statistics.aggregates import profile_interval
 from workhorse.studies.across_tasks import Aggregate
 from workhorse.studies.cells import CellSummary
@@ -80,7 +80,7 @@ def score_strips(results: StudyResults, cells: Sequence[CellSummary]) -> Figure:
         panels.append(panel)
     few = sorted({f"{cell.variant} on {cell.task} ({cell.too_few})" for cell in cells if cell.too_few})
     caption = "A mark a seed: filled where it succeeded, open where it did not, a cross where it crashed or diverged "
-    caption += "and gets the random policy's return. Below: the mean with Student's 95 % interval."
+    caption += "and counts as a failure. Below: the mean with its 95 % interval, cut at what is possible."
     caption += f" Without one: {'; '.join(few)}." if few else ""
     keys = (
         LegendEntry("succeeded", "muted", "dot"),
@@ -236,5 +236,5 @@ def _draw_score_mean(panel: go.Figure, cell: CellSummary, place: int, colour: st
     assert cell.mean is not None
     value, low, high, _ = cell.mean
     name = f"{hover_name(cell.variant)}, mean"
-    words = f"{name}<br>{number_text(value)} [{number_text(low)}, {number_text(high)}]"
+    words = f"{name}<br>{interval_text(cell.mean, bounds=cell.bounds)}"
     interval_dot(panel, place - 0.26, (value, low, high), colour, "diamond-tall", name, words)

@@ -7,8 +7,10 @@ import numpy as np
 from workhorse.reports.markup import Markup, definitions, escape, paragraph, table
 from workhorse.reports.palette import NUM_SERIES, variant_colours
 from workhorse.reports.wording import (
+    MOST_POSSIBLE,
     core_unit,
     count_text,
+    ends_text,
     hours_text,
     interval_text,
     number_text,
@@ -18,7 +20,7 @@ from workhorse.reports.wording import (
 from workhorse.studies.cells import CellSummary, Grade
 from workhorse.studies.results import RunResult, StudyResults
 
-__all__ = ["answer", "endings_text", "grade_rules", "task_cards"]
+__all__ = ["answer", "endings_text", "grade_rules", "is_cut", "task_cards"]
 
 _MOST_CARDS = 6
 """Number of variants on a task above which a table is easier to read than cards."""
@@ -102,14 +104,22 @@ def _card(cell: CellSummary, colour: int) -> Markup:
 def _score(cell: CellSummary) -> Markup:
     if cell.mean is None:
         return Markup(escape(number_text(float(cell.scores.mean()))))
-    low, high = number_text(cell.mean.low), number_text(cell.mean.high)
-    return Markup(f"{escape(number_text(cell.mean.value))} <span>[{escape(low)}, {escape(high)}]</span>")
+    ends = ends_text(cell.mean, bounds=cell.bounds)
+    return Markup(f"{escape(number_text(cell.mean.value))} <span>{escape(ends)}</span>")
 
 
 def _score_note(cell: CellSummary) -> str:
     if cell.mean is None:
         return f"mean; no interval: {cell.too_few}"
-    return f"mean of {count_text(len(cell.runs), 'seed')}, 95 % interval"
+    doubt = f"; less sure than that, because {cell.doubt}" if cell.doubt else ""
+    cuts = f"; {MOST_POSSIBLE}" if is_cut(cell) else ""
+    return f"mean of {count_text(len(cell.runs), 'seed')}, 95 % interval{doubt}{cuts}"
+
+
+def is_cut(cell: CellSummary) -> bool:
+    """Tell whether an interval of the score ends at the greatest or the least possible return."""
+    found = [interval for interval in (cell.mean, cell.iqm) if interval is not None]
+    return any(" max" in text or " min" in text for text in (ends_text(one, bounds=cell.bounds) for one in found))
 
 
 def _rate(cell: CellSummary) -> str:
@@ -150,7 +160,7 @@ def _facts(cell: CellSummary) -> dict[str, object]:
         "median, best": f"{number_text(cell.median)}, {number_text(cell.best)}",
     }
     if cell.iqm is not None:
-        facts["IQM"] = interval_text(cell.iqm)
+        facts["IQM"] = interval_text(cell.iqm, bounds=cell.bounds)
     if cell.steps_to_threshold is not None:
         facts["half there by"] = _half_by(cell)
     broken = cell.num_crashed or cell.num_diverged or cell.num_collapsed
@@ -203,7 +213,7 @@ def _card_table(cells: Sequence[CellSummary]) -> Markup:
     rows = [
         (
             cell.variant,
-            interval_text(cell.mean) if cell.mean else f"{number_text(float(cell.scores.mean()))} ({cell.too_few})",
+            _return_text(cell),
             _rate(cell),
             number_text(cell.worst),
             *(_letter(grade) for grade in (cell.reliability_grade, cell.robustness_grade, cell.cost_grade)),
@@ -212,7 +222,21 @@ def _card_table(cells: Sequence[CellSummary]) -> Markup:
         )
         for cell in cells
     ]
-    return Markup(f'<div class="box">{table(columns, rows, numbers=(1, 2, 3, 8), kind="fine")}</div>')
+    notes = paragraph(_table_notes(cells), "small")
+    return Markup(f'<div class="box">{table(columns, rows, numbers=(1, 2, 3, 8), kind="fine")}{notes}</div>')
+
+
+def _return_text(cell: CellSummary) -> str:
+    if cell.mean is None:
+        return f"{number_text(float(cell.scores.mean()))} ({cell.too_few})"
+    return interval_text(cell.mean, bounds=cell.bounds) + ("*" if cell.doubt else "")
+
+
+def _table_notes(cells: Sequence[CellSummary]) -> str:
+    """Return what the marks in the table mean."""
+    doubts = dict.fromkeys(cell.doubt for cell in cells if cell.doubt)
+    notes = [f"* Less sure than 95 %: {'; '.join(doubts)}."] if doubts else []
+    return " ".join([*notes, *([f"{MOST_POSSIBLE}."] if any(map(is_cut, cells)) else [])])
 
 
 def _letter(grade: Grade) -> Markup:

@@ -1,11 +1,13 @@
 """The page of a study."""
 
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
+from workhorse.reports.again import command_again, reproduce
 from workhorse.reports.curve_figures import learning_curves, steps_to_threshold
 from workhorse.reports.figure import Figure
-from workhorse.reports.markup import Markup, definitions, escape, paragraph, sentences
+from workhorse.reports.markup import Markup, escape, paragraph, sentences
 from workhorse.reports.page import Page
 from workhorse.reports.palette import NUM_SERIES
 from workhorse.reports.perturbation_figures import perturbations
@@ -32,9 +34,9 @@ from workhorse.studies.folder import StudyFolder, is_study
 from workhorse.studies.outliers import outlying_seeds
 from workhorse.studies.results import StudyResults
 from workhorse.studies.spending import spending
-from workhorse.studies.verdicts import verdicts
+from workhorse.studies.verdicts import unequal_steps, verdicts
 
-__all__ = ["reproduce", "write_study_report"]
+__all__ = ["write_study_report"]
 
 
 def write_study_report(results: StudyResults, folder: Path) -> Path:
@@ -65,18 +67,17 @@ def write_study_report(results: StudyResults, folder: Path) -> Path:
         page.add("cost", "Core time", spending_table(spending(StudyFolder.open(folder))))
     page.add("videos", "Videos", study_videos(cells, folder))
     page.add("notes", "Notes", sentences(results.notes, "text"))
-    page.add("reproduce", "Make it again", reproduce(results.command, results.versions, results.machine))
+    page.add("reproduce", "Make it again", _again(results))
     page.add("reading", "How to read this page", reading(STUDY_WORDS))
     return page.write(folder)
 
 
-def reproduce(command: str, versions: object, machine: str) -> Markup:
-    """The exact command with a button that copies it, the versions and the machine."""
-    button = '<button type="button" class="copy">Copy</button>'
-    about: dict[str, object] = dict(versions) if isinstance(versions, dict) else {}
-    about |= {"machine": machine} if machine else {}
-    inside = f'<div class="command"><pre>{escape(command)}</pre>{button}</div>'
-    return Markup(inside + (f'<div class="text">{definitions(about, "small")}</div>' if about else ""))
+def _again(results: StudyResults) -> Markup:
+    try:
+        command = command_again(shlex.split(results.command))
+    except ValueError:  # a quotation without its end: not what Workhorse wrote
+        command = results.command
+    return reproduce(command, results.versions, results.machine)
 
 
 def _about(results: StudyResults, cells: Sequence[CellSummary]) -> Markup:
@@ -85,14 +86,16 @@ def _about(results: StudyResults, cells: Sequence[CellSummary]) -> Markup:
     variants = results.variants if len(results.variants) <= 6 else ()
     names = f" ({', '.join(variants)})" if variants else ""
     text = f"{count_text(len(results.variants), 'variant')}{names} on {', '.join(results.tasks)}; {number} each. "
-    text += "Every seed counts: one that crashed or diverged is a failure, with the random policy's return."
+    text += "Every seed counts: one that crashed or diverged is a failure, with the random policy's return, "
+    text += "or the worst score of a seed that finished where that is lower."
     return paragraph(text, "lead")
 
 
 def _add_answers(page: Page, results: StudyResults, cells: Sequence[CellSummary]) -> None:
     cards = [task_cards(results, task, here) for task in results.tasks if (here := _of(cells, task))]
     page.add("scores-and-grades", "Scores and grades", *cards, grade_rules(cells))
-    page.add("tests", "What the tests say", verdict_list(verdicts(results, cells)))
+    steps = sentences(unequal_steps(cells), "text")
+    page.add("tests", "What the tests say", verdict_list(verdicts(results, cells)), steps)
 
 
 def _add_training(page: Page, results: StudyResults, cells: Sequence[CellSummary]) -> None:

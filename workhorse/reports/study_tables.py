@@ -19,7 +19,7 @@ from workhorse.reports.wording import (
     steps_text,
 )
 from workhorse.studies.cells import CellSummary, has_collapsed
-from workhorse.studies.results import RunResult, StudyResults
+from workhorse.studies.results import RunResult, StudyResults, Trial
 from workhorse.studies.spending import Spending
 from workhorse.studies.tuning import search_gap, tuning_value
 from workhorse.studies.verdicts import Verdict
@@ -214,8 +214,18 @@ def search_words(results: StudyResults, number: int) -> Markup:
     search = results.searches[number]
     found = search_gap(results, number)
     seeds = count_text(len(search.tuning_seeds), "tuning seed")
-    if found is None:
+    if search.is_lost:
+        words = f"No setting survived: each crashed or diverged on one of {seeds}. There is no winner."
+    elif found is None and search.winner is None:
+        words = "The search is under way."
+    elif found is None:
         words = "The winner's runs on fresh seeds have not ended yet, so its score cannot be checked."
+    elif found.failed:
+        mean = "" if found.failed == found.fresh else f", the others returned {number_text(found.delivered)} on average"
+        words = (
+            f"The winner failed: {found.failed} of {count_text(found.fresh, 'fresh seed')} crashed or diverged{mean}. "
+            f"It scored {number_text(found.promised)} on {seeds}."
+        )
     else:
         fresh = count_text(len(results.cell(search.task, search.variant)), "fresh seed")
         gap = "too few seeds for an interval" if found.gap is None else interval_text(found.gap)
@@ -227,9 +237,9 @@ def search_words(results: StudyResults, number: int) -> Markup:
         (
             trial.number,
             Markup(setting_text(trial.settings)),
-            ", ".join(number_text(score) for score in trial.scores),
+            ", ".join(_tuning_score(trial, place) for place in range(len(trial.scores))),
             number_text(trial.value),
-            "winner" if trial.number == search.winner else "",
+            "winner" if trial.number == search.winner else "" if trial.survived else "did not survive",
         )
         for trial in search.trials
     ]
@@ -239,6 +249,12 @@ def search_words(results: StudyResults, number: int) -> Markup:
 
 
 # --- within ---
+
+
+def _tuning_score(trial: Trial, place: int) -> str:
+    """Return what a tuning run returned, or how it ended."""
+    outcome = trial.outcomes[place] if place < len(trial.outcomes) else "finished"
+    return number_text(trial.scores[place]) if outcome == "finished" else outcome
 
 
 def _failure(results: StudyResults, run: RunResult, success: bool) -> str:

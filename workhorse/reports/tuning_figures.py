@@ -10,7 +10,7 @@ import polars as pl
 from workhorse.reports.figure import Figure, LegendEntry, blank, hover_name, label_rows, whiskers
 from workhorse.reports.palette import LIGHT, series, shade
 from workhorse.reports.wording import number_text, slug
-from workhorse.statistics.intervals import LEAST_RUNS, mean_interval
+from workhorse.statistics.intervals import LEAST_RUNS, cut, mean_interval
 from workhorse.studies.cells import cell_scores
 from workhorse.studies.results import SearchResult, StudyResults
 from workhorse.studies.tuning import Effect, tornado
@@ -57,17 +57,28 @@ def search_trials(results: StudyResults, number: int) -> Figure:
     panel.add_scatter(
         x=means["trial"].to_list(),
         y=means["score"].to_list(),
-        text=[setting_text(trial.settings) for trial in search.trials],
+        text=[setting_text(trial.settings) for trial in search.trials if trial.survived],
         mode="markers",
         marker={"size": 10, "color": series(0), "symbol": "diamond"},
         hovertemplate="trial %{x}: %{y:,.4~g}<br>%{text}<extra></extra>",
     )
+    failed = table.filter(pl.col("line") == "did not survive")
+    panel.add_scatter(
+        x=failed["trial"].to_list(),
+        y=failed["score"].to_list(),
+        text=[setting_text(trial.settings) for trial in search.trials if not trial.survived],
+        mode="markers",
+        marker={"symbol": "x", "size": 10, "color": LIGHT["bad"]},
+        hovertemplate="trial %{x} crashed or diverged<br>%{text}<extra></extra>",
+    )
     _draw_winner(panel, search, table)
-    caption = "Small: a tuning seed. Diamond: what the search maximised, their mean. Ringed: the winner. Right: the "
+    caption = "Small: a tuning seed. Diamond: what the search maximised, their mean. Cross: a setting with a run that "
+    caption += "crashed or diverged; its height means nothing. Ringed: the winner, if any. Right: the "
     caption += f"winner on the reporting seeds, with the mean's 95 % interval from {LEAST_RUNS} seeds on."
     keys = (
         LegendEntry("trial, mean", "series-0", "diamond"),
         LegendEntry("tuning seed", "series-0", "dot"),
+        *([LegendEntry("crashed or diverged", "bad", "cross")] if len(failed) else []),
         LegendEntry("winner", "ink", "ring"),
         LegendEntry("winner, fresh seed", "series-1", "open"),
         LegendEntry("winner, mean of fresh seeds", "series-1", "diamond"),
@@ -126,14 +137,17 @@ def _draw_effect(panel: go.Figure, effect: Effect, rows: Sequence[dict[str, Any]
 
 
 def _trial_rows(search: SearchResult) -> list[dict[str, Any]]:
-    rows = []
+    rows: list[dict[str, Any]] = []
+    lowest = min((score for trial in search.trials for score in trial.scores if score is not None), default=0.0)
     for trial in search.trials:
         won = trial.number == search.winner
-        rows.append({"line": "trial", "trial": trial.number, "score": trial.value, "winner": won})
+        line, height = ("trial", trial.value) if trial.survived else ("did not survive", lowest)
+        rows.append({"line": line, "trial": trial.number, "score": height, "winner": won})
         for seed, score in zip(search.tuning_seeds, trial.scores, strict=False):
-            rows.append(
-                {"line": "tuning seed", "trial": trial.number, "seed": seed, "score": float(score), "winner": won}
-            )
+            if score is not None:
+                rows.append(
+                    {"line": "tuning seed", "trial": trial.number, "seed": seed, "score": float(score), "winner": won}
+                )
     return rows
 
 
@@ -146,7 +160,7 @@ def _fresh_rows(results: StudyResults, search: SearchResult) -> list[dict[str, A
         {"line": "reporting seed", "trial": search.winner, "seed": run.seed, "score": float(score), "winner": True}
         for run, score in zip(runs, scores, strict=True)
     ]
-    mean = mean_interval(scores)
+    mean = cut(mean_interval(scores), results.bounds(search.task))
     bounds = {"low": mean.low, "high": mean.high} if len(scores) >= LEAST_RUNS else {}
     return [*rows, {"line": "reporting mean", "trial": search.winner, "score": mean.value, "winner": True, **bounds}]
 
@@ -154,7 +168,7 @@ def _fresh_rows(results: StudyResults, search: SearchResult) -> list[dict[str, A
 def _draw_winner(panel: go.Figure, search: SearchResult, table: pl.DataFrame) -> None:
     if search.winner is None:
         return
-    value = search.trials[search.winner].value
+    value = search.trials[search.winner].value  # of a version that let a crashed setting win, if not None
     panel.add_scatter(
         x=[search.winner],
         y=[value],

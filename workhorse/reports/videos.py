@@ -8,6 +8,7 @@ import numpy as np
 
 from workhorse.reports.markup import Markup, escape, link
 from workhorse.reports.wording import number_text
+from workhorse.runs.files import list_folder, read_file
 from workhorse.studies.cells import CellSummary
 from workhorse.studies.results import RunResult
 
@@ -21,8 +22,10 @@ def newest_video(run_folder: Path | None) -> Path | None:
     """The newest video of a run; None where it has none."""
     if run_folder is None:
         return None
-    found = sorted((run_folder / "videos").glob("*.mp4"), key=lambda place: (place.stat().st_mtime, place.name))
-    return found[-1] if found else None
+    found = [
+        place for place in list_folder(run_folder / "videos", "*.mp4") if place.is_file() and not place.is_symlink()
+    ]
+    return max(found, key=lambda place: (place.stat().st_mtime, place.name), default=None)
 
 
 def video(place: Path, page_folder: Path, caption: str, room: int = EMBEDDED_BYTES) -> Markup:
@@ -32,7 +35,7 @@ def video(place: Path, page_folder: Path, caption: str, room: int = EMBEDDED_BYT
         return Markup(
             f"<figure><figcaption>{words} (video, {place.stat().st_size / 2**20:.0f} MB)</figcaption></figure>"
         )
-    content = base64.b64encode(place.read_bytes()).decode()
+    content = base64.b64encode(read_file(place)).decode()
     return Markup(
         f'<figure><video controls loop muted playsinline preload="metadata" src="data:video/mp4;base64,{content}" '
         f'aria-label="{escape(caption)}"></video><figcaption>{words}</figcaption></figure>'

@@ -4,15 +4,18 @@ import math
 import re
 
 from workhorse.core.errors import UsageError
+from workhorse.environments.bounds import LEAST, MOST
 from workhorse.runs.cost import Ledger, PriceBook, price
-from workhorse.statistics.intervals import Interval
+from workhorse.statistics.intervals import Interval, cut
 
 __all__ = [
+    "MOST_POSSIBLE",
     "amount_text",
     "core_unit",
     "cost_texts",
     "count_text",
     "duration_text",
+    "ends_text",
     "hours_text",
     "interval_text",
     "label_text",
@@ -60,17 +63,41 @@ def amount_text(value: float) -> str:
     return f"{value:.{max(2, 1 - exponent)}f}"
 
 
-def interval_text(interval: Interval | None, digits: int = 4) -> str:
-    """An estimate with its interval.
+def interval_text(
+    interval: Interval | None, digits: int = 4, bounds: tuple[float, float] = (-math.inf, math.inf)
+) -> str:
+    """An estimate with its interval, cut at the `bounds` of what is possible; an end that is such a bound is marked.
+
+    So is one that was cut before, if the interval's method says so.
 
     Example:
         >>> interval_text(Interval(3475.2, 3094.1, 3857.4, "Student t"))
         '3,475 [3,094, 3,857]'
+        >>> interval_text(Interval(426.0, 305.0, 546.0, "Student t"), bounds=(0.0, 500.0))
+        '426 [305, 500 max]'
+        >>> interval_text(Interval(426.0, 305.0, 500.0, f"Student t, cut at 500, {MOST}"))
+        '426 [305, 500 max]'
     """
     if interval is None:
         return number_text(None)
-    low, high = number_text(interval.low, digits), number_text(interval.high, digits)
-    return f"{number_text(interval.value, digits)} [{low}, {high}]"
+    return f"{number_text(interval.value, digits)} {ends_text(interval, digits, bounds)}"
+
+
+def ends_text(interval: Interval, digits: int = 4, bounds: tuple[float, float] = (-math.inf, math.inf)) -> str:
+    """The ends of an interval in brackets, as in `interval_text`.
+
+    Example:
+        >>> ends_text(Interval(3.0, -2.0, 8.0, "Student t"), bounds=(0.0, 5.0)), MOST_POSSIBLE
+        ('[0 min, 5 max]', 'max, min: cut at the greatest or least return that the task can give')
+    """
+    found = cut(interval, bounds)
+    low = " min" if LEAST in interval.method or (found.low <= bounds[0] and found.low < interval.value) else ""
+    high = " max" if MOST in interval.method or (found.high >= bounds[1] and found.high > interval.value) else ""
+    return f"[{number_text(found.low, digits)}{low}, {number_text(found.high, digits)}{high}]"
+
+
+MOST_POSSIBLE = "max, min: cut at the greatest or least return that the task can give"
+"""What the marks of `interval_text` mean, for the line under a table."""
 
 
 def share_text(share: float) -> str:

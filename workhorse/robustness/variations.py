@@ -230,7 +230,8 @@ class _Noise:
             return obs
         drawn = np.stack([generator.standard_normal(obs.shape[1:]) for generator in self._generators])
         noisy = obs.copy()
-        noisy[self._rows] += self._deviation[self._rows, None] * self._scale * drawn[self._episode]
+        deviation = self._deviation[self._rows].reshape(-1, *[1] * (obs.ndim - 1))
+        noisy[self._rows] += deviation * np.reshape(self._scale, obs.shape[1:]) * drawn[self._episode]
         return noisy
 
 
@@ -241,7 +242,7 @@ def _predict(policy: Policy, obs: NDArray[np.float64], state: Memory) -> tuple[n
         return actions, np.zeros(len(obs), np.bool_), state
     except UsageError:
         refused = np.array([_refuses(policy, obs[row : row + 1], state, row) for row in range(len(obs))])
-        actions, state = policy.choose(np.where(refused[:, None], 0.0, obs), state)
+        actions, state = policy.choose(np.where(refused.reshape(-1, *[1] * (obs.ndim - 1)), 0.0, obs), state)
         return actions, refused, state
 
 

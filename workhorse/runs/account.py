@@ -8,9 +8,11 @@ is the time for which cores were held, whatever they did.
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
 from workhorse.core.machine import available_cores, describe_hardware
 from workhorse.runs.cost import Ledger
+from workhorse.runs.files import is_there
 from workhorse.runs.folder import RunFolder
 from workhorse.training.loop import Loop
 
@@ -27,8 +29,9 @@ class Account:
         ledger: as of the last charge.
     """
 
-    def __init__(self, folder: RunFolder, loop: Loop, threads: int, begins: bool) -> None:
-        self.ledger = Ledger() if begins and not (folder.path / "ledger.json").exists() else Ledger.of(folder)
+    def __init__(self, folder: RunFolder, loop: Loop, threads: int, begins: bool, noted: Callable[[str], None]) -> None:
+        fresh = begins and not is_there(folder.path / "ledger.json")
+        self.ledger = Ledger() if fresh else Ledger.of(folder, noted)
         self._folder, self._loop = folder, loop
         # of this machine: a run may be resumed on another one than that of its manifest
         self._kind, self._cores = describe_hardware().cpu, min(threads, available_cores())

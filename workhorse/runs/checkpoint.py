@@ -20,8 +20,19 @@ from jaxtyping import PyTree
 
 from workhorse.core.digest import digest, flatten_arrays, restore_arrays
 from workhorse.core.errors import UsageError
-from workhorse.runs.files import remove_folder, replace_folder, settled_folder, sync_folder, write_file, writing
-from workhorse.runs.tensors import DamagedFile, read_tensors, write_tensors
+from workhorse.runs.files import (
+    list_folder,
+    make_folder,
+    remove_folder,
+    replace_folder,
+    settled_folder,
+    sync_folder,
+    write_file,
+    writing,
+)
+from workhorse.runs.manifest import owner_of
+from workhorse.runs.records import OWNER, is_plain, shown
+from workhorse.runs.tensors import DamagedFile, read_part, read_tensors, write_tensors
 
 __all__ = ["FORMAT", "KEPT", "load", "load_newest", "save", "saved_iterations", "saved_meta"]
 
@@ -75,7 +86,7 @@ def save(
     record = json.loads(_canonical(record))
     with writing(f"the checkpoint of iteration {iteration}", checkpoints):
         try:
-            checkpoints.mkdir(exist_ok=True)
+            make_folder(checkpoints)
             remove_folder(temporary)  # a killed process may have had this one's id
             temporary.mkdir()
             record["sha256"] = write_tensors(temporary / "state.safetensors", arrays)
@@ -100,8 +111,8 @@ def load(
     """
     where = settled_folder(Path(folder) / place / str(iteration))
     try:
-        record = _read_record(where, iteration)
-        arrays = _renewed(read_tensors(where / "state.safetensors", record["sha256"]), record)
+        record = _read_record(folder, where, iteration)
+        arrays = _arrays(folder, where, record)
     except (DamagedFile, OSError) as damage:
         raise UsageError(f"Expected a whole state in {where}, but {damage}: choose another iteration.") from damage
     return restore_arrays(template, arrays, where=str(where)), record["meta"]
@@ -143,11 +154,9 @@ def load_newest(
     for iteration in reversed(iterations):
         place = settled_folder(checkpoints / str(iteration))
         try:
-            record = _read_record(place, iteration)
-            arrays = _renewed(read_tensors(place / "state.safetensors", record["sha256"]), record)
+            record = _read_record(folder, place, iteration)
+            arrays = _arrays(folder, place, record)
             also(record["meta"])
-        except PermissionError as error:
-            raise UsageError(f"Could not read {error.filename}: permission denied. Change its permissions.") from error
         except (DamagedFile, OSError) as damage:
             damages.append((iteration, str(damage)))
             continue
@@ -171,11 +180,8 @@ def load_newest(
 
 def saved_iterations(folder: str | os.PathLike[str], place: Place = "checkpoints") -> list[int]:
     """Return the iterations that have a checkpoint, or a milestone, oldest first; nothing is verified."""
-    try:
-        names = os.listdir(Path(folder) / place)
-    except (FileNotFoundError, NotADirectoryError):
-        return []
-    found = {name.removeprefix(".replaced-") for name in names}
+    places = list_folder(Path(folder) / place, hidden=True)
+    found = {place.name.removeprefix(".replaced-") for place in places}
     return sorted(int(name) for name in found if name.isascii() and name.isdigit() and str(int(name)) == name)
 
 
@@ -185,7 +191,7 @@ def saved_meta(folder: str | os.PathLike[str], iteration: int, place: Place = "c
     Raises:
         DamagedFile: it is not what was written.
     """
-    return _read_record(settled_folder(Path(folder) / place / str(iteration)), iteration)["meta"]
+    return _read_record(folder, settled_folder(Path(folder) / place / str(iteration)), iteration)["meta"]
 
 
 def _renewed(arrays: dict[str, np.ndarray], record: dict[str, Any]) -> dict[str, np.ndarray]:
@@ -200,17 +206,23 @@ def _renewed(arrays: dict[str, np.ndarray], record: dict[str, Any]) -> dict[str,
     return found
 
 
-def _read_record(place: Path, iteration: int) -> dict[str, Any]:
+def _arrays(folder: str | os.PathLike[str], place: Path, record: dict[str, Any]) -> dict[str, np.ndarray]:
+    return _renewed(read_tensors(place / "state.safetensors", record["sha256"], Path(folder)), record)
+
+
+def _read_record(folder: str | os.PathLike[str], place: Path, iteration: int) -> dict[str, Any]:
+    content = read_part(place / "meta.json", Path(folder))
     try:
-        record = json.loads((place / "meta.json").read_bytes())
+        record = json.loads(content)
         seal = record.pop("seal")
-        whole = hashlib.sha256(_canonical(record)).hexdigest() == seal
-    except (FileNotFoundError, NotADirectoryError) as error:
-        raise DamagedFile("meta.json is missing") from error
+        whole = hashlib.sha256(_canonical(record)).hexdigest() == seal and is_plain(record)
     except (ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
         raise DamagedFile("meta.json is not what was written") from error
-    if not whole or record.get("iteration") != iteration:
+    fields = {"format", "iteration", "digest", "meta", "sha256"}
+    if not whole or record.keys() != fields or record["iteration"] != iteration or not isinstance(record["meta"], dict):
         raise DamagedFile("meta.json is not what was written")
+    if record["meta"].get(OWNER) not in (None, "", owner_of(folder)):
+        raise DamagedFile(f"it is of another run, {shown(record['meta'][OWNER])}")
     if record["format"] not in (1, FORMAT):
         raise UsageError(
             f"Expected checkpoint format {FORMAT} in {place}, got {record['format']}: "
@@ -231,7 +243,7 @@ def _prune(checkpoints: Path, newest: int) -> None:
     if place == "checkpoints":
         earlier = earlier[1 - KEPT :]
     kept = {settled_folder(checkpoints / str(iteration)).name for iteration in (newest, *earlier)}
-    for path in list(checkpoints.iterdir()):
+    for path in list_folder(checkpoints, hidden=True):
         if path.name not in kept:
             remove_folder(path)
     sync_folder(checkpoints)

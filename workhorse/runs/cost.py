@@ -7,14 +7,15 @@ import json
 import math
 import os
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from workhorse.core.errors import UsageError
-from workhorse.runs.files import write_file, writing
+from workhorse.runs.files import ForbiddenFile, read_file, write_file, writing
 from workhorse.runs.folder import RunFolder
-from workhorse.runs.records import AtLeastZero, CountFromZero, Text, build, from_json, parse
+from workhorse.runs.manifest import owner_of
+from workhorse.runs.records import OWNER, AtLeastZero, CountFromZero, Text, build, from_json, parse, seal
 
 __all__ = ["BUILT_IN_PRICES", "UNKNOWN_KIND", "Ledger", "Price", "PriceBook", "PriceEntry", "PriceLine", "price"]
 
@@ -82,23 +83,27 @@ class Ledger:
         _check_charge(seconds=seconds, env_steps=env_steps)
         return replace(self, wall_s=self.wall_s + float(seconds), env_steps=int(env_steps))
 
-    def to_json(self) -> str:
-        """Return the ledger as strict JSON text."""
+    def to_json(self, owner: str = "") -> str:
+        """Return the ledger as strict JSON text with its checksum, and with the run that it belongs to, if given."""
         record = asdict(replace(self, core_seconds=dict(self.core_seconds)))
-        return json.dumps({"format": FORMAT, **record}, indent=2, allow_nan=False)
+        return json.dumps(
+            seal({"format": FORMAT, **record, **({OWNER: owner} if owner else {})}), indent=2, allow_nan=False
+        )
 
     @staticmethod
-    def from_json(text: str | bytes, where: str | os.PathLike[str]) -> Ledger:
+    def from_json(text: str | bytes, where: str | os.PathLike[str], owner: str = "") -> Ledger:
         """Read a ledger strictly: every field, no other, each of its type, every number finite and not negative.
 
         Args:
             text: what `to_json` wrote.
             where: the file it came from, for the message.
+            owner: the run that it must be of, see `runs.manifest.owner_of`.
 
         Raises:
-            UsageError: it is not JSON, of another format version, or a field is missing, unknown or of another type.
+            UsageError: it is not JSON, of another format version, another run's, does not have its checksum, or a field
+                is missing, unknown or of another type.
         """
-        return from_json(Ledger, text, where, "ledger", FORMAT)
+        return from_json(Ledger, text, where, "ledger", FORMAT, owner=owner)
 
     def write(self, folder: str | os.PathLike[str]) -> None:
         """Write the ledger into a run folder, whole or not at all.
@@ -107,25 +112,32 @@ class Ledger:
             UsageError: the disk is full, read-only or not there.
         """
         with writing("the ledger", folder):
-            write_file(_file(folder), self.to_json().encode())
+            write_file(_file(folder), self.to_json(owner_of(folder)).encode())
 
     @staticmethod
-    def of(folder: RunFolder) -> Ledger:
-        """Return the ledger of a run: its own, or an estimate where the run began before ledgers were kept.
+    def of(folder: RunFolder, noted: Callable[[str], None] = lambda sentence: None) -> Ledger:
+        """Return the ledger of a run: its own, or an estimate where it keeps none that can be read.
 
         The estimate is the manifest's threads times the last `wall_s` of the metrics, which counts training and no
         evaluation. Where no iteration was recorded yet, nothing is estimated and the ledger is empty.
 
+        Args:
+            folder: of the run.
+            noted: is told, in a sentence, of a ledger that is damaged: it is accounting, and nothing waits for it.
+
         Raises:
-            UsageError: the ledger, the manifest or the metrics are damaged.
+            UsageError: the ledger may not be read; there is none, and the manifest or the metrics are damaged.
         """
         file = _file(folder)
         try:
-            return Ledger.from_json(file.read_bytes(), file)
+            return Ledger.from_json(read_file(file), file, owner_of(folder))
         except FileNotFoundError:
             return _estimate(folder)
-        except OSError as error:
-            raise UsageError(f"Could not read the ledger {file} ({error.strerror}). Change its permissions.") from error
+        except ForbiddenFile:
+            raise
+        except UsageError as error:
+            noted(f"{error} Meanwhile it is estimated from the metrics.")
+            return _estimate(folder)
 
 
 @dataclass(frozen=True)
@@ -320,7 +332,7 @@ class _LastRow:
 
 def _estimate(folder: RunFolder) -> Ledger:
     """Estimate the ledger of a run that kept none."""
-    if not folder.metrics.exists():
+    if not folder.has_metrics:
         return Ledger()
     from workhorse.runs.metrics import read_metrics  # polars takes too long to import where a ledger is there
 

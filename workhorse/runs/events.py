@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from workhorse.runs.files import write_file, writing
+from workhorse.runs.files import list_folder, make_folder, read_file, write_file, writing
 
 __all__ = ["EventLog"]
 
@@ -59,9 +59,9 @@ class EventLog:
     def _begin(self, events: Any) -> Any:
         from tensorboardX.event_file_writer import EventsWriter
 
-        self._folder.mkdir(exist_ok=True)
+        make_folder(self._folder)
         if self._resume_from is not None:
-            for file in self._folder.iterdir():
+            for file in list_folder(self._folder):
                 _forget_after(self._resume_from, file, events)
         # A second resume within the second must not overwrite the first one's file.
         begun = EventsWriter(os.fspath(self._folder / "events"), f".{os.getpid()}.{time.time_ns()}")
@@ -84,7 +84,7 @@ def _forget_after(step: int, file: Path, events: Any) -> None:
 
     if file.is_symlink() or not file.is_file() or ".tfevents." not in file.name:
         return
-    content, kept = file.read_bytes(), []
+    content, kept = read_file(file), []
     try:
         for record, data in _records(content):
             event = events.Event.FromString(data)

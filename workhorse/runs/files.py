@@ -12,20 +12,23 @@ import fnmatch
 import os
 import shutil
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
 from workhorse.core.errors import UsageError
 
 __all__ = [
+    "ForbiddenFile",
     "UnreadableFile",
+    "check_parts",
     "check_writable",
     "create_file",
     "is_there",
     "list_folder",
     "make_folder",
     "open_lock",
+    "open_to_read",
     "read_file",
     "remove",
     "remove_folder",
@@ -51,7 +54,11 @@ _KINDS = {
 
 
 class UnreadableFile(UsageError):
-    """What lies in a folder under the name of one of our files, or of a part, is a link, a pipe, or forbidden."""
+    """What lies in a folder under the name of one of our files, or of a part, is a link, a pipe, or cannot be read."""
+
+
+class ForbiddenFile(UnreadableFile):
+    """The user may not read a file."""
 
 
 @contextlib.contextmanager
@@ -101,12 +108,17 @@ def read_file(path: str | os.PathLike[str], within: str | os.PathLike[str] | Non
         UnreadableFile: it is no plain file, a part of its path is a link, or it may not be read.
     """
     path = Path(path)
+    with _readable(path), open(open_to_read(path, within), "rb") as file:
+        return file.read()
+
+
+def open_to_read(path: str | os.PathLike[str], within: str | os.PathLike[str] | None = None) -> int:
+    """Return the descriptor of a plain file; arguments and errors are those of `read_file`."""
+    path = Path(path)
     flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK  # opening a pipe would wait for somebody who writes
     with _readable(path), _folder_of(path, within) as folder:
         _check_plain(path, folder)
-        descriptor = os.open(path.name, flags, dir_fd=folder)
-        with open(descriptor, "rb") as file:
-            return file.read()
+        return os.open(path.name, flags, dir_fd=folder)
 
 
 @contextlib.contextmanager
@@ -162,14 +174,19 @@ def temporary_name(path: Path) -> Path:
 
 
 def list_folder(
-    path: str | os.PathLike[str], pattern: str = "*", within: str | os.PathLike[str] | None = None
+    path: str | os.PathLike[str],
+    pattern: str = "*",
+    within: str | os.PathLike[str] | None = None,
+    *,
+    hidden: bool = False,
 ) -> list[Path]:
-    """Return what lies in a folder, sorted by name; nothing where there is no folder. Leftovers (".name") are left out.
+    """Return what lies in a folder, sorted by name; nothing where there is no folder.
 
     Args:
         path: the folder.
         pattern: of the names, as in "*.json".
         within: as in `read_file`; by default the folder that this one lies in.
+        hidden: whether to return names with a leading dot, which killed processes have left, as well.
 
     Raises:
         UnreadableFile: it is a link or a file, or it may not be read.
@@ -185,7 +202,24 @@ def list_folder(
     except FileNotFoundError:
         return []
     shown = [name for name in names if fnmatch.fnmatchcase(name, pattern)]
-    return [path / name for name in sorted(shown) if pattern.startswith(".") or not name.startswith(".")]
+    return [path / name for name in sorted(shown) if hidden or not name.startswith(".")]
+
+
+def check_parts(folder: Path, folders: Iterable[str], files: Iterable[str]) -> None:
+    """Find out before any work whether the parts of a folder, as far as they are there, are folders and files.
+
+    A link in the place of a file is no obstacle here: it is replaced where the file is written, and refused where it
+    is read.
+
+    Raises:
+        UnreadableFile: one is not.
+    """
+    for name in folders:
+        if is_there(folder / name) and not stat.S_ISDIR(mode := os.lstat(folder / name).st_mode):
+            raise _unreadable(folder / name, _kind(mode), "a folder")
+    for name in files:
+        if is_there(folder / name) and stat.S_ISDIR(os.lstat(folder / name).st_mode):
+            raise _unreadable(folder / name, "a folder", "a file")
 
 
 def is_there(path: str | os.PathLike[str]) -> bool:
@@ -293,7 +327,7 @@ def remove_folder(path: Path) -> None:
 
 
 def _aside(target: Path) -> Path:
-    target = target.absolute()  # "." has no name
+    target = target if target.name else target.absolute()  # "." has no name
     return target.with_name(f".replaced-{target.name}")
 
 
@@ -305,6 +339,8 @@ def _folder_of(path: Path, within: str | os.PathLike[str] | None = None) -> cont
 @contextlib.contextmanager
 def _opened(path: Path, within: Path) -> Iterator[int]:
     """Context manager: the descriptor of a folder, reached from `within` name by name."""
+    if not path.is_relative_to(within) or ".." in path.relative_to(within).parts:
+        raise UnreadableFile(f"Expected a place inside of {within}, got {path}: the record that names it is not ours.")
     descriptor = os.open(within, _SEARCH)
     try:
         place = within
@@ -337,7 +373,7 @@ def _readable(path: Path) -> Iterator[None]:
     except FileNotFoundError:
         raise
     except PermissionError as error:
-        raise UnreadableFile(f"Could not read {path}: permission denied. Change its permissions.") from error
+        raise ForbiddenFile(f"Could not read {path}: permission denied. Change its permissions.") from error
     except OSError as error:
         raise UnreadableFile(f"Could not read {path} ({error.strerror}): restore it from a copy.") from error
 

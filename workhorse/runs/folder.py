@@ -7,23 +7,40 @@ runs/<id>/ manifest.json status.json metrics.parquet checkpoints/<iteration>/ po
 import contextlib
 import errno
 import fcntl
-import json
 import os
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
 from workhorse.core.errors import UsageError
-from workhorse.runs.files import remove_folder, write_file, writing
-from workhorse.runs.manifest import Manifest, utc_now
-from workhorse.runs.records import build, parse, parse_json
+from workhorse.runs.files import (
+    UnreadableFile,
+    check_parts,
+    is_there,
+    list_folder,
+    open_lock,
+    open_to_read,
+    read_file,
+    remove,
+    write_file,
+    writing,
+)
+from workhorse.runs.manifest import Manifest, owner_of, utc_now
+from workhorse.runs.records import build
+from workhorse.runs.sealed import read_record, write_record
 
 __all__ = ["RunFolder", "RunRow", "Status", "list_runs", "run_row"]
 
 _LISTED = "`workhorse runs` lists the runs there are."
+_WITHOUT_STATUS = "The run goes on without it, and writes it anew"
+_FILES = ("manifest.json", "status.json", "ledger.json", "warnings.json", "metrics.parquet", "report.html", "lock")
+_FOLDERS = (
+    *("checkpoints", "milestones", "segments", "evaluations", "videos", "tensorboard"),
+    *("diagnostics", "traffic"),
+)
 _LOCK_PATIENCE_S = 0.5
 _held: set[int] = set()
 
@@ -53,7 +70,7 @@ class RunRow:
 
     Attributes:
         status: the `Status` state; "interrupted" where it says running but no process holds the run, "new" before the
-            first status, "unreadable" where the manifest is damaged or of another format.
+            first status, "unknown" where that is damaged, "unreadable" where the manifest is, or is of another format.
         env_steps, last_return: None where not known.
         age_s: seconds since the run was created.
     """
@@ -129,16 +146,18 @@ class RunFolder:
         """Open the folder of a run that exists, and verify its manifest.
 
         Raises:
-            UsageError: nothing is there, it is a file, it is no run, or its manifest is damaged or of another format.
+            UsageError: nothing is there, it is a file, it is no run, its manifest is damaged or of another format, or a
+                folder in it is a link.
         """
         folder = RunFolder(path)
         if not folder.path.exists():
             raise UsageError(f"Expected a run folder in {folder.path}, which does not exist. {_LISTED}")
         if not folder.path.is_dir():
             raise UsageError(f"Expected a run folder, got the file {folder.path}. {_LISTED}")
-        if not (folder.path / "manifest.json").exists():
+        if not is_there(folder.path / "manifest.json"):
             raise UsageError(f"Expected a run in {folder.path}, which has no manifest.json: it is no run. {_LISTED}")
         folder.manifest()
+        check_parts(folder.path, _FOLDERS, _FILES)
         return folder
 
     def __fspath__(self) -> str:
@@ -178,7 +197,7 @@ class RunFolder:
     @property
     def has_metrics(self) -> bool:
         """True once metrics were written; a run killed within seconds may have checkpoints and no metrics."""
-        return self.metrics.exists()
+        return is_there(self.metrics)
 
     @property
     def log(self) -> Path:
@@ -191,7 +210,10 @@ class RunFolder:
             UsageError: it is missing, damaged, or of another format version.
         """
         file = self.path / "manifest.json"
-        return Manifest.from_json(_content(file), file)
+        try:
+            return Manifest.from_json(read_file(file), file)
+        except FileNotFoundError as error:
+            raise UsageError(f"Expected a run's manifest in {file}, found none. {_LISTED}") from error
 
     def write_manifest(self, manifest: Manifest) -> None:
         """Write the manifest; from here on the folder is a run."""
@@ -199,12 +221,24 @@ class RunFolder:
         with writing("the manifest", self.path):
             write_file(self.path / "manifest.json", text)
 
-    def status(self) -> Status | None:
-        """Return the progress of the run; None where no readable status was written."""
+    def status(self, noted: Callable[[str], None] = lambda sentence: None) -> Status | None:
+        """Return the progress of the run; None where none was written, or where it cannot be read.
+
+        Args:
+            noted: is told, in a sentence, of a file that cannot be read. The run goes on without it.
+        """
+        file = self.path / "status.json"
         try:
-            file = self.path / "status.json"
-            return build(Status, parse(parse_json, file.read_bytes(), file, "a status in JSON"), str(file))
-        except (OSError, UsageError):
+            return build(
+                Status,
+                read_record(file, noun="a status", remedy=_WITHOUT_STATUS, owner=owner_of(self.path)),
+                str(file),
+                _WITHOUT_STATUS,
+            )
+        except FileNotFoundError:
+            return None
+        except UsageError as error:
+            noted(str(error))
             return None
 
     def write_status(self, state: str, *, iteration: int, env_steps: int, last_return: float | None = None) -> None:
@@ -212,7 +246,7 @@ class RunFolder:
         finite = last_return is not None and abs(float(last_return)) < float("inf")
         status = Status(state, int(iteration), int(env_steps), float(last_return or 0) if finite else None, utc_now())
         with writing("the status", self.path):
-            write_file(self.path / "status.json", json.dumps(asdict(status), allow_nan=False).encode())
+            write_record(self.path / "status.json", asdict(status), owner=owner_of(self.path))
 
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:
@@ -223,9 +257,8 @@ class RunFolder:
         Raises:
             UsageError: another process holds it (the message names its id), or the folder cannot be written.
         """
-        file = self.path / "lock"
         with writing("the lock", self.path):
-            descriptor = os.open(file, os.O_RDWR | os.O_CREAT, 0o644)
+            descriptor = open_lock(self.path / "lock")
         _held.add(descriptor)
         try:
             if not _acquired(descriptor):
@@ -244,17 +277,15 @@ class RunFolder:
 
     def _remove_leftovers(self) -> None:
         """Remove what killed processes were writing; only the holder of the lock may."""
-        for path in (*self.path.glob(".tmp-*"), *self.path.glob(".removed-*")):
-            if path.is_dir():
-                remove_folder(path)
-            else:
-                path.unlink(missing_ok=True)
+        for pattern in (".tmp-*", ".removed-*"):
+            for path in list_folder(self.path, pattern, self.path, hidden=True):
+                remove(path)
 
     def is_locked(self) -> bool:
         """Tell whether a process holds the run now."""
         try:
-            descriptor = os.open(self.path / "lock", os.O_RDONLY)
-        except OSError:
+            descriptor = open_to_read(self.path / "lock")
+        except (OSError, UnreadableFile):
             return False
         try:
             fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
@@ -272,7 +303,7 @@ def list_runs(root: str | os.PathLike[str] = "runs") -> list[RunRow]:
         UsageError: `root` is a file or may not be read.
     """
     try:
-        paths = [path for path in Path(root).iterdir() if (path / "manifest.json").exists()]
+        paths = [path for path in Path(root).iterdir() if is_there(path / "manifest.json")]
     except FileNotFoundError:
         return []
     except NotADirectoryError as error:
@@ -287,14 +318,14 @@ def run_row(folder: RunFolder) -> RunRow:
     try:
         manifest = folder.manifest()
         age_s = time.time() - datetime.fromisoformat(manifest.created).timestamp()
-    except (UsageError, ValueError):
-        age_s = time.time() - (folder.path / "manifest.json").stat().st_mtime
+    except (UsageError, ValueError, OverflowError):
+        age_s = time.time() - os.lstat(folder.path / "manifest.json").st_mtime
         return RunRow(folder.id, folder.path, "", "", None, "unreadable", None, None, age_s)
     status = folder.status()
-    state, env_steps, last_return = "new", None, None
+    state, env_steps, last_return = "unknown" if is_there(folder.path / "status.json") else "new", None, None
     if status is not None:
         state, env_steps, last_return = status.state, status.env_steps, status.last_return
-    if state in ("new", "running"):
+    if state in ("new", "running", "unknown"):
         state = "running" if folder.is_locked() else "interrupted" if state == "running" else state
     return RunRow(
         folder.id,
@@ -307,15 +338,6 @@ def run_row(folder: RunFolder) -> RunRow:
         last_return,
         max(age_s, 0.0),
     )
-
-
-def _content(file: Path) -> bytes:
-    try:
-        return file.read_bytes()
-    except PermissionError as error:
-        raise UsageError(f"Could not read {file}: permission denied. Change its permissions.") from error
-    except (FileNotFoundError, IsADirectoryError) as error:
-        raise UsageError(f"Expected a run's manifest in {file}, found none. {_LISTED}") from error
 
 
 def _acquired(descriptor: int) -> bool:

@@ -18,6 +18,7 @@ from workhorse.runs.history import kept_iterations, opened
 from workhorse.runs.manifest import Manifest
 from workhorse.runs.schedule import Schedule, annealed_steps
 from workhorse.runs.train import plan_of
+from workhorse.runs.trust import trust_run
 from workhorse.training.loop import Progress, make_loop
 from workhorse.training.plan import Plan
 
@@ -103,6 +104,7 @@ def _begin(root: str | os.PathLike[str], wanted: Manifest, progress: Progress) -
     """Make the run folder of a manifest, whose only checkpoint holds the progress."""
     folder = RunFolder.create(root, wanted.id, task=wanted.task, algorithm=wanted.algorithm, seed=wanted.seed)
     folder.write_manifest(wanted)
+    trust_run(wanted)  # the run that it is forked from was trusted
     meta = {"meters": {}, "schedule": asdict(Schedule(evaluate_every=max(wanted.env_steps // 10, 1)))}
     for place in ("checkpoints", "milestones"):  # checkpoints are not kept for long
         checkpoint.save(folder, int(progress.iteration), progress, meta, place)

@@ -9,12 +9,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from workhorse.core.errors import UsageError
 from workhorse.core.machine import Hardware, describe_hardware, installed_versions
-from workhorse.runs.records import from_json
+from workhorse.runs.files import read_file
+from workhorse.runs.records import from_json, seal
 
-__all__ = ["FORMAT", "Manifest", "git_state", "utc_now"]
+__all__ = ["FORMAT", "Manifest", "git_state", "owner_of", "utc_now"]
 
-FORMAT = 2
+FORMAT = 3
 """Version of the manifest's layout, and of the run folder around it."""
 
 
@@ -97,29 +99,45 @@ class Manifest:
         )
 
     def to_json(self) -> str:
-        """Return the manifest as strict JSON text (no NaN, no infinities).
+        """Return the manifest as strict JSON text (no NaN, no infinities), with its checksum.
 
         Raises:
             TypeError, ValueError: the settings or the options hold what JSON cannot.
         """
-        return json.dumps(asdict(self), indent=2, allow_nan=False)
+        return json.dumps(seal(asdict(self)), indent=2, allow_nan=False)
 
     @staticmethod
     def from_json(text: str | bytes, where: str | os.PathLike[str]) -> "Manifest":
-        """Read a manifest strictly: every field, no other, each of its type; formats 1 and 2.
+        """Read a manifest strictly: every field, no other, each of its type; formats 1 to 3.
 
         Args:
             text: what `to_json` wrote.
             where: the file it came from, for the message.
 
         Raises:
-            UsageError: it is not JSON, of another format version, or a field is missing, unknown or of another type.
+            UsageError: it is not JSON, of another format version, a field is missing, unknown or of another type, or
+                its content does not have its checksum, which format 3 began.
         """
         return from_json(Manifest, text, where, "manifest", FORMAT, _renewed)
 
 
+def owner_of(folder: str | os.PathLike[str]) -> str:
+    """Return what tells a run from all others, which its records carry; empty where there is no readable manifest.
+
+    It stays the same where the folder is moved, or the manifest is edited on purpose.
+    """
+    file = Path(folder) / "manifest.json"
+    try:
+        manifest = Manifest.from_json(read_file(file), file)
+    except (FileNotFoundError, UsageError):
+        return ""
+    return f"{manifest.id}, begun {manifest.created}"
+
+
 def _renewed(record: dict[str, Any]) -> dict[str, Any]:
-    """Rename the fields of a record of format 1 to those of format 2; leave any other as it is."""
+    """Return a record of format 1 or 2 as one of format 3, which only added a checksum; any other as it is."""
+    if record["format"] == 2:
+        return record | {"format": FORMAT}
     if record["format"] != 1:
         return record
     names = {"configuration": "settings"}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +10,11 @@ from typing import TYPE_CHECKING
 from workhorse.core.algorithm import Population, Rebuildable
 from workhorse.core.errors import UsageError
 from workhorse.runs.cost import Ledger
+from workhorse.runs.files import list_folder
 from workhorse.runs.folder import RunFolder
+from workhorse.runs.manifest import owner_of
+from workhorse.runs.records import AtLeastZero, read_value
+from workhorse.runs.sealed import read_record
 
 if TYPE_CHECKING:
     import polars as pl
@@ -161,7 +164,7 @@ def _mean(rows: pl.DataFrame, name: str) -> float:
 
 def _length_variation(folder: RunFolder) -> tuple[float, str]:
     """Return the standard deviation of the evaluated episodes' lengths over their mean, and a sentence about it."""
-    lengths = [length for file in sorted(folder.evaluations.glob("*.json")) for length in _lengths(file)]
+    lengths = [length for file in list_folder(folder.evaluations, "*.json") for length in _lengths(file, folder)]
     mean = sum(lengths) / len(lengths) if lengths else 0.0
     if not mean:
         return 0.0, "All episodes are taken to be equally long, because no evaluation was recorded."
@@ -172,12 +175,11 @@ def _length_variation(folder: RunFolder) -> tuple[float, str]:
     )
 
 
-def _lengths(file: Path) -> list[float]:
+def _lengths(file: Path, folder: RunFolder) -> list[float]:
     """Read the lengths of an evaluation's episodes."""
-    try:
-        return [float(length) for length in json.loads(file.read_bytes())["lengths"]]
-    except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
-        raise UsageError(
-            f"Expected an evaluation with its episodes' `lengths` in {file}, but it cannot be read ({error}): the "
-            "file is damaged. Move it away."
-        ) from error
+    remedy = "Move it away"
+    record = read_record(
+        file, folder.path, noun="an evaluation with its episodes' `lengths`", remedy=remedy, owner=owner_of(folder)
+    )
+    lengths = tuple[AtLeastZero, ...]
+    return list(read_value(lengths, record.get("lengths"), "`lengths`", str(file), f"The file is damaged. {remedy}."))

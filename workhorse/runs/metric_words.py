@@ -16,9 +16,6 @@ __all__ = ["HELD_OUT", "Metric", "Reference", "describe", "groups", "known_metri
 HELD_OUT = "held_out_"
 """Beginning of the names of what is measured on slots that are never trained on."""
 
-_ONLY_WHERE_EPISODES_END = "rollout/ep_"
-"""Beginning of the tags of which there is nothing to send in an iteration without the end of an episode."""
-
 
 @dataclass(frozen=True)
 class Reference:
@@ -64,8 +61,10 @@ class Metric:
     meaning: str = ""
     tag: str = ""
     sent: str = ""
+    missing: str = ""
     beside: str = ""
     label: str = ""
+    shown: tuple[float, float] = (-math.inf, math.inf)
     lines: tuple[Reference, ...] = ()
 
 
@@ -95,7 +94,8 @@ def _read(name: str, words: Mapping[str, Any]) -> Metric:
         )
         for line in words.get("lines", ())
     )
-    return Metric(name, **{**words, "lines": lines})
+    low, high = words.get("shown", (-math.inf, math.inf))
+    return Metric(name, **{**words, "lines": lines, "shown": (float(low), float(high))})
 
 
 def describe(name: str) -> Metric:
@@ -119,7 +119,7 @@ def tagged(row: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, flo
     """Return the numbers of an iteration by the tags that users of Stable-Baselines3 know.
 
     `train/loss` is put together from its parts, -surrogate + value_weight * value_loss - entropy_weight * entropy,
-    where the algorithm has these weights. Means over episodes are left out where no episode ended; any other number
+    where the algorithm has these weights. A mean over episodes is left out where no episode ended; any other number
     that is not finite is sent, for it shows where a run diverged.
 
     Example:
@@ -132,7 +132,7 @@ def tagged(row: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, flo
         metric = describe(name)
         if not isinstance(value, int | float) or not metric.tag:
             continue
-        if metric.tag.startswith(_ONLY_WHERE_EPISODES_END) and math.isnan(value):
+        if metric.missing and math.isnan(value):
             continue
         found[metric.tag] = _sent(value, metric.sent)
     if {"value_weight", "entropy_weight"} <= settings.keys() and {"surrogate", "value_loss", "entropy"} <= row.keys():

@@ -1,7 +1,6 @@
 """The metrics of a run: one row of scalars an iteration, in Parquet, with TensorBoard events beside it."""
 
 import importlib.util
-import io
 import os
 import time
 from collections.abc import Mapping
@@ -12,8 +11,11 @@ import polars as pl
 
 from workhorse.core.errors import UsageError
 from workhorse.runs.events import EventLog
-from workhorse.runs.files import write_file, writing
+from workhorse.runs.files import is_there, write_file, writing
+from workhorse.runs.manifest import owner_of
 from workhorse.runs.metric_words import tagged
+from workhorse.runs.records import OWNER, check_owner
+from workhorse.runs.sealed import parquet_bytes, read_parquet
 
 __all__ = ["MetricsLog", "read_metrics"]
 
@@ -21,6 +23,8 @@ OLD_PREFIX = ("population_return", "training_return")
 """Prefix of columns in runs whose manifest has format 1, and its replacement."""
 
 Scalar = int | float | str | None
+
+_REMEDY = "Restore it from a copy, or move it away to go on without the earlier rows"
 
 
 class MetricsLog:
@@ -65,7 +69,7 @@ class MetricsLog:
                 "Expected tensorboardX for TensorBoard events, but it is not installed: `pip install tensorboardX`, or "
                 "turn TensorBoard off."
             )
-        if self._file.exists():
+        if is_there(self._file):
             if resume_from is None:
                 raise UsageError(
                     f"Expected no metrics in {self._file} for a new run, found some: resume that run, or start in a "
@@ -116,10 +120,9 @@ class MetricsLog:
             TypeError: a column has strings in some rows and numbers in others.
         """
         rows = self._with_pending()
-        content = io.BytesIO()
-        rows.write_parquet(content)
+        content = parquet_bytes(rows, {OWNER: owner_of(self._folder)})
         with writing("the metrics", self._folder):
-            write_file(self._file, content.getvalue())
+            write_file(self._file, content)
         self._rows, pending, self._pending = rows, self._pending, []
         if self._events is not None and pending:
             self._events.send([(at, _step(row), tagged(row, self._settings)) for at, row in pending])
@@ -155,18 +158,17 @@ def read_metrics(path: str | os.PathLike[str]) -> pl.DataFrame:
     file = Path(path)
     file = file / "metrics.parquet" if file.is_dir() else file
     try:
-        rows = pl.read_parquet(file.read_bytes())
+        rows, about = read_parquet(file, noun="a run's metrics", remedy=_REMEDY)
+        check_owner(about.get(OWNER) or None, owner_of(file.parent), file, _REMEDY)
     except FileNotFoundError as error:
         raise UsageError(
             f"Expected metrics in {file}, found none: the run ended before its first were written, or it is no run. "
             "`workhorse runs` lists the runs there are."
         ) from error
-    except PermissionError as error:
-        raise UsageError(f"Could not read {file}: permission denied. Change its permissions.") from error
-    except (pl.exceptions.PolarsError, OSError) as error:
-        raise UsageError(_damaged(file)) from error
     if rows.schema.get("iteration") != pl.Int64:
-        raise UsageError(_damaged(file))
+        raise UsageError(
+            f"Expected a run's metrics in {file}, but the file is damaged or another program's. {_REMEDY}."
+        )
     return rows.rename({name: name.replace(*OLD_PREFIX) for name in rows.columns if name.startswith(OLD_PREFIX[0])})
 
 
@@ -186,13 +188,6 @@ def _column(name: str, values: list[Scalar]) -> pl.Series:
         return pl.Series(name, values, dtype=types[kinds.pop()] if kinds else pl.Null, strict=float not in kinds)
     except (TypeError, OverflowError) as error:
         raise TypeError(f"The metric {name!r} must be all numbers (integers below 2**63) or all strings.") from error
-
-
-def _damaged(file: Path) -> str:
-    return (
-        f"Expected a run's metrics in {file}, but the file is damaged or another program's: restore it from a copy, or "
-        "move it away to go on without the earlier rows."
-    )
 
 
 def _scalar(name: str, value: object) -> Scalar:

@@ -14,7 +14,7 @@ from workhorse.core.errors import UsageError
 from workhorse.core.layers import GRU, Argmax, Bits, Layer, Mode, Normalise, Squash, Stretch
 from workhorse.core.observations import ObservationFormat
 from workhorse.core.spec import ActionFormat, ActionSpace, Box, Discrete, EnvSpec, MultiDiscrete
-from workhorse.runs.files import remove_folder, replace_folder, writing
+from workhorse.runs.files import list_folder, remove_folder, replace_folder, writing
 from workhorse.runs.inference import run_head, run_hidden
 from workhorse.runs.layer_checks import brief, check_formats, checked_layers
 from workhorse.runs.policy_files import PolicyParts, policy_folder, read_policy, write_policy
@@ -225,14 +225,14 @@ class Policy:
             UsageError: the disk is full, read-only or not there, or `path` is a folder that is no policy.
         """
         target = Path(path)
-        if target.is_dir() and any(target.iterdir()) and not (target / "policy.json").exists():
+        if not target.is_symlink() and _holds_other_files(target):
             raise UsageError(
                 f"Expected {target} to be a policy folder or not to exist, but it holds other files: saving would "
                 f"delete them. Save to {target / 'policy'} instead."
             )
         temporary = target.with_name(f".tmp-{os.getpid()}-{target.name}")
         with writing("the policy", target):
-            if target.is_file():
+            if target.is_file() and not target.is_symlink():
                 raise NotADirectoryError(errno.ENOTDIR, "a file is in the way", str(target))
             target.parent.mkdir(parents=True, exist_ok=True)
             try:
@@ -328,6 +328,12 @@ class Policy:
                 f"Expected a finite state of the policy of {self.task}: pass on the one that predict returned, or None."
             )
         return [np.where(starts[:, None], np.float32(0), one) for one in states]
+
+
+def _holds_other_files(target: Path) -> bool:
+    """Tell whether a folder is none of a policy, nor what is left of one whose policy.json was lost."""
+    names = {path.name for path in list_folder(target, hidden=True)} if target.is_dir() else set()
+    return bool(names - {"policy.safetensors"}) and "policy.json" not in names
 
 
 def _choices(action: ActionSpace) -> object:

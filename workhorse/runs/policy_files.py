@@ -7,7 +7,6 @@ knew one network: a normaliser, a perceptron, and a head that followed from the 
 Nothing in either file is executed, and reading is strict: anything that is not expected is an error.
 """
 
-import hashlib
 import json
 import math
 from collections.abc import Mapping
@@ -21,10 +20,11 @@ from workhorse.core.errors import UsageError
 from workhorse.core.layers import KINDS, Layer, Normalise, PolicyNetwork, head_for, perceptron
 from workhorse.core.observations import ObservationFormat
 from workhorse.core.spec import ActionFormat, ActionSpace, Box, Discrete, Goal, MultiBinary, MultiDiscrete
-from workhorse.runs.files import settled_folder, write_file
+from workhorse.runs.files import is_there, settled_folder, write_file
 from workhorse.runs.layer_checks import ARRAYS, PLAIN_FIELDS, kind_of
-from workhorse.runs.records import DAMAGED, Check, build, parse, parse_json
-from workhorse.runs.tensors import DamagedFile, read_tensors, write_tensors
+from workhorse.runs.manifest import owner_of
+from workhorse.runs.records import DAMAGED, Check, build, checksum, parse, parse_json, shown
+from workhorse.runs.tensors import DamagedFile, read_part, read_tensors, write_tensors
 
 __all__ = ["FORMAT", "PolicyParts", "policy_folder", "read_policy", "write_policy"]
 
@@ -63,7 +63,7 @@ def policy_folder(path: Path) -> Path:
         UsageError: there is none.
     """
     for folder in (settled_folder(path), settled_folder(path / "policy")):
-        if (folder / "policy.json").exists():
+        if is_there(folder / "policy.json"):
             return folder
     if not path.exists():
         raise UsageError(
@@ -71,7 +71,7 @@ def policy_folder(path: Path) -> Path:
         )
     if not path.is_dir():
         raise UsageError(f"Expected a policy folder, got the file {path}. Name the folder that holds policy.json.")
-    if (path / "manifest.json").exists():
+    if is_there(path / "manifest.json"):
         raise UsageError(f"Expected a policy in the run {path}, which has not written one yet. Let it train longer.")
     raise UsageError(
         f"Expected policy.json in {path}, found none. Name a policy folder, or a run that `workhorse runs` lists."
@@ -98,7 +98,7 @@ def write_policy(folder: Path, parts: PolicyParts) -> None:
     # left out where there is none, so that the files of most tasks stay those of before
     formats = {name: getattr(parts, name) for name in _FORMATS}
     record |= {name: asdict(found) for name, found in formats.items() if found is not None}
-    record["checksum"] = _checksum(record)
+    record["checksum"] = checksum(record)
     write_file(folder / "policy.json", json.dumps(record, indent=2, allow_nan=False).encode())
 
 
@@ -110,8 +110,8 @@ def read_policy(folder: Path) -> PolicyParts:
             type.
         DamagedFile: the files are not what was written; the text says in what.
     """
-    file = folder / "policy.json"
-    record = parse(parse_json, file.read_bytes(), file, "a policy in JSON")
+    file, within = folder / "policy.json", _guarded(folder)
+    record = parse(parse_json, read_part(file, within), file, "a policy in JSON")
     if record.get("kind") != "workhorse policy":
         raise UsageError(
             f"Expected a Workhorse policy in {file}, got another program's JSON. "
@@ -125,18 +125,21 @@ def read_policy(folder: Path) -> PolicyParts:
         )
     there = record if version == 1 else {**_FORMATS, **record}
     description = build(_Description if version == FORMAT else _Description1, there, str(file))
-    if isinstance(description, _Description) and description.checksum != _checksum(record):
+    if isinstance(description, _Description) and description.checksum != checksum(record):
         raise DamagedFile("policy.json does not have the checksum it was written with")
-    arrays = read_tensors(folder / "policy.safetensors", description.sha256)
+    arrays = read_tensors(folder / "policy.safetensors", description.sha256, within)
     parts = description.parts(str(file), arrays)
+    owner, run = owner_of(within), parts.metadata.get("run")
+    if owner and isinstance(run, str) and not owner.startswith(f"{run}, begun "):
+        raise DamagedFile(f"it is of another run, {shown(run)}")
     if arrays:
         raise DamagedFile(f"policy.safetensors holds arrays of no layer: {', '.join(sorted(arrays))[:80]}")
     return parts
 
 
-def _checksum(record: Mapping[str, Any]) -> str:
-    described = {name: value for name, value in record.items() if name != "checksum"}
-    return hashlib.sha256(json.dumps(described, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+def _guarded(folder: Path) -> Path:
+    """Return the folder whose parts may be no links: the run that a policy is in, or the policy's own."""
+    return folder.parent if is_there(folder.parent / "manifest.json") else folder
 
 
 # --- format 2 ---

@@ -28,6 +28,7 @@ __all__ = [
     "CountFromZero",
     "Text",
     "build",
+    "check_owner",
     "checksum",
     "from_json",
     "is_plain",
@@ -40,6 +41,9 @@ __all__ = [
 ]
 
 DAMAGED = "The file is damaged or was edited: restore it from a copy."
+
+OWNER = "run"
+"""Field of a record that holds the run it belongs to, see `runs.manifest.owner_of`."""
 
 CHECKSUM = "checksum"
 """Field of a record that holds the checksum of its others."""
@@ -143,16 +147,19 @@ def seal(record: Mapping[str, object]) -> dict[str, Any]:
     return {**plain, CHECKSUM: checksum(plain)}
 
 
-def unseal(record: Mapping[str, object], where: str | os.PathLike[str], remedy: str = "") -> dict[str, Any]:
+def unseal(
+    record: Mapping[str, object], where: str | os.PathLike[str], remedy: str = "", owner: str = ""
+) -> dict[str, Any]:
     """Return a record without its checksum, which is verified. One from before checksums were kept has none.
 
     Args:
         record: what was read.
         where: the file, for the message.
         remedy: whether the work goes on without the file, and what to do, as a sentence.
+        owner: of the folder; the field that names the record's own is left out.
 
     Raises:
-        UsageError: the content is not that of the checksum.
+        UsageError: the content is not that of the checksum, or the record is another run's.
 
     Example:
         >>> unseal(seal({"seed": 0}), "manifest.json")
@@ -160,8 +167,8 @@ def unseal(record: Mapping[str, object], where: str | os.PathLike[str], remedy: 
         >>> unseal({**seal({"seed": 0}), "seed": 1}, "manifest.json")
         Traceback (most recent call last):
         workhorse.core.errors.UsageError: Expected manifest.json as it was written, but its content does not have its
-        checksum: it is damaged, or was edited. Restore it from a copy; if you edited it on purpose, run `workhorse
-        seal manifest.json`.
+        checksum: it is damaged, or was edited. Restore it from a copy; if you edited it on purpose, `workhorse
+        seal` renews the checksums of its folder.
     """
     try:
         whole = CHECKSUM not in record or record[CHECKSUM] == checksum(record)
@@ -171,9 +178,21 @@ def unseal(record: Mapping[str, object], where: str | os.PathLike[str], remedy: 
         place = os.fspath(where)
         raise UsageError(
             f"Expected {place} as it was written, but its content does not have its checksum: it is damaged, or was "
-            f"edited. {remedy or 'Restore it from a copy'}; if you edited it on purpose, run `workhorse seal {place}`."
+            f"edited. {remedy or 'Restore it from a copy'}; if you edited it on purpose, `workhorse seal` "
+            "renews the checksums of its folder."
         )
-    return {name: value for name, value in record.items() if name != CHECKSUM}
+    if owner:
+        check_owner(record.get(OWNER), owner, where, remedy)
+    return {name: value for name, value in record.items() if name != CHECKSUM and not (owner and name == OWNER)}
+
+
+def check_owner(found: object, owner: str, where: str | os.PathLike[str], remedy: str = "") -> None:
+    """Raise a `UsageError` where a file names another owner than its folder's; one from before names none."""
+    if found is not None and owner and found != owner:
+        raise UsageError(
+            f"Expected a file of the run {owner}, in {os.fspath(where)}, got one of {shown(found)}. "
+            f"{remedy or 'Restore it from a copy'}."
+        )
 
 
 def from_json(
@@ -183,6 +202,7 @@ def from_json(
     noun: str,
     format: int,
     renew: Callable[[dict[str, Any]], dict[str, Any]] = lambda record: record,
+    owner: str = "",
 ) -> T:
     """Read a dataclass that was written as JSON with the version of its layout under `format`.
 
@@ -195,6 +215,7 @@ def from_json(
         noun: what the file should hold, as in "manifest".
         format: the version that is read.
         renew: rewrites a record of an older version as one of this version.
+        owner: of the folder, as in `unseal`.
 
     Raises:
         UsageError: it is not JSON, of another version, a field is missing, unknown or of another type, or the content
@@ -202,7 +223,7 @@ def from_json(
     """
     place = os.fspath(where)
     given = parse(parse_json, text, place, f"a {noun} in JSON")
-    record = {name: value for name, value in given.items() if name != CHECKSUM}
+    record = {name: value for name, value in given.items() if name != CHECKSUM and not (owner and name == OWNER)}
     if "format" not in record:
         raise UsageError(
             f"Expected a {noun} in {place}, got JSON without a `format`: it is another program's file. Move it away, "
@@ -218,7 +239,7 @@ def from_json(
     if "format" not in get_type_hints(kind):
         del record["format"]
     built = build(kind, record, place)
-    unseal(given, place)
+    unseal(given, place, owner=owner)
     return built
 
 

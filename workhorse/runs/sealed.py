@@ -11,16 +11,16 @@ import io
 import json
 import os
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from workhorse.core.errors import UsageError
 from workhorse.runs.files import read_file, write_file
-from workhorse.runs.records import parse, parse_json, seal, unseal
+from workhorse.runs.records import OWNER, parse, parse_json, seal, unseal
 
 if TYPE_CHECKING:
     import polars as pl
 
-__all__ = ["parquet_bytes", "read_parquet", "read_record", "sealed_bytes", "write_record"]
+__all__ = ["is_whole_table", "parquet_bytes", "read_parquet", "read_record", "sealed_bytes", "write_record"]
 
 _KEY = b"workhorse-sha256"
 _EMPTY = b"0" * 64
@@ -29,7 +29,7 @@ _BETWEEN = 2  # bytes from the key to its value in the metadata: a field's heade
 
 def sealed_bytes(record: Mapping[str, object], indent: int | None = 1) -> bytes:
     """Return a record as JSON text with its checksum in it."""
-    return json.dumps(seal(record), indent=indent).encode()
+    return json.dumps(seal(record), indent=indent, allow_nan=False).encode()  # NaN is no JSON: others would refuse it
 
 
 def write_record(
@@ -38,6 +38,7 @@ def write_record(
     within: str | os.PathLike[str] | None = None,
     *,
     indent: int | None = 1,
+    owner: str = "",
 ) -> None:
     """Write a record as a JSON file that carries its checksum, whole or not at all.
 
@@ -46,12 +47,13 @@ def write_record(
         record: plain JSON without a field `checksum`.
         within: as in `read_file`.
         indent: as in `json.dumps`.
+        owner: the run that the record belongs to, see `runs.manifest.owner_of`; empty for none.
 
     Raises:
         OSError: the disk cannot be written, see `writing`.
         TypeError, ValueError: the record holds what JSON cannot.
     """
-    write_file(path, sealed_bytes(record, indent), within)
+    write_file(path, sealed_bytes({**record, OWNER: owner} if owner else record, indent), within)
 
 
 def read_record(
@@ -60,7 +62,8 @@ def read_record(
     *,
     noun: str = "a record",
     remedy: str = "Restore it from a copy",
-) -> dict[str, object]:
+    owner: str = "",
+) -> dict[str, Any]:
     """Read a record that `write_record` wrote, or one from before checksums were kept.
 
     Args:
@@ -68,13 +71,15 @@ def read_record(
         within: as in `read_file`.
         noun: what the file should hold, as in "a ledger".
         remedy: what the user can do without the file, or how the work goes on, as the beginning of a sentence.
+        owner: the run in whose folder it lies; empty where that does not matter.
 
     Raises:
         FileNotFoundError: there is no file.
-        UsageError: it is no plain file, no table in JSON, or does not have its checksum; the message names the file.
+        UsageError: it is no plain file, no table in JSON, another run's, or does not have its checksum; the message
+            names the file.
     """
     found = parse(parse_json, read_file(path, within), path, f"{noun} in JSON", f"The file is damaged. {remedy}.")
-    return unseal(found, path, remedy)
+    return unseal(found, path, remedy, owner)
 
 
 def parquet_bytes(frame: pl.DataFrame, about: Mapping[str, str] | None = None) -> bytes:
@@ -100,13 +105,19 @@ def read_parquet(
     *,
     noun: str = "a table",
     remedy: str = "Restore it from a copy",
+    verify: bool = True,
 ) -> tuple[pl.DataFrame, dict[str, str]]:
     """Read a table that `parquet_bytes` made, or one from before checksums were kept, and its metadata.
 
-    The arguments and errors are those of `read_record`.
+    The arguments and errors are those of `read_record`; `verify` is false where the checksum is to be renewed.
     """
     content = read_file(path, within)
-    _check_parquet(content, path, remedy)
+    if verify and is_whole_table(content) is False:
+        place = os.fspath(path)
+        raise UsageError(
+            f"Expected {place} as it was written, but its content does not have its checksum: it is damaged, or was "
+            f"edited. {remedy}; if you edited it on purpose, `workhorse seal` renews the checksums of its folder."
+        )
     import polars as pl  # takes long to import
 
     try:
@@ -118,16 +129,11 @@ def read_parquet(
     return frame, {name: text for name, text in about.items() if name != _KEY.decode()}
 
 
-def _check_parquet(content: bytes, path: str | os.PathLike[str], remedy: str) -> None:
-    """Raise a `UsageError` where a file has a checksum, and it is another content's."""
+def is_whole_table(content: bytes) -> bool | None:
+    """Tell whether a Parquet file has the checksum of its content; None where it has none."""
     at = content.rfind(_KEY)
     if at < 0:
-        return
+        return None
     at += len(_KEY) + _BETWEEN
     found = content[at : at + 64]
-    if hashlib.sha256(content[:at] + _EMPTY + content[at + 64 :]).hexdigest().encode() != found:
-        place = os.fspath(path)
-        raise UsageError(
-            f"Expected {place} as it was written, but its content does not have its checksum: it is damaged, or was "
-            f"edited. {remedy}; if you edited it on purpose, run `workhorse seal {place}`."
-        )
+    return hashlib.sha256(content[:at] + _EMPTY + content[at + 64 :]).hexdigest().encode() == found

@@ -9,14 +9,12 @@ Milestones name none.
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from workhorse.core.errors import UsageError
 from workhorse.runs import checkpoint
-from workhorse.runs.files import sync_folder, writing
+from workhorse.runs.files import list_folder, make_folder, remove, writing
 from workhorse.runs.folder import RunFolder
 from workhorse.runs.tensors import DamagedFile, read_tensors, write_tensors
 from workhorse.training.loop import Loop, Progress, Segments
@@ -37,7 +35,7 @@ def save_progress(folder: RunFolder, loop: Loop, progress: Progress, meta: dict[
     """
     before = _newest_record(folder)
     record = {
-        name: _append(folder.path / "segments" / name, segments, progress, before.get(name, []))
+        name: _append(folder, name, segments, progress, before.get(name, []))
         for name, segments in loop.segments().items()
     }
     checkpoint.save(folder, int(progress.iteration), progress, {**meta, "segments": record} if record else meta)
@@ -62,46 +60,56 @@ def load_progress(folder: RunFolder, loop: Loop) -> tuple[int, Progress, dict[st
     def restore(meta: Mapping[str, Any]) -> None:
         record = meta.get("segments", {})
         for name, segments in loop.segments().items():
-            _restore(folder.path / "segments" / name, segments, record.get(name))
+            _restore(folder, name, segments, record.get(name))
 
     return checkpoint.load_newest(folder, loop.start(), also=restore)
 
 
-def _append(place: Path, segments: Segments, progress: Progress, before: list[Part]) -> list[Part]:
+def _append(folder: RunFolder, name: str, segments: Segments, progress: Progress, before: list[Part]) -> list[Part]:
     """Write the rows since the last file and return all files that are needed."""
     first, end = segments.cursor(progress)
     kept = [part for part in before if first < part[1] <= end]
     begin = kept[-1][1] if kept else first
     if begin == end:
         return kept
-    file = place / f"{begin}-{end}.safetensors"
+    place = folder.path / "segments" / name
     with writing("the segment", place):
-        place.mkdir(parents=True, exist_ok=True)
-        sha256 = write_tensors(file, segments.read(begin, end))
-        sync_folder(place)
+        make_folder(place, folder.path)
+        sha256 = write_tensors(place / f"{begin}-{end}.safetensors", segments.read(begin, end), folder.path)
     return [*kept, [begin, end, sha256]]
 
 
-def _restore(place: Path, segments: Segments, record: list[Part] | None) -> None:
+def _restore(folder: RunFolder, name: str, segments: Segments, record: object) -> None:
     """Give a loop's segments the rows of a checkpoint.
 
     Raises:
         DamagedFile: a file is missing or not what was written, or the checkpoint has none of this name.
     """
     if record is None:
-        raise DamagedFile(f"it names no segments in {place.name}")
-    parts = [read_tensors(place / f"{begin}-{end}.safetensors", sha256) for begin, end, sha256 in record]
-    for (begin, end, _), arrays in zip(record, parts, strict=True):
+        raise DamagedFile(f"it names no segments in {name}")
+    place, named = folder.path / "segments" / name, _parts(record)
+    parts = [read_tensors(place / f"{begin}-{end}.safetensors", sha256, folder.path) for begin, end, sha256 in named]
+    for (begin, end, _), arrays in zip(named, parts, strict=True):
         if any(len(array) != end - begin for array in arrays.values()):
-            raise DamagedFile(f"{begin}-{end}.safetensors in {place.name} does not have {end - begin} rows")
-    segments.restore(record[0][0] if record else 0, parts)
+            raise DamagedFile(f"{begin}-{end}.safetensors in {name} does not have {end - begin} rows")
+    segments.restore(named[0][0] if named else 0, parts)
+
+
+def _parts(record: object) -> list[Part]:
+    """Return the files that a checkpoint names, their types checked: the names are made of them."""
+    kinds = [int, int, str]
+    if not isinstance(record, list) or any(
+        not isinstance(part, list) or list(map(type, part)) != kinds for part in record
+    ):
+        raise DamagedFile("meta.json names segments in another way than ours")
+    return record
 
 
 def _newest_record(folder: RunFolder) -> dict[str, list[Part]]:
     """The files that the newest checkpoint names; none before the first, or where it is damaged."""
     for iteration in reversed(checkpoint.saved_iterations(folder)):
         with contextlib.suppress(DamagedFile, OSError):
-            return checkpoint.saved_meta(folder, iteration).get("segments", {})
+            return _segments_of(folder, iteration)
     return {}
 
 
@@ -110,11 +118,19 @@ def _remove_unnamed(folder: RunFolder) -> None:
     named = set()
     for iteration in checkpoint.saved_iterations(folder):
         with contextlib.suppress(DamagedFile, OSError):
-            for name, parts in checkpoint.saved_meta(folder, iteration).get("segments", {}).items():
+            for name, parts in _segments_of(folder, iteration).items():
                 named |= {(name, f"{begin}-{end}.safetensors") for begin, end, _ in parts}
-    for file in (folder.path / "segments").glob("*/*"):
-        if (file.parent.name, file.name) not in named:
-            os.unlink(file)
+    for place in list_folder(folder.path / "segments"):
+        for file in list_folder(place, within=folder.path, hidden=True):
+            if (file.parent.name, file.name) not in named:
+                remove(file, folder.path)
+
+
+def _segments_of(folder: RunFolder, iteration: int) -> dict[str, list[Part]]:
+    found = checkpoint.saved_meta(folder, iteration).get("segments", {})
+    if not isinstance(found, dict):
+        raise DamagedFile("meta.json names segments in another way than ours")
+    return {name: _parts(parts) for name, parts in found.items()}
 
 
 def require_whole_history(loop: Loop, folder: RunFolder) -> None:

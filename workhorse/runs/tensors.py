@@ -6,7 +6,6 @@ to a multiple of 8; then the arrays' bytes. Source: https://github.com/huggingfa
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -14,7 +13,9 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 
-__all__ = ["DamagedFile", "read_tensors", "write_tensors"]
+from workhorse.runs.files import ForbiddenFile, UnreadableFile, create_file, read_file
+
+__all__ = ["DamagedFile", "read_part", "read_tensors", "write_tensors"]
 
 _CODES = {
     "bool": "BOOL",
@@ -37,8 +38,13 @@ class DamagedFile(Exception):
     """A file is missing, cut short, or not what was written; the text says which."""
 
 
-def write_tensors(path: Path, arrays: Mapping[str, np.ndarray]) -> str:
+def write_tensors(path: Path, arrays: Mapping[str, np.ndarray], within: Path | None = None) -> str:
     """Write arrays and make them durable.
+
+    Args:
+        path: the file.
+        arrays: by name.
+        within: as in `runs.files.read_file`.
 
     Returns:
         The SHA-256 of the file in hexadecimal.
@@ -60,31 +66,43 @@ def write_tensors(path: Path, arrays: Mapping[str, np.ndarray]) -> str:
     text = json.dumps(header).encode()
     text += b" " * (-len(text) % 8)
     hasher = hashlib.sha256()
-    with open(path, "wb") as file:
+    with create_file(path, within) as file:
         for part in (len(text).to_bytes(8, "little"), text, *map(_raw, arrays.values())):
             hasher.update(part)
             file.write(part)
-        file.flush()
-        os.fsync(file.fileno())
     return hasher.hexdigest()
 
 
-def read_tensors(path: Path, sha256: str) -> dict[str, np.ndarray]:
+def read_tensors(path: Path, sha256: str, within: Path | None = None) -> dict[str, np.ndarray]:
     """Read arrays back, writable, after verifying the whole file.
 
     Raises:
-        DamagedFile: the file is missing, its SHA-256 is another, or it is no safetensors file.
+        DamagedFile: the file is missing, a link or no plain file, its SHA-256 is another, or it is no safetensors file.
     """
-    try:
-        content = path.read_bytes()
-    except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
-        raise DamagedFile(f"{path.name} is missing") from error
+    content = read_part(path, within)
     if hashlib.sha256(content).hexdigest() != sha256:
         raise DamagedFile(f"{path.name} does not have the SHA-256 it was written with")
     try:
         return {name: np.array(array) for name, array in safetensors.numpy.load(content).items()}
     except (safetensors.SafetensorError, KeyError, ValueError) as error:
         raise DamagedFile(f"{path.name} is not a safetensors file ({error})") from error
+
+
+def read_part(path: Path, within: Path | None = None) -> bytes:
+    """Return the content of a file that belongs to others, as `runs.files.read_file`.
+
+    Raises:
+        DamagedFile: it is missing, or no plain file.
+        ForbiddenFile: it may not be read.
+    """
+    try:
+        return read_file(path, within)
+    except ForbiddenFile:
+        raise
+    except FileNotFoundError as error:
+        raise DamagedFile(f"{path.name} is missing") from error
+    except UnreadableFile as error:
+        raise DamagedFile(str(error).rstrip(".")) from error
 
 
 def _raw(array: np.ndarray) -> memoryview:

@@ -1,14 +1,15 @@
 """Bytes that a cluster run sent and received, by worker, iteration and purpose: Parquet files in its folder."""
 
-import io
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 import polars as pl
 
-from workhorse.runs.files import write_file, writing
+from workhorse.core.errors import UsageError
+from workhorse.runs.files import is_there, list_folder, make_folder, remove, write_file, writing
+from workhorse.runs.sealed import parquet_bytes, read_parquet
 from workhorse.training.loop import Message
 
 __all__ = ["Traffic", "TrafficLog", "TrafficSums", "read_traffic"]
@@ -29,15 +30,19 @@ class TrafficLog:
     run will do again are dropped when it goes on.
     """
 
-    def __init__(self, folder: str | os.PathLike[str], resume_from: int) -> None:
-        self._folder = Path(folder) / "traffic"
+    def __init__(
+        self, folder: str | os.PathLike[str], resume_from: int, noted: Callable[[str], None] = lambda sentence: None
+    ) -> None:
+        self._run = Path(folder)
+        self._folder = self._run / "traffic"
+        self._noted = noted
         self._rows: list[Message] = []
-        for file in sorted(self._folder.glob("*.parquet")):
+        for file in _files(self._run):
             if int(file.stem) >= resume_from:
-                file.unlink()
+                remove(file, self._run)
             else:
-                kept = pl.read_parquet(file)
-                if (kept["iteration"] >= resume_from).any():
+                kept = _read(file, self._run, noted)
+                if kept is not None and (kept["iteration"] >= resume_from).any():
                     self._write(file, kept.filter(pl.col("iteration") < resume_from))
 
     def append(self, rows: Iterable[Message]) -> None:
@@ -51,25 +56,47 @@ class TrafficLog:
         frame = pl.DataFrame(self._rows, schema=_SCHEMA, orient="row")
         first = int(frame["iteration"].min())  # type: ignore[arg-type]
         file = self._folder / f"{first:09d}.parquet"
-        if file.exists():
-            frame = pl.concat([pl.read_parquet(file), frame])
+        earlier = _read(file, self._run, self._noted) if is_there(file) else None
+        if earlier is not None:
+            frame = pl.concat([earlier, frame])
         with writing("the traffic", self._folder):
-            self._folder.mkdir(exist_ok=True)
+            make_folder(self._folder)
         self._write(file, frame)
         self._rows.clear()
 
-    @staticmethod
-    def _write(file: Path, frame: pl.DataFrame) -> None:
-        content = io.BytesIO()
-        frame.write_parquet(content)
+    def _write(self, file: Path, frame: pl.DataFrame) -> None:
+        content = parquet_bytes(frame)
         with writing("the traffic", file):
-            write_file(file, content.getvalue())
+            write_file(file, content, self._run)
 
 
-def read_traffic(folder: str | os.PathLike[str]) -> pl.DataFrame:
-    """Read all rows of a run, oldest first; empty for a run that was on one machine."""
-    files = sorted((Path(folder) / "traffic").glob("*.parquet"))
-    return pl.concat([pl.read_parquet(file) for file in files]) if files else pl.DataFrame(schema=_SCHEMA)
+def read_traffic(folder: str | os.PathLike[str], noted: Callable[[str], None] = lambda sentence: None) -> pl.DataFrame:
+    """Read all rows of a run, oldest first; empty for a run that was on one machine.
+
+    Args:
+        folder: the run folder.
+        noted: is told, in a sentence, of a file that is damaged. Its rows are missing.
+    """
+    found = [_read(file, Path(folder), noted) for file in _files(Path(folder))]
+    return pl.concat([pl.DataFrame(schema=_SCHEMA), *(frame for frame in found if frame is not None)])
+
+
+def _files(folder: Path) -> list[Path]:
+    return [file for file in list_folder(folder / "traffic", "*.parquet") if file.stem.isdecimal()]
+
+
+def _read(file: Path, folder: Path, noted: Callable[[str], None]) -> pl.DataFrame | None:
+    """Return the rows of a file; None where it is damaged: they are accounting, and a run goes on without them."""
+    remedy = "The run goes on without its bytes sent and received"
+    try:
+        frame, _ = read_parquet(file, folder, noun="bytes sent and received", remedy=remedy)
+    except UsageError as error:
+        noted(str(error))
+        return None
+    if dict(frame.schema) == _SCHEMA:
+        return frame
+    noted(f"Expected the columns {', '.join(_SCHEMA)} in {file}, got {', '.join(frame.columns)}. {remedy}.")
+    return None
 
 
 @dataclass(frozen=True)

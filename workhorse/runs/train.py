@@ -16,13 +16,14 @@ from workhorse.core.errors import UsageError
 from workhorse.core.machine import installed_versions, threads_or_cores
 from workhorse.environments.wrappers import require_time_limit
 from workhorse.runs import checkpoint
-from workhorse.runs.files import check_writable
 from workhorse.runs.folder import RunFolder
 from workhorse.runs.manifest import Manifest
+from workhorse.runs.records import build
 from workhorse.runs.run import Meters, Observer, StopTraining, Summary, TrainingRun, interval_of, record_evaluation
 from workhorse.runs.schedule import Schedule, check_annealing, check_budget
 from workhorse.runs.segments import load_progress, save_progress
 from workhorse.runs.task_errors import task_errors_kept
+from workhorse.runs.trust import require_trusted_run, trust_run
 from workhorse.statistics.intervals import Interval
 from workhorse.training.loop import Evaluation, Loop, MakeLoop, Progress, make_loop
 from workhorse.training.plan import Plan
@@ -85,6 +86,7 @@ def start(
         folder = RunFolder.create(root, id, task=task.split(":")[-1], algorithm=algorithm, seed=seed)
         manifest = _described(folder.id, plan, loop, env_steps, threads, recipe, command)
         folder.write_manifest(manifest)
+        trust_run(manifest)
         with folder.lock(), task_errors_kept(folder):
             progress = _saved_start(folder, loop, schedule)
             run = TrainingRun(folder, manifest, loop, threads, progress, Meters(), schedule, observer or Observer())
@@ -176,8 +178,8 @@ def resume(
             _, progress, meta, notes = load_progress(folder, loop)
             for sentence in [*notes, *_version_notes(manifest)]:
                 observer.noted(sentence)
-            meters, schedule = Meters(**meta["meters"]), Schedule(**meta["schedule"])
-            status = folder.status()
+            meters, schedule = _as_saved(folder, meta)
+            status = folder.status(observer.noted)
             if status is not None and status.state == "finished" and schedule.stop_at_return is not None:
                 schedule = replace(schedule, stop_at_return=None)  # it has had its effect, and is to have none again
                 checkpoint.save(folder, int(progress.iteration), progress, meta | {"schedule": asdict(schedule)})
@@ -205,11 +207,11 @@ def evaluate_run(
         threads: simulation threads.
         stochastic: draw actions from the policy's distribution, from addresses of their own, instead of taking the
             likeliest; the initial states are the same.
-        noted: is told what a user should know: of a damaged checkpoint that was passed over.
+        noted: is told what a user should know: of a damaged checkpoint that was passed over, or of a run folder that
+            cannot be written, so that the result is not kept there.
 
     Raises:
-        UsageError: the folder is no run, no checkpoint of it is whole, the policy has no randomness to draw from, or
-            the result could not be written there.
+        UsageError: the folder is no run, no checkpoint of it is whole, or the policy has no randomness to draw from.
     """
     if episodes < 1:
         raise UsageError(f"The number of episodes must be at least 1: got {episodes}.")
@@ -224,16 +226,26 @@ def evaluate_run(
         iteration, progress, _, notes = checkpoint.load_newest(folder, loop.start(), set_aside=False)
         for sentence in notes:
             noted(sentence)
-        kind = "-stochastic" if stochastic else ""
-        place = folder.evaluations / f"{iteration}-seed{root}-{episodes}{kind}.json"
-        check_writable("the evaluation", place)
         with task_errors_kept(folder, trains=False):
             found = (loop.sample if stochastic else loop.evaluate)(progress, episodes)
     finally:
         loop.close()
-    interval = interval_of(found.returns, manifest)
-    record_evaluation(place, iteration, found, interval, stochastic)
+    interval, kind = interval_of(found.returns, manifest), "-stochastic" if stochastic else ""
+    try:
+        name = f"{iteration}-seed{root}-{episodes}{kind}.json"
+        record_evaluation(folder, name, iteration, found, interval, stochastic)
+    except UsageError as error:  # a colleague's run may be read by everybody, and written by none
+        noted(f"The evaluation is not kept in the run folder. {error}")
     return folder, found, interval
+
+
+def _as_saved(folder: RunFolder, meta: Mapping[str, Any]) -> tuple[Meters, Schedule]:
+    """Return the counters and the schedule of a checkpoint; older ones lack fields, which have their defaults."""
+    where, made = f"the checkpoint in {folder.path}", []
+    for kind, name in ((Meters, "meters"), (Schedule, "schedule")):
+        defaults, saved = asdict(kind()), meta.get(name)
+        made.append(build(kind, {**defaults, **saved} if isinstance(saved, dict) else {}, f"{where}, `{name}`"))
+    return made[0], made[1]
 
 
 def _opened_loop(plan: Plan, threads: int, make: MakeLoop | None) -> Loop:
@@ -244,7 +256,11 @@ def plan_of(manifest: Manifest) -> Plan:
     """Return the plan that a run was made of.
 
     Runs from before the option `rescale_actions` acted in the task's own numbers, and go on so.
+
+    Raises:
+        UsageError: it would run code that the run names, and nobody vouches for it, see `runs.trust`.
     """
+    require_trusted_run(manifest)
     return Plan(
         manifest.task,
         manifest.task_options,

@@ -1,11 +1,11 @@
 """An episode of a run's policy as a video file, rendered by Gymnasium, which draws every task it ships."""
 
 import contextlib
+import itertools
 import os
 import subprocess
 import sys
-import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,9 +16,11 @@ from workhorse.core.errors import UsageError
 from workhorse.core.modules import import_module
 from workhorse.environments.constructors import registered
 from workhorse.environments.wrappers import make_environment
-from workhorse.runs.files import check_writable, writing
+from workhorse.runs.files import check_writable, create_file, make_folder, temporary_name, writing
 from workhorse.runs.folder import RunFolder
 from workhorse.runs.policy import Policy
+from workhorse.runs.quiet import quiet_libraries
+from workhorse.runs.trust import require_trusted_run
 
 __all__ = ["Video", "record"]
 
@@ -43,7 +45,9 @@ def record(
     height: int = 480,
     progress: Callable[[int], None] = lambda _: None,
 ) -> Video:
-    """Record one noiseless episode of a run's newest policy as MP4.
+    """Record one noiseless episode of a run's newest policy as MP4, beside the films there are.
+
+    The file is named after the policy's iteration and the seed; where that name is taken, a number follows it.
 
     Args:
         path: the run folder.
@@ -62,16 +66,25 @@ def record(
         raise UsageError(f"--seed must be at least 0: got {seed}.")
     folder = RunFolder.open(path)
     manifest = folder.manifest()
-    policy = Policy.load(folder.policy)
-    target = Path(folder.videos) / f"{policy.metadata.get('iteration', 0)}-seed{seed}.mp4"
-    check_writable("the video", target)
-    with _quiet():
+    require_trusted_run(manifest)
+    policy = Policy.load(folder.path)
+    target = _free_name(Path(folder.videos), f"{policy.metadata.get('iteration', 0)}-seed{seed}")
+    with writing("the video", target):
+        make_folder(folder.videos)
+    check_writable("the video", target, folder.path)
+    with quiet_libraries():
         env = _environment(manifest.task, manifest.task_options, width, height)
         try:
-            with writing("the video", target):
+            with writing("the video", target), create_file(target, folder.path):  # the writer opens it by its name
                 return _film(env, policy, target, int(host_keys(seed, "evaluate", 0)[0] >> 33), max_steps, progress)
         finally:
             env.close()
+
+
+def _free_name(folder: Path, stem: str) -> Path:
+    """Return the first of STEM.mp4, STEM-2.mp4, STEM-3.mp4 and so on that is not there."""
+    names = itertools.chain([stem], (f"{stem}-{number}" for number in itertools.count(2)))
+    return next(place for name in names if not os.path.lexists(place := folder / f"{name}.mp4"))
 
 
 def _film(env: Any, policy: Policy, target: Path, seed: int, max_steps: int, progress: Callable[[int], None]) -> Video:
@@ -84,8 +97,7 @@ def _film(env: Any, policy: Policy, target: Path, seed: int, max_steps: int, pro
     rate = env.metadata.get("render_fps") or 30
     observation, _ = env.reset(seed=seed)
     total, length, over, state = 0.0, 0, False, None
-    temporary = target.with_name(f".tmp-{os.getpid()}-{target.name}")
-    opened: Any = imageio.get_writer(temporary, format="FFMPEG", fps=min(rate, 60), macro_block_size=1)  # type: ignore[arg-type]
+    opened: Any = imageio.get_writer(temporary_name(target), format="FFMPEG", fps=min(rate, 60), macro_block_size=1)  # type: ignore[arg-type]
     with opened as writer:
         every = max(1, round(rate / 60))
         writer.append_data(_even(_frame(env)))
@@ -97,23 +109,7 @@ def _film(env: Any, policy: Policy, target: Path, seed: int, max_steps: int, pro
             if length % every == 0:
                 writer.append_data(_even(_frame(env)))
                 progress(length)
-    os.replace(temporary, target)
     return Video(target, total, length)
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Context manager: keep the warnings of simulators and window libraries from the user, who can mend none of them."""
-    import gymnasium
-
-    level = gymnasium.logger.min_level
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        gymnasium.logger.min_level = gymnasium.logger.ERROR
-        try:
-            yield
-        finally:
-            gymnasium.logger.min_level = level
 
 
 def _environment(task: str, options: dict[str, Any], width: int, height: int) -> Any:

@@ -145,8 +145,8 @@ def score_interval(sample: ArrayLike, confidence: float = 0.95, first: int = 0) 
         >>> [round(end, 3) for end in found[:3]], [round(end, 3) for end in mean_interval([0.0] + [1.0] * 9)[:3]]
         ([0.9, 0.6, 1.126], [0.9, 0.674, 1.126])
 
-    Source: Hesterberg 2015, "What teachers should know about the bootstrap"; Stein 1945, "A two-sample test for a linear
-    hypothesis whose power is independent of the variance".
+    Source: Hesterberg 2015, "What teachers should know about the bootstrap"; Stein 1945, "A two-sample test for a
+    linear hypothesis whose power is independent of the variance".
     """
     values = _sample(sample, 3)
     found = mean_interval(values, confidence)

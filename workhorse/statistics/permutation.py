@@ -88,7 +88,7 @@ def permutation_p_values(samples: np.ndarray, others: np.ndarray) -> np.ndarray:
 
 
 def smallest_p(runs: int, others: int) -> float:
-    """Return the smallest p value that so many runs a side can have: 2 / labellings for sides of one size, else 1 / them.
+    """Return the smallest p value of so many runs a side: 2 / labellings for sides of one size, else 1 / labellings.
 
     Example:
         >>> [round(smallest_p(n, n), 4) for n in (3, 4, 5, 6)]

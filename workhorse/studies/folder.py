@@ -6,6 +6,7 @@ studies/<id>/ study.json runs/<run>/ tuning/<run>/ results.parquet report.html r
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 import re
@@ -24,6 +25,7 @@ from workhorse.runs.folder import RunFolder
 from workhorse.runs.manifest import utc_now
 from workhorse.runs.records import DAMAGED, build, shown
 from workhorse.runs.sealed import read_record, write_record
+from workhorse.runs.trust import is_trusted, key_of, names_code, needing_trust, require_trust, trust, trust_run
 from workhorse.studies.plan import StudyPlan, TrainingJob
 from workhorse.studies.record_kinds import KINDS, Kind, check_record, describe_loss
 from workhorse.studies.study_file import plan_of
@@ -34,6 +36,10 @@ FORMAT = 1
 """Version of the study folder's layout."""
 
 _PARTS = ("runs", "tuning", "logs", "records", *(f"records/{kind}" for kind in KINDS))
+
+
+_ALWAYS = {"tasks", "algorithms", "seeds", "evaluations", "evaluation_episodes", "final_episodes"}
+"""Entries that every plan in a study.json has."""
 
 
 @dataclass(frozen=True)
@@ -98,7 +104,9 @@ class StudyFolder:
             for part in _PARTS:
                 make_folder(path / part, path)
             write_record(path / "study.json", {**about, "plan": plan.to_json()})
-        return StudyFolder(path, plan, about)
+        folder = StudyFolder(path, plan, about)
+        folder.trust()
+        return folder
 
     @staticmethod
     def open(path: str | os.PathLike[str]) -> StudyFolder:
@@ -120,8 +128,10 @@ class StudyFolder:
                 "version of Workhorse wrote it. Restore it from a copy, or use that version."
             )
         about = build(_About, record, os.fspath(file))
-        if not isinstance(words, dict):
-            raise UsageError(f"Expected a field `plan` in {file}, got {shown(words)}. {DAMAGED}")
+        if not isinstance(words, dict) or None in words.values() or _ALWAYS - words.keys():
+            # a study file may leave these out or empty, but the plan made of it has them
+            wanted = ", ".join(sorted(_ALWAYS))
+            raise UsageError(f"Expected a field `plan` with {wanted} in {file}, got {shown(words)}. {DAMAGED}")
         folder = StudyFolder(place, plan_of(words, os.fspath(file)), asdict(about))
         folder._check_parts()
         return folder
@@ -140,6 +150,31 @@ class StudyFolder:
                     raise UnreadableFile(
                         f"Expected run folders in {place}, got {run.name}, a link or a file: remove it."
                     )
+
+    def trust(self) -> None:
+        """Remember that the user vouches for the study and its runs, where they name code; see `runs.trust`."""
+        if any(names_code(*names) for names in self._named()):
+            trust(self._key())
+            for place in (*list_folder(self.path / "runs"), *list_folder(self.path / "tuning")):
+                with contextlib.suppress(UsageError):
+                    trust_run(RunFolder(place).manifest())
+
+    def require_trust(self) -> None:
+        """Refuse a study from elsewhere that would run code of its choice.
+
+        Raises:
+            UsageError: see `runs.trust.require_trust`.
+        """
+        if not is_trusted(self._key()):
+            needing = [name for names in self._named() for name in needing_trust(*names)]
+            require_trust(self._key(), list(dict.fromkeys(needing)), f"The study {self.path}")
+
+    def _named(self) -> list[tuple[str, Mapping[str, Any], str]]:
+        plan = self.plan
+        return [(task, plan.task_options.get(task, {}), name) for task in plan.tasks for name in plan.algorithms]
+
+    def _key(self) -> str:
+        return key_of({"created": self.about["created"], "command": self.about["command"], "named": self._named()})
 
     @property
     def id(self) -> str:

@@ -42,6 +42,7 @@ def load_results(folder: StudyFolder) -> StudyResults:
     order = {variant: place for place, variant in enumerate(dict.fromkeys(run.variant for run in runs))}
     runs.sort(key=lambda run: (plan.tasks.index(run.task), order[run.variant], run.seed))
     thresholds, sources = _thresholds(folder)
+    folder.records("tuning")  # nothing here needs them, but a search that goes on does: damage is told now
     return StudyResults(
         folder.id,
         folder.about["created"],

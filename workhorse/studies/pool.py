@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from workhorse.core.compilation import CACHE_VARIABLE, compiled_folder
+from workhorse.runs.files import remove
 
 __all__ = ["JobEvent", "Pool", "Tell", "JobRequest"]
 
@@ -40,6 +41,8 @@ class _Process:
     ) -> None:
         self.job: JobRequest | None = None
         self.log = logs / f"worker-{number}.log"
+        if self.log.is_symlink():  # nothing is followed out of the folder
+            remove(self.log)
         with open(self.log, "ab") as log:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "workhorse.studies.worker"],

@@ -1,5 +1,6 @@
 """What each kind of a study's records holds; a record that holds something else is damaged, and its work done again."""
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, get_args
@@ -127,9 +128,20 @@ def _contradictory_end(found: Mapping[str, Any]) -> str:
 
 
 def _contradictory_search(found: Mapping[str, Any]) -> str:
-    winner, trials = found["winner"], found["trials"]
+    winner, trials, seeds = found["winner"], found["trials"], len(found["tuning_seeds"])
+    for number, trial in enumerate(trials):
+        scores, outcomes, value = trial["scores"], trial["outcomes"], trial["value"]
+        if len(scores) != seeds or len(outcomes) not in (0, seeds):
+            return f"trial {number} has {len(scores)} scores and {len(outcomes)} outcomes of {seeds} tuning seeds"
+        failed = None in scores or any(outcome != "finished" for outcome in outcomes)
+        if (value is None) != failed or (
+            value is not None and not math.isclose(value, sum(scores) / seeds, abs_tol=1e-9)
+        ):
+            return f"trial {number} has the scores {scores} and the value {value}"
     if winner is not None and (winner >= len(trials) or trials[winner]["value"] is None):
         return f"trial {winner} of {len(trials)} cannot have won"
+    if found["complete"] and winner is None and any(trial["value"] is not None for trial in trials):
+        return "it is complete and has no winner, though a trial survived"
     return ""
 
 

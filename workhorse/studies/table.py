@@ -11,6 +11,7 @@ import numpy as np
 import polars as pl
 
 from workhorse.core.errors import UsageError
+from workhorse.environments.bounds import return_bounds
 from workhorse.robustness.results import from_record, to_record
 from workhorse.runs.files import write_file, writing
 from workhorse.runs.records import DAMAGED, AtLeastZero, CountFromZero, Text, from_json, parse, parse_json, read_value
@@ -77,7 +78,9 @@ def read_table(path: str | os.PathLike[str]) -> StudyResults:
     found = from_json(StudyResults, metadata[_KEY], place, "study's table", FORMAT, _renewed)
     if dict(frame.schema) != _SCHEMA:
         raise UsageError(f"Expected the columns {', '.join(_SCHEMA)} in {place}, got {', '.join(frame.columns)}.")
-    return replace(found, runs=tuple(_run(row, place) for row in frame.iter_rows(named=True)))
+    found = replace(found, runs=tuple(_run(row, place) for row in frame.iter_rows(named=True)))
+    bounds = {task: return_bounds(task, found.task_options.get(task)) for task in found.tasks}
+    return replace(found, return_bounds={**bounds, **found.return_bounds})
 
 
 def _renewed(record: dict[str, Any]) -> dict[str, Any]:

@@ -134,8 +134,8 @@ def _looks(ours: CellSummary, theirs: CellSummary) -> tuple[int, ...]:
 def _too_few(pair: _Pair) -> Verdict:
     ours, theirs = pair.ours, pair.theirs
     sentence = (
-        f"{ours.variant} and {theirs.variant} on {ours.task}: too few runs to compare ({pair.few}); each needs at least "
-        f"{LEAST_COMPARED} seeds."
+        f"{ours.variant} and {theirs.variant} on {ours.task}: too few runs to compare ({pair.few}); each needs at "
+        f"least {LEAST_COMPARED} seeds."
     )
     return Verdict(ours.task, ours.variant, theirs.variant, None, math.nan, None, None, sentence)
 
@@ -182,10 +182,10 @@ def _needs(pair: _Pair, level: float, difference: Interval) -> tuple[int | None,
 
 def _longer(ours: CellSummary, theirs: CellSummary) -> str:
     """Return, in words, that one of two variants was trained for longer, where it is by more than one in a hundred."""
-    steps = _steps(ours), _steps(theirs)
-    if steps[0] is None or steps[1] is None or max(steps) <= 1.01 * min(steps):
+    own, others = _steps(ours), _steps(theirs)
+    if own is None or others is None or max(own, others) <= 1.01 * min(own, others):
         return ""
-    return f" after {steps[0]:,.0f} and {steps[1]:,.0f} training steps"
+    return f" after {own:,.0f} and {others:,.0f} training steps"
 
 
 def _negated(interval: Interval) -> Interval:

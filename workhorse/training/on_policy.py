@@ -29,6 +29,7 @@ from workhorse.training.rollouts import (
     collect_program,
     make_collector,
 )
+from workhorse.training.step_length import with_step_norm
 
 if TYPE_CHECKING:
     from workhorse.training.plan import Plan
@@ -171,7 +172,8 @@ def _init(algorithm: Algorithm, key: Key) -> State:
 @jax.jit
 def update(algorithm: Algorithm, state: State, rollout: Rollout, key: Key) -> tuple[State, Metrics]:
     """Return the state after learning from a rollout, and the update's metrics."""
-    return algorithm.update(state, rollout, key)
+    after, metrics = algorithm.update(state, rollout, key)
+    return after, with_step_norm(algorithm, state, after, metrics)
 
 
 @partial(jax.jit, static_argnums=0)
@@ -180,5 +182,6 @@ def _iterate(
 ) -> tuple[State, Slots, Ended, PyTree, PyTree]:
     """Do an iteration on a pure environment; return state, slots, episodes that ended, metrics, counts at bounds."""
     rollout, slots, ended = collect_program(env, algorithm, algorithm.actor(state), slots, root, iteration)
-    state, measured = algorithm.update(state, rollout, draw(root, "update", iteration))
-    return state, slots, ended, measured, _at_ends(algorithm, rollout.action)
+    after, measured = algorithm.update(state, rollout, draw(root, "update", iteration))
+    measured = with_step_norm(algorithm, state, after, measured)
+    return after, slots, ended, measured, _at_ends(algorithm, rollout.action)

@@ -1,6 +1,7 @@
 """The compiled programs of a population algorithm: where a run's bits are made, in a run as in every worker."""
 
 from collections.abc import Callable
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -10,6 +11,7 @@ from workhorse.core.algorithm import Population, Rebuildable, State
 from workhorse.core.randomness import draw, root_key
 from workhorse.core.types import Moments, Returns
 from workhorse.math import moments, noise
+from workhorse.training.step_length import TOLD, with_step_norm
 
 __all__ = ["Blocks", "PopulationPrograms", "one_after_the_other"]
 
@@ -39,6 +41,7 @@ class PopulationPrograms:
         self.actor = jax.jit(algorithm.actor)
         self._merge = jax.jit(_merge_all)
         self._update = jax.jit(algorithm.update)
+        self._with_step_norm = jax.jit(partial(with_step_norm, algorithm))
         if isinstance(algorithm, Rebuildable):
             self._noise_key, self._weights = jax.jit(algorithm.noise_key), jax.jit(algorithm.weights)
             self._block = jax.jit(noise.weighted_block, static_argnums=3)
@@ -65,10 +68,12 @@ class PopulationPrograms:
                 noise.num_blocks(size),
                 lambda block: np.asarray(self._block(noise_key, weights, block, size)),
             )
-            state, metrics = self._step(state, returns, np.concatenate(sums)[:size])
+            after, metrics = self._step(state, returns, np.concatenate(sums)[:size])
         else:
-            state, metrics = self._update(state, returns, draw(root_key(self.root), "update", iteration))
-        return state, {name: value.item() for name, value in jax.device_get(metrics).items()}
+            after, metrics = self._update(state, returns, draw(root_key(self.root), "update", iteration))
+        if TOLD.isdisjoint(metrics):
+            metrics = self._with_step_norm(state, after, metrics)
+        return after, {name: value.item() for name, value in jax.device_get(metrics).items()}
 
 
 def _merge_all(observations: Moments) -> Moments:

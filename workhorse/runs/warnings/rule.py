@@ -7,7 +7,18 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["FORWARD_PASS", "FREE", "Column", "Judge", "Rows", "Rule", "gain", "has_not_gained", "register"]
+__all__ = [
+    "FORWARD_PASS",
+    "FREE",
+    "Column",
+    "Judge",
+    "Rows",
+    "Rule",
+    "gain",
+    "has_gained",
+    "has_not_gained",
+    "register",
+]
 
 Column = NDArray[np.float64]
 
@@ -135,3 +146,9 @@ def has_not_gained(rows: Rows) -> bool:
     returns = rows.all("training_return")
     gained, error = gain(returns)
     return len(returns) >= 9 and gained <= 2 * error
+
+
+def has_gained(rows: Rows) -> bool:
+    """Tell whether the training return is better than it was, by two standard errors; False where it cannot be told."""
+    gained, error = gain(rows.all("training_return"))
+    return gained > 2 * error

@@ -5,7 +5,7 @@ from functools import partial
 
 import numpy as np
 
-from workhorse.runs.warnings.rule import FORWARD_PASS, Rows, Rule, has_not_gained, register
+from workhorse.runs.warnings.rule import FORWARD_PASS, Rows, Rule, has_gained, has_not_gained, register
 
 __all__ = ["RULES"]
 
@@ -17,6 +17,10 @@ FLOW = (
     "parameter_norm", "entropy",
 )  # fmt: skip
 """Metrics in the order in which a run computes them: the first that is not finite is where the trouble began."""
+
+
+STILL = 10
+"""Iterations in which nothing must have moved."""
 
 
 @rule(
@@ -112,6 +116,56 @@ def _saturated(rows: Rows) -> str | None:
     share = rows.last("saturated_actions", 10)
     if len(share) == 10 and share.mean() > 0.9 and has_not_gained(rows):
         return f"the likeliest action is beyond its bounds in {share.mean():.0%} of components"
+    return None
+
+
+@rule(
+    name="actions-at-one-bound",
+    meaning="Every action is clipped to the same bound, so nothing that the policy does makes a difference.",
+    condition=(
+        "in each of five iterations 99 % of the actions taken lie at the more frequent of a component's two bounds, on "
+        "average over components, and the return has not gained since the start"
+    ),
+    cost="a comparison of actions with their bounds, in whole episodes in every sixteenth step",
+    misleads="tasks in which full throttle is the best there is, where a run begins with it",
+    remedy="Leave rescale_actions on, or give the task's actions two finite bounds around what helps.",
+    source="our own; the fault is that of action spaces far from zero, reported by users of several libraries",
+)
+def _at_one_bound(rows: Rows) -> str | None:
+    share = rows.last("actions_at_one_bound", 5)
+    if len(share) == 5 and share.min() >= 0.99 and not has_gained(rows):
+        return f"{share.mean():.0%} of the actions taken lie at one bound, always the same one"
+    return None
+
+
+@rule(
+    name="standstill",
+    meaning="Updates change nothing: the policy is the one that the run began with.",
+    condition=(
+        "in ten iterations the mean KL, the length of the step, or the gradient is exactly 0, or all members of a "
+        "population earn the same, and the return has not gained since the start"
+    ),
+    misleads="a task that is solved from the first iteration on; a reward that was never seen yet",
+    remedy="Check that the reward differs between episodes and that actions reach the task; raise the learning rate.",
+    source="our own; the fault is that of advantages that are all 0, as in minibatches of one",
+)
+def _standstill(rows: Rows) -> str | None:
+    if len(rows) < STILL or has_gained(rows):
+        return None
+    words = {
+        "mean_kl": "updates have not moved the policy (mean KL 0)",
+        "step_norm": "updates have not moved the parameters (steps of length 0)",
+        "gradient_norm": "the gradient has been 0",
+    }
+    for name, sentence in words.items():
+        seen = rows.last(name, STILL)
+        if len(seen) == STILL and not seen.any():
+            return f"{sentence} in {STILL} iterations"
+    if "mean_kl" in rows:
+        return None  # returns of the episodes that ended say nothing of what an update read
+    best, worst = rows.last("training_return_max", STILL), rows.last("training_return_min", STILL)
+    if len(best) == len(worst) == STILL and (best == worst).all():
+        return f"all members earned the same in {STILL} iterations, so that nothing tells better from worse"
     return None
 
 

@@ -1,15 +1,18 @@
 """Read a run's metrics as they come, warn once of each thing, and keep the warnings in the run's folder."""
 
-import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 
 import numpy as np
 
+from workhorse.core.errors import UsageError
 from workhorse.core.spec import Box, EnvSpec
-from workhorse.runs.files import write_file, writing
+from workhorse.runs.files import read_file, writing
 from workhorse.runs.folder import RunFolder
+from workhorse.runs.manifest import owner_of
+from workhorse.runs.records import parse, parse_json, read_value, unseal
+from workhorse.runs.sealed import write_record
 from workhorse.runs.warnings import learning, signals
 from workhorse.runs.warnings.rule import Rows, Rule
 
@@ -103,16 +106,32 @@ def write_warnings(folder: RunFolder, given: Sequence[Warned]) -> None:
     Raises:
         UsageError: the disk is full, read-only, or not there.
     """
-    text = json.dumps([asdict(warned) for warned in given], indent=1)
     with writing("the warnings", folder.path):
-        write_file(folder.path / "warnings.json", text.encode())
+        write_record(
+            folder.path / "warnings.json", {"warnings": [asdict(warned) for warned in given]}, owner=owner_of(folder)
+        )
 
 
-def read_warnings(folder: RunFolder) -> list[Warned]:
-    """Return the warnings of a run; none where the file is missing or cannot be read."""
+def read_warnings(folder: RunFolder, noted: Callable[[str], None] = lambda sentence: None) -> list[Warned]:
+    """Return the warnings of a run; none where the file is missing or cannot be read.
+
+    Args:
+        folder: of the run.
+        noted: is told, in a sentence, of a file that cannot be read.
+    """
+    file, remedy = folder.path / "warnings.json", "The run goes on without it; `workhorse warnings` finds them again"
     try:
-        return [Warned(**record) for record in json.loads((folder.path / "warnings.json").read_bytes())]
-    except (OSError, ValueError, TypeError):
+        content = read_file(file)
+        if content.startswith(b"["):  # from before checksums were kept
+            content = b'{"warnings": ' + content + b"}"
+        record = unseal(
+            parse(parse_json, content, file, "warnings in JSON", f"{remedy}."), file, remedy, owner_of(folder)
+        )
+        return list(read_value(tuple[Warned, ...], record.get("warnings"), "`warnings`", str(file), f"{remedy}."))
+    except FileNotFoundError:
+        return []
+    except UsageError as error:
+        noted(str(error))
         return []
 
 
