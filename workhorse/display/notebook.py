@@ -40,7 +40,7 @@ class NotebookDisplay(Display):
     def started(self, folder: RunFolder, manifest: Manifest, row: Mapping[str, Any]) -> None:
         super().started(folder, manifest, row)
         display = importlib.import_module("IPython.display").display  # there, because the process is a kernel
-        self._handle = display(self._shown("compiling", row["env_steps"]), raw=True, display_id=True)
+        self._handle = display(self._shown(self._line(row), row["env_steps"]), raw=True, display_id=True)
 
     def iterated(self, row: Mapping[str, Any]) -> None:
         self._note(row)
@@ -60,6 +60,11 @@ class NotebookDisplay(Display):
         assert row is not None
         self._renewed_at = time.monotonic()
         self._handle.update(self._shown(self._line(row), row["env_steps"]), raw=True)
+
+    def _do(self, what: str, tell: bool = True) -> None:
+        super()._do(what, tell=False)
+        if self._handle is not None:
+            self._handle.update(self._shown(self._line(self._row), self._row["env_steps"]), raw=True)
 
     def _shown(self, line: str, env_steps: int) -> dict[str, str]:
         """Return the line for viewers of text, and with a bar for browsers."""
