@@ -288,8 +288,8 @@ class Cluster(Workforce):
             self._dismiss(name, f"cannot take part: {why}", replace=False)
             self._refused, self._last_words = True, why
         elif answer == "fault" and self._crew.lease(name) is not None:
-            told = {key: str(control.get(key, "")) for key in ("traceback", "program")}
-            raise TaskError(f"{self._called(name)}: {why}", **told)
+            trace, program = (str(control.get(key, "")) for key in ("traceback", "program"))
+            raise TaskError(f"{self._called(name)}: {why}", trace, program)
         else:
             self._blame(name, why)
 

@@ -29,9 +29,7 @@ class Account:
         ledger: as of the last charge.
     """
 
-    def __init__(
-        self, folder: RunFolder, loop: Loop, threads: int, begins: bool, noted: Callable[[str], None]
-    ) -> None:
+    def __init__(self, folder: RunFolder, loop: Loop, threads: int, begins: bool, noted: Callable[[str], None]) -> None:
         fresh = begins and not is_there(folder.path / "ledger.json")
         self.ledger = Ledger() if fresh else Ledger.of(folder, noted)
         self._folder, self._loop = folder, loop
