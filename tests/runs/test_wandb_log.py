@@ -205,6 +205,7 @@ def test_the_package_itself_offline(tmp_path, monkeypatch):
     assert told.sentences == [
         f"Weights & Biases is offline: `wandb sync {folder.path}/wandb/offline-run-*` uploads the run."
     ]
+    assert not any(place.is_symlink() for place in (folder.path / "wandb").iterdir())
     content = kept.read_bytes()
     assert b"rollout/ep_rew_mean" in content and b"final/mean_reward" in content
     go_on(folder, "carts", 600)
