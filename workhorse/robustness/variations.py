@@ -231,7 +231,7 @@ class _Noise:
         drawn = np.stack([generator.standard_normal(obs.shape[1:]) for generator in self._generators])
         noisy = obs.copy()
         deviation = self._deviation[self._rows].reshape(-1, *[1] * (obs.ndim - 1))
-        noisy[self._rows] += deviation * np.reshape(self._scale, obs.shape[1:]) * drawn[self._episode]
+        noisy[self._rows] += deviation * np.reshape(np.asarray(self._scale), obs.shape[1:]) * drawn[self._episode]
         return noisy
 
 
