@@ -23,7 +23,6 @@ from workhorse.runs.folder import RunFolder
 from workhorse.runs.interrupt import Interrupt
 from workhorse.runs.manifest import Manifest, owner_of
 from workhorse.runs.metrics import MetricsLog
-from workhorse.runs.records import OWNER
 from workhorse.runs.schedule import Schedule
 from workhorse.runs.sealed import write_record
 from workhorse.runs.segments import save_progress
@@ -312,7 +311,7 @@ class TrainingRun:
         self._saved_at = time.monotonic()
 
     def _meta(self) -> dict[str, Any]:
-        return {OWNER: owner_of(self._folder), "meters": asdict(self._meters), "schedule": asdict(self._schedule)}
+        return {"meters": asdict(self._meters), "schedule": asdict(self._schedule)}
 
     def _save_policy(self) -> None:
         algorithm, progress = self._loop.algorithm, self._progress

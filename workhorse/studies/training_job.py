@@ -12,7 +12,7 @@ from workhorse.core.errors import UsageError
 from workhorse.runs import train as runs
 from workhorse.runs.checkpoint import saved_iterations
 from workhorse.runs.cost import Ledger
-from workhorse.runs.files import read_file, remove_folder
+from workhorse.runs.files import is_there, remove_folder
 from workhorse.runs.folder import RunFolder
 from workhorse.runs.manifest import Manifest
 from workhorse.runs.policy import Policy
@@ -154,14 +154,14 @@ def ended_as(folder: RunFolder, summary: runs.Summary) -> dict[str, Any]:
 def ledger_of(path: Path) -> Ledger:
     """Return the ledger of a run as of its last checkpoint; an empty one where there is none or it is damaged."""
     try:
-        return Ledger.from_json(read_file(path / "ledger.json"), path / "ledger.json")
+        return Ledger.of(RunFolder(path))
     except (OSError, UsageError):
         return Ledger()
 
 
 def _can_go_on(path: Path) -> bool:
     """Tell whether a folder holds a run with a checkpoint; a run killed before its first one is started again."""
-    return (path / "manifest.json").exists() and bool(saved_iterations(path))
+    return is_there(path / "manifest.json") and bool(saved_iterations(path))
 
 
 def _wait_until_free(path: Path) -> None:
