@@ -56,7 +56,10 @@ def test_a_run_shows_one_bar_that_ends_full(shown, tmp_path, capsys):
     )
     assert "compiling" in shown[0]["text/plain"] and 'value="0" max="60"' in shown[0]["text/html"]
     assert 'value="60" max="60"' in shown[-1]["text/html"]
-    assert "iteration 2" in shown[-1]["text/plain"]
+    assert "evaluating 2 episodes" in shown[-2]["text/plain"] and " left" not in shown[-1]["text/plain"]
+    assert shown[-1]["text/plain"].endswith("iteration 2")
+    iterated = [line["text/plain"] for line in shown if "evaluating" not in line["text/plain"]][1:]
+    assert ["iteration 1" in line for line in iterated] == [True, False]  # not each row
     said = capsys.readouterr().out
     assert "Training: CartPole-v1" in said and "iteration" not in said.replace("iteration 0", "")
 
