@@ -24,7 +24,6 @@ ALGORITHMS: dict[str, dict[str, Any]] = {
     "openai-es": {"policy": "mlp", "hidden": (16,), "num_pairs": 8},
     "ars": {"policy": "mlp", "hidden": (16,), "num_directions": 8, "num_top_directions": 8},
     "ppo": {"num_envs": 8, "held_out_envs": 0, "rollout_steps": 32, "hidden": (16,), "learning_rate": 3e-3},
-    "a2c": {"num_envs": 8, "held_out_envs": 0, "hidden": (16,), "learning_rate": 3e-3},
 }
 BOXES = {"[-1, 1]": (-1.0, 1.0), "[5, 35]": (5.0, 35.0)}
 
@@ -72,7 +71,7 @@ def distances(algorithm: str, box: str, is_rescaled: bool, seeds: int) -> list[f
                 root=root,
                 schedule=train.Schedule(evaluate_every=0, final_episodes=20, milestones=0),
             )
-        found.append(-summary.episode_return.value / 10)
+        found.append(round(-summary.episode_return.value / 10, 3))
     return found
 
 

@@ -203,6 +203,9 @@ class Prompt:
     def arriving(self) -> int:
         return 0
 
+    def exhausted(self) -> str | None:
+        return None
+
     def close(self) -> None:
         pass
 

@@ -57,6 +57,7 @@ def test_a_run_shows_one_bar_that_ends_full(shown, tmp_path, capsys):
     assert shown[0]["text/plain"] == "compiling" and 'value="0" max="60"' in shown[0]["text/html"]
     assert 'value="60" max="60"' in shown[-1]["text/html"]
     assert shown[-1]["text/plain"].startswith("iteration 2")
+    assert [line["text/plain"].split("  ")[0] for line in shown[1:]] == ["iteration 1", "iteration 2"]  # not each row
     said = capsys.readouterr().out
     assert "Training: CartPole-v1" in said and "iteration" not in said.replace("iteration 0", "")
 

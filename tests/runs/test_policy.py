@@ -112,7 +112,11 @@ def test_shapes_and_types_are_those_of_gymnasium(variant):
             shape, dtype = policy.action.shape, np.float32
     for deterministic in (True, False):
         single, _ = policy.predict(np.zeros(policy.observation.shape), deterministic=deterministic)
-        assert isinstance(single, np.ndarray) and single.shape == shape and single.dtype == dtype
+        assert (
+            isinstance(single, np.generic if isinstance(policy.action, Discrete) else np.ndarray)
+            and single.shape == shape
+            and single.dtype == dtype
+        )
         for rows in (0, 1, 6):
             batch, _ = policy.predict(np.zeros((rows, *policy.observation.shape)), deterministic=deterministic)
             assert batch.shape == (rows, *shape) and batch.dtype == dtype

@@ -21,8 +21,6 @@ from workhorse.training.plan import Plan
 sys.path.insert(0, str(Path(__file__).parents[1] / "environments"))
 import weird_environments
 
-pytestmark = pytest.mark.usefixtures("compiled_once")
-
 SETTINGS: dict[str, dict[str, Any]] = {
     "openai-es": {"policy": "mlp", "hidden": (4,), "num_pairs": 2, "noise_std": 0.5, "learning_rate": 0.5},
     "ppo": {"num_envs": 2, "held_out_envs": 0, "rollout_steps": 4, "minibatch_size": 4, "num_epochs": 2,

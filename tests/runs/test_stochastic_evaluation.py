@@ -11,8 +11,6 @@ from workhorse.core.errors import UsageError
 from workhorse.runs import train
 from workhorse.runs.folder import RunFolder
 
-pytestmark = pytest.mark.usefixtures("compiled_once")
-
 PPO: dict[str, Any] = {"num_envs": 4, "held_out_envs": 0, "rollout_steps": 16, "minibatch_size": 16, "num_epochs": 1,
                        "hidden": (8,)}  # fmt: skip
 

@@ -14,6 +14,7 @@ from workhorse.runs.checkpoint import saved_iterations
 from workhorse.runs.cost import Ledger
 from workhorse.runs.files import is_there, remove_folder
 from workhorse.runs.folder import RunFolder
+from workhorse.runs.manifest import Manifest
 from workhorse.runs.policy import Policy
 from workhorse.studies.plan import StudyPlan, TrainingJob
 from workhorse.studies.pool import JobRequest, Tell
@@ -187,11 +188,18 @@ def _newest_policy_is_saved(folder: RunFolder) -> bool:
 
 
 class _Reporter(runs.Observer):
-    """Observer that tells the study of a run's progress, at most twice a second."""
+    """Observer that tells the study of a run's progress, at most twice a second, and of what takes a while."""
 
     def __init__(self, progress: Tell) -> None:
         self._progress = progress
         self._told = 0.0
+
+    def started(self, folder: RunFolder, manifest: Manifest, row: Mapping[str, Any]) -> None:
+        self._progress({"doing": "compiling"})
+
+    def evaluating(self, episodes: int, last: bool) -> None:
+        if last:
+            self._progress({"doing": f"evaluating {episodes:,} episodes"})
 
     def iterated(self, row: Mapping[str, Any]) -> None:
         now = time.monotonic()
