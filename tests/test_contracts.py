@@ -90,6 +90,42 @@ def test_nothing_is_pickled() -> None:
     assert found == []
 
 
+OPENERS = {
+    "runs/files.py",  # the one place that opens files of run, study and policy folders
+    "algorithms/recipes.py",  # files of the package itself
+    "algorithms/registry.py",  # sources
+    "core/compilation.py",  # the user's cache of compiled programs
+    "core/machine.py",  # /proc
+    "distributed/shared_blocks.py",  # a folder in shared memory, made by this process
+    "reports/page.py",  # scripts and styles of the package
+    "runs/cost.py",  # price books, which no run folder brings
+    "runs/metric_words.py",  # a file of the package
+    "studies/pool.py",  # the log of a worker process
+    "studies/study_file.py",  # a study file that the user names
+    "cli/main.py",  # /dev/null
+    "cli/video.py",  # /dev/null
+    "environments/mujoco/contact_batch.py",  # libraries of MuJoCo
+    "runs/folder.py",  # lists the folders in `runs`, which is nobody's run
+}
+"""Modules that open files by themselves, and which."""
+
+OPENING = re.compile(
+    r"\.(read|write)_(bytes|text)\(|(?<![\w.])(?<!def )open\(|\bos\.(open|replace|link|symlink)\(|\.open\((\"|'|mode)|"
+    r"rmtree\(|\.unlink\(|\.(r?glob|iterdir)\(|(scan|sink|write)_parquet\((?!content)|pl\.read_\w+\((?!io\.)|load_file\(|save_file\("
+)
+
+
+def test_files_of_folders_are_opened_in_one_place() -> None:
+    """Every other way to open them could be led out of the folder by a link."""
+    found = {
+        str(path.relative_to(PACKAGE))
+        for path, _ in sources()
+        for line in path.read_text().splitlines()
+        if OPENING.search(line) and not line.strip().startswith((">>>", "#"))
+    }
+    assert found == OPENERS, "one more opens files, or an entry of the list is no longer needed"
+
+
 def test_constraints_are_names_and_versions_and_nothing_else() -> None:
     for line in (ROOT / "constraints.txt").read_text().splitlines():
         assert re.fullmatch(r"[A-Za-z0-9._-]+==[0-9][A-Za-z0-9.]*", line), line

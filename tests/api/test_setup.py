@@ -40,7 +40,7 @@ def test_a_run_takes_algorithm_budget_and_evaluations_from_the_best_recipe():
     assert setup.recipe is not None
     assert (setup.algorithm, setup.env_steps) == (setup.recipe.algorithm, setup.recipe.env_steps)
     assert setup.evaluate_every == setup.env_steps // 10
-    assert resolve("Swimmer-v5", settings={}, env_steps=7).evaluate_every == 1
+    assert resolve("Swimmer-v5", settings={}, env_steps=7, stop_at_return=3.0).evaluate_every == 1
     assert resolve("Swimmer-v5", settings={}, evaluate_every=0).evaluate_every == 0
 
 

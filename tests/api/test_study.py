@@ -100,7 +100,7 @@ BAD = [
 ]
 
 
-@pytest.mark.parametrize(("given", "message"), BAD, ids=[str(given)[:40] for given, _ in BAD])
+@pytest.mark.parametrize(("given", "message"), BAD, ids=[message[:40] for _, message in BAD])
 def test_bad_input_is_one_sentence_before_anything_is_made(tmp_path, given, message):
     with pytest.raises(UsageError, match=message):
         workhorse.study(

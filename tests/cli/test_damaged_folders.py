@@ -156,7 +156,7 @@ def check(originals, tmp_path: Path, place: Path, damage, names: list[str], rng:
         assert "Traceback" not in err and "panicked" not in err, label
         assert code in (0, 2), label
         if code == 2:
-            assert err.count("\n") == 1 and err.startswith(f"workhorse {name}: "), label
+            assert err.splitlines()[-1].startswith(f"workhorse {name}: "), label  # after what was tried in vain
         elif results(name, copy, out) != expected:
             words = (
                 place.name,
@@ -298,6 +298,58 @@ def test_an_evaluation_that_cannot_be_kept_is_printed(originals, tmp_path, monke
     assert code == 0 and re.search(r"return .* over 2 episodes", out), err
     assert "The evaluation is not kept in the run folder" in out and "read-only" in out
     assert snapshot(run) == before
+
+
+@pytest.mark.parametrize(
+    ("name", "place"),
+    [
+        ("report", "status.json"),
+        ("cost", "ledger.json"),
+        ("warnings", "metrics.parquet"),
+        ("report", "evaluations"),
+        ("evaluate", "checkpoints"),
+        ("export", "policy"),
+        ("resume", "manifest.json"),
+    ],
+)
+def test_a_whole_file_of_another_run_is_noticed(originals, tmp_path, name, place):
+    run = shutil.copytree(originals[0], tmp_path / "runs" / "victim")
+    if (run / place).is_dir():
+        shutil.rmtree(run / place)
+        shutil.copytree(originals[1] / place, run / place)
+    else:
+        shutil.copy(originals[1] / place, run / place)
+    code, out, err = said(command(name, run))
+    assert code == (0 if name in ("report", "cost") else 2)
+    assert re.search(r"another run|Expected a file of the run victim, begun .* got one of 'other, begun", out + err)
+
+
+def test_sealing_works_on_policies_and_states(originals, tmp_path):
+    run = shutil.copytree(originals[0], tmp_path / "runs" / "victim")
+    policy = run / "policy" / "policy.json"
+    policy.write_text(policy.read_text().replace('"task": "CartPole-v1"', '"task": "CartPole-v0"'))
+    assert "does not have the checksum" in said(command("export", run))[2]
+    assert said(["seal", str(run / "policy")])[1] == f"sealed {policy}\n"
+    assert said(command("export", run))[0] == 0
+    state = next((run / "checkpoints").glob("*/state.safetensors"))
+    content = state.read_bytes()
+    state.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    assert said(["seal", str(run)])[1] == f"sealed {state.with_name('meta.json')}\n"
+
+
+def test_sealing_mends_no_damage(originals, tmp_path):
+    run = shutil.copytree(originals[0], tmp_path / "runs" / "victim")
+    file, status = run / "manifest.json", run / "status.json"
+    status.write_text(status.read_text().replace("finished", "stopped"))
+    before = status.read_bytes()
+    for content, words in (("{", "cannot be read"), (file.read_text().replace('"seed": 0', '"seed": "x"'), "`seed`")):
+        file.write_text(content)
+        code, _, err = said(["seal", str(run)])
+        assert code == 2 and words in err and status.read_bytes() == before
+    shutil.copy(originals[0] / "manifest.json", file)
+    metrics = run / "metrics.parquet"
+    metrics.write_bytes(metrics.read_bytes()[:-10])
+    assert "metrics.parquet" in said(["seal", str(run)])[2] and status.read_bytes() == before
 
 
 def test_sealing_an_edit_on_purpose(originals, tmp_path):

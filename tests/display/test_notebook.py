@@ -54,9 +54,9 @@ def test_a_run_shows_one_bar_that_ends_full(shown, tmp_path, capsys):
         max_episode_steps=10,
         runs=tmp_path,
     )
-    assert shown[0]["text/plain"] == "compiling" and 'value="0" max="60"' in shown[0]["text/html"]
+    assert "compiling" in shown[0]["text/plain"] and 'value="0" max="60"' in shown[0]["text/html"]
     assert 'value="60" max="60"' in shown[-1]["text/html"]
-    assert shown[-1]["text/plain"].startswith("iteration 2")
+    assert "iteration 2" in shown[-1]["text/plain"]
     said = capsys.readouterr().out
     assert "Training: CartPole-v1" in said and "iteration" not in said.replace("iteration 0", "")
 

@@ -311,6 +311,23 @@ class Breaking(gymnasium.Wrapper):
         return obs, float("nan") if self.count == self.at else reward, *rest
 
 
+class Paying(gymnasium.Wrapper):
+    """Pays by chance, from a step on; the observations are not touched."""
+
+    def __init__(self, env: gymnasium.Env, begin: int) -> None:
+        super().__init__(env)
+        self.begin = begin
+
+    def reset(self, **given: Any) -> Any:
+        self.count = 0
+        return super().reset(**given)
+
+    def step(self, action: Any) -> Any:
+        obs, reward, *rest = super().step(action)
+        self.count += 1
+        return obs, random.random() if self.count >= self.begin else reward, *rest
+
+
 class Raising(gymnasium.Wrapper):
     """Raises once, in the given step of its process's life."""
 

@@ -233,6 +233,7 @@ def test_an_interval_beyond_what_is_possible_is_cut_and_marked(tmp_path):
 )
 def test_returns_with_drawn_actions_are_shown_beside_the_others(tmp_path, drawn, differ):
     folder = make_run(tmp_path)
+    drawn *= 10  # more episodes than the evaluation without noise has, which is still the head of the page
     for iteration, returns in ((40, drawn), (20, (1.0, 2.0, 3.0))):
         record = {"iteration": iteration, "returns": returns, "stochastic": True}
         (folder.evaluations / f"{iteration}-seed3-stochastic-4.json").write_text(json.dumps(record))

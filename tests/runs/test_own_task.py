@@ -92,8 +92,9 @@ def test_a_module_that_raises_shows_where(tmp_path: Path) -> None:
 
 
 def test_a_task_without_a_clock_is_refused_before_there_is_a_folder(tmp_path: Path) -> None:
+    undeclared = {"wrappers": ["weird_environments:Ending(6)"]}
     with pytest.raises(UsageError, match="has no time limit"):
-        begun(tmp_path / "runs", "weird_environments:weird/NoClock-v0")
+        begun(tmp_path / "runs", "weird_environments:weird/NoClock-v0", task_options=undeclared)
     assert not (tmp_path / "runs").exists()
     folder, summary = begun(
         tmp_path, "weird_environments:weird/NoClock-v0", task_options={"max_episode_steps": 9}, env_steps=30

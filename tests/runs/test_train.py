@@ -429,7 +429,7 @@ def test_a_second_interrupt_waits_for_the_last_save(tmp_path, monkeypatch):
     assert max(checkpoint.saved_iterations(folder)) == len(read_metrics(folder)) == 3
 
 
-def test_an_evaluation_says_what_it_passed_over_and_works_only_where_it_can_be_written(tmp_path, monkeypatch):
+def test_an_evaluation_says_what_it_passed_over_and_begins_in_a_whole_folder_only(tmp_path, monkeypatch):
     folder, _ = begin(tmp_path, "run", "CartPole-v1", "ppo", 180)
     newest = max(checkpoint.saved_iterations(folder))
     state = folder.path / "checkpoints" / str(newest) / "state.safetensors"
@@ -440,7 +440,7 @@ def test_an_evaluation_says_what_it_passed_over_and_works_only_where_it_can_be_w
     shutil.rmtree(folder.evaluations)
     folder.evaluations.touch()
     monkeypatch.setattr(OnPolicyLoop, "evaluate", None)
-    with pytest.raises(UsageError, match="Could not write the evaluation"):
+    with pytest.raises(UsageError, match=r"Expected a folder in .*evaluations, got a file"):
         train.evaluate_run(folder.path, episodes=2, threads=1)
 
 

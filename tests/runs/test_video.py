@@ -132,3 +132,24 @@ def test_the_command_prints_one_line(tmp_path):
 def test_numbers_out_of_range_are_refused(tmp_path, given, message):
     with pytest.raises(UsageError, match=message):
         video.record(tmp_path, **given)
+
+
+@pytest.mark.parametrize(("task", "chosen"), [("filmed:Own-v0", 1), ("CartPole-v1", 0)])
+def test_opengl_is_chosen_for_tasks_of_other_packages_before_they_are_imported(tmp_path, monkeypatch, task, chosen):
+    (tmp_path / "filmed.py").write_text(
+        "import gymnasium\nfrom gymnasium.envs.classic_control import CartPoleEnv\n"
+        "gymnasium.register('Own-v0', entry_point='filmed:CartPoleEnv', max_episode_steps=9)\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    calls = []
+    monkeypatch.setattr(video, "_choose_opengl", lambda: calls.append("filmed" in sys.modules))
+    env = video._environment(task, {"frame_stack": 2}, 64, 64)
+    assert env.reset()[0].shape == (2, 4)
+    env.close()
+    assert calls == [False] * chosen
+
+
+def test_a_film_passes_on_no_warnings_of_others(tmp_path, recwarn):
+    folder = trained(tmp_path, "CartPole-v1")
+    video.record(folder.path)
+    assert [str(warning.message) for warning in recwarn if "fork" not in str(warning.message)] == []

@@ -48,6 +48,8 @@ def test_few_seeds_say_what_they_do_not_show():
     doubts = {number: only(study([run(seed, 120.0 + seed) for seed in range(number)])).doubt for number in (2, 5, 10)}
     assert doubts[5] == "a failure of one seed in four stays unseen by 5 seeds in 24% of studies"
     assert doubts[2] == doubts[10] == ""
+    added = only(study([run(seed, 120.0 + seed) for seed in range(25)], first_seeds=5))
+    assert added.doubt == doubts[5], "after `until` with five first seeds the mean covers .76 where one in four fails"
     cell = only(study([run(seed, 120.0 + seed) for seed in range(4)]))
     assert cell.iqm is None, "four values hold the middle of a distribution too seldom"
 

@@ -166,19 +166,22 @@ class Run:
         """
         return read_metrics(self._folder)
 
-    def evaluate(self, episodes: int = 100, *, seed: int | None = None, threads: int = 0) -> PolicyEvaluation:
+    def evaluate(
+        self, episodes: int = 100, *, seed: int | None = None, stochastic: bool = False, threads: int = 0
+    ) -> PolicyEvaluation:
         """Play new episodes without noise, on the task's own reward.
 
         Args:
             episodes: how many.
             seed: of the initial states; by default the run's own.
+            stochastic: draw actions from the policy, as in training, instead of taking the likeliest.
             threads: simulation threads; 0 for one a core.
 
         Raises:
-            UsageError: no checkpoint of the run is whole.
+            UsageError: no checkpoint of the run is whole, or the policy has nothing to draw from.
         """
         _, found, interval = train.evaluate_run(
-            self._folder, episodes=episodes, seed=seed, threads=threads, noted=print
+            self._folder, episodes=episodes, seed=seed, threads=threads, stochastic=stochastic, noted=print
         )
         return PolicyEvaluation(interval, found.returns, found.lengths, tuple(found.failures))
 

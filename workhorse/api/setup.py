@@ -16,6 +16,7 @@ from workhorse.algorithms.recipes import DEFAULT_ALGORITHM, DEFAULT_ENV_STEPS, R
 from workhorse.algorithms.settings import merged_settings
 from workhorse.api.tasks import check_task
 from workhorse.core.errors import UsageError
+from workhorse.runs.budget import EPISODES, usual_evaluations
 
 if TYPE_CHECKING:
     from workhorse.runs.folder import RunFolder
@@ -25,7 +26,9 @@ if TYPE_CHECKING:
 __all__ = ["RunSetup", "chosen_algorithm", "chosen_recipe", "resolve"]
 
 
-_WHOLE = ("seed", "evaluation_episodes", "final_episodes", "slots", "threads")
+_WHOLE = ("seed", "slots", "threads")
+
+UNKNOWN_LIMIT = 1000
 
 
 @dataclass(frozen=True)
@@ -123,6 +126,8 @@ def resolve(
     settings: Mapping[str, Any],
     env_steps: int | None = None,
     evaluate_every: int | None = None,
+    evaluation_episodes: int | None = None,
+    final_episodes: int | None = None,
     task_options: Mapping[str, Any] | None = None,
     **others: Any,
 ) -> RunSetup:
@@ -133,7 +138,10 @@ def resolve(
         algorithm: an algorithm's name; by default that of the task's best recipe.
         settings: options of the algorithm that the user gave.
         env_steps: the budget; by default the recipe's.
-        evaluate_every: environment steps between evaluations; by default a tenth of the budget.
+        evaluate_every: environment steps between evaluations; by default a tenth of the budget, more where the budget
+            does not afford 10 evaluations, see `usual_evaluations`.
+        evaluation_episodes, final_episodes: of each evaluation, and of the last; by default 16 and 100, or as many as
+            the budget affords.
         task_options: options of the task, by Gymnasium's names.
         others: further attributes of `RunSetup`.
 
@@ -142,13 +150,18 @@ def resolve(
     """
     check_task(task)
     env_steps, evaluate_every = _whole("env_steps", env_steps), _whole("evaluate_every", evaluate_every)
+    evaluation_episodes = _whole("evaluation_episodes", evaluation_episodes)
+    final_episodes = _whole("final_episodes", final_episodes)
     others = {name: _whole(name, value) if name in _WHOLE else value for name, value in others.items()}
     known = chosen_recipe(task, algorithm)
     algorithm = chosen_algorithm(task, algorithm)
     if env_steps is None:
         env_steps = known.env_steps if known else DEFAULT_ENV_STEPS
-    if evaluate_every is None:
-        evaluate_every = max(env_steps // 10, 1)
+    usual = usual_evaluations(max(env_steps, 1), _time_limit(task, task_options or {}))
+    if evaluate_every is None and others.get("stop_at_return") is not None:
+        evaluate_every = max(env_steps // 10, 1)  # what is looked at is not for the budget to leave out
+    if evaluate_every is not None:
+        usual = usual._replace(evaluate_every=evaluate_every, evaluation_episodes=EPISODES)
     return RunSetup(
         task,
         dict(task_options or {}),
@@ -157,9 +170,22 @@ def resolve(
         dict(settings),
         merged_settings(algorithm, known, settings),
         env_steps=env_steps,
-        evaluate_every=evaluate_every,
+        evaluate_every=usual.evaluate_every,
+        evaluation_episodes=usual.evaluation_episodes if evaluation_episodes is None else evaluation_episodes,
+        final_episodes=usual.final_episodes if final_episodes is None else final_episodes,
         **others,
     )
+
+
+def _time_limit(task: str, task_options: Mapping[str, Any]) -> int:
+    """Return the steps of a task's longest episode; 1,000 where it is not known before the task is made."""
+    import gymnasium
+
+    given = task_options.get("max_episode_steps")
+    if isinstance(given, int) and given > 0:
+        return given
+    registered = gymnasium.registry.get(task.split(":")[-1])
+    return (registered.max_episode_steps if registered is not None else None) or UNKNOWN_LIMIT
 
 
 def chosen_recipe(task: str, algorithm: str | None) -> Recipe | None:

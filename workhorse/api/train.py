@@ -26,8 +26,8 @@ def train(
     seed: int = 0,
     env_steps: int | None = None,
     evaluate_every: int | None = None,
-    evaluation_episodes: int = 16,
-    final_episodes: int = 100,
+    evaluation_episodes: int | None = None,
+    final_episodes: int | None = None,
     task_options: Mapping[str, Any] | None = None,
     wrappers: Sequence[str | type[gymnasium.Wrapper]] = (),
     frame_stack: int | None = None,
@@ -57,8 +57,9 @@ def train(
         env_steps: the budget in environment steps; by default the recipe's.
         evaluate_every: environment steps between evaluations without noise; by default a tenth of the budget, 0 for
             none but the last.
-        evaluation_episodes: episodes of each evaluation.
-        final_episodes: episodes of the evaluation at the end.
+        evaluation_episodes: episodes of each evaluation; by default 16.
+        final_episodes: episodes of the evaluation at the end; by default 100. Where the evaluations might take more
+            steps than the budget, the defaults are fewer.
         task_options: options of the task, as for `gymnasium.make`.
         wrappers: around the task, the innermost first: classes that can be imported, or text as in
             "gymnasium.wrappers:RescaleAction(-1.0, 1.0)".

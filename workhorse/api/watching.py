@@ -31,6 +31,9 @@ class _Watching(Observer):
         self.folder = folder
         self._display.started(folder, manifest, row)
 
+    def evaluating(self, episodes: int, last: bool) -> None:
+        self._display.evaluating(episodes, last)
+
     def iterated(self, row: Mapping[str, Any]) -> None:
         self._display.iterated(row)
         if self._callback is not None:

@@ -40,11 +40,12 @@ class RunOptions:
     env_steps: Count | None = None
     """Training budget in environment steps; by default the recipe's."""
     evaluate_every: Count | None = None
-    """Environment steps between evaluations without noise; by default a tenth of the budget, 0 for none."""
-    evaluation_episodes: int = 16
-    """Episodes per evaluation."""
-    final_episodes: int = 100
-    """Episodes of the final evaluation."""
+    """Environment steps between evaluations without noise, 0 for none; by default a tenth of the budget, or more where
+    all evaluations together might take more steps than the budget."""
+    evaluation_episodes: Count | None = None
+    """Episodes per evaluation; by default 16, or fewer, so that evaluations take no more steps than the budget."""
+    final_episodes: Count | None = None
+    """Episodes of the final evaluation; by default 100, or fewer for the same reason, but at least 10."""
     slots: int | None = None
     """Environments stepped in parallel, which affects the numbers; by default what the algorithm needs, at most 64."""
     threads: int = 0

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import html
+import importlib
 import sys
 import time
 from collections.abc import Mapping
+from types import TracebackType
 from typing import Any
 
 from workhorse.algorithms.recipes import Recipe
@@ -32,22 +34,39 @@ class NotebookDisplay(Display):
     def __init__(self, recipe: Recipe | None) -> None:
         super().__init__(recipe)
         self._handle: Any = None
+        self._newest: Mapping[str, Any] | None = None
         self._renewed_at = 0.0
 
     def started(self, folder: RunFolder, manifest: Manifest, row: Mapping[str, Any]) -> None:
         super().started(folder, manifest, row)
-        from IPython.display import display  # type: ignore[import-not-found]  # there wherever a notebook is
-
-        self._handle = display(self._shown("compiling", row["env_steps"]), raw=True, display_id=True)
+        display = importlib.import_module("IPython.display").display  # there, because the process is a kernel
+        self._handle = display(self._shown(self._line(row), row["env_steps"]), raw=True, display_id=True)
 
     def iterated(self, row: Mapping[str, Any]) -> None:
         self._note(row)
-        last = row["env_steps"] >= self._budget
-        if last or time.monotonic() - self._renewed_at >= RENEW_EVERY_S:
-            self._renewed_at = time.monotonic()
-            self._handle.update(self._shown(self._line(row), row["env_steps"]), raw=True)
+        self._newest = row
+        if time.monotonic() - self._renewed_at >= RENEW_EVERY_S:
+            self._renew()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._newest is not None:
+            self._renew()
+        super().__exit__(kind, error, trace)
+
+    def _renew(self) -> None:
+        row = self._newest
+        assert row is not None
+        self._renewed_at = time.monotonic()
+        self._handle.update(self._shown(self._line(row), row["env_steps"]), raw=True)
+
+    def _do(self, what: str, tell: bool = True) -> None:
+        super()._do(what, tell=False)
+        if self._handle is not None:
+            self._handle.update(self._shown(self._line(self._row), self._row["env_steps"]), raw=True)
 
     def _shown(self, line: str, env_steps: int) -> dict[str, str]:
         """Return the line for viewers of text, and with a bar for browsers."""
         bar = f'<progress value="{min(env_steps, self._budget)}" max="{self._budget}" style="width: 20em"></progress>'
-        return {"text/plain": line, "text/html": f"<div>{bar}<pre>{html.escape(line)}</pre></div>"}
+        return {"text/plain": line, "text/html": f'<div>{bar}<pre style="margin: 0">{html.escape(line)}</pre></div>'}

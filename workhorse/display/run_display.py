@@ -10,19 +10,21 @@ from collections.abc import Mapping
 from types import TracebackType
 from typing import Any, Self
 
-from rich.console import Console
-from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn
+from rich.console import Console, Group
+from rich.live import Live
 from rich.text import Text
 
 from workhorse.algorithms.recipes import Recipe
-from workhorse.reports.wording import cost_texts, duration_text, interval_text
+from workhorse.display.fitting import DECORATION, Part, bar, fitted
+from workhorse.display.time_left import TimeLeft
+from workhorse.reports.wording import cost_texts, duration_text, interval_text, number_text, steps_text
 from workhorse.runs.folder import RunFolder
 from workhorse.runs.manifest import Manifest
 from workhorse.runs.train import Observer, Summary
 from workhorse.statistics.gradient_quality import GradientMeter
 from workhorse.studies.folder import StudyFolder
 
-__all__ = ["Display", "Lines", "LiveDisplay", "display_for"]
+__all__ = ["Display", "Lines", "LiveDisplay", "can_redraw", "display_for"]
 
 PLAIN_LINE_EVERY_S = 5.0
 
@@ -35,7 +37,12 @@ def display_for(quiet: bool, recipe: Recipe | None) -> Display:
 
     if in_notebook():
         return NotebookDisplay(recipe)
-    return LiveDisplay(recipe) if sys.stdout.isatty() else Display(recipe)
+    return LiveDisplay(recipe) if can_redraw() else Display(recipe)
+
+
+def can_redraw() -> bool:
+    """Tell whether standard output is a terminal whose lines can be drawn again in place."""
+    return sys.stdout.isatty() and os.environ.get("TERM", "") not in ("dumb", "unknown")
 
 
 class Lines:
@@ -77,15 +84,16 @@ class Display(Lines, Observer):
         self._recipe = recipe
         self._last_line = 0.0
         self._budget = 0
-        self._first_steps = 0
-        self._begun = 0.0
-        self._evaluated: float | None = None
-        self._return: float | None = None
+        self._row: Mapping[str, Any] = {}
+        self._evaluated: tuple[float, int] | None = None
+        self._return: tuple[float, int] | None = None
         self._meter: GradientMeter | None = None
+        self._time_left: TimeLeft | None = None
+        self._doing, self._since, self._has_evaluated = "", 0.0, False
 
     def started(self, folder: RunFolder, manifest: Manifest, row: Mapping[str, Any]) -> None:
-        self._folder, self._budget = folder, row["budget"]
-        self._first_steps, self._begun = row["env_steps"], time.monotonic()
+        self._folder, self._budget, self._row = folder, row["budget"], row
+        self._time_left = TimeLeft(row["env_steps"], row["budget"], row["schedule"], time.monotonic())
         verb = f"Continuing at iteration {row['iteration']:,}" if row["resumed"] else "Training"
         self._say(f"{verb}: {manifest.task} by {manifest.algorithm}, seed {manifest.seed}, {self._budget:,} steps")
         if manifest.recipe:
@@ -94,6 +102,15 @@ class Display(Lines, Observer):
             self._say("No recipe is known for this task and algorithm: the algorithm's defaults are used.")
         where = f"{manifest.threads} threads" if manifest.threads else "a cluster"
         self._say(f"Run folder {folder.path}, {where}, {manifest.slots} slots")
+        if row["env_steps"] < self._budget:
+            self._do("compiling")
+
+    def evaluating(self, episodes: int, last: bool) -> None:
+        assert self._time_left is not None
+        self._time_left.evaluating(time.monotonic())
+        compiling = "" if self._has_evaluated else "compiling and "
+        self._do(f"{compiling}evaluating {episodes:,} episodes", tell=last)
+        self._has_evaluated = True
 
     def iterated(self, row: Mapping[str, Any]) -> None:
         self._note(row)
@@ -101,11 +118,22 @@ class Display(Lines, Observer):
             self._last_line = time.monotonic()
             self._say(self._line(row))
 
+    def _do(self, what: str, tell: bool = True) -> None:
+        """Say what the run does that takes its time and is no iteration."""
+        self._doing, self._since = what, time.monotonic()
+        if what and tell:
+            self._say(f"{what[0].upper()}{what[1:]} ...")
+
     def _note(self, row: Mapping[str, Any]) -> None:
         """Keep the last return and evaluation, which not every row has, and add to the gradient's quality."""
-        self._evaluated = row.get("evaluation_return", self._evaluated)
+        self._row, self._doing = row, ""
+        length = row.get("evaluation_length", row.get("episode_length", math.nan))
+        if self._time_left is not None:
+            self._time_left.iterated(row["env_steps"], float(length), time.monotonic())
+        if "evaluation_return" in row:
+            self._evaluated = row["evaluation_return"], row["env_steps"]
         if math.isfinite(row["training_return"]):
-            self._return = row["training_return"]
+            self._return = row["training_return"], row["env_steps"]
         if "gradient_signal" in row:
             self._meter = self._meter or GradientMeter(row["steps"])
             self._meter.add(row["gradient_signal"], row["gradient_noise"])
@@ -139,76 +167,77 @@ class Display(Lines, Observer):
             print(f"{folder.path}  return {interval_text(summary.episode_return)}")
 
     def _line(self, row: Mapping[str, Any]) -> str:
-        parts = [
-            f"iteration {row['iteration']:,}",
-            f"steps {row['env_steps']:,} of {self._budget:,}",
-            f"{row['steps_per_second']:,.0f} steps/s",
-        ]
-        if self._return is not None:
-            parts.append(f"return {self._return:.1f}")
-        if self._evaluated is not None:
-            parts.append(f"evaluated {self._evaluated:.1f}")
-        if self._meter:
-            parts.append(self._meter.sentence)
-        parts.append(f"left {self._left(row)}")
-        return "  ".join(parts)
+        return "  ".join(part.text for line in self._parts(row) for part in line if part.text)
 
-    def _left(self, row: Mapping[str, Any]) -> str:
-        done = row["env_steps"] - self._first_steps
-        rate = done / max(time.monotonic() - self._begun, 1e-9)
-        return duration_text(max(self._budget - row["env_steps"], 0) / max(rate, 1e-9))
+    def _parts(self, row: Mapping[str, Any]) -> list[list[Part]]:
+        """Return what the two progress lines have; the rank says what is left out first on a narrow screen."""
+        env_steps = row["env_steps"]
+        speed = f"{row['steps_per_second']:,.0f} steps/s" if "steps_per_second" in row else ""
+        return [
+            [
+                Part(f"{min(env_steps / self._budget, 1):4.0%}", 3),
+                Part(self._known("evaluated", self._evaluated, env_steps), 0, "bold green"),
+                Part(self._known("return", self._return, env_steps), 2, "cyan"),
+                Part(self._ahead(), 1),
+            ],
+            [
+                Part(f"{env_steps:,} of {steps_text(self._budget)} steps", 5),
+                Part(speed, 4),
+                Part(f"iteration {row['iteration']:,}" if row["iteration"] else "", 6),
+                Part(self._meter.sentence if self._meter else "", 7, "dim"),
+            ],
+        ]
+
+    def _known(self, name: str, value: tuple[float, int] | None, env_steps: int) -> str:
+        """Return a number, with the steps it was measured at where that was not just now."""
+        if value is None:
+            return ""
+        number, at = value
+        return f"{name} {number_text(number)}" + ("" if at == env_steps else f" at {steps_text(at)}")
+
+    def _ahead(self) -> str:
+        """Return what is being done, or the time left."""
+        now = time.monotonic()
+        if self._doing:
+            return f"{self._doing}, {duration_text(round(now - self._since))}"
+        left = self._time_left.seconds(now) if self._time_left is not None else None
+        return "" if left is None else f"{duration_text(left)} left"
 
 
 class LiveDisplay(Display):
-    """Display of one line that stays in place: bar, iteration, steps, speed, training return, evaluation, time left."""
+    """Display of at most two lines that stay in place, as wide as the terminal allows."""
 
-    def __init__(self, recipe: Recipe | None) -> None:
+    def __init__(self, recipe: Recipe | None, console: Console | None = None) -> None:
         super().__init__(recipe)
-        self._progress = Progress(
-            BarColumn(bar_width=24),
-            TextColumn("{task.percentage:>3.0f}%"),
-            _Field("iteration", "iteration {:,}"),
-            _Field("env_steps", "{:,} steps"),
-            _Field("steps_per_second", "{:,.0f}/s"),
-            _Field("training_return", "return {:.1f}", "cyan"),
-            _Field("evaluated", "evaluated {:.1f}", "bold green"),
-            _Field("meter", "{}", "dim"),
-            _Field("left", "{}"),
-            console=Console(),
-            transient=True,
-        )
-        self._task = self._progress.add_task("train", total=1.0, start=True)
+        self._live = Live(console=console or Console(), get_renderable=self._shown, transient=True)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._progress.stop()
+        self._live.stop()
         super().__exit__(kind, error, trace)
 
     def started(self, folder: RunFolder, manifest: Manifest, row: Mapping[str, Any]) -> None:
         super().started(folder, manifest, row)
-        self._progress.update(self._task, total=self._budget, completed=row["env_steps"])
-        self._progress.start()
+        self._live.start()
 
     def iterated(self, row: Mapping[str, Any]) -> None:
         self._note(row)
-        shown = {name: row[name] for name in ("iteration", "env_steps", "steps_per_second")}
-        shown |= {"training_return": self._return, "meter": self._meter and self._meter.sentence}
-        ahead = f"{self._left(row)} left" if row["env_steps"] < self._budget else "evaluating the policy"
-        shown |= {"evaluated": self._evaluated, "left": ahead}
-        self._progress.update(self._task, completed=min(row["env_steps"], self._budget), **shown)
 
     def noted(self, sentence: str) -> None:
-        self._progress.console.print(Text(sentence, style="yellow"))
+        self._live.console.print(Text(sentence, style="yellow"))
 
+    def finished(self, folder: RunFolder, summary: Summary) -> None:
+        self._live.stop()
+        super().finished(folder, summary)
 
-class _Field(ProgressColumn):
-    """Column with a number of the newest iteration; blank until there is one."""
+    def _do(self, what: str, tell: bool = True) -> None:
+        super()._do(what, tell=False)
 
-    def __init__(self, name: str, form: str, style: str = "") -> None:
-        super().__init__()
-        self._name, self._form, self._style = name, form, style
-
-    def render(self, task: Task) -> Text:
-        value = task.fields.get(self._name)
-        return Text("" if value is None else self._form.format(value), style=self._style)
+    def _shown(self) -> Group:
+        if not self._row:
+            return Group()
+        width = self._live.console.width
+        first, second = self._parts(self._row)
+        line = bar(self._row["env_steps"] / self._budget, width)
+        return Group(*fitted([[Part(line, DECORATION, "green"), *first], second], width))

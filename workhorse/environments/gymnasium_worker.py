@@ -340,6 +340,7 @@ def main(descriptor: int, parent: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides what an interrupt means
     threading.Thread(target=_leave_with, args=(parent,), daemon=True).start()
     group: SlotGroup | None = None
+    result: Any
     with Connection(descriptor) as pipe:
         while True:
             try:
@@ -353,8 +354,7 @@ def main(descriptor: int, parent: int) -> None:
                 break
             try:
                 if name == "build":
-                    group = SlotGroup(*arguments)
-                    result: Any = group.describe()
+                    group, result = SlotGroup(*arguments), None
                 else:
                     result = getattr(group, name)(*arguments)
                 pipe.send(("ok", result))

@@ -79,7 +79,7 @@ def _option(name: str, value: Any) -> list[str]:
 def reproduce(command: str, versions: Mapping[str, str], machine: str, note: str = "") -> Markup:
     """The command with a button that copies it, the versions and the machine."""
     button = '<button type="button" class="copy">Copy</button>'
-    about: dict[str, object] = {**versions} | ({"machine": machine} if machine else {})
+    about: dict[str, object] = {**versions, **({"machine": machine} if machine else {})}
     words = " ".join(f"<span>{escape(word)}</span>" for word in command.split(" "))  # a line never ends after `--`
     inside = f'<div class="command"><pre>{words}</pre>{button}</div>' + paragraph(note, "small text")
     return Markup(inside + (f'<div class="text">{definitions(about, "small")}</div>' if about else ""))

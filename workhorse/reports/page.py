@@ -78,6 +78,7 @@ class Page:
         """
         data, page = folder / DATA_FOLDER, folder / "report.html"
         with writing("the report", page):
+            folder.mkdir(parents=True, exist_ok=True)
             if is_there(data) and (data.is_symlink() or not data.is_dir()):
                 remove(data)  # by name: what a link points to is not ours
             make_folder(data)

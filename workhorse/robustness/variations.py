@@ -228,10 +228,11 @@ class _Noise:
         """Return what the policy sees; a new array where there is noise."""
         if not len(self._rows) or not np.isin(self._rows, living).any():
             return obs
+        assert self._scale is not None  # as it was checked when there is noise
         drawn = np.stack([generator.standard_normal(obs.shape[1:]) for generator in self._generators])
         noisy = obs.copy()
         deviation = self._deviation[self._rows].reshape(-1, *[1] * (obs.ndim - 1))
-        noisy[self._rows] += deviation * np.reshape(self._scale, obs.shape[1:]) * drawn[self._episode]
+        noisy[self._rows] += deviation * np.reshape(np.asarray(self._scale), obs.shape[1:]) * drawn[self._episode]
         return noisy
 
 

@@ -83,7 +83,7 @@ def save(
     arrays = flatten_arrays(tree)
     # Through JSON and back: what JSON cannot hold is refused before anything is written, and the seal is of the rest.
     record = {"format": FORMAT, "iteration": iteration, "digest": f"{digest(tree):016x}", "meta": meta}
-    record = json.loads(_canonical(record))
+    record = json.loads(_canonical(record)) | ({OWNER: owner} if (owner := owner_of(folder)) else {})
     with writing(f"the checkpoint of iteration {iteration}", checkpoints):
         try:
             make_folder(checkpoints)
@@ -218,11 +218,11 @@ def _read_record(folder: str | os.PathLike[str], place: Path, iteration: int) ->
         whole = hashlib.sha256(_canonical(record)).hexdigest() == seal and is_plain(record)
     except (ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
         raise DamagedFile("meta.json is not what was written") from error
-    fields = {"format", "iteration", "digest", "meta", "sha256"}
-    if not whole or record.keys() != fields or record["iteration"] != iteration or not isinstance(record["meta"], dict):
+    whole = whole and record.keys() - {OWNER} == {"format", "iteration", "digest", "meta", "sha256"}
+    if not whole or record["iteration"] != iteration or not isinstance(record["meta"], dict):
         raise DamagedFile("meta.json is not what was written")
-    if record["meta"].get(OWNER) not in (None, "", owner_of(folder)):
-        raise DamagedFile(f"it is of another run, {shown(record['meta'][OWNER])}")
+    if record.get(OWNER) not in (None, owner_of(folder)):
+        raise DamagedFile(f"it is of another run, {shown(record[OWNER])}")
     if record["format"] not in (1, FORMAT):
         raise UsageError(
             f"Expected checkpoint format {FORMAT} in {place}, got {record['format']}: "

@@ -46,8 +46,9 @@ class Reference:
         if not self.setting:
             return self.value
         found = settings.get(self.setting)
-        is_number = isinstance(found, int | float) and not isinstance(found, bool)
-        return found + self.value if is_number else None
+        if not isinstance(found, int | float) or isinstance(found, bool):
+            return None
+        return found + self.value
 
 
 @dataclass(frozen=True)

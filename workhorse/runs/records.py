@@ -222,8 +222,10 @@ def from_json(
             does not have its checksum.
     """
     place = os.fspath(where)
-    given = parse(parse_json, text, place, f"a {noun} in JSON")
-    record = {name: value for name, value in given.items() if name != CHECKSUM and not (owner and name == OWNER)}
+    given, fields = parse(parse_json, text, place, f"a {noun} in JSON"), get_type_hints(kind)
+    record = {
+        name: value for name, value in given.items() if name != CHECKSUM and not (name == OWNER and OWNER not in fields)
+    }
     if "format" not in record:
         raise UsageError(
             f"Expected a {noun} in {place}, got JSON without a `format`: it is another program's file. Move it away, "
@@ -236,7 +238,7 @@ def from_json(
             f"Expected {noun} format {format} in {place}, got {shown(record['format'])}: another version of Workhorse "
             "wrote it. Use that version."
         )
-    if "format" not in get_type_hints(kind):
+    if "format" not in fields:
         del record["format"]
     built = build(kind, record, place)
     unseal(given, place, owner=owner)

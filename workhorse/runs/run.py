@@ -15,6 +15,7 @@ from workhorse.environments.bounds import LEAST, MOST, return_bounds
 from workhorse.environments.registry import TASKS, is_native
 from workhorse.runs import checkpoint
 from workhorse.runs.account import Account
+from workhorse.runs.budget import budget_notes
 from workhorse.runs.cost import Ledger
 from workhorse.runs.export import policy_of
 from workhorse.runs.files import make_folder, writing
@@ -22,7 +23,6 @@ from workhorse.runs.folder import RunFolder
 from workhorse.runs.interrupt import Interrupt
 from workhorse.runs.manifest import Manifest, owner_of
 from workhorse.runs.metrics import MetricsLog
-from workhorse.runs.records import OWNER
 from workhorse.runs.schedule import Schedule
 from workhorse.runs.sealed import write_record
 from workhorse.runs.segments import save_progress
@@ -73,7 +73,10 @@ class Observer:
     """Is told what happens in a run; does nothing. The command line's progress display is one."""
 
     def started(self, folder: RunFolder, manifest: Manifest, row: Mapping[str, Any]) -> None:
-        """The run begins, or goes on, at `row["iteration"]`."""
+        """The run begins, or goes on, at `row["iteration"]`, with `row["budget"]` and `row["schedule"]`."""
+
+    def evaluating(self, episodes: int, last: bool) -> None:
+        """An evaluation begins: after an iteration, before its row is told, or the last one of the run."""
 
     def iterated(self, row: Mapping[str, Any]) -> None:
         """An iteration is complete; `row` is its line of metrics.
@@ -163,6 +166,7 @@ class TrainingRun:
             seconds = time.perf_counter() - begun
             found = None
             if schedule.evaluation_due(before, int(after.env_steps)):
+                self._observer.evaluating(schedule.evaluation_episodes, False)
                 found = self._loop.evaluate(after, schedule.evaluation_episodes)
         self._progress = after
         self._meters.wall_s += seconds
@@ -227,8 +231,11 @@ class TrainingRun:
                 "env_steps": int(self._progress.env_steps),
                 "budget": budget,
                 "resumed": resumed,
+                "schedule": self._schedule,
             },
         )
+        for sentence in [] if resumed else budget_notes(self._loop.algorithm, budget, self._schedule):
+            self._observer.noted(sentence)
         if self._manifest.task in TASKS and not is_native(self._manifest.task, self._manifest.task_options):
             self._observer.noted(
                 f"{self._manifest.task} goes through the Gymnasium adapter, as wrappers and stacked frames need it: "
@@ -265,6 +272,7 @@ class TrainingRun:
         """Return the last evaluation, written down."""
         iteration = int(self._progress.iteration)
         with interrupt.allowed():
+            self._observer.evaluating(self._schedule.final_episodes, True)
             found = self._loop.evaluate(self._progress, self._schedule.final_episodes)
         interval = interval_of(found.returns, self._manifest)
         self._meters.last_return = interval.value
@@ -303,7 +311,7 @@ class TrainingRun:
         self._saved_at = time.monotonic()
 
     def _meta(self) -> dict[str, Any]:
-        return {OWNER: owner_of(self._folder), "meters": asdict(self._meters), "schedule": asdict(self._schedule)}
+        return {"meters": asdict(self._meters), "schedule": asdict(self._schedule)}
 
     def _save_policy(self) -> None:
         algorithm, progress = self._loop.algorithm, self._progress

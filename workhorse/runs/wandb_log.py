@@ -40,13 +40,14 @@ _NOTHING_ELSE = {
     "disable_git": True,
     "save_code": False,
     "silent": True,
+    "symlink": False,
     "finish_timeout": 60.0,
     "x_disable_machine_info": True,
     "x_disable_meta": True,
     "x_disable_stats": True,
     "x_save_requirements": False,
 }
-"""Settings of wandb that keep it from uploading what nobody asked for, from printing, and from waiting for ever."""
+"""Settings of wandb that keep it from uploading what nobody asked for, printing, making links, and waiting for ever."""
 
 
 def sent_to_wandb(project: str | None, observer: Observer) -> contextlib.AbstractContextManager[Observer]:

@@ -170,7 +170,7 @@ def iqm_interval(sample: ArrayLike, confidence: float = 0.95) -> Interval:
     percentiles Phi(-+ t_{n-1}) of 10,000 resamples (the same ones each time): t's tails in the place of a normal's.
 
     For scores with two modes this is the interval that covers what it says: with 5 and 10 runs 94 and 96 %, where
-    Tukey and McLaughlin's trimmed t covers 64 and 89 %. *Below 5 runs nothing does*: the lowest and the highest of 4
+    Tukey and McLaughlin's trimmed t covers 63 and 89 %. *Below 5 runs nothing does*: the lowest and the highest of 4
     values hold the middle of a distribution in 88 %.
 
     Args:

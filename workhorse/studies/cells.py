@@ -145,7 +145,7 @@ class CellSummary(NamedTuple):
         num_unfinished: planned runs that are not results yet.
         mean: of the scores, cut at what is possible; None below 3 runs, with the reason in `too_few`.
         iqm: likewise; None below 5 runs.
-        doubt: why the interval of the mean may hold less than it says; empty from 10 runs on.
+        doubt: why the interval of the mean may hold less than it says; empty from 10 runs, or first seeds, on.
         bounds: least and greatest possible score, infinite where it is not known.
         first_seeds: runs that were made whatever they returned, where others were added; 0 where all were.
         median, worst, best: of the scores.
@@ -245,14 +245,17 @@ def _summary(results: StudyResults, task: str, variant: str, failures: Mapping[s
         ),
         cost_grade=Grade("", "", "", ""),
         too_few="" if enough else f"{len(runs)} run{'s' * (len(runs) != 1)}: an interval needs at least {LEAST_RUNS}",
-        doubt=_doubt(len(runs)) if enough else "",
+        doubt=_doubt(min(len(runs), results.first_seeds or len(runs))) if enough else "",
         bounds=bounds,
         first_seeds=results.first_seeds,
     )
 
 
 def _doubt(runs: int) -> str:
-    """Return what so few runs do not show, in words; empty where they are enough."""
+    """Return what so few runs do not show, in words; empty where they are enough.
+
+    Where `until` added seeds, its first ones count: if they showed no failure, the study ended early.
+    """
     if runs >= ENOUGH_SEEDS:
         return ""
     return f"a failure of one seed in four stays unseen by {runs} seeds in {0.75**runs:.0%} of studies"

@@ -20,8 +20,14 @@ class StudyObserver:
     def added(self, jobs: int, why: str) -> None:
         """More runs are needed."""
 
+    def doing(self, id: str, what: str) -> None:
+        """A run, or a measurement, is at something that takes a while: starting, compiling, evaluating."""
+
     def progressed(self, id: str, env_steps: int, of: int, value: float | None) -> None:
         """A run has taken `env_steps` of its steps."""
+
+    def waited(self) -> None:
+        """Nothing has happened for a moment."""
 
     def ended(self, id: str, variant: str, task: str, record: Mapping[str, object]) -> None:
         """A run has finished, diverged or crashed."""
@@ -35,6 +41,11 @@ _RECORDS: dict[str, tuple[Kind, str, str]] = {
     "sweep": ("sweeps", "sweep", "The robustness of the policy"),
 }
 """Kind of work to its kind of record, the name of the record in a worker's event, and words for the user."""
+
+
+def _called(work: JobRequest) -> str:
+    """Return the name of a piece of work for the user."""
+    return work["id"] if work["kind"] == "run" else f"{work['kind']} of {work['id']}"
 
 
 class Dispatcher:
@@ -69,16 +80,22 @@ class Dispatcher:
                 if work is None:
                     break
                 self._pool.give(work)
+                for id in [one["id"] for one in work["runs"]] if work["kind"] == "seeds" else [_called(work)]:
+                    self._observer.doing(id, "starting")
                 running += 1
             if not running:
                 return
             found = self._pool.answer()
             if found is None:
+                self._observer.waited()
                 continue
             work, event = found
             match event["event"]:
                 case "progress":
-                    self._observer.progressed(event["run"], event["env_steps"], work["env_steps"], event["return"])
+                    if "doing" in event:
+                        self._observer.doing(event["run"], event["doing"])
+                    else:
+                        self._observer.progressed(event["run"], event["env_steps"], work["env_steps"], event["return"])
                     continue
                 case "ended":
                     waiting.extend(ended(event["run"], {**event, "run": event.get("record")}))
@@ -95,6 +112,7 @@ class Dispatcher:
                     again(work)
                 case _:
                     self._write(work, event)
+                    self._observer.doing(_called(work), "")
 
     def _write(self, work: JobRequest, event: JobEvent) -> None:
         """Write down a measurement; also one that failed, so that it is not repeated for ever."""

@@ -12,8 +12,9 @@ from workhorse.core.errors import UsageError
 from workhorse.runs import train as runs
 from workhorse.runs.checkpoint import saved_iterations
 from workhorse.runs.cost import Ledger
-from workhorse.runs.files import read_file, remove_folder
+from workhorse.runs.files import is_there, remove_folder
 from workhorse.runs.folder import RunFolder
+from workhorse.runs.manifest import Manifest
 from workhorse.runs.policy import Policy
 from workhorse.studies.plan import StudyPlan, TrainingJob
 from workhorse.studies.pool import JobRequest, Tell
@@ -153,14 +154,14 @@ def ended_as(folder: RunFolder, summary: runs.Summary) -> dict[str, Any]:
 def ledger_of(path: Path) -> Ledger:
     """Return the ledger of a run as of its last checkpoint; an empty one where there is none or it is damaged."""
     try:
-        return Ledger.from_json(read_file(path / "ledger.json"), path / "ledger.json")
+        return Ledger.of(RunFolder(path))
     except (OSError, UsageError):
         return Ledger()
 
 
 def _can_go_on(path: Path) -> bool:
     """Tell whether a folder holds a run with a checkpoint; a run killed before its first one is started again."""
-    return (path / "manifest.json").exists() and bool(saved_iterations(path))
+    return is_there(path / "manifest.json") and bool(saved_iterations(path))
 
 
 def _wait_until_free(path: Path) -> None:
@@ -187,11 +188,18 @@ def _newest_policy_is_saved(folder: RunFolder) -> bool:
 
 
 class _Reporter(runs.Observer):
-    """Observer that tells the study of a run's progress, at most twice a second."""
+    """Observer that tells the study of a run's progress, at most twice a second, and of what takes a while."""
 
     def __init__(self, progress: Tell) -> None:
         self._progress = progress
         self._told = 0.0
+
+    def started(self, folder: RunFolder, manifest: Manifest, row: Mapping[str, Any]) -> None:
+        self._progress({"doing": "compiling"})
+
+    def evaluating(self, episodes: int, last: bool) -> None:
+        if last:
+            self._progress({"doing": f"evaluating {episodes:,} episodes"})
 
     def iterated(self, row: Mapping[str, Any]) -> None:
         now = time.monotonic()

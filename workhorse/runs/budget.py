@@ -1,0 +1,90 @@
+"""What a run will do beyond its budget, said before it begins, and how many evaluations a budget affords."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from workhorse.runs.schedule import Schedule
+
+if TYPE_CHECKING:  # this module chooses defaults before JAX is imported
+    from workhorse.core.algorithm import Algorithm
+
+__all__ = ["EVALUATED_SHARE", "LEAST_FINAL", "UsualEvaluations", "budget_notes", "usual_evaluations"]
+
+EVALUATED_SHARE = 1.0
+"""Evaluations take at most this many steps for each step of the budget, unless the user asks for more."""
+
+EVALUATIONS, EPISODES, FINAL_EPISODES = 10, 16, 100
+LEAST_EPISODES, LEAST_FINAL = 4, 10
+"""Episodes of an evaluation below which there is none, and of the last, which there is always."""
+
+
+class UsualEvaluations(NamedTuple):
+    """Evaluations of a run where its user did not choose them; see `Schedule`."""
+
+    evaluate_every: int
+    evaluation_episodes: int
+    final_episodes: int
+
+
+def usual_evaluations(env_steps: int, episode_steps: int) -> UsualEvaluations:
+    """Return the default evaluations of a run: 10 of 16 episodes and one of 100, or as many as its budget affords.
+
+    Together they take at most `EVALUATED_SHARE` of the budget, counted as if every episode went to the task's time
+    limit; the last one has at least 10 episodes all the same.
+
+    Args:
+        env_steps: the budget.
+        episode_steps: the task's time limit.
+
+    Example:
+        >>> usual_evaluations(1_000_000, 1000)
+        UsualEvaluations(evaluate_every=100000, evaluation_episodes=16, final_episodes=100)
+        >>> usual_evaluations(100_000, 1000)
+        UsualEvaluations(evaluate_every=10000, evaluation_episodes=6, final_episodes=38)
+        >>> usual_evaluations(100, 1000)
+        UsualEvaluations(evaluate_every=0, evaluation_episodes=16, final_episodes=10)
+    """
+    affordable = EVALUATED_SHARE * env_steps / episode_steps
+    wanted = EVALUATIONS * EPISODES + FINAL_EPISODES
+    if affordable >= wanted:
+        return UsualEvaluations(max(env_steps // EVALUATIONS, 1), EPISODES, FINAL_EPISODES)
+    final = max(int(FINAL_EPISODES * affordable / wanted), LEAST_FINAL)
+    number = min(int((affordable - final) / LEAST_EPISODES), EVALUATIONS)
+    if number < 1:
+        return UsualEvaluations(0, EPISODES, final)
+    # never one more evaluation than can be afforded: the last falls on the budget or beyond it
+    return UsualEvaluations(-(-env_steps // number), min(int((affordable - final) / number), EPISODES), final)
+
+
+def budget_notes(algorithm: Algorithm, env_steps: int, schedule: Schedule) -> list[str]:
+    """Return a sentence for each part of a run that takes more steps than its budget.
+
+    Args:
+        algorithm: what learns; its iterations are not divided.
+        env_steps: the budget.
+        schedule: of the run.
+    """
+    from workhorse.core.algorithm import OnPolicy, Population
+
+    limit, notes = algorithm.spec.max_episode_steps or 0, list[str]()
+    iteration, how = 0, ""
+    if isinstance(algorithm, OnPolicy):
+        iteration = algorithm.num_envs * algorithm.rollout_steps
+        how = f"takes {iteration:,} steps, more than --env-steps {env_steps}: the run will train {iteration:,}"
+    elif isinstance(algorithm, Population):
+        episodes = algorithm.num_members * algorithm.episodes_per_member
+        iteration = episodes * limit
+        how = (
+            f"plays {episodes:,} episodes of up to {limit:,} steps, which may be more than --env-steps {env_steps}: "
+            f"the run will train up to {iteration:,} in its first"
+        )
+    if iteration > env_steps:
+        notes.append(f"An iteration of {algorithm.name} {how}.")
+    final = schedule.final_episodes * limit
+    if final > max(env_steps, iteration):
+        notes.append(
+            f"The last evaluation plays {schedule.final_episodes:,} episodes of up to {limit:,} steps, up to {final:,} "
+            f"beside the {max(env_steps, iteration):,} of training: --final-episodes chooses fewer."
+        )
+    return notes
