@@ -285,6 +285,14 @@ def test_the_gradient_is_never_longer_than_its_limit():
     np.testing.assert_allclose(remembered.mu["a"], 0.1 * gradient["a"], rtol=1e-5)
 
 
+def test_a_gradient_of_the_size_of_adams_epsilon_moves_half_as_far():
+    """g / (|g| + eps) at the first step, eps 1e-5 as in the implementations that recipes are taken from."""
+    parts = made("ppo", gradient_clip=None).optimiser()
+    for gradient, moved in ((1e-5, 0.5), (1.0, 1.0), (-3e-5, -0.75)):
+        given = {"a": jnp.array([gradient])}
+        np.testing.assert_allclose(parts.update(given, parts.init(given))[0]["a"], moved, rtol=1e-3)
+
+
 def test_ppos_losses_are_what_they_say():
     rng = np.random.default_rng(0)
     ratio, advantage = np.exp(rng.normal(size=50)), rng.normal(size=50)

@@ -1,5 +1,6 @@
 """What `workhorse check` finds, on tasks of which it is known."""
 
+import random
 import sys
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,9 @@ import gymnasium
 import numpy as np
 import pytest
 
+from workhorse.core.addresses import host_keys
 from workhorse.core.errors import TaskError
+from workhorse.environments.gymnasium_worker import episode_seed
 from workhorse.environments.survey import Finding, survey
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -75,8 +78,31 @@ class Odd(weird_environments.Walk):
         return self.seen(), 1e-5 * (self.count == 20), False, False, None
 
 
-if "odd/Odd-v0" not in gymnasium.registry:
-    gymnasium.register("odd/Odd-v0", entry_point=Odd, max_episode_steps=200)
+STEADY = {episode_seed(key) for key in (*host_keys(0, "reset", 0, np.arange(8)), np.array([0, 1], np.uint64))}
+"""Seeds of the first episode of every slot, and of the adapter's own look at a task."""
+
+
+class MoodyLater(weird_environments.Walk):
+    """Draws from the process's own randomness from the fifth step of every episode but the first."""
+
+    def reset(self, **given: Any) -> Any:
+        self.is_steady = given["seed"] in STEADY
+        return super().reset(**given)
+
+    def step(self, action: Any) -> Any:
+        _, reward, _, truncated, info = super().step(0 * action)
+        if not self.is_steady and self.count >= 5:
+            self.x = self.x + random.random()
+        return self.x.copy(), reward, False, truncated, info
+
+
+for name, cls, limit in (("Odd", Odd, 200), ("MoodyLater", MoodyLater, 20)):
+    if f"odd/{name}-v0" not in gymnasium.registry:
+        gymnasium.register(f"odd/{name}-v0", entry_point=cls, max_episode_steps=limit)
+
+
+def test_the_first_step_that_differs_is_counted_from_its_own_reset() -> None:
+    assert "first in step 5 of an episode, in its observation" in found("odd/MoodyLater-v0")["determinism"].text
 
 
 def test_scales_and_constants_are_noted() -> None:

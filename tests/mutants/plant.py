@@ -97,9 +97,19 @@ def copy_checkout(target: Path) -> None:
     subprocess.run(["git", "-C", str(target), "add", "--all"], check=True)
 
 
+def surroundings(folder: Path) -> dict[str, str]:
+    """Return the environment variables of the tests in a copy.
+
+    All copies share the programs that they compile, which are found by what they compute: a bug in one makes another.
+    """
+    compiled = folder.parent / "compiled"
+    compiled.mkdir(mode=0o700, exist_ok=True)
+    return {**os.environ, "PYTHONPATH": str(folder), "WORKHORSE_COMPILE_CACHE": str(compiled)}
+
+
 def run_tests(folder: Path, tests: Sequence[str]) -> tuple[int | None, str]:
     """Run tests in a copy; return pytest's exit code, None where they took too long, and the first that failed."""
-    environment = {**os.environ, "PYTHONPATH": str(folder), "PYTHONDONTWRITEBYTECODE": "1"}
+    environment = {**surroundings(folder), "PYTHONDONTWRITEBYTECODE": "1"}
     command = [sys.executable, "-m", "pytest", "-q", "-x", "-n0", "-p", "no:cacheprovider", "-m", "slow or not slow"]
     try:
         done = subprocess.run(
@@ -124,13 +134,13 @@ def judge(mutant: Mutant, folder: Path) -> Outcome:
     return Outcome(mutant, verdict, said if verdict != "survived" else "", time.monotonic() - begun)
 
 
-def judge_all(mutants: Sequence[Mutant], jobs: int) -> Iterator[Outcome]:
+def judge_all(mutants: Sequence[Mutant], jobs: int, place: Path) -> Iterator[Outcome]:
     """Judge the bugs side by side, each in a copy of its own, and yield what came of them in the order of the list."""
-    with tempfile.TemporaryDirectory(prefix="workhorse-mutants-") as place, ThreadPoolExecutor(jobs) as pool:
+    with ThreadPoolExecutor(jobs) as pool:
         copies: SimpleQueue[Path] = SimpleQueue()
         for number in range(jobs):
-            copy_checkout(Path(place) / str(number))
-            copies.put(Path(place) / str(number))
+            copy_checkout(place / str(number))
+            copies.put(place / str(number))
 
         def one(mutant: Mutant) -> Outcome:
             folder = copies.get()
@@ -142,14 +152,13 @@ def judge_all(mutants: Sequence[Mutant], jobs: int) -> Iterator[Outcome]:
         yield from pool.map(one, mutants)
 
 
-def sound_tests(mutants: Sequence[Mutant], jobs: int) -> bool:
+def sound_tests(mutants: Sequence[Mutant], jobs: int, place: Path) -> bool:
     """Tell whether all the tests pass without a bug; otherwise a red one would prove nothing."""
     tests = sorted({test for mutant in mutants for test in mutant.tests})
-    with tempfile.TemporaryDirectory(prefix="workhorse-mutants-") as place:
-        copy_checkout(Path(place))
-        environment = {**os.environ, "PYTHONPATH": place}
-        command = [sys.executable, "-m", "pytest", "-q", f"-n{jobs}", "-m", "slow or not slow", *tests]
-        return subprocess.run(command, cwd=place, env=environment).returncode == PASSED
+    folder = place / "sound"
+    copy_checkout(folder)
+    command = [sys.executable, "-m", "pytest", "-q", f"-n{jobs}", "-m", "slow or not slow", *tests]
+    return subprocess.run(command, cwd=folder, env=surroundings(folder)).returncode == PASSED
 
 
 def page(outcomes: Sequence[Outcome]) -> str:
@@ -190,17 +199,15 @@ def main() -> int:
     parser.add_argument("--trust-the-tests", action="store_true", help="do not first run them without a bug")
     options = parser.parse_args()
     mutants = [mutant for mutant in read(options.list or LISTS) if mutant.is_called(options.names)]
-    if not options.trust_the_tests and not sound_tests(mutants, options.jobs):
-        print("The tests fail without a planted bug: mend them first.", file=sys.stderr)
-        return 2
-    outcomes = []
-    for outcome in judge_all(mutants, options.jobs):
-        outcomes.append(outcome)
-        name = f"{outcome.mutant.family}: {outcome.mutant.name}"
-        print(
-            f"{outcome.verdict:8} {outcome.seconds:5.0f} s  {name}  {outcome.by.splitlines()[-1] if outcome.by else ''}"
-        )
-        sys.stdout.flush()
+    with tempfile.TemporaryDirectory(prefix="workhorse-mutants-") as place:
+        if not options.trust_the_tests and not sound_tests(mutants, options.jobs, Path(place)):
+            print("The tests fail without a planted bug: mend them first.", file=sys.stderr)
+            return 2
+        outcomes = []
+        for outcome in judge_all(mutants, options.jobs, Path(place)):
+            outcomes.append(outcome)
+            name, by = f"{outcome.mutant.family}: {outcome.mutant.name}", outcome.by.splitlines()[-1:]
+            print(f"{outcome.verdict:8} {outcome.seconds:5.0f} s  {name}  {''.join(by)}", flush=True)
     unnoticed = [outcome for outcome in outcomes if outcome.verdict != "noticed"]
     print(f"{len(outcomes) - len(unnoticed)} of {len(outcomes)} noticed")
     if options.write:
