@@ -261,9 +261,11 @@ def test_resume_touches_nothing_outside(originals, tmp_path, part):
     before = snapshot(place)
     run = shutil.copytree(originals[0], tmp_path / "runs" / "victim")
     linked(run, part, place / "salaries.csv" if part == "lock" else place)
+    metrics = (run / "metrics.parquet").read_bytes()
     code, _, err = said(command("resume", run))
     assert snapshot(place) == before
     if part in ("milestones", "lock"):
+        assert (run / "metrics.parquet").read_bytes() == metrics, "refused before any work"
         assert code == 2 and "got a link, and Workhorse follows no links in its folders" in err
     else:
         assert code == 0, err
