@@ -220,6 +220,14 @@ def test_no_run_is_begun_beyond_the_budget(tmp_path):
     assert "6 of 6 runs were not started" in " ".join(notes.sentences)
 
 
+def test_a_budget_is_spent_once_all_of_it_is(tmp_path, monkeypatch):
+    folder = new(tmp_path, {**PENDULUM, "seeds": 6, "budget": "2 core-hours"})
+    monkeypatch.setattr(StudyFolder, "core_hours", lambda folder: 2.0)
+    notes = Notes()
+    conduct(folder, 1, notes)
+    assert "The budget of 2.0 core-hours is spent: 6 of 6 runs were not started" in " ".join(notes.sentences)
+
+
 def test_seeds_are_added_until_enough_is_known(tmp_path):
     words = {**CARTPOLE, "seeds": 2, "env_steps": 2000, "thresholds": 40, "until": "success_rate width < 0.75"}
     words |= {"budget": "1 core-hours"}

@@ -15,7 +15,7 @@ from workhorse.studies.cells import summarise
 from workhorse.studies.outliers import outlying_seeds
 from workhorse.studies.results import SearchResult, Trial
 from workhorse.studies.tuning import search_gap, search_sentences, tornado, tuning_value
-from workhorse.studies.verdicts import unequal_steps, verdicts
+from workhorse.studies.verdicts import _holm, unequal_steps, verdicts
 
 
 def scores(values, **more):
@@ -129,6 +129,16 @@ def test_many_comparisons_share_one_error():
     assert interval.low < 0 < interval.high, "what is not shown has an interval that says so"
     assert alone.comparison.difference.low > 0
     assert found["a", "b"].more_runs > 1, "and the seeds that are missing are counted at the same level"
+
+
+def test_holms_correction_and_the_level_of_each_pair():
+    """Adjusted values as R's p.adjust gives them; the level stays where the first pair does not pass."""
+    adjusted, levels = _holm(np.array([0.01, 0.04, 0.03, 0.005]), 0.05)
+    assert adjusted == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert levels == pytest.approx([0.05 / 3, 0.05 / 2, 0.05 / 2, 0.05 / 4])
+    adjusted, levels = _holm(np.array([0.02, 0.015, 0.016]), 0.05)
+    assert adjusted == pytest.approx([0.045] * 3), "a larger p value is never adjusted to a smaller one"
+    assert levels == pytest.approx([0.05, 0.05 / 3, 0.05 / 2])
 
 
 def test_one_number_over_tasks_needs_one_scale():
