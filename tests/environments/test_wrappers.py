@@ -145,7 +145,7 @@ def test_values_that_cannot_be_are_refused_for_every_task(task: str, options: di
         ("weird_environments:Breaking", "raised TypeError.*give it the arguments it needs", False),
         ("builtins:len", "raised TypeError", False),
         ("builtins:id", "returned int, which is no gymnasium.Env", False),
-        ("gymnasium.wrappers:TimeLimit(-3)", "raised AssertionError", True),
+        ("gymnasium.wrappers:TimeLimit(-3)", "raised (Assertion|Value)Error", True),
     ],
 )
 def test_a_wrapper_that_cannot_be_made_says_why(wrapper: str, message: str, traced: bool) -> None:
