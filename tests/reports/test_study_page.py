@@ -13,7 +13,7 @@ import polars as pl
 import pytest
 
 from tests.reports import invented
-from tests.studies.made_up import run, study
+from tests.studies import made_up
 from workhorse.reports.study_page import write_study_report
 from workhorse.reports.study_tables import reliability_table
 from workhorse.reports.wording import interval_text, number_text, rate_text, share_text
@@ -412,7 +412,7 @@ def test_many_variants_get_a_panel_each_in_one_scale(tmp_path):
 
 def test_spread_and_risk_over_time_are_by_the_million_steps():
     """A curve that falls by 60 in 100 steps loses .6 a step."""
-    runs = [run(seed, 40.0, curve=[0.0, 100.0, 40.0]) for seed in range(3)]
-    words = str(reliability_table(summarise(study(runs))))
+    runs = [made_up.run(seed, 40.0, curve=[0.0, 100.0, 40.0]) for seed in range(3)]
+    words = str(reliability_table(summarise(made_up.study(runs))))
     assert number_text(-600_000.0) in words
     assert number_text(60.0) in words, "the greatest drawdown is a return"
