@@ -14,6 +14,7 @@ PROGRAMS = [
     ["classic.py"],
     ["action_box.py"],
     ["kill.py"],
+    ["compile_cache.py"],
     ["minute.py"],
     ["learning.py", "half-cheetah-default", "--seeds", "10"],
     ["learning.py", "swimmer"],

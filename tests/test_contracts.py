@@ -104,6 +104,7 @@ OPENERS = {
     "studies/study_file.py",  # a study file that the user names
     "cli/main.py",  # /dev/null
     "cli/video.py",  # /dev/null
+    "environments/gymnasium_worker.py",  # /dev/null
     "environments/mujoco/contact_batch.py",  # libraries of MuJoCo
     "runs/folder.py",  # lists the folders in `runs`, which is nobody's run
 }

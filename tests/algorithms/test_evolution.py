@@ -11,6 +11,7 @@ from workhorse.algorithms import registry
 from workhorse.core.spec import Box, Discrete, EnvSpec
 from workhorse.core.types import Returns
 from workhorse.math import moments, noise
+from workhorse.networks.heads import task_action
 
 SPEC = EnvSpec("test", Box.unbounded(3), Box((-9.0, -9.0), (9.0, 9.0)), 100)
 TARGET = np.array([0.3, -1.0, 2.0, 0.5, 0.0, -0.7])
@@ -231,7 +232,7 @@ class TestPolicies:
         actor = algorithm.actor(algorithm.init(jax.random.key(0))._replace(params=jnp.asarray(params.ravel())))
         carry = algorithm.begin(actor, jnp.asarray(-1))
         action, _, _ = algorithm.act(actor, carry, jnp.ones(3), jax.random.key(0), explore=False)
-        assert action.tolist() == [9.0, -4.5]
+        assert action.tolist() == [1.0, -0.5] and task_action(algorithm.spec, action).tolist() == [9.0, -4.5]
 
     def test_action_noise_explores_in_training_only(self):
         algorithm = registry.make("openai-es", SPEC, {"action_noise": 0.5})

@@ -127,7 +127,7 @@ def test_a_box_of_minus_one_to_one_and_other_spaces_are_as_they_were() -> None:
         assert registry.make("ppo", spec, {}).spec is spec
 
 
-@pytest.mark.parametrize(("low", "high"), [(0.7, 35.3), (-0.4, 0.4), (1e6, 1e6 + 1), (-3.0, -3.0)])
+@pytest.mark.parametrize(("low", "high"), [(0.7, 35.3), (1.1, 2.3), (-0.4, 0.4), (1e6, 1e6 + 1), (-3.0, -3.0)])
 def test_no_action_is_outside_the_tasks_box_by_rounding(low: float, high: float) -> None:
     spec = EnvSpec("Any-v0", Box.unbounded(1), Box((low,), (high,)), 9).rescaled()
     sent = np.asarray(jax.vmap(lambda y: task_action(spec, y))(jnp.linspace(-1, 1, 999, dtype=jnp.float32)[:, None]))
@@ -169,6 +169,11 @@ def test_a_rollout_keeps_the_algorithms_numbers_and_the_task_gets_its_own() -> N
     keys = jax.random.split(jax.random.key(0), 8)
     _, step = jax.vmap(env.step)(start.environment, 2.0 * jnp.asarray(rollout.action[0]), keys)
     np.testing.assert_allclose(step.next_obs, rollout.next_obs[0], rtol=1e-6)
+    recorder: Any = Recorder(8)  # and one on the host
+    loop = loop_of("ppo", recorder)
+    actor = loop.algorithm.actor(loop.start().state)
+    rollout = loop.collector.collect(actor, loop.collector.start(actor), 0).rollout
+    np.testing.assert_allclose(np.stack(recorder.told), 100.0 * np.asarray(rollout.action), rtol=1e-6)
 
 
 def test_recipes_measured_in_the_tasks_own_numbers_say_so() -> None:

@@ -1,5 +1,6 @@
 """`workhorse.train` and `Run`: the command line's run, a callback that stops it, tasks given as objects."""
 
+import contextlib
 import json
 import subprocess
 import sys
@@ -315,3 +316,29 @@ def test_a_program_without_a_guard_trains_in_its_own_process(tmp_path):
     assert "put the training under `if __name__ == '__main__':`" in answer.stderr
     assert [path.name for path in (tmp_path / "runs").iterdir()] == ["r"]
     assert json.loads((tmp_path / "runs/r/manifest.json").read_text())["task"] == "__main__:make"
+
+
+def test_metrics_go_to_weights_and_biases_where_asked_for(tmp_path, monkeypatch):
+    from workhorse.runs.train import Observer
+
+    asked, sent = [], []
+
+    class Sending(Observer):
+        def __init__(self, observer):
+            self._observer = observer
+            self.started, self.noted = observer.started, observer.noted
+
+        def iterated(self, row):
+            sent.append(row["iteration"])
+            self._observer.iterated(row)
+
+    def context(project, observer):
+        asked.append(project)
+        return contextlib.nullcontext(observer if project is None else Sending(observer))
+
+    monkeypatch.setattr("workhorse.api.watching.sent_to_wandb", context)
+    stopped = trained(tmp_path, wandb="mine", callback=lambda row: False)
+    assert (stopped.state, sent) == ("stopped", [1])
+    stopped.resume(progress=False, wandb="mine").resume(progress=False)
+    assert asked == ["mine", "mine", None]
+    assert sent == stopped.metrics["iteration"].to_list()

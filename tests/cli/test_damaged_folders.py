@@ -241,15 +241,31 @@ def test_light_commands_touch_nothing_outside(originals, tmp_path, name):
             shutil.rmtree(run)
 
 
+def test_a_report_takes_the_place_of_a_link_and_a_policy_is_not_read_through_one(originals, tmp_path):
+    place = outside(tmp_path)
+    before = snapshot(place)
+    run = shutil.copytree(originals[0], tmp_path / "runs" / "victim")
+    linked(run, "report-data", place)
+    assert said(command("report", run))[0] == 0 and not (run / "report-data").is_symlink()
+    assert list((run / "report-data").glob("*.csv")) and snapshot(place) == before
+    shutil.move(run / "policy", tmp_path / "policy")  # whole, and the run's own
+    (run / "policy").symlink_to(tmp_path / "policy")
+    code, _, err = said(command("export", run))
+    assert code == 2 and "got a link, and Workhorse follows no links in its folders" in err
+    assert said(["export", str(tmp_path / "policy"), "--to", "onnx"])[0] == 0
+
+
 @pytest.mark.parametrize("part", ["milestones", "lock", "report-data", "policy", "checkpoints/newest"])
 def test_resume_touches_nothing_outside(originals, tmp_path, part):
     place = outside(tmp_path)
     before = snapshot(place)
     run = shutil.copytree(originals[0], tmp_path / "runs" / "victim")
     linked(run, part, place / "salaries.csv" if part == "lock" else place)
+    metrics = (run / "metrics.parquet").read_bytes()
     code, _, err = said(command("resume", run))
     assert snapshot(place) == before
     if part in ("milestones", "lock"):
+        assert (run / "metrics.parquet").read_bytes() == metrics, "refused before any work"
         assert code == 2 and "got a link, and Workhorse follows no links in its folders" in err
     else:
         assert code == 0, err

@@ -54,10 +54,12 @@ def test_a_run_shows_one_bar_that_ends_full(shown, tmp_path, capsys):
         max_episode_steps=10,
         runs=tmp_path,
     )
-    assert shown[0]["text/plain"] == "compiling" and 'value="0" max="60"' in shown[0]["text/html"]
+    assert "compiling" in shown[0]["text/plain"] and 'value="0" max="60"' in shown[0]["text/html"]
     assert 'value="60" max="60"' in shown[-1]["text/html"]
-    assert shown[-1]["text/plain"].startswith("iteration 2")
-    assert [line["text/plain"].split("  ")[0] for line in shown[1:]] == ["iteration 1", "iteration 2"]  # not each row
+    assert "evaluating 2 episodes" in shown[-2]["text/plain"] and " left" not in shown[-1]["text/plain"]
+    assert shown[-1]["text/plain"].endswith("iteration 2")
+    iterated = [line["text/plain"] for line in shown if "evaluating" not in line["text/plain"]][1:]
+    assert ["iteration 1" in line for line in iterated] == [True, False]  # not each row
     said = capsys.readouterr().out
     assert "Training: CartPole-v1" in said and "iteration" not in said.replace("iteration 0", "")
 

@@ -6,9 +6,10 @@ import pytest
 
 from workhorse.algorithms import registry
 from workhorse.algorithms.recipes import recipe
-from workhorse.api.setup import resolve
+from workhorse.api.setup import _time_limit, resolve
 from workhorse.cli.main import main
 from workhorse.core.spec import Box, EnvSpec
+from workhorse.environments.registry import TASKS
 from workhorse.runs.budget import EVALUATED_SHARE, LEAST_FINAL, budget_notes, usual_evaluations
 from workhorse.runs.schedule import Schedule
 
@@ -49,6 +50,13 @@ def test_the_time_limit_is_the_task_s_or_the_user_s_or_a_thousand():
 
     assert final("CartPole-v1") == 20 and final("CartPole-v1", max_episode_steps=100) == 100
     assert final("module:Unknown-v0") == 10
+
+
+def test_the_limits_of_our_own_tasks_are_those_of_gymnasium():
+    import gymnasium
+
+    for task in TASKS:
+        assert _time_limit(task, {}) == gymnasium.registry[task].max_episode_steps, task
 
 
 def test_what_the_user_chose_has_the_last_word():

@@ -119,3 +119,15 @@ def test_metrics_of_our_own_algorithms_have_words(algorithm):
     old = Path(__file__).parent / "old_runs" / algorithm
     for name in read_metrics(old).columns:
         assert name.removeprefix("held_out_") in known_metrics() or name == "digest", name
+
+
+def test_metrics_that_warnings_read_have_words():
+    """What a warning names, a user looks for on the page."""
+    rules = Path(__file__).parents[2] / "workhorse" / "runs" / "warnings"
+    read = {
+        name
+        for file in rules.glob("*.py")
+        for name in re.findall(r'rows\.(?:newest|last|all)\("([a-z_]+)"', file.read_text())
+    }
+    assert len(read) > 15
+    assert {name.removeprefix("held_out_") for name in read} <= known_metrics().keys()

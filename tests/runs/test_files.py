@@ -62,6 +62,17 @@ def test_no_link_in_between_is_followed(places):
     assert untouched(outside)
 
 
+@pytest.mark.parametrize("name", ["../outside/precious", "real/../../outside/precious", "/outside/precious"])
+def test_a_name_out_of_a_record_does_not_lead_out(places, name):
+    folder, outside = places
+    (folder / "real").mkdir()
+    deep = outside.parent / name[1:] if name[0] == "/" else folder / name
+    for action in (lambda: files.read_file(deep, folder), lambda: files.write_file(deep, b"", folder)):
+        with pytest.raises(UnreadableFile, match=r"Expected a place inside of .*/run, got .*precious|outside"):
+            action()
+    assert untouched(outside)
+
+
 def test_the_folder_itself_may_be_reached_by_a_link(places):
     folder, outside = places
     assert files.read_file(folder / "folder" / "precious") == b"precious"

@@ -110,6 +110,11 @@ def test_a_batch_is_what_a_vector_of_environments_gives(task: str, options: dict
         env.close()
 
 
+def test_numbers_for_a_box_of_integers_are_rounded_not_cut_off() -> None:
+    box, written = Box((-3.0, -3.0), (3.0, 3.0)), ActionFormat("int16", (2,))
+    assert written.write(box, np.array([[1.6, -0.6], [9.0, -9.0]])).tolist() == [[2, -1], [3, -3]]
+
+
 def of_numbers(count: int, **formats: Any) -> Policy:
     from workhorse.core.layers import Argmax, Dense
 

@@ -41,7 +41,7 @@ def test_draws_repeat_and_are_recorded_under_a_name_of_their_own(tmp_path: Any, 
         "2-seed5-30.json": False, "2-seed5-40-stochastic.json": True,
     }  # fmt: skip
     assert names["2-seed5-40-stochastic.json"]["returns"] == drawn.returns.tolist()
-    shown = _last_evaluation(folder)
+    shown = _last_evaluation(folder, folder.manifest())
     assert shown is not None and len(shown.returns) == 30
 
 

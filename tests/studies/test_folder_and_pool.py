@@ -7,6 +7,7 @@ import time
 import pytest
 
 from workhorse.core.errors import UsageError
+from workhorse.runs.cost import Ledger
 from workhorse.runs.folder import RunFolder
 from workhorse.studies import training_job
 from workhorse.studies.folder import StudyFolder
@@ -107,9 +108,9 @@ def test_a_job_nobody_knows_is_a_crash_and_the_worker_is_free_again(tmp_path):
 )
 def test_a_damaged_ledger_of_a_crashed_run_costs_nothing(tmp_path, text):
     (tmp_path / "ledger.json").write_text(text)
-    assert training_job.spent_core_hours(tmp_path) == 0.0
-    (tmp_path / "ledger.json").write_text('{"core_seconds": {"a": 7200}}')
-    assert training_job.spent_core_hours(tmp_path) == 2.0
+    assert training_job.ledger_of(tmp_path) == Ledger()
+    Ledger().charge("a", 1, 7200).write(tmp_path)
+    assert training_job.ledger_of(tmp_path).core_hours == 2.0
 
 
 def test_a_workers_log_is_not_written_through_a_link(tmp_path):

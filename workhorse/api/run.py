@@ -192,6 +192,7 @@ class Run:
         threads: int = 0,
         callback: Callback | None = None,
         progress: bool = True,
+        wandb: str | None = None,
     ) -> Run:
         """Go on from the newest checkpoint: the same bits as if the run had never stopped.
 
@@ -200,6 +201,7 @@ class Run:
             threads: simulation threads, which do not change the result.
             callback: as for `workhorse.train`.
             progress: whether to show it.
+            wandb: as for `workhorse.train`.
 
         Returns:
             This run.
@@ -211,6 +213,7 @@ class Run:
             lambda observer: train.resume(self._folder, env_steps=env_steps, threads=threads, observer=observer),
             callback,
             progress,
+            wandb=wandb,
         )
         return self
 

@@ -16,6 +16,7 @@ from workhorse.algorithms.recipes import DEFAULT_ALGORITHM, DEFAULT_ENV_STEPS, R
 from workhorse.algorithms.settings import merged_settings
 from workhorse.api.tasks import check_task
 from workhorse.core.errors import UsageError
+from workhorse.environments.registry import TASKS
 from workhorse.runs.budget import EPISODES, usual_evaluations
 
 if TYPE_CHECKING:
@@ -29,6 +30,11 @@ __all__ = ["RunSetup", "chosen_algorithm", "chosen_recipe", "resolve"]
 _WHOLE = ("seed", "slots", "threads")
 
 UNKNOWN_LIMIT = 1000
+SHORTER_LIMITS = {
+    "Reacher-v5": 50, "Pusher-v5": 100, "CartPole-v1": 500, "Pendulum-v1": 200, "Acrobot-v1": 500,
+    "MountainCar-v0": 200, "MountainCarContinuous-v0": 999,
+}  # fmt: skip
+"""Steps of the episodes of our own tasks where they are not 1,000, known without a simulator."""
 
 
 @dataclass(frozen=True)
@@ -179,11 +185,13 @@ def resolve(
 
 def _time_limit(task: str, task_options: Mapping[str, Any]) -> int:
     """Return the steps of a task's longest episode; 1,000 where it is not known before the task is made."""
-    import gymnasium
-
     given = task_options.get("max_episode_steps")
     if isinstance(given, int) and given > 0:
         return given
+    if task in TASKS:
+        return SHORTER_LIMITS.get(task, UNKNOWN_LIMIT)
+    import gymnasium
+
     registered = gymnasium.registry.get(task.split(":")[-1])
     return (registered.max_episode_steps if registered is not None else None) or UNKNOWN_LIMIT
 

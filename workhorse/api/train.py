@@ -39,6 +39,7 @@ def train(
     stop_at_return: float | None = None,
     callback: Callback | None = None,
     progress: bool = True,
+    wandb: str | None = None,
     runs: str | os.PathLike[str] = "runs",
     id: str | None = None,
     **settings: Any,
@@ -76,6 +77,7 @@ def train(
             False, the run stops: its state is saved, and `run.resume()` goes on. An exception in it is raised again
             from here, after the state was saved.
         progress: whether to show it.
+        wandb: project of Weights & Biases that metrics and settings are sent to as well; needs the extra `wandb`.
         runs: the folder that holds the runs.
         id: the run's name; by default task, algorithm, seed and time.
         settings: options of the algorithm by name; `workhorse algorithms NAME` lists them.
@@ -124,6 +126,10 @@ def train(
         id=id,
     )
     folder, summary = followed(
-        lambda observer: setup.start(command=setup.command(), observer=observer), callback, progress, setup.recipe
+        lambda observer: setup.start(command=setup.command(), observer=observer),
+        callback,
+        progress,
+        setup.recipe,
+        wandb,
     )
     return Run(folder, summary)

@@ -13,6 +13,7 @@ from workhorse.display.run_display import Display, display_for
 from workhorse.runs.folder import RunFolder
 from workhorse.runs.manifest import Manifest
 from workhorse.runs.train import Observer, StopTraining, Summary
+from workhorse.runs.wandb_log import sent_to_wandb
 
 __all__ = ["Callback", "followed"]
 
@@ -50,6 +51,7 @@ def followed(
     callback: Callback | None,
     progress: bool,
     recipe: Recipe | None = None,
+    wandb: str | None = None,
 ) -> tuple[RunFolder, Summary | None]:
     """Train with the display that fits the screen or the notebook, telling the callback.
 
@@ -58,6 +60,7 @@ def followed(
         callback: of the user.
         progress: whether to show it; sentences that a user must know are shown in any case.
         recipe: of a new run.
+        wandb: project of Weights & Biases that metrics are sent to as well.
 
     Returns:
         The run's folder, and its summary; None where the callback stopped the run.
@@ -72,8 +75,8 @@ def followed(
     display.stopped = "Stopped; the state is saved. Continue with: workhorse.Run.open({!r}).resume()"
     watching = _Watching(display, callback)
     try:
-        with display:
-            folder, summary = begin(watching)
+        with display, sent_to_wandb(wandb, watching) as told:
+            folder, summary = begin(told)
     except StopTraining:
         assert watching.folder is not None
         if progress:

@@ -52,6 +52,7 @@ class NotebookDisplay(Display):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self._newest is not None:
+            self._doing, self._time_left = "", None  # the line stays in the notebook
             self._renew()
         super().__exit__(kind, error, trace)
 

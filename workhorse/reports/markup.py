@@ -2,11 +2,12 @@
 
 import html
 import os
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from urllib.parse import quote
 
-__all__ = ["Markup", "definitions", "escape", "link", "paragraph", "sentences", "table"]
+__all__ = ["Markup", "definitions", "escape", "link", "paragraph", "prose", "sentences", "table"]
 
 
 class Markup(str):
@@ -25,21 +26,31 @@ def escape(text: object) -> str:
     return str(text) if isinstance(text, Markup) else html.escape(str(text))
 
 
+def prose(text: object) -> str:
+    """Text made harmless, where what stands between backticks is code, as in the messages on a terminal.
+
+    Example:
+        >>> prose("resume it by `workhorse resume a<b`")
+        'resume it by <code>workhorse resume a&lt;b</code>'
+    """
+    return str(text) if isinstance(text, Markup) else re.sub(r"`([^`\n]+)`", r"<code>\1</code>", escape(text))
+
+
 def paragraph(text: object, kind: str = "") -> Markup:
     """A paragraph of a class."""
-    return Markup(f"<p{_class(kind)}>{escape(text)}</p>") if text else Markup("")
+    return Markup(f"<p{_class(kind)}>{prose(text)}</p>") if text else Markup("")
 
 
 def sentences(items: Sequence[object], kind: str = "") -> Markup:
     """A list, an item a sentence; nothing where there is none."""
     if not items:
         return Markup("")
-    return Markup(f"<ul{_class(kind)}>{''.join(f'<li>{escape(item)}</li>' for item in items)}</ul>")
+    return Markup(f"<ul{_class(kind)}>{''.join(f'<li>{prose(item)}</li>' for item in items)}</ul>")
 
 
 def definitions(pairs: Mapping[str, object], kind: str = "") -> Markup:
     """Return names and values as a list."""
-    inside = "".join(f"<div><dt>{escape(name)}</dt><dd>{escape(value)}</dd></div>" for name, value in pairs.items())
+    inside = "".join(f"<div><dt>{escape(name)}</dt><dd>{prose(value)}</dd></div>" for name, value in pairs.items())
     return Markup(f"<dl{_class(kind)}>{inside}</dl>")
 
 

@@ -14,7 +14,7 @@ import plotly.io
 from plotly.offline import get_plotlyjs
 
 from workhorse.reports.figure import Figure, LegendEntry, PanelHead
-from workhorse.reports.markup import Markup, escape, paragraph
+from workhorse.reports.markup import Markup, escape, paragraph, prose
 from workhorse.reports.palette import css_variables, dark_twins
 from workhorse.runs.files import is_there, list_folder, make_folder, remove, write_file, writing
 
@@ -67,7 +67,7 @@ class Page:
             f'<figure class="figure" id="figure-{html.escape(figure.name)}"><div class="figure-head">'
             f"<h3>{escape(figure.title)}</h3>{_download(figure)}</div>{_legend(figure.name, figure.legend)}"
             f'<div class="panels{small}" style="--panel: {figure.panel_width}px">{panels}</div>'
-            f"<figcaption>{escape(figure.caption)}</figcaption>{after}</figure>"
+            f"<figcaption>{prose(figure.caption)}</figcaption>{after}</figure>"
         )
 
     def write(self, folder: Path) -> Path:
@@ -78,6 +78,7 @@ class Page:
         """
         data, page = folder / DATA_FOLDER, folder / "report.html"
         with writing("the report", page):
+            folder.mkdir(parents=True, exist_ok=True)
             if is_there(data) and (data.is_symlink() or not data.is_dir()):
                 remove(data)  # by name: what a link points to is not ours
             make_folder(data)

@@ -59,7 +59,7 @@ def needing_trust(task: str, task_options: Mapping[str, Any], algorithm: str) ->
     names = {task: _is_task, algorithm: _is_algorithm}
     for name, value in task_options.items():
         for text in _texts(value):
-            names[text] = _is_wrapper if name == "wrappers" else _is_nothing
+            names[text] = _is_wrapper if name == "wrappers" else _is_task
     return [name for name, is_known in names.items() if _NAMED.match(name) and not (_is_near(name) and is_known(name))]
 
 
@@ -186,10 +186,6 @@ def _is_algorithm(name: str) -> bool:
 
     found = _found(name)
     return isinstance(found, type) and issubclass(found, Algorithm)
-
-
-def _is_nothing(name: str) -> bool:
-    return False
 
 
 def _found(name: str) -> object:

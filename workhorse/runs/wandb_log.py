@@ -23,7 +23,7 @@ from workhorse.runs.folder import RunFolder
 from workhorse.runs.manifest import Manifest
 from workhorse.runs.metric_words import tagged
 from workhorse.runs.metrics import read_metrics
-from workhorse.runs.run import Observer
+from workhorse.runs.run import Observer, StopTraining
 
 __all__ = ["WandbObserver", "sent_to_wandb", "wandb_project"]
 
@@ -91,7 +91,7 @@ class WandbObserver(Observer):
         status = self._folder.status()
         if error is None and status is not None and status.last_return is not None:
             self._try(lambda: self._run.summary.update({"final/mean_reward": status.last_return}))
-        failed = error is not None and not isinstance(error, KeyboardInterrupt)
+        failed = error is not None and not isinstance(error, KeyboardInterrupt | StopTraining)
         self._try(lambda: self._run.finish(exit_code=int(failed)))
         self._write_record()
 

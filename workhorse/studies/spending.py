@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from workhorse.core.machine import describe_hardware
 from workhorse.runs.cost import Ledger
+from workhorse.runs.files import list_folder
 from workhorse.runs.manifest import utc_now
 from workhorse.studies.folder import StudyFolder
 from workhorse.studies.record_kinds import Kind
@@ -41,7 +42,7 @@ class Sitting:
 
     def __init__(self, folder: StudyFolder, cores: int) -> None:
         self._folder, self._cores = folder, cores
-        self._name = f"{len(list((folder.path / 'records' / 'sittings').glob('*.json'))):05}"
+        self._name = f"{len(list_folder(folder.path / 'records' / 'sittings', '*.json', folder.path)):05}"
         self._begun, self._created = time.monotonic(), utc_now()
         self._elsewhere_s = self._elsewhere_hours = 0.0
 
