@@ -65,6 +65,13 @@ def test_equals_gymnasium_step_by_step(id: str) -> None:
     adapter.close()
 
 
+def test_seeds_of_episodes_fit_31_bits_and_differ():
+    """Environments that keep a seed as a signed number of 32 bits exist."""
+    seeds = {episode_seed(keys(iteration, slot)) for iteration in range(20) for slot in range(20)}
+    assert len(seeds) == 400
+    assert 2**30 < max(seeds) < 2**31 and min(seeds) >= 0
+
+
 def test_spec_holds_bounds_clock_seconds_and_options() -> None:
     adapter = GymnasiumAdapter("Pendulum-v1", 1, 1, g=9.0, max_episode_steps=30)
     assert adapter.spec.observation == Box((-1.0, -1.0, -8.0), (1.0, 1.0, 8.0))

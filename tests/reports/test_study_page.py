@@ -13,7 +13,9 @@ import polars as pl
 import pytest
 
 from tests.reports import invented
+from tests.studies import made_up
 from workhorse.reports.study_page import write_study_report
+from workhorse.reports.study_tables import reliability_table
 from workhorse.reports.wording import interval_text, number_text, rate_text, share_text
 from workhorse.studies.across_tasks import aggregate_scores
 from workhorse.studies.cells import summarise
@@ -406,3 +408,11 @@ def test_many_variants_get_a_panel_each_in_one_scale(tmp_path):
     assert len({tuple(panel["layout"]["yaxis"]["range"]) for panel in curves}) == 1
     assert len(figures["steps-to-threshold"]) == 18
     assert "performance-profile" not in figures, "nine lines of one colour say nothing"
+
+
+def test_spread_and_risk_over_time_are_by_the_million_steps():
+    """A curve that falls by 60 in 100 steps loses .6 a step."""
+    runs = [made_up.run(seed, 40.0, curve=[0.0, 100.0, 40.0]) for seed in range(3)]
+    words = str(reliability_table(summarise(made_up.study(runs))))
+    assert number_text(-600_000.0) in words
+    assert number_text(60.0) in words, "the greatest drawdown is a return"

@@ -112,6 +112,28 @@ def test_every_update_draws_from_its_own_address(monkeypatch):
     assert keys == [jax.random.key_data(key).tolist() for key in expected]
 
 
+def test_an_iteration_as_one_program_is_a_rollout_and_an_update_from_its_own_address():
+    settings = {**SMALL, "learning_rate": 0.01, "num_epochs": 3}
+    plan = Plan("CartPole-v1", {}, "ppo", settings, 3)
+    loop = make_loop(plan, plan.spec(), 1)
+    before, _, _ = loop.iterate(loop.start())
+    after, _, _ = loop.iterate(before)
+    rollout, *_ = loop.collector.collect(actor_of(loop.algorithm, before.state), before.data.slots, 1)
+    found = {
+        number: on_policy.update(loop.algorithm, before.state, rollout, draw(root_key(3), "update", number))[0]
+        for number in (0, 1)
+    }
+    loop.close()
+    apart = {
+        number: max(
+            np.abs(one - other).max()
+            for one, other in zip(jax.tree.leaves(state.params), jax.tree.leaves(after.state.params), strict=True)
+        )
+        for number, state in found.items()
+    }
+    assert apart[1] < 1e-5 < 1e-3 < apart[0], "minibatches are drawn from the iteration's address"
+
+
 ON_CORES = """
 import os, sys
 os.sched_setaffinity(0, {int(core) for core in sys.argv[1].split(",")})

@@ -1,0 +1,122 @@
+"""Defaults of every algorithm, written down: recipes and old commands name only what differs from them.
+
+A change here changes the numbers of every published recipe that leaves the option out.
+"""
+
+import pytest
+
+from workhorse.algorithms import registry
+
+SEARCH = {
+    "rescale_actions": True,
+    "policy": "linear",
+    "hidden": (64, 64),
+    "action_bins": None,
+    "action_noise": None,
+    "normalise_observations": True,
+    "observation_clip": 5.0,
+    "alive_bonus": 0.0,
+    "episodes_per_member": 1,
+}
+GRADIENT = {
+    "rescale_actions": True,
+    "num_envs": 8,
+    "held_out_envs": 1,
+    "rollout_steps": 256,
+    "policy": "mlp",
+    "hidden": (64, 64),
+    "learning_rate": 3e-4,
+    "discount": 0.99,
+    "trace": 0.95,
+    "log_std": 0.0,
+    "activation": "tanh",
+    "orthogonal_initialisation": True,
+    "normalise_observations": True,
+    "observation_clip": 10.0,
+    "scale_rewards": True,
+    "reward_clip": 10.0,
+    "normalise_advantages": "minibatch",
+    "gradient_clip": 0.5,
+    "anneal_learning_rate": True,
+    "anneal_env_steps": 0,
+    "measure_gradients": True,
+    "measure_health": True,
+}
+PLAIN = {
+    "activation": "relu",
+    "orthogonal_initialisation": False,
+    "normalise_observations": False,
+    "observation_clip": None,
+    "scale_rewards": False,
+    "reward_clip": None,
+    "gradient_clip": None,
+    "anneal_learning_rate": False,
+}
+PPO = {
+    "ratio_clip": 0.2,
+    "num_epochs": 10,
+    "minibatch_size": 64,
+    "value_weight": 0.5,
+    "entropy_weight": 0.0,
+    "recompute_advantages": False,
+    "value_clip": None,
+}
+TRPO = {
+    "normalise_advantages": "batch",
+    "max_kl": 0.01,
+    "cg_iterations": 10,
+    "damping": 0.1,
+    "fisher_stride": 1,
+    "backtracks": 10,
+    "value_epochs": 10,
+    "minibatch_size": 64,
+}
+ARS = {"noise_std": 0.03, "variant": "v2-t", "num_directions": 32, "num_top_directions": 32, "learning_rate": 0.02}
+OPENAI_ES = {
+    "noise_std": 0.03,
+    "num_pairs": 32,
+    "learning_rate": 0.02,
+    "adam_beta1": 0.9,
+    "adam_beta2": 0.999,
+    "weight_decay": 0.0,
+    "fitness_shaping": "centred-ranks",
+    "adaptive_episode_cap": None,
+}
+A2C = {
+    "rollout_steps": 16,
+    "learning_rate": 7e-4,
+    "normalise_advantages": "none",
+    "measure_gradients": False,
+    "value_weight": 0.5,
+    "entropy_weight": 0.0,
+}
+REINFORCE = {
+    "rollout_steps": 512,
+    "learning_rate": 1e-3,
+    "trace": 1.0,
+    "normalise_advantages": "batch",
+    "measure_gradients": False,
+    "learned_baseline": True,
+}
+DEFAULTS = {
+    "ars": SEARCH | ARS,
+    "finite-differences": SEARCH | {"difference": 0.05, "learning_rate": 0.1, "coordinates": None},
+    "hill-climb": SEARCH | {"num_candidates": 7, "noise_std": 0.1},
+    "openai-es": SEARCH | OPENAI_ES,
+    "a2c": GRADIENT | A2C,
+    "ppo": GRADIENT | PPO,
+    "ppo-m": GRADIENT | PPO | PLAIN,
+    "ppo-noclip": GRADIENT | PPO | {"ratio_clip": None},
+    "reinforce": GRADIENT | REINFORCE,
+    "trpo": GRADIENT | TRPO | PLAIN,
+    "trpo+": GRADIENT | TRPO,
+}
+
+
+@pytest.mark.parametrize("name", list(DEFAULTS))
+def test_defaults_are_those_that_recipes_were_measured_with(name):
+    assert {option: found.default for option, found in registry.options(name).items()} == DEFAULTS[name]
+
+
+def test_every_algorithm_of_ours_is_written_down():
+    assert set(DEFAULTS) == set(registry.entries())
