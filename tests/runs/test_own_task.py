@@ -1,5 +1,6 @@
 """A task of one's own: found in the current folder, refused without a clock, its errors traced, its run resumed."""
 
+import json
 import os
 import shutil
 import subprocess
@@ -15,6 +16,7 @@ from workhorse.runs import train
 from workhorse.runs.history import opened
 from workhorse.runs.metrics import read_metrics
 from workhorse.runs.schedule import Schedule
+from workhorse.runs.sealed import sealed_bytes
 
 ROOT = Path(__file__).parents[2]
 HERE = ROOT / "tests/environments"
@@ -68,8 +70,10 @@ def test_a_module_of_the_current_folder_is_found_by_every_command(tmp_path: Path
         done = workhorse(tmp_path, line)
         assert done.returncode == 0, done.stderr
         assert "return" in done.stdout
-    done = workhorse(tmp_path, "train mytask:Tank --id u")
-    assert done.returncode == 2 and "Unknown task 'mytask:Tank'. Did you mean mytask:Tank-v0" in done.stderr
+    done = workhorse(tmp_path, "train mytask:Tonk-v0 --id u")
+    assert done.returncode == 2 and "Unknown task 'mytask:Tonk-v0'. Did you mean mytask:Tank-v0" in done.stderr
+    done = workhorse(tmp_path, "train mytask:Tank --id u")  # the class, which nobody registered with a time limit
+    assert done.returncode == 2 and "mytask:Tank has no time limit" in done.stderr
     done = workhorse(tmp_path, "train mytask.py:Tank-v0")
     assert done.returncode == 2 and "Write mytask:Tank-v0, without .py." in done.stderr
     elsewhere = tmp_path / "elsewhere"
@@ -109,7 +113,7 @@ def test_a_run_that_began_without_a_clock_goes_on_and_its_evaluation_ends(tmp_pa
     options = {"max_episode_steps": "own", "wrappers": ["weird_environments:Ending(6)"]}
     folder, _ = begun(tmp_path, "weird_environments:weird/NoClock-v0", task_options=options, env_steps=30)
     manifest = folder / "manifest.json"
-    manifest.write_text(manifest.read_text().replace('"own"', "null"))
+    manifest.write_bytes(sealed_bytes(json.loads(manifest.read_text().replace('"own"', "null"))))
     train.resume(folder, env_steps=60)
     assert train.evaluate_run(folder, episodes=2)[1].lengths.tolist() == [6, 6]
 

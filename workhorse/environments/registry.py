@@ -92,7 +92,7 @@ def make(id: str, num_slots: int = 1, num_threads: int = 0, **options: Any) -> H
             raise unknown("task", id, [*adapter.registered_ids(id), *TASKS], "workhorse tasks")
         return adapter.GymnasiumAdapter(id, num_slots, num_threads, **options)
     task = TASKS[id]
-    unset = {"wrappers": (None, [], ()), "frame_stack": (None,), "max_episode_steps": (None, OWN_CLOCK)}
+    unset = {"wrappers": (None, [], ()), "frame_stack": (None,), "max_episode_steps": (OWN_CLOCK,)}
     options = {name: value for name, value in options.items() if value not in unset.get(name, ())}
     module, cls = task.target.split(":")
     factory = getattr(importlib.import_module(module), cls)
