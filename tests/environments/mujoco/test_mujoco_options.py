@@ -24,7 +24,7 @@ WRONG = [
         {"reset_noise_scale": -0.1},
         "reset_noise_scale must be a finite number of at least 0, got -0.1",
     ),
-    ("HalfCheetah-v5", {"max_episode_steps": 0}, "max_episode_steps must be an integer of at least 1, or None"),
+    ("HalfCheetah-v5", {"max_episode_steps": 0}, "max_episode_steps must be a whole number of at least 1"),
     ("HalfCheetah-v5", {"exclude_current_positions_from_observation": 1}, "must be True or False, got 1"),
     ("HalfCheetah-v5", {"xml_file": "no_such.xml"}, "xml_file must be an existing XML file"),
     ("HalfCheetah-v5", {"xml_file": 3}, "xml_file must be the name of an XML file, got 3"),
