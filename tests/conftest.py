@@ -1,10 +1,13 @@
 """What every test needs: a screenless OpenGL, one way to set JAX up, compiled programs, and checked shapes."""
 
+import gc
 import os
 import shutil
 import sys
 import tempfile
+from pathlib import Path
 
+import pytest
 from jaxtyping import install_import_hook
 
 if sys.platform == "linux":
@@ -27,6 +30,22 @@ os.environ["XDG_STATE_HOME"] = os.environ["WORKHORSE_TESTS_STATE"]
 install_import_hook(["workhorse.core", "workhorse.math", "workhorse.networks"], "beartype.beartype")
 
 from workhorse.core import numerics  # noqa: E402, F401
+
+
+MOST_MAPPINGS = 20_000
+"""Linux gives a process 65,530; a compiled program takes about six, and beyond the limit XLA ends the process."""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def few_programs():
+    """After a module, forget the compiled programs of this process where there are many."""
+    yield
+    mappings = Path("/proc/self/maps")
+    if mappings.exists() and mappings.read_bytes().count(b"\n") > MOST_MAPPINGS:
+        import jax
+
+        jax.clear_caches()
+        gc.collect()
 
 
 def pytest_unconfigure():
