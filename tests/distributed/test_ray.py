@@ -142,7 +142,8 @@ def alone(folder, *arguments, evaluated=("--evaluate-every", "0", "--final-episo
 
 def result(evaluation):
     """The record of an evaluation without whose it is."""
-    return {name: value for name, value in json.loads(evaluation.read_text()).items() if name not in ("run", "checksum")}
+    record = json.loads(evaluation.read_text())
+    return {name: value for name, value in record.items() if name not in ("run", "checksum")}
 
 
 def digests(folder):

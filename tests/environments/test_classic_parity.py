@@ -272,7 +272,7 @@ def test_torque_noise_is_uniform_and_of_the_given_size() -> None:
 @pytest.mark.parametrize(
     ("task", "options", "match"),
     [
-        ("CartPole-v1", {"max_episode_steps": 0}, "CartPole-v1: max_episode_steps must be a whole number of at least 1"),
+        ("CartPole-v1", {"max_episode_steps": 0}, "CartPole-v1: max_episode_steps must be a whole number of"),
         ("CartPole-v1", {"max_episode_steps": 2.5}, "got 2.5"),
         ("Pendulum-v1", {"g": float("nan")}, "Pendulum-v1: g must be a finite number"),
         ("Pendulum-v1", {"max_episode_steps": True}, "got True"),
