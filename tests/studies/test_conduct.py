@@ -137,7 +137,7 @@ def test_a_worker_that_is_killed_is_a_crashed_seed_and_the_study_goes_on(tmp_pat
 def test_seeds_in_one_process_give_what_they_give_alone(tmp_path, monkeypatch):
     folder = new(tmp_path, CARTPOLE, "together")
     results = conduct(folder, 1, Notes())
-    monkeypatch.setattr(conducting, "_is_pure", lambda task: False)  # then every seed gets a process of its own
+    monkeypatch.setattr(conducting, "_is_pure", lambda task, options: False)  # a process a seed
     alone = new(tmp_path, CARTPOLE, "alone")
     expected = conduct(alone, 2, Notes())
     assert digests(folder) == digests(alone)
