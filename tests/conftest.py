@@ -31,7 +31,7 @@ install_import_hook(["workhorse.core", "workhorse.math", "workhorse.networks"], 
 
 from workhorse.core import numerics  # noqa: E402, F401
 
-MOST_MAPPINGS = 20_000
+MOST_MAPPINGS = 12_000
 """Linux gives a process 65,530; a compiled program takes about six, and beyond the limit XLA ends the process."""
 
 
