@@ -68,7 +68,7 @@ class Mutant:
 
 @dataclasses.dataclass(frozen=True)
 class Outcome:
-    """What the tests made of a planted bug: `verdict` is "noticed", "survived" or "not run"."""
+    """What the tests made of a planted bug: `verdict` is "noticed", "survived" or "not run" (to their end)."""
 
     mutant: Mutant
     verdict: str
@@ -130,7 +130,7 @@ def judge(mutant: Mutant, folder: Path) -> Outcome:
         code, said = run_tests(folder, mutant.tests)
     finally:
         place.write_text(sound)
-    verdict = "survived" if code == PASSED else "noticed" if code in (FAILED, None) else "not run"
+    verdict = "survived" if code == PASSED else "noticed" if code == FAILED else "not run"  # a wait proves nothing
     return Outcome(mutant, verdict, said if verdict != "survived" else "", time.monotonic() - begun)
 
 
