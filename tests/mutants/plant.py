@@ -161,9 +161,22 @@ def sound_tests(mutants: Sequence[Mutant], jobs: int, place: Path) -> bool:
     return subprocess.run(command, cwd=folder, env=surroundings(folder)).returncode == PASSED
 
 
-def page(outcomes: Sequence[Outcome]) -> str:
-    """Return the table for the documents."""
-    noticed = sum(outcome.verdict == "noticed" for outcome in outcomes)
+def page(mutants: Sequence[Mutant], outcomes: Sequence[Outcome], before: str = "") -> str:
+    """Return the table for the documents: a row for each bug, with what came of it now, or in the table before.
+
+    Args:
+        mutants: the whole list.
+        outcomes: of those that were judged now.
+        before: the page as it was; rows of bugs that were not judged now are taken over.
+    """
+    last = "| **not measured** |"
+    rows = {row.rsplit("|", 2)[0]: f"|{row.rsplit('|', 2)[1]}|" for row in before.splitlines() if row.startswith("| ")}
+    for outcome in outcomes:
+        by = f"`{_short(outcome.by)}`" if outcome.verdict == "noticed" else f"**{outcome.verdict}**"
+        rows[_row(outcome.mutant)] = f"| {by} |"
+    found = {_row(mutant): rows.get(_row(mutant), last) for mutant in mutants}
+    noticed = sum(end.startswith("| `") for end in found.values())
+    missing = sum(end == last for end in found.values())
     lines = [
         "# Planted bugs",
         "",
@@ -171,17 +184,19 @@ def page(outcomes: Sequence[Outcome]) -> str:
         "at a time, in a copy of the checkout and runs the tests named with it: at least one must turn red. The list",
         "is in `tests/mutants/`, and every part of Workhorse adds its own.",
         "",
-        f"{noticed} of {len(outcomes)} are noticed. Made by `python tests/mutants/plant.py --write docs/mutants.md`.",
+        f"{noticed} of the {len(mutants) - missing} that were judged are noticed, and {missing} were not measured yet.",
+        "Made by `python tests/mutants/plant.py --write docs/mutants.md`, which renews the rows of the bugs that it judges.",
         "",
         "| family | what is wrong | where | noticed by |",
         "|---|---|---|---|",
     ]
-    for outcome in outcomes:
-        mutant = outcome.mutant
-        by = f"`{_short(outcome.by)}`" if outcome.verdict == "noticed" else f"**{outcome.verdict}**"
-        where = mutant.file.removeprefix("workhorse/")
-        lines.append(f"| {mutant.family} | {mutant.name} | `{where}` | {by} |".replace("\n", " "))
+    lines += [row + end for row, end in found.items()]
     return "\n".join(lines) + "\n"
+
+
+def _row(mutant: Mutant) -> str:
+    """Return the first cells of a bug's row, by which it is known."""
+    return f"| {mutant.family} | {mutant.name} | `{mutant.file.removeprefix('workhorse/')}` "
 
 
 def _short(node: str) -> str:
@@ -208,10 +223,11 @@ def main() -> int:
             outcomes.append(outcome)
             name, by = f"{outcome.mutant.family}: {outcome.mutant.name}", outcome.by.splitlines()[-1:]
             print(f"{outcome.verdict:8} {outcome.seconds:5.0f} s  {name}  {''.join(by)}", flush=True)
+            if options.write:
+                before = options.write.read_text() if options.write.exists() else ""
+                options.write.write_text(page(read(), [outcome], before))
     unnoticed = [outcome for outcome in outcomes if outcome.verdict != "noticed"]
     print(f"{len(outcomes) - len(unnoticed)} of {len(outcomes)} noticed")
-    if options.write:
-        options.write.write_text(page(outcomes))
     return 1 if unnoticed else 0
 
 

@@ -33,3 +33,12 @@ def test_a_bug_without_its_place_is_refused():
     lost = plant.Mutant("lost", "workhorse/__init__.py", "no such text", "x", ("tests",), "none")
     with pytest.raises(ValueError, match=r"0 times in workhorse/__init__.py"):
         lost.planted("text")
+
+
+def test_the_table_keeps_what_was_judged_before_and_says_what_was_not():
+    first, second = MUTANTS[:2]
+    once = plant.page(MUTANTS[:2], [plant.Outcome(first, "noticed", "tests/a.py::test_b[c]", 1.0)])
+    assert "1 of the 1 that were judged are noticed, and 1 were not measured yet" in once
+    again = plant.page(MUTANTS[:2], [plant.Outcome(second, "survived", "", 1.0)], once)
+    assert "1 of the 2 that were judged are noticed, and 0 were not measured yet" in again
+    assert "| `a.py::test_b` |" in again and "| **survived** |" in again
