@@ -185,7 +185,7 @@ def page(mutants: Sequence[Mutant], outcomes: Sequence[Outcome], before: str = "
         "is in `tests/mutants/`, and every part of Workhorse adds its own.",
         "",
         f"{noticed} of the {len(mutants) - missing} that were judged are noticed, and {missing} were not measured yet.",
-        "Made by `python tests/mutants/plant.py --write docs/mutants.md`, which renews the rows of the bugs that it judges.",
+        "`python tests/mutants/plant.py --write docs/mutants.md` renews the rows of the bugs that it judges.",
         "",
         "| family | what is wrong | where | noticed by |",
         "|---|---|---|---|",
