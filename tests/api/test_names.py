@@ -10,6 +10,7 @@ import workhorse
 
 def test_dir_shows_what_there_is_and_every_name_is_there():
     assert set(workhorse.__all__) <= set(dir(workhorse))
+    assert {name for name in dir(workhorse) if not name.startswith("_")} <= set(workhorse.__all__)
     assert {"train", "Run", "study", "Study", "compare", "Policy", "UsageError"} <= set(workhorse.__all__)
     for name in workhorse.__all__:
         assert getattr(workhorse, name) is not None
