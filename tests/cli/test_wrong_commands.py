@@ -84,6 +84,7 @@ WRONG = {
     "train": "Expected the task, which is missing. Name one, as in `workhorse train CartPole-v1`; `workhorse",
     "train ppo CartPole-v1": "got the word 'CartPole-v1': a run has one task, which comes first, as in",
     "train ppo": "Expected a task, but ppo is an algorithm: write `workhorse train TASK --algorithm ppo`",
+    "train cartpole-v1": "Unknown task 'cartpole-v1'. Did you mean CartPole-v1? `workhorse tasks`",
     "train cartpole": "Unknown task 'cartpole'. Did you mean CartPole-v1",
     "train Humanoid-v1": "Unknown task 'Humanoid-v1': its newest version is Humanoid-v5.",
     "train Pendulum-v0": "Unknown task 'Pendulum-v0': its newest version is Pendulum-v1.",
@@ -92,6 +93,9 @@ WRONG = {
     "train study.yaml": "Expected a task, but study.yaml is a study: `workhorse study study.yaml` conducts it.",
     "train runs/first": "Expected a task, but runs/first is a run: `workhorse resume runs/first` continues it.",
     "train studies/many": "Expected a task, but studies/many is a study: `workhorse study studies/many` conducts it.",
+    # algorithms
+    "train CartPole-v1 --algorithm SAC": "Workhorse has no SAC, nor another algorithm that learns from a replay buffer",
+    "train CartPole-v1 --algorithm PPO": "Unknown algorithm 'PPO'. Did you mean ppo? `workhorse algorithms` lists",
     # runs
     "resume": "Expected the run, which is missing. Name one, as in runs/<id>; `workhorse runs` lists them.",
     "resume frst": "Expected a run or a study: there is no frst. Did you mean first?",

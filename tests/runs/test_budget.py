@@ -15,6 +15,7 @@ from workhorse.runs.schedule import Schedule
 
 SPEC = EnvSpec("Some-v0", Box.unbounded(2), Box((-1.0,), (1.0,)), 1000)
 PPO = registry.make("ppo", SPEC, {"num_envs": 8, "rollout_steps": 256})
+A2C = registry.make("a2c", SPEC, {"num_envs": 2, "rollout_steps": 16})
 ES = registry.make("openai-es", SPEC, {"num_pairs": 8})
 
 
@@ -84,6 +85,8 @@ def test_an_iteration_larger_than_the_budget_is_said():
 def test_a_last_evaluation_larger_than_the_training_is_said():
     (note,) = budget_notes(PPO, 5000, Schedule(final_episodes=6))
     assert "The last evaluation plays 6 episodes of up to 1,000 steps, up to 6,000 beside the 5,000" in note
+    (note,) = budget_notes(A2C, 100, Schedule(final_episodes=1))
+    assert note == "The last evaluation plays an episode of up to 1,000 steps, up to 1,000 beside the 100 of training."
     assert budget_notes(PPO, 6000, Schedule(final_episodes=6)) == []
     assert len(budget_notes(PPO, 100, Schedule(final_episodes=100))) == 2
 

@@ -27,6 +27,9 @@ __all__ = ["Entry", "Option", "algorithm_class", "entries", "entry", "make", "op
 INTERFACE = "workhorse.core.algorithm"
 """Module of the classes of the interface, of which `Algorithm` alone has options."""
 
+REPLAY = ("sac", "td3", "dqn", "ddpg", "rainbow", "tqc", "crossq")
+"""Names of well-known algorithms that are missing because they replay experience, in lower case."""
+
 
 @dataclass(frozen=True)
 class Entry:
@@ -79,6 +82,11 @@ def entry(name: str) -> Entry:
     if name in entries():
         return entries()[name]
     module, colon, cls = name.partition(":")
+    if not colon and name.lower() in REPLAY:
+        raise UsageError(
+            f"Workhorse has no {name}, nor another algorithm that learns from a replay buffer: `workhorse algorithms` "
+            "lists those it has, and ppo is the nearest for most tasks."
+        )
     if not colon:
         raise unknown("algorithm", name, list(entries()), "workhorse algorithms")
     tree = ast.parse(_source(module))

@@ -68,11 +68,17 @@ def last_frames(traceback: str, count: int = 2) -> str:
 def nearest(name: str, known: Iterable[str], count: int = 3) -> list[str]:
     """The known names closest to a misspelt one, best first, upper and lower case alike.
 
+    A name that differs in case alone is what was meant, and comes alone.
+
     Example:
         >>> nearest("halfcheetah", ["HalfCheetah-v5", "Hopper-v5"])
         ['HalfCheetah-v5']
+        >>> nearest("PPO", ["trpo", "ppo"])
+        ['ppo']
     """
     folded = {option.lower(): option for option in known}
+    if name.lower() in folded:
+        return [folded[name.lower()]]
     matches = difflib.get_close_matches(name.lower(), folded, n=count, cutoff=0.5)
     return [folded[match] for match in matches]
 

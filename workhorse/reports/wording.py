@@ -89,10 +89,14 @@ def ends_text(interval: Interval, digits: int = 4, bounds: tuple[float, float] =
     Example:
         >>> ends_text(Interval(3.0, -2.0, 8.0, "Student t"), bounds=(0.0, 5.0)), MOST_POSSIBLE
         ('[0 min, 5 max]', 'max, min: cut at the greatest or least return that the task can give')
+        >>> ends_text(Interval(3.0, -math.inf, math.inf, "Student t"))  # of one value; no bound is known
+        '[−∞, ∞]'
     """
     found = cut(interval, bounds)
-    low = " min" if LEAST in interval.method or (found.low <= bounds[0] and found.low < interval.value) else ""
-    high = " max" if MOST in interval.method or (found.high >= bounds[1] and found.high > interval.value) else ""
+    is_least = -math.inf < found.low <= bounds[0] and found.low < interval.value
+    is_most = math.inf > found.high >= bounds[1] and found.high > interval.value
+    low = " min" if LEAST in interval.method or is_least else ""
+    high = " max" if MOST in interval.method or is_most else ""
     return f"[{number_text(found.low, digits)}{low}, {number_text(found.high, digits)}{high}]"
 
 

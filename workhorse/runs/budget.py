@@ -83,8 +83,11 @@ def budget_notes(algorithm: Algorithm, env_steps: int, schedule: Schedule) -> li
         notes.append(f"An iteration of {algorithm.name} {how}.")
     final = schedule.final_episodes * limit
     if final > max(env_steps, iteration):
+        episodes, remedy = f"{schedule.final_episodes:,} episodes", ": --final-episodes chooses fewer"
+        if schedule.final_episodes == 1:
+            episodes, remedy = "an episode", ""
         notes.append(
-            f"The last evaluation plays {schedule.final_episodes:,} episodes of up to {limit:,} steps, up to {final:,} "
-            f"beside the {max(env_steps, iteration):,} of training: --final-episodes chooses fewer."
+            f"The last evaluation plays {episodes} of up to {limit:,} steps, up to {final:,} "
+            f"beside the {max(env_steps, iteration):,} of training{remedy}."
         )
     return notes
