@@ -31,12 +31,17 @@ class Interrupt:
 
     @contextlib.contextmanager
     def allowed(self) -> Iterator[None]:
-        """Within the block an interrupt takes effect at once; one that came before takes effect on entering."""
+        """Within the block an interrupt takes effect at once; one that came before takes effect on entering.
+
+        One that something in the block swallowed, as a callback of the garbage collector does, takes effect at its end.
+        """
         self._open = True
         try:
             if self._asked:
                 raise KeyboardInterrupt
             yield
+            if self._asked:
+                raise KeyboardInterrupt
         finally:
             self._open = False
 
