@@ -80,6 +80,7 @@ BAD = [
     ("train Hopper-v5 --env-steps 0", "budget must be at least 1 environment step"),
     ("train Hopper-v5 --env-steps -5", "budget must be at least 1 environment step"),
     ("train Hopper-v5 --noise-std -0.1", "noise_std must be a finite number above 0"),
+    ("train CartPole-v1 --algorithm ppo --hidden", "--hidden needs at least one value, as in --hidden 64 64"),
     ("train Hopper-v5 --hidden 64", "hidden is for a policy with layers, but the policy is linear"),
     ("train CartPole-v1 --policy linear --hidden=64", "hidden is for a policy with layers, but the policy is linear"),
     ("train CartPole-v1 --algorithm ppo --reward-clip no", "--reward-clip must be a number or None: got 'no'."),

@@ -132,6 +132,12 @@ def _read(arguments: Sequence[str]) -> _Asked:
     options.algorithm = algorithm
     words = {word.partition("=")[0].removeprefix("--").replace("-", "_") for word in arguments if word[:2] == "--"}
     names = {name for name in kind.__dataclass_fields__ if {name, f"no_{name}"} & words}
+    for name in sorted(names):
+        if getattr(options, name) == ():
+            flag = f"--{name.replace('_', '-')}"
+            raise UsageError(
+                f"{flag} needs at least one value, as in {flag} 64 64: got none. Add one, or leave it out."
+            )
     return _Asked(options, names | set(found), task_options)
 
 
