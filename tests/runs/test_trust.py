@@ -130,6 +130,7 @@ def test_a_state_folder_that_cannot_be_written_counts_in_this_process(here, monk
         ("antigravity:CartPole-v1", {}, "ppo", ["antigravity:CartPole-v1"]),
         ("pip:main", {}, "ppo", ["pip:main"]),  # installed, and no environment
         ("CartPole-v1", {"wrappers": ["os:system"]}, "ppo", ["os:system"]),
+        ("CartPole-v1", {"other": "gymnasium.wrappers:Autoreset()"}, "ppo", ["gymnasium.wrappers:Autoreset()"]),
         ("CartPole-v1", {}, "subprocess:Popen", ["subprocess:Popen"]),
         ("GymV21Environment-v0", {"env_id": "brought_along:Tank-v0"}, "ppo", ["brought_along:Tank-v0"]),
         ("GymV21Environment-v0", {"deep": [{"env_id": "a:b"}]}, "ppo", ["a:b"]),
