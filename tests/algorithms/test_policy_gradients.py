@@ -11,6 +11,7 @@ from jax.flatten_util import ravel_pytree
 from scipy.stats import norm
 
 from workhorse.algorithms import registry
+from workhorse.algorithms.policy_gradient import ppo
 from workhorse.algorithms.policy_gradient.batch import flattened
 from workhorse.algorithms.policy_gradient.measures import explained_variance, gradient_agreement, policy_change
 from workhorse.algorithms.policy_gradient.ppo import clipped_surrogate, clipped_value_loss
@@ -485,6 +486,47 @@ def test_what_is_taken_off_a_return_does_not_depend_on_the_action(name, spec):
     np.testing.assert_allclose(one.value, algorithm.values(state.params, one.obs), rtol=1e-6)
     if name == "reinforce":
         np.testing.assert_allclose(one.advantage, one.monte_carlo - one.value, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_trpo_never_takes_a_step_that_lowers_the_surrogate(seed):
+    """The limit is so wide that only the surrogate can refuse a step."""
+    algorithm = made("trpo", policy="linear", max_kl=300.0)
+    policy = algorithm.init(jax.random.key(seed)).params.policy
+    state = algorithm.init(jax.random.key(0))
+    batch = flattened(algorithm.batch(state, rollout_for(algorithm, state, seed))[0])
+    rng = np.random.default_rng(seed)
+    logs, _ = linear_gaussian(policy, np.asarray(batch.obs), np.asarray(batch.drawn))
+    batch = batch._replace(
+        log_prob=jnp.asarray(logs, jnp.float32),
+        advantage=jnp.asarray(rng.normal(size=len(batch.advantage)), jnp.float32),
+    )
+    moved, metrics = algorithm.policy_step(policy, batch, jax.random.key(seed))
+    before, after = algorithm.surrogate(policy, batch), algorithm.surrogate(moved, batch)
+    assert after > before if bool(metrics["accepted"]) else after == before
+
+
+def test_every_epoch_shuffles_anew(monkeypatch):
+    algorithm = made("ppo", num_epochs=3)
+    state = algorithm.init(jax.random.key(0))
+    batch, _, _ = algorithm.batch(state, rollout_for(algorithm, state))
+    orders = []
+    monkeypatch.setattr(ppo, "permutation", lambda key, count: orders.append(permutation(key, count)) or orders[-1])
+    with jax.disable_jit():  # so that each epoch is run as it stands there
+        algorithm.improve(state, batch, jnp.float32(1e-3), jax.random.key(1))
+    assert len({tuple(np.asarray(order).tolist()) for order in orders}) == 3
+
+
+def test_the_log_probability_that_is_kept_is_that_of_the_draw_and_not_of_the_clipped_action():
+    algorithm = made("ppo", log_std=1.5)
+    actor, obs = algorithm.actor(algorithm.init(jax.random.key(0))), jnp.ones(5, jnp.float32)
+    seen = 0
+    for number in range(8):
+        action, _, kept = algorithm.act(actor, (), obs, jax.random.key(number), explore=True)
+        expected = actor.policy(algorithm.scaled(actor, obs)).log_prob(kept.drawn)
+        np.testing.assert_allclose(kept.log_prob, expected, rtol=1e-6)
+        seen += bool((action != kept.drawn).any())
+    assert seen >= 4, "actions must be clipped for this to say anything"
 
 
 # --- switches ---
