@@ -91,15 +91,14 @@ def folder_manifest(path) -> Manifest:
     return RunFolder.open(path).manifest()
 
 
-@pytest.mark.slow  # it failed once in four whole runs and never alone: not understood yet
 def test_a_run_that_was_begun_here_needs_no_word(here, monkeypatch):
     (here / "brought_along.py").write_text(
         "import gymnasium\n"
         "from gymnasium.envs.classic_control import PendulumEnv\n"
-        "gymnasium.register('Tank-v0', lambda: PendulumEnv(), max_episode_steps=10)\n"
+        "gymnasium.register('Brought-v0', lambda: PendulumEnv(), max_episode_steps=10)\n"
     )
     folder, _ = start(
-        task="brought_along:Tank-v0", algorithm="hill-climb", settings={}, env_steps=20, root=here / "runs"
+        task="brought_along:Brought-v0", algorithm="hill-climb", settings={}, env_steps=20, root=here / "runs"
     )
     monkeypatch.setattr(trust, "_vouched", set())
     sys.modules.pop("brought_along", None)

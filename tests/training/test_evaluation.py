@@ -21,8 +21,6 @@ from workhorse.training.plan import Plan
 from workhorse.training.population import PopulationPrograms
 from workhorse.training.rollouts import actor_of
 
-pytestmark = pytest.mark.usefixtures("compiled_once")
-
 # noise on every action and a reward that differs from the raw one: neither may be in an evaluation
 SEARCH = {"num_pairs": 4, "noise_std": 0.3, "action_noise": 0.5, "alive_bonus": 1.0}
 PPO = {"num_envs": 4, "rollout_steps": 16, "minibatch_size": 32, "num_epochs": 2, "hidden": (8,)}
