@@ -14,6 +14,7 @@ from workhorse.core.randomness import draw, root_key
 from workhorse.distributed.cluster import Cluster
 from workhorse.environments import registry as environments
 from workhorse.environments.protocol import HostEnv
+from workhorse.networks.heads import task_action
 from workhorse.training.evolve import Evolve
 from workhorse.training.groups import RunGroup, together
 from workhorse.training.loop import make_loop
@@ -49,6 +50,7 @@ def by_hand(plan, algorithm, progress, num_episodes):
             state, obs = env.reset(key)
         while not ended:
             action, carry = act(carry, jnp.asarray(obs, jnp.float32))
+            action = task_action(algorithm.spec, action)
             if isinstance(env, HostEnv):
                 step = jax.tree.map(lambda leaf: leaf[0], env.step(np.asarray(action)[None]))
             else:
