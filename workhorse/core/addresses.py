@@ -14,6 +14,7 @@ STREAMS = (
     "noise",  # parameter perturbations of a population
     "act",  # action noise, action sampling
     "update",  # anything an update draws
+    "replay",  # which transitions an update is given
     "reset",  # initial states of training episodes
     "evaluate",  # initial states of evaluation episodes
     "sample",  # actions drawn in an evaluation of a stochastic policy

@@ -2,8 +2,8 @@
 
 `Algorithm` is all that a loop, a run, a study or a report may ask of an algorithm. What a kind of loop needs beyond it
 is a narrower class: `Population` (judged by whole episodes), `Rebuildable` (a population whose update any worker can
-rebuild from four bytes a member), `OnPolicy` (learns from rollouts of its newest policy). `Differentiable` is what
-`diagnose` asks for.
+rebuild from four bytes a member), `OnPolicy` (learns from rollouts of its newest policy), `OffPolicy` (learns from
+transitions that a replay kept). `Differentiable` is what `diagnose` asks for.
 
 To add an algorithm, subclass one of them in a file below `workhorse/algorithms/`, or in a module of your own that is
 named on the command line: `workhorse train CartPole-v1 --algorithm mymodule:MyAlgorithm`.
@@ -23,7 +23,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 from workhorse.core.configuration import configuration
 from workhorse.core.layers import PolicyNetwork
 from workhorse.core.spec import EnvSpec
-from workhorse.core.types import Returns, Rollout
+from workhorse.core.types import Returns, Rollout, Transitions
 
 __all__ = [
     "Action",
@@ -35,6 +35,7 @@ __all__ = [
     "Extras",
     "Key",
     "Metrics",
+    "OffPolicy",
     "OnPolicy",
     "Params",
     "Population",
@@ -188,6 +189,62 @@ class OnPolicy(Algorithm):
     def num_slots(self) -> int:
         """Slots of a rollout: those trained on, then those held out."""
         return self.num_envs + self.held_out_envs
+
+
+class OffPolicy(Algorithm):
+    """An algorithm that learns from transitions which a replay kept.
+
+    An iteration is `rollout_steps` steps of each slot. After every `learn_every` of them, the updates that have become
+    due are done: `replay_ratio` samples are trained on for each environment step after the first `warmup_env_steps`,
+    *however many slots there are*. All of these counts are of the whole run, so that a resume goes on with them.
+
+    Attributes:
+        num_envs: slots.
+        rollout_steps: steps of each slot in an iteration.
+        learn_every: steps of each slot between two phases of learning; it divides `rollout_steps`.
+        replay_ratio: samples trained on per environment step.
+        batch_size: transitions of an update.
+        warmup_env_steps: environment steps before the first update.
+        replay_capacity: steps that the replay keeps, those of all slots together.
+        n_steps: most steps of a sampled window.
+        discount: weight of a reward one step later, gamma.
+        priority_exponent: sampling frequency is proportional to priority to this power; None for uniform sampling.
+        importance_exponent: exponent of the weights that correct for it, at an update of this number.
+        is_stochastic: the policy has randomness of its own, so that episodes of it can be drawn.
+    """
+
+    consumes: ClassVar[type] = Transitions
+    is_stochastic: ClassVar[bool] = False
+
+    num_envs: int
+    rollout_steps: int
+    learn_every: int
+    replay_ratio: float
+    batch_size: int
+    warmup_env_steps: int
+    replay_capacity: int
+    n_steps: int
+    discount: float
+
+    @property
+    def priority_exponent(self) -> float | None:
+        return None
+
+    def importance_exponent(self, state: State) -> Float[Array, ""]:
+        """Return the exponent of importance weights in this state; asked only where there are priorities."""
+        raise NotImplementedError(f"{type(self).__name__} has priorities without an importance exponent.")
+
+    def observe(self, state: State, rollout: Rollout) -> State:
+        """Return the state after steps (T, B) were taken, before anything is learnt from them: counters, moments."""
+        return state
+
+    @abstractmethod
+    def learn(self, state: State, experience: Transitions, key: Key) -> tuple[State, Float[Array, "N"], Metrics]:
+        """Return the state after one update, each transition's new priority (at least 0), and metrics."""
+
+    def update(self, state: State, experience: Transitions, key: Key) -> tuple[State, Metrics]:
+        after, _, metrics = self.learn(state, experience, key)
+        return after, metrics
 
 
 class Differentiable(Algorithm):

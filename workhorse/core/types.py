@@ -2,7 +2,7 @@
 
 from typing import Any, NamedTuple
 
-__all__ = ["Moments", "Returns", "Rollout", "Step"]
+__all__ = ["Moments", "Returns", "Rollout", "Step", "Transitions"]
 
 
 class Step(NamedTuple):
@@ -36,6 +36,38 @@ class Rollout(NamedTuple):
     next_obs: Any
     extras: Any
     carry: Any = ()
+
+
+class Transitions(NamedTuple):
+    """Transitions sampled from a replay, leading axis N: each a window of up to n steps of one slot.
+
+    A window ends after n steps, at the end of its episode, or at the newest step, whichever comes first; m <= n is the
+    number of its steps. The target of a value is `reward + discount * value(next_obs)`, for every n.
+
+    Attributes:
+        obs: acted on at the window's first step, (N, ...).
+        action: taken there, in the algorithm's own numbers.
+        reward: sum of gamma^j r_j over the window's steps, raw, float32.
+        discount: gamma^m * (1 - terminated): zero where the task ended, gamma^m where only a clock did.
+        next_obs: true successor of the window's last step, *never* a reset observation.
+        terminated, truncated: of the window's last step.
+        steps: m, int32.
+        index: number of the first step in the replay, time * B + slot, int64; never used again for another step.
+        weight: importance weight, 1 where sampling is uniform, float32.
+        age: environment steps taken since, int64.
+    """
+
+    obs: Any
+    action: Any
+    reward: Any
+    discount: Any
+    next_obs: Any
+    terminated: Any
+    truncated: Any
+    steps: Any
+    index: Any
+    weight: Any
+    age: Any
 
 
 class Moments(NamedTuple):

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from workhorse.core.algorithm import Key
+from workhorse.networks.initialisers import fan_in_uniform
 
 __all__ = ["ACTIVATIONS", "MLP"]
 
@@ -48,6 +49,15 @@ class MLP(eqx.Module):
             weights.append(rows * jnp.float32(last_scale if layer == len(sizes) - 2 else 1.0))
         biases = tuple(jnp.zeros(size, jnp.float32) for size in sizes[1:]) if bias else ()
         return MLP(tuple(weights), biases)
+
+    @staticmethod
+    def uniform(key: Key, sizes: Sequence[int], activation: str = "relu") -> "MLP":
+        """Weights and biases uniform in +- 1 / sqrt(inputs), see `initialisers.fan_in_uniform`."""
+        keys = jax.random.split(key, 2 * (len(sizes) - 1))
+        pairs = list(pairwise(sizes))
+        weights = tuple(fan_in_uniform(keys[2 * n], (b, a), a) for n, (a, b) in enumerate(pairs))
+        biases = tuple(fan_in_uniform(keys[2 * n + 1], (b,), a) for n, (a, b) in enumerate(pairs))
+        return MLP(weights, biases, activation)
 
     def __call__(self, x: Float[Array, "in"]) -> Float[Array, "out"]:
         return self.layers(x)[-1]

@@ -34,7 +34,7 @@ from workhorse.training.step_length import with_step_norm
 if TYPE_CHECKING:
     from workhorse.training.plan import Plan
 
-__all__ = ["EVALUATION_SLOTS", "OnPolicyLoop", "RolloutData"]
+__all__ = ["EVALUATION_SLOTS", "OnPolicyLoop", "RolloutData", "episode_metrics"]
 
 EVALUATION_SLOTS = 25
 """Episodes of an evaluation that run side by side in one lane."""
@@ -71,7 +71,8 @@ class OnPolicyLoop(Loop):
         shares = [threads // 2, threads - threads // 2] if threads > 1 else [1]
         judges = [environments.make(plan.task, EVALUATION_SLOTS, share, **plan.task_options) for share in shares]
         lanes = Lanes([make_player(algorithm, judge, EVALUATION_SLOTS, plan.seed) for judge in judges])
-        return OnPolicyLoop(algorithm, plan.seed, make_collector(algorithm, env, plan.seed), lanes)
+        collector = make_collector(algorithm, env, plan.seed, algorithm.num_slots, algorithm.rollout_steps)
+        return OnPolicyLoop(algorithm, plan.seed, collector, lanes)
 
     @staticmethod
     def bytes_needed(algorithm: Algorithm) -> int:
@@ -102,7 +103,7 @@ class OnPolicyLoop(Loop):
         steps, held_out = (algorithm.rollout_steps * count for count in (algorithm.num_envs, algorithm.held_out_envs))
         data = RolloutData(progress.data.held_out_steps + held_out, slots)
         metrics = {"steps": steps, "held_out_steps": int(data.held_out_steps), "failed_episodes": len(failures)}
-        metrics |= _episodes(ended, algorithm.num_envs, algorithm.spec.max_episode_steps)
+        metrics |= episode_metrics(ended, algorithm.num_envs, algorithm.spec.max_episode_steps)
         if (ends := ends_of(algorithm.spec.action)) is not None:
             metrics["actions_at_one_bound"] = one_sided(ends, at_ends, steps)
         metrics |= {name: value.item() for name, value in jax.device_get(dict(measured)).items()}
@@ -127,7 +128,7 @@ class OnPolicyLoop(Loop):
         self._lanes.close()
 
 
-def _episodes(ended: Ended, num_envs: int, clock: int | None) -> dict[str, float]:
+def episode_metrics(ended: Ended, num_envs: int, clock: int | None) -> dict[str, float]:
     """Return mean, best and worst raw return of the training episodes that ended; NaN without any.
 
     Also how many were truncated, how many of these before the clock ran out, and how many terminated just when it did.
@@ -181,7 +182,8 @@ def _iterate(
     env: JaxEnv, algorithm: OnPolicy, state: State, slots: Slots, root: Key, iteration: jax.Array
 ) -> tuple[State, Slots, Ended, PyTree, PyTree]:
     """Do an iteration on a pure environment; return state, slots, episodes that ended, metrics, counts at bounds."""
-    rollout, slots, ended = collect_program(env, algorithm, algorithm.actor(state), slots, root, iteration)
+    steps, actor = algorithm.rollout_steps, algorithm.actor(state)
+    rollout, slots, ended = collect_program(env, algorithm, steps, actor, slots, root, iteration)
     after, measured = algorithm.update(state, rollout, draw(root, "update", iteration))
     measured = with_step_norm(algorithm, state, after, measured)
     return after, slots, ended, measured, _at_ends(algorithm, rollout.action)

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import PyTree
 
-from workhorse.core.algorithm import Action, Actor, Algorithm, Carry, Extras, Key, OnPolicy
+from workhorse.core.algorithm import Action, Actor, Algorithm, Carry, Extras, Key, OffPolicy, OnPolicy
 from workhorse.core.randomness import draw, root_key
 from workhorse.core.types import Rollout
 from workhorse.environments.batch import episode_keys
@@ -70,7 +70,13 @@ class Collected(NamedTuple):
 
 
 class Collector(ABC):
-    """Collects rollouts of `rollout_steps` steps of every slot. Made by `make_collector`."""
+    """Collects rollouts of some steps of every slot. Made by `make_collector`.
+
+    Attributes:
+        steps: of each slot in a rollout.
+    """
+
+    steps: int
 
     @abstractmethod
     def start(self, actor: Actor) -> Slots:
@@ -78,7 +84,7 @@ class Collector(ABC):
 
     @abstractmethod
     def collect(self, actor: Actor, slots: Slots, iteration: int) -> Collected:
-        """Return a rollout from where the slots stand."""
+        """Return a rollout from where the slots stand; the number of the iteration is part of what is drawn."""
 
     def notes(self) -> Sequence[str]:
         """Return what the user should know of the environment, each sentence once."""
@@ -88,16 +94,20 @@ class Collector(ABC):
         """Free the environment."""
 
 
-def make_collector(algorithm: OnPolicy, env: HostEnv | JaxEnv, root: int) -> Collector:
-    """Return what collects an algorithm's rollouts on an environment."""
-    return HostCollector(algorithm, env, root) if isinstance(env, HostEnv) else JaxCollector(algorithm, env, root)
+def make_collector(
+    algorithm: OnPolicy | OffPolicy, env: HostEnv | JaxEnv, root: int, num_slots: int, steps: int
+) -> Collector:
+    """Return what collects an algorithm's rollouts on an environment, `steps` of each of `num_slots` slots."""
+    if isinstance(env, HostEnv):
+        return HostCollector(algorithm, env, root, steps)
+    return JaxCollector(algorithm, env, root, num_slots, steps)
 
 
 class HostCollector(Collector):
     """Rollouts on a host environment: one compiled call acts for all slots, the environment steps them together."""
 
-    def __init__(self, algorithm: OnPolicy, env: HostEnv, root: int) -> None:
-        self._algorithm, self._env, self._root = algorithm, env, root
+    def __init__(self, algorithm: OnPolicy | OffPolicy, env: HostEnv, root: int, steps: int) -> None:
+        self._algorithm, self._env, self._root, self.steps = algorithm, env, root, steps
         self._left: PyTree = None
 
     def start(self, actor: Actor) -> Slots:
@@ -132,7 +142,7 @@ class HostCollector(Collector):
         taken: list[tuple[PyTree, ...]] = []
         over: list[tuple[np.ndarray, ...]] = []
         failures: list[str] = []
-        for time in range(self._algorithm.rollout_steps):
+        for time in range(self.steps):
             action, sent, carry, extras = _act(self._algorithm, actor, carry, obs, key, time)
             step = self._env.step(np.asarray(sent))
             total, length = total + step.reward, length + 1
@@ -169,16 +179,18 @@ class JaxCollector(Collector):
         env: the environment.
     """
 
-    def __init__(self, algorithm: OnPolicy, env: JaxEnv, root: int) -> None:
+    def __init__(self, algorithm: OnPolicy | OffPolicy, env: JaxEnv, root: int, num_slots: int, steps: int) -> None:
         self._algorithm, self.env, self._root = algorithm, env, root_key(root)
+        self._num_slots, self.steps = num_slots, steps
 
     def start(self, actor: Actor) -> Slots:
-        size = self._algorithm.num_slots
+        size = self._num_slots
         slots = _start(self.env, size, draw(self._root, "reset"))
         return slots._replace(carry=begun(self._algorithm, actor, size))
 
     def collect(self, actor: Actor, slots: Slots, iteration: int) -> Collected:
-        return Collected(*_collect(self.env, self._algorithm, actor, slots, self._root, np.uint32(iteration)))
+        number = np.uint32(iteration)
+        return Collected(*_collect(self.env, self._algorithm, self.steps, actor, slots, self._root, number))
 
 
 # The compiled programs. An algorithm is an argument of them and no constant in them: its sizes and switches select the
@@ -229,18 +241,18 @@ def _start(env: JaxEnv, num_slots: int, key: Key) -> Slots:
     return Slots(states, obs, jnp.zeros(num_slots, jnp.float64), jnp.zeros(num_slots, jnp.int64))
 
 
-@partial(jax.jit, static_argnums=0)
+@partial(jax.jit, static_argnums=(0, 2))
 def _collect(
-    env: JaxEnv, algorithm: OnPolicy, actor: Actor, slots: Slots, root: Key, iteration: jax.Array
+    env: JaxEnv, algorithm: Algorithm, steps: int, actor: Actor, slots: Slots, root: Key, iteration: jax.Array
 ) -> tuple[Rollout, Slots, Ended]:
-    return collect_program(env, algorithm, actor, slots, root, iteration)
+    return collect_program(env, algorithm, steps, actor, slots, root, iteration)
 
 
 def collect_program(
-    env: JaxEnv, algorithm: OnPolicy, actor: Actor, slots: Slots, root: Key, iteration: jax.Array
+    env: JaxEnv, algorithm: Algorithm, steps: int, actor: Actor, slots: Slots, root: Key, iteration: jax.Array
 ) -> tuple[Rollout, Slots, Ended]:
-    """Take `rollout_steps` steps of every slot, and begin again where an episode ended."""
-    num_slots = algorithm.num_slots
+    """Take some steps of every slot, and begin again where an episode ended."""
+    num_slots = slots.obs.shape[0]
     act_key, reset_key = draw(root, "act", iteration), draw(root, "reset", iteration)
 
     def advance(slots: Slots, time: jax.Array) -> tuple[Slots, tuple[Rollout, Ended]]:
@@ -262,7 +274,7 @@ def collect_program(
         taken = Rollout(slots.obs, action, step.reward, step.terminated, step.truncated, step.next_obs, extras)
         return after, (taken, Ended(ended, step.terminated, total, length))
 
-    after, (rollout, ended) = jax.lax.scan(advance, slots, jnp.arange(algorithm.rollout_steps))
+    after, (rollout, ended) = jax.lax.scan(advance, slots, jnp.arange(steps))
     return rollout._replace(carry=slots.carry), after, ended
 
 

@@ -1,0 +1,1 @@
+"""Algorithms that learn a policy and the value of its actions from a replay."""

@@ -1,0 +1,1 @@
+"""Algorithms that act greedily on values of actions learnt from a replay."""

@@ -1,0 +1,1 @@
+"""Experience that is kept: the replay of off-policy learning."""
