@@ -43,6 +43,21 @@ SUITES |= {
     ]
     for task, rate in (("Hopper-v5", "1.7e-4"), ("Walker2d-v5", "1e-4"))
 }
+OFF_POLICY = {
+    "dqn": {"CartPole-v1": "50_000", "Acrobot-v1": "100_000", "MountainCar-v0": "120_000"},
+    "ddpg": {"Pendulum-v1": "20_000"},
+    "td3": {"Pendulum-v1": "20_000"},
+    "sac": {"Pendulum-v1": "20_000", "HalfCheetah-v5": "100_000"},
+    "sac-n": {"Pendulum-v1": "20_000", **dict.fromkeys(("Hopper-v5", "HalfCheetah-v5", "Ant-v5"), "100_000")},
+}
+SUITES |= {
+    f"{name}-{task.split('-')[0].lower()}": [
+        *(task, "--algorithm", name, "--env-steps", steps, "--final-episodes", "100")
+    ]
+    for name, budgets in OFF_POLICY.items()
+    for task, steps in budgets.items()
+}
+SUITES["sac-n-hopper-300k"] = ["Hopper-v5", "--algorithm", "sac-n", "--env-steps", "300_000", "--final-episodes", "100"]
 RESULTS = Path(__file__).parent / "results"
 LAST_STEPS = 50_000
 
