@@ -136,7 +136,7 @@ def bytes_needed(size: Size, observation: Box, action: ActionSpace) -> int:
 
     Example:
         >>> bytes_needed(Size.of(1_000_000, 1, 256), Box.unbounded(348), Box.unbounded(17)) // 10**6
-        1653
+        1652
     """
     shapes = jax.eval_shape(lambda: empty_rows(size, observation, action))
     return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(shapes))
