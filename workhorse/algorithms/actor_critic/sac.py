@@ -196,9 +196,8 @@ class SAC(ReplayLearner):
 
         gradient, (value, error) = jax.grad(loss, has_aux=True)(state.critics)
         critics, memory = self.stepped(state.critics, gradient, state.optimisers[1])
-        raw = 1 / jnp.asarray(self.reward_scale, jnp.float32)
         metrics = {
-            "value": raw * value.mean(), "value_max": raw * value.max(), "target": raw * target.mean(),
+            "value": value.mean(), "value_max": value.max(), "target": target.mean(),
             "critic_loss": jnp.square(error).mean(), "critic_gradient_norm": optax.tree.norm(gradient),
         }  # fmt: skip
         return critics, memory, jnp.abs(error), metrics

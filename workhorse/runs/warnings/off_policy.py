@@ -59,13 +59,18 @@ def _entropy_bonus(rows: Rows) -> float:
     """Return the most that the entropy of one step may have added to a value lately, in raw rewards."""
     temperature = rows.last("temperature", REMEMBERED).max(initial=0.0)
     highest = rows.last("highest_entropy", 1).max(initial=0.0)
-    return float(temperature * max(highest, 0.0) / _scale(rows))
+    return float(temperature * max(highest, 0.0) / _least_scale(rows))
 
 
 def _scale(rows: Rows) -> float:
-    """Return the least factor by which rewards were multiplied where they were learnt from."""
+    """Return the factor of rewards and values in the metrics of updates."""
+    return rows.setting("reward_scale") or 1.0
+
+
+def _least_scale(rows: Rows) -> float:
+    """Return the least factor of rewards beside which the entropy was weighed lately."""
     factor = rows.last("reward_factor", REMEMBERED)
-    return (rows.setting("reward_scale") or 1.0) * (float(factor.min()) if len(factor) else 1.0)
+    return _scale(rows) * (float(factor.min()) if len(factor) else 1.0)
 
 
 @rule(
@@ -85,7 +90,7 @@ def _scale(rows: Rows) -> float:
     source="our own; van Hasselt et al. 2018 (arXiv 1812.02648) count such values as soft divergence",
 )
 def _above_rewards(rows: Rows) -> str | None:
-    value, discount = rows.last("value", 10), rows.setting("discount")
+    value, discount = rows.last("value", 10) / _scale(rows), rows.setting("discount")
     best, worst = rows.all("reward_max"), rows.all("reward_min")
     if discount is None or discount >= 1 or len(value) < 10 or not len(best):
         return None
@@ -126,7 +131,7 @@ def _above_returns(rows: Rows) -> str | None:
     bonus = 0.0
     if len(entropy) and len(temperature):
         later = discount / max(1.0 - discount, 1e-3)
-        bonus = max(float(entropy.mean() * temperature.mean()) * later / _scale(rows), 0.0)
+        bonus = max(float(entropy.mean() * temperature.mean()) * later / _least_scale(rows), 0.0)
     over = value - returns - bonus
     error = over.std(ddof=1) / math.sqrt(len(over))
     shrinks = over[-5:].mean() < 0.9 * over[:5].mean()  # values begin at 0 and may have far to fall
