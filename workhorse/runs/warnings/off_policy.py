@@ -5,7 +5,7 @@ from functools import partial
 
 import numpy as np
 
-from workhorse.runs.warnings.rule import Rows, Rule, register
+from workhorse.runs.warnings.rule import Column, Rows, Rule, register
 
 __all__ = ["RULES", "highest_value"]
 
@@ -59,18 +59,13 @@ def _entropy_bonus(rows: Rows) -> float:
     """Return the most that the entropy of one step may have added to a value lately, in raw rewards."""
     temperature = rows.last("temperature", REMEMBERED).max(initial=0.0)
     highest = rows.last("highest_entropy", 1).max(initial=0.0)
-    return float(temperature * max(highest, 0.0) / _least_scale(rows))
+    return float(temperature * max(highest, 0.0) / _factors(rows, REMEMBERED).min())
 
 
-def _scale(rows: Rows) -> float:
-    """Return the factor of rewards and values in the metrics of updates."""
-    return rows.setting("reward_scale") or 1.0
-
-
-def _least_scale(rows: Rows) -> float:
-    """Return the least factor of rewards beside which the entropy was weighed lately."""
-    factor = rows.last("reward_factor", REMEMBERED)
-    return _scale(rows) * (float(factor.min()) if len(factor) else 1.0)
+def _factors(rows: Rows, count: int) -> Column:
+    """Return the factors of rewards, values and temperature in the metrics of updates, of the newest iterations."""
+    found = rows.last("reward_factor", count)
+    return found if len(found) else np.array([rows.setting("reward_scale") or 1.0])
 
 
 @rule(
@@ -90,16 +85,17 @@ def _least_scale(rows: Rows) -> float:
     source="our own; van Hasselt et al. 2018 (arXiv 1812.02648) count such values as soft divergence",
 )
 def _above_rewards(rows: Rows) -> str | None:
-    value, discount = rows.last("value", 10) / _scale(rows), rows.setting("discount")
+    value, discount = rows.last("value", 10), rows.setting("discount")
     best, worst = rows.all("reward_max"), rows.all("reward_min")
     if discount is None or discount >= 1 or len(value) < 10 or not len(best):
         return None
     ended = rows.all("episodes").sum() - rows.all("truncated_episodes").sum()
     bound = highest_value(float(best.max()), discount, _entropy_bonus(rows), terminates=ended > 0)
     size = max(float(np.abs(best).max()), float(np.abs(worst).max(initial=0.0))) / (1.0 - discount)
-    if value.mean() > bound + 0.1 * size:
+    mean = float(value.mean() / _factors(rows, 10).mean())
+    if mean > bound + 0.1 * size:
         return (
-            f"the mean value of sampled actions is {value.mean():.3g}, and no reward above {best.max():.3g} was ever "
+            f"the mean value of sampled actions is {mean:.3g}, and no reward above {best.max():.3g} was ever "
             f"seen, which allows {bound:.3g}"
         )
     return None
@@ -131,7 +127,7 @@ def _above_returns(rows: Rows) -> str | None:
     bonus = 0.0
     if len(entropy) and len(temperature):
         later = discount / max(1.0 - discount, 1e-3)
-        bonus = max(float(entropy.mean() * temperature.mean()) * later / _least_scale(rows), 0.0)
+        bonus = max(float(entropy.mean() * temperature.mean()) * later / _factors(rows, 20).mean(), 0.0)
     over = value - returns - bonus
     error = over.std(ddof=1) / math.sqrt(len(over))
     shrinks = over[-5:].mean() < 0.9 * over[:5].mean()  # values begin at 0 and may have far to fall
