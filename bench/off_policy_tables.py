@@ -52,8 +52,8 @@ def off_policy() -> list[str]:
 
 def learning() -> list[str]:
     lines = [
-        "**Returns.** Final evaluation over 100 noiseless episodes at the budget's end; settings chosen on seeds 100 to "
-        "104, shown on seeds from 0 on. A seed has collapsed if its last return is below half of its own best "
+        "**Returns.** Final evaluation over 100 noiseless episodes at the budget's end; settings chosen on seeds 100 "
+        "to 104, shown on seeds from 0 on. A seed has collapsed if its last return is below half of its own best "
         "evaluation (of returns above zero).",
         "",
         "| algorithm and task | seeds | mean return over seeds [95 %] | worst, best seed | seeds there | collapsed | "
@@ -227,7 +227,7 @@ def equal_cpu() -> list[str]:
                 steps = np.median([row["env_steps"] for row in own])
                 each = ", ".join(number(row["mean"]) for row in own)
                 lines.append(
-                    f"| {task} | {seconds:g} | {name} | {number(float(medians[name]))} | {each} | {failed} of {len(own)} | "
-                    f"{steps:,.0f} |"
+                    f"| {task} | {seconds:g} | {name} | {number(float(medians[name]))} | {each} | "
+                    f"{failed} of {len(own)} | {steps:,.0f} |"
                 )
     return lines
