@@ -1,6 +1,5 @@
 """Deep Q-learning from a replay, with every part of Rainbow as a switch."""
 
-import dataclasses
 from typing import Any, Literal, NamedTuple
 
 import jax
@@ -170,8 +169,7 @@ class DQN(ReplayLearner):
 
     def _refuse_settings_without_effect(self) -> None:
         """Raise a `UsageError` where an option is not at its default, and a switch keeps it from having an effect."""
-        defaults = {field.name: field.default for field in dataclasses.fields(self)}  # type: ignore[arg-type]
-        changed = {name for name, default in defaults.items() if name != "spec" and getattr(self, name) != default}
+        changed = {name for name in {**BELONGS_TO, **OPPOSED_TO} if getattr(self, name) != getattr(type(self), name)}
         for option, switch in BELONGS_TO.items():
             if option in changed and not getattr(self, switch):
                 raise UsageError(
