@@ -10,14 +10,14 @@ from typing import Literal, NamedTuple, TypeAlias
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, PyTree
 
 from workhorse.core.algorithm import Key
 from workhorse.core.layers import Activation, BatchNorm, Dense, Layer, LayerNorm, PolicyNetwork
 from workhorse.networks.initialisers import orthogonal
 from workhorse.networks.unit_norm import unit_rows, unit_rows_with_bias
 
-__all__ = ["NormalisedMLP", "Statistics", "batch_statistics", "running"]
+__all__ = ["NormalisedMLP", "Statistics", "batch_statistics", "running", "with_unit_weights"]
 
 EPSILON = {"batch": 1e-3, "layer": 1e-5}
 """Constant added to a variance, by the kind of normalisation."""
@@ -163,12 +163,22 @@ def batch_statistics(*blocks: Float[Array, "_ n"]) -> Statistics:
     return Statistics(mean, variance)  # type: ignore[arg-type]
 
 
-def running(before: AllStatistics, batch: AllStatistics, momentum: Float[Array, ""]) -> AllStatistics:
-    """Return momentum * before + (1 - momentum) * batch.
+def running(before: PyTree, batch: PyTree, momentum: Float[Array, ""] | float) -> PyTree:
+    """Return statistics momentum * before + (1 - momentum) * batch.
 
     Example:
         >>> one, other = Statistics(jnp.zeros(1), jnp.ones(1)), Statistics(jnp.ones(1), jnp.full(1, 3.0))
-        >>> [part.tolist() for part in running((one,), (other,), jnp.float32(0.5))[0]]
+        >>> [part.tolist() for part in running(one, other, 0.5)]
         [[0.5], [2.0]]
     """
-    return jax.tree.map(lambda old, new: momentum * old + (1 - momentum) * new, before, batch)
+    kept = jnp.asarray(momentum, jnp.float32)
+    return jax.tree.map(lambda old, new: kept * old + (1 - kept) * new, before, batch)
+
+
+def with_unit_weights(networks: PyTree) -> PyTree:
+    """Return a tree with every `NormalisedMLP` in it at unit weights; other leaves stay."""
+    return jax.tree.map(
+        lambda part: part.with_unit_weights() if isinstance(part, NormalisedMLP) else part,
+        networks,
+        is_leaf=lambda part: isinstance(part, NormalisedMLP),
+    )

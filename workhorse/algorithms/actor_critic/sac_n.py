@@ -1,15 +1,15 @@
 """Norm-bounded soft actor-critic: batch norms, weights of length one and values as distributions, from a replay."""
 
 import math
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from workhorse.algorithms.replay_learner import ReplayLearner, moved_towards, random_action
-from workhorse.core.algorithm import Carry, Key, Metrics
+from workhorse.core.algorithm import Key, Metrics
 from workhorse.core.configuration import configuration
 from workhorse.core.errors import UsageError
 from workhorse.core.layers import Flatten, PolicyNetwork, Squash
@@ -19,7 +19,7 @@ from workhorse.math.distributions import TanhGaussian
 from workhorse.math.held_noise import HeldNoise
 from workhorse.math.reward_scale import RewardSums, reward_factor
 from workhorse.math.value_distribution import atoms, projected
-from workhorse.networks.batch_norm import AllStatistics, NormalisedMLP, running
+from workhorse.networks.batch_norm import AllStatistics, NormalisedMLP, running, with_unit_weights
 from workhorse.networks.layers import scaled_layers
 
 __all__ = ["SACN"]
@@ -30,42 +30,57 @@ LOG_STD = (-10.0, 2.0)
 TARGET_STD = 0.15
 """The target entropy is that of independent normal components with this standard deviation."""
 
+ADAM = optax.scale_by_adam()
+
 SATURATED = 0.99
 """Absolute value of an action in [-1, 1] from which on it counts as saturated."""
+
+NEEDS = {
+    "norm_momentum": "batch_norm", "stop_successor_gradient": "joint_pass", "target_rate": "target_network",
+    "num_atoms": "categorical", "target_entropy": "learn_temperature",
+    "final_learning_rate_share": "anneal_learning_rate",
+}  # fmt: skip
+"""Options that do nothing without another one."""
+
+REPEATS = {"reward_scale": "scale_rewards", "normalise_observations": "batch_norm"}
+"""Options that do nothing beside another one."""
 
 Critics: TypeAlias = tuple[NormalisedMLP, NormalisedMLP]
 Pair: TypeAlias = tuple[Array, Array]
 """Two arrays: of the two critics, or of the step and its successor."""
 
 
-class _State(NamedTuple):
+class SACNState(NamedTuple):
     """The whole state.
 
     Attributes:
         policy: outputs means, then what gives the spreads, 2 A numbers.
+        policy_statistics, critic_statistics: running ones of each batch norm.
+        policy_memory, critic_memory, temperature_memory: of Adam.
         critics: two, from observation and action to logits of the atoms, or to a value.
         targets: what the critics are trained towards; nothing without `target_network`. *They keep no running
-            statistics*: they are only ever asked with those of the batch they are shown.
-        statistics: running ones of the policy and of each critic.
+            statistics*, because they are only ever asked with those of the batch that they are shown.
         log_temperature: logarithm of alpha.
-        optimisers: of policy, critics and temperature.
         rewards: what rewards are scaled by.
         observations, env_steps, updates: see `ReplayLearner`.
     """
 
     policy: NormalisedMLP
+    policy_statistics: AllStatistics
+    policy_memory: Any
     critics: Critics
+    critic_statistics: tuple[AllStatistics, AllStatistics]
+    critic_memory: Any
     targets: Any
-    statistics: tuple[AllStatistics, AllStatistics, AllStatistics]
     log_temperature: Float[Array, ""]
-    optimisers: tuple[Any, Any, Any]
+    temperature_memory: Any
     rewards: RewardSums
     observations: Moments
     env_steps: Int[Array, ""]
     updates: Int[Array, ""]
 
 
-class _Actor(NamedTuple):
+class SACNActor(NamedTuple):
     policy: NormalisedMLP
     statistics: AllStatistics
     scaling: tuple[Float[Array, "D"], Float[Array, "D"]]
@@ -136,10 +151,8 @@ class SACN(ReplayLearner):
 
     def validate(self) -> None:
         super().validate()
-        require_positive(
-            "SACN", temperature=self.temperature, policy_every=self.policy_every, hold_noise=self.hold_noise,
-            value_limit=self.value_limit,
-        )  # fmt: skip
+        require_positive("SACN", temperature=self.temperature, policy_every=self.policy_every)
+        require_positive("SACN", hold_noise=self.hold_noise, value_limit=self.value_limit)
         require_non_negative("SACN", anneal_env_steps=self.anneal_env_steps)
         for option in ("norm_momentum", "final_learning_rate_share"):
             if not 0 <= getattr(self, option) <= 1:
@@ -147,7 +160,7 @@ class SACN(ReplayLearner):
         if self.num_atoms < 2:
             raise UsageError(f"SACN.num_atoms must be at least 2: got {self.num_atoms}.")
         if self.batch_norm and self.batch_size < 2:
-            raise UsageError("SACN.batch_size must be at least 2 with batch_norm, because one sample has no spread.")
+            raise UsageError(f"SACN.batch_size must be at least 2 with batch_norm: got {self.batch_size}.")
         self._validate_combinations()
         highest = self.action_size * math.log(2.0)
         if self.target_entropy is not None and not self.target_entropy < highest:
@@ -158,25 +171,15 @@ class SACN(ReplayLearner):
 
     def _validate_combinations(self) -> None:
         """Raise a `UsageError` where a setting would have no effect beside another."""
-        idle = {
-            "joint_pass": self.joint_pass and not self.batch_norm and "batch_norm, whose statistics it shares",
-            "norm_momentum": self.norm_momentum != 0.99 and not self.batch_norm and "batch_norm",
-            "stop_successor_gradient": self.stop_successor_gradient and not self.joint_pass and "joint_pass",
-            "target_rate": self.target_rate != 0.005 and not self.target_network and "target_network",
-            "num_atoms": self.num_atoms != 101 and not self.categorical and "categorical",
-            "target_entropy": self.target_entropy is not None and not self.learn_temperature and "learn_temperature",
-            "final_learning_rate_share": self.final_learning_rate_share != 0.5
-            and not self.anneal_learning_rate
-            and "anneal_learning_rate",
-        }
-        for option, needed in idle.items():
-            if needed:
-                raise UsageError(f"SACN.{option} has no effect without {needed}: leave one of the two out.")
-        if self.scale_rewards and self.reward_scale != 1.0:
-            raise UsageError("SACN.reward_scale has no effect with scale_rewards: leave one of the two out.")
-        if self.batch_norm and self.normalise_observations:
+        for option, other in NEEDS.items():
+            if getattr(self, option) != getattr(type(self), option) and not getattr(self, other):
+                raise UsageError(f"SACN.{option} has no effect without {other}: leave one of the two out.")
+        for option, other in REPEATS.items():
+            if getattr(self, option) != getattr(type(self), option) and getattr(self, other):
+                raise UsageError(f"SACN.{option} adds nothing to {other}, which is on: leave one of the two out.")
+        if self.joint_pass and not self.batch_norm:
             raise UsageError(
-                "SACN.normalise_observations repeats what batch_norm does to the input: leave one of the two out."
+                "SACN.joint_pass has no effect without batch_norm, whose statistics it is about: turn off both."
             )
 
     @property
@@ -187,48 +190,43 @@ class SACN(ReplayLearner):
 
     # --- acting ---
 
-    def init(self, key: Key) -> _State:
+    def init(self, key: Key) -> SACNState:
         keys = jax.random.split(key, 3)
-        size, actions, norm = self.spec.observation.size, self.action_size, "batch" if self.batch_norm else "layer"
+        size, actions = self.spec.observation.size, self.action_size
+        norm: Literal["batch", "layer"] = "batch" if self.batch_norm else "layer"
         outputs = self.num_atoms if self.categorical else 1
         policy = NormalisedMLP.create(keys[0], (size, *self.hidden, 2 * actions), norm)
         first, second = (NormalisedMLP.create(one, (size + actions, *self.hidden, outputs), norm) for one in keys[1:])
         critics, log_temperature = (first, second), jnp.log(jnp.asarray(self.temperature, jnp.float32))
-        optimisers: Any = tuple(map(_adam().init, (policy, critics, log_temperature)))  # type: ignore[arg-type]
-        return _State(
-            policy,
-            critics,
-            critics if self.target_network else (),
-            (policy.start(), first.start(), second.start()),
-            log_temperature,
-            optimisers,
-            RewardSums.start(self.num_envs),
-            **self.counters(),
+        policy_memory, critic_memory, temperature_memory = map(ADAM.init, (policy, critics, log_temperature))  # type: ignore[arg-type]
+        return SACNState(
+            policy, policy.start(), policy_memory, critics, (first.start(), second.start()), critic_memory,
+            critics if self.target_network else (), log_temperature, temperature_memory,
+            RewardSums.start(self.num_envs), **self.counters(),
+        )  # fmt: skip
+
+    def actor(self, state: SACNState) -> SACNActor:
+        return SACNActor(
+            state.policy, state.policy_statistics, self.scaling(state.observations), self.is_warming_up(state)
         )
 
-    def actor(self, state: _State) -> _Actor:
-        return _Actor(state.policy, state.statistics[0], self.scaling(state.observations), self.is_warming_up(state))
-
-    def begin(self, actor: _Actor, slot: Int[Array, ""]) -> Carry:
-        """Return the noise of a slot; nothing where it is drawn at every step."""
-        return () if self.hold_noise == 1 else HeldNoise.start(self.action_size)
+    def begin(self, actor: SACNActor, slot: Int[Array, ""]) -> HeldNoise:
+        return HeldNoise.start(self.action_size)
 
     def act(
-        self, actor: _Actor, carry: Carry, obs: Float[Array, "..."], key: Key, *, explore: bool
-    ) -> tuple[Array, Carry, tuple[()]]:
+        self, actor: SACNActor, carry: HeldNoise, obs: Float[Array, "..."], key: Key, *, explore: bool
+    ) -> tuple[Array, HeldNoise, tuple[()]]:
         """Move by the held noise where `explore`, uniformly during the warm-up; else take tanh of the mean."""
         outputs = actor.policy(self.seen(actor.scaling, obs)[None], actor.statistics)[0]
-        distribution, shape = gaussian_of(outputs), self.spec.action.shape  # type: ignore[union-attr]
+        distribution, shape = TanhGaussian.bounded(outputs, *LOG_STD), self.spec.action.shape  # type: ignore[union-attr]
         if not explore:
             return distribution.mode().reshape(shape), carry, ()
         noise_key, uniform_key = jax.random.split(key)
-        before = HeldNoise.start(self.action_size) if self.hold_noise == 1 else carry
-        held = before.next(noise_key, self.hold_noise)
+        held = carry.next(noise_key, self.hold_noise)
         drawn = distribution.at(held.value)[0].reshape(shape)
-        action = jnp.where(actor.is_warming_up, random_action(self.spec, uniform_key), drawn)
-        return action, () if self.hold_noise == 1 else held, ()
+        return jnp.where(actor.is_warming_up, random_action(self.spec, uniform_key), drawn), held, ()
 
-    def policy_layers(self, actor: _Actor) -> PolicyNetwork:
+    def policy_layers(self, actor: SACNActor) -> PolicyNetwork:
         layers = (*actor.policy.layers(actor.statistics, self.action_size), Squash())
         if self.normalise_observations:
             return scaled_layers(self.spec.observation, *self.artefact_scaling(actor.scaling), layers)
@@ -236,19 +234,19 @@ class SACN(ReplayLearner):
 
     # --- learning ---
 
-    def observe(self, state: _State, rollout: Rollout) -> _State:
+    def observe(self, state: SACNState, rollout: Rollout) -> SACNState:
         """Return the state after steps (T, B) were taken, with the discounted sums of their rewards."""
         rewards = state.rewards.after(rollout.reward, rollout.terminated | rollout.truncated, self.discount)
         return super().observe(state, rollout)._replace(rewards=rewards)
 
-    def factor(self, state: _State) -> Float[Array, ""]:
+    def factor(self, state: SACNState) -> Float[Array, ""]:
         """Return the factor of rewards where they are learnt from."""
         if not self.scale_rewards:
             return jnp.asarray(self.reward_scale, jnp.float32)
         return reward_factor(state.rewards, self.value_limit)
 
-    def rate(self, state: _State) -> Float[Array, ""]:
-        """Return the learning rate of this state: l (s + (1 - s) (1 + cos(pi t)) / 2), t in [0, 1], s the last share."""
+    def rate(self, state: SACNState) -> Float[Array, ""]:
+        """Return the learning rate of this state: l (s + (1 - s) (1 + cos(pi t)) / 2), s its last share, t <= 1."""
         rate = jnp.asarray(self.learning_rate, jnp.float32)
         if not self.anneal_learning_rate or not self.anneal_env_steps:
             return rate
@@ -256,14 +254,15 @@ class SACN(ReplayLearner):
         last = jnp.asarray(self.final_learning_rate_share, jnp.float32)
         return rate * (last + (1 - last) * 0.5 * (1 + jnp.cos(jnp.float32(jnp.pi) * done)))
 
-    def learn(self, state: _State, experience: Transitions, key: Key) -> tuple[_State, Float[Array, "N"], Metrics]:
+    def learn(
+        self, state: SACNState, experience: Transitions, key: Key
+    ) -> tuple[SACNState, Float[Array, "N"], Metrics]:
         """Do one update of the critics, and of the policy and the temperature where they are due."""
         scaling, factor = self.scaling(state.observations), self.factor(state)
-        obs, next_obs = (
-            jax.vmap(lambda one: self.seen(scaling, one))(seen) for seen in (experience.obs, experience.next_obs)
-        )
+        seen = jax.vmap(lambda one: self.seen(scaling, one))
+        obs, next_obs = seen(experience.obs), seen(experience.next_obs)
         next_key, policy_key = jax.random.split(key)
-        next_action, log_prob = self._drawn(state.policy(next_obs, state.statistics[0]), next_key)
+        next_action, log_prob = self._drawn(state.policy(next_obs, state.policy_statistics), next_key)
         pair = (
             jnp.concatenate([obs, experience.action.reshape(len(obs), -1)], axis=1),
             jnp.concatenate([next_obs, next_action], axis=1),
@@ -277,18 +276,14 @@ class SACN(ReplayLearner):
         return state, error, metrics | of_policy | {"temperature": jnp.exp(state.log_temperature)}
 
     def target(self, outputs: Pair, reward: Float[Array, "N"], discount: Float[Array, "N"]) -> Float[Array, "N n"]:
-        """Return y from the outputs of two critics at the successors: probabilities of the atoms, or a number.
+        """Return y from both critics' outputs at the successors: probabilities of the atoms, or a number.
 
-        Args:
-            outputs: of each critic.
-            reward: scaled, with the entropy that comes with the successor's action.
-            discount: weight of the successor's value.
+        `reward` is scaled, and holds the discounted entropy that comes with the successor's action.
         """
         if not self.categorical:
             return (reward + discount * jnp.minimum(*outputs)[:, 0])[:, None]
         first, second = (jax.nn.softmax(logits) for logits in outputs)
-        is_first = first @ self.support <= second @ self.support
-        smaller = jnp.where(is_first[:, None], first, second)
+        smaller = jnp.where((first @ self.support <= second @ self.support)[:, None], first, second)
         return jax.vmap(projected, (0, None, 0, 0))(smaller, self.support, reward, discount)
 
     @property
@@ -301,27 +296,22 @@ class SACN(ReplayLearner):
         """Return the values that a critic's outputs stand for, in units of scaled rewards."""
         return jax.nn.softmax(outputs) @ self.support if self.categorical else outputs[:, 0]
 
-    def _outputs(self, critic: NormalisedMLP, pair: Pair, *, only_next: bool = False) -> tuple[Array, Array, Any]:
-        """Return a critic's outputs at a step and at its successor, and the statistics of what it was shown.
-
-        The first of the two is left out where `only_next`.
-        """
+    def _outputs(self, critic: NormalisedMLP, pair: Pair) -> tuple[Array, Array, AllStatistics]:
+        """Return a critic's outputs at a step and at its successor, and the statistics of the batch."""
         if self.joint_pass:
             (now, then), statistics = critic.hidden(*pair, frozen=self.stop_successor_gradient)
         else:
-            (then,), statistics = critic.hidden(pair[1])
-            if only_next:
-                return then, critic.head(then), statistics
             (now,), statistics = critic.hidden(pair[0])
-        return now if only_next else critic.head(now), critic.head(then), statistics
+            (then,), _ = critic.hidden(pair[1])
+        return critic.head(now), critic.head(then), statistics  # what nobody asks for is not computed: XLA drops it
 
     def _critics(
-        self, state: _State, pair: Pair, reward: Array, discount: Array, weight: Array
-    ) -> tuple[_State, Float[Array, "N"], Metrics]:
+        self, state: SACNState, pair: Pair, reward: Array, discount: Array, weight: Array
+    ) -> tuple[SACNState, Float[Array, "N"], Metrics]:
         """Return the state after a step of the critics and their targets, each transition's error, and metrics."""
         target = None
         if self.target_network:
-            first, second = (self._outputs(critic, pair, only_next=True)[1] for critic in state.targets)
+            first, second = (self._outputs(critic, pair)[1] for critic in state.targets)
             target = self.target((first, second), reward, discount)
 
         def loss(critics: Critics) -> tuple[Array, Any]:
@@ -332,15 +322,12 @@ class SACN(ReplayLearner):
             return (weight * (losses[0] + losses[1])).mean(), (outputs[0], aim, statistics, losses[0].mean())
 
         gradient, (outputs, aim, found, first_loss) = jax.grad(loss, has_aux=True)(state.critics)
-        critics, memory = self._stepped(state, state.critics, gradient, state.optimisers[1])
-        momentum = jnp.asarray(self.norm_momentum, jnp.float32)
-        of_policy, *before = state.statistics
-        policy_memory, _, temperature_memory = state.optimisers
+        critics, memory = self._stepped(state, state.critics, gradient, state.critic_memory)
         state = state._replace(
             critics=critics,
             targets=moved_towards(state.targets, critics, self.target_rate) if self.target_network else (),
-            statistics=(of_policy, *(running(old, new, momentum) for old, new in zip(before, found, strict=True))),
-            optimisers=(policy_memory, memory, temperature_memory),
+            critic_statistics=running(state.critic_statistics, found, self.norm_momentum),
+            critic_memory=memory,
         )
         value, aimed = self.value_of(outputs), aim @ self.support if self.categorical else aim[:, 0]
         metrics = {
@@ -348,8 +335,7 @@ class SACN(ReplayLearner):
             "critic_gradient_norm": optax.tree.norm(gradient),
         }  # fmt: skip
         if self.categorical:
-            mass = jax.nn.softmax(outputs)
-            metrics["support_end_mass"] = (mass[:, 0] + mass[:, -1]).mean()
+            metrics["support_end_mass"] = jax.nn.softmax(outputs)[:, jnp.array([0, -1])].sum(1).mean()
         return state, jnp.abs(value - aimed), metrics
 
     def _loss(self, target: Float[Array, "N n"], outputs: Float[Array, "N n"]) -> Float[Array, "N"]:
@@ -357,10 +343,10 @@ class SACN(ReplayLearner):
             return -(target * jax.nn.log_softmax(outputs)).sum(1)
         return jnp.square(outputs - target)[:, 0]
 
-    def _policy_where_due(self, state: _State, obs: Float[Array, "N D"], key: Key) -> tuple[_State, Metrics]:
+    def _policy_where_due(self, state: SACNState, obs: Float[Array, "N D"], key: Key) -> tuple[SACNState, Metrics]:
         """Return the state after a step of policy and temperature at every `policy_every`th update; else as it was."""
 
-        def moved(state: _State) -> tuple[_State, Metrics]:
+        def moved(state: SACNState) -> tuple[SACNState, Metrics]:
             return self._policy(state, obs, key)
 
         if self.policy_every == 1:
@@ -371,67 +357,44 @@ class SACN(ReplayLearner):
         state, metrics = jax.lax.cond(due, moved, lambda state: (state, unmoved), state)
         return state, {name: self.policy_every * value for name, value in metrics.items()}  # means are over all updates
 
-    def _policy(self, state: _State, obs: Float[Array, "N D"], key: Key) -> tuple[_State, Metrics]:
+    def _policy(self, state: SACNState, obs: Float[Array, "N D"], key: Key) -> tuple[SACNState, Metrics]:
         """Return the state after a step of the policy, and then of the temperature."""
-        temperature, (before, *of_critics) = jnp.exp(state.log_temperature), state.statistics
+        temperature = jnp.exp(state.log_temperature)
 
         def loss(policy: NormalisedMLP) -> tuple[Array, Any]:
             (hidden,), statistics = policy.hidden(obs)
             action, log_prob = self._drawn(policy.head(hidden), key)
             rows = jnp.concatenate([obs, action], axis=1)
-            first, second = (
-                self.value_of(critic(rows, running)) for critic, running in zip(state.critics, of_critics, strict=True)
-            )
-            return (temperature * log_prob - jnp.minimum(first, second)).mean(), (log_prob, action, statistics)
+            known = zip(state.critics, state.critic_statistics, strict=True)
+            value = jnp.minimum(*(self.value_of(critic(rows, kept)) for critic, kept in known))
+            return (temperature * log_prob - value).mean(), (log_prob, action, statistics)
 
         (total, (log_prob, action, found)), gradient = jax.value_and_grad(loss, has_aux=True)(state.policy)
-        policy_memory, critic_memory, temperature_memory = state.optimisers
-        policy, policy_memory = self._stepped(state, state.policy, gradient, policy_memory)
-        log_temperature = state.log_temperature
+        policy, policy_memory = self._stepped(state, state.policy, gradient, state.policy_memory)
+        log_temperature, temperature_memory = state.log_temperature, state.temperature_memory
         if self.learn_temperature:
             slope = -(log_prob.mean() + self.wanted_entropy)
             log_temperature, temperature_memory = self._stepped(state, log_temperature, slope, temperature_memory)
-        statistics = running(before, found, jnp.asarray(self.norm_momentum, jnp.float32))
         after = state._replace(
             policy=policy,
-            statistics=(statistics, *of_critics),
+            policy_statistics=running(state.policy_statistics, found, self.norm_momentum),
+            policy_memory=policy_memory,
             log_temperature=log_temperature,
-            optimisers=(policy_memory, critic_memory, temperature_memory),
+            temperature_memory=temperature_memory,
         )
-        return after, {
-            "policy_loss": total,
-            "entropy": -log_prob.mean(),
-            "saturated_actions": (jnp.abs(action) > SATURATED).mean(dtype=jnp.float32),
-        }
+        saturated = (jnp.abs(action) > SATURATED).mean(dtype=jnp.float32)
+        return after, {"policy_loss": total, "entropy": -log_prob.mean(), "saturated_actions": saturated}
 
     def _drawn(self, outputs: Float[Array, "N out"], key: Key) -> tuple[Float[Array, "N A"], Float[Array, "N"]]:
         """Draw an action for each of a policy's outputs, with its log density."""
         noise = jax.random.normal(key, (len(outputs), self.action_size), jnp.float32)
-        return jax.vmap(lambda one, noise: gaussian_of(one).at(noise))(outputs, noise)
+        return jax.vmap(lambda one, noise: TanhGaussian.bounded(one, *LOG_STD).at(noise))(outputs, noise)
 
-    def _stepped(self, state: _State, params: Any, gradient: Any, memory: Any) -> tuple[Any, Any]:
+    def _stepped(self, state: SACNState, params: PyTree, gradient: PyTree, memory: PyTree) -> tuple[Any, Any]:
         """Return parameters after a step of Adam, weights at length one again, and Adam's memory."""
-        direction, memory = _adam().update(gradient, memory)
+        direction, memory = ADAM.update(gradient, memory)
         rate = self.rate(state)
         params = jax.tree.map(lambda leaf, step: leaf - rate * step, params, direction)
         if self.unit_norm:
-            params = jax.tree.map(_at_length_one, params, is_leaf=lambda one: isinstance(one, NormalisedMLP))
+            params = with_unit_weights(params)
         return params, memory
-
-
-def gaussian_of(outputs: Float[Array, "out"]) -> TanhGaussian:
-    """Return the distribution of the action that a policy's outputs stand for: means, then what gives the spread.
-
-    log s = -10 + 6 (1 + tanh(x)).
-    """
-    mean, spread = jnp.split(outputs, 2)
-    low, high = LOG_STD
-    return TanhGaussian(mean, low + 0.5 * (high - low) * (1 + jnp.tanh(spread)))
-
-
-def _at_length_one(part: Any) -> Any:
-    return part.with_unit_weights() if isinstance(part, NormalisedMLP) else part
-
-
-def _adam() -> optax.GradientTransformation:
-    return optax.scale_by_adam()
