@@ -242,6 +242,16 @@ class OffPolicy(Algorithm):
     def learn(self, state: State, experience: Transitions, key: Key) -> tuple[State, Float[Array, "N"], Metrics]:
         """Return the state after one update, each transition's new priority (at least 0), and metrics."""
 
+    def action_value(self, state: State, obs: Array, action: Action) -> Float[Array, ""]:
+        """Return the value Q(s, a) of one action, *in raw rewards*: a soft one where learning is for a soft one.
+
+        Args:
+            state: of the algorithm.
+            obs: one observation, as the task gave it.
+            action: one action, in the algorithm's own numbers.
+        """
+        raise NotImplementedError(f"{type(self).__name__} does not tell the value of an action.")
+
     def update(self, state: State, experience: Transitions, key: Key) -> tuple[State, Metrics]:
         after, _, metrics = self.learn(state, experience, key)
         return after, metrics

@@ -22,6 +22,7 @@ __all__ = [
     "Bits",
     "Convolution",
     "Dense",
+    "Expectation",
     "Flatten",
     "Layer",
     "LayerNorm",
@@ -100,6 +101,18 @@ class Activation(NamedTuple):
     name: str
 
 
+class Expectation(NamedTuple):
+    """Means of distributions over atoms: y_a = sum over k of softmax(x_a)_k support_k, one y for each n components of x.
+
+    Component a n + k of x is the logit of atom k in distribution a.
+
+    Attributes:
+        support: value of each atom, (n,).
+    """
+
+    support: Tensor
+
+
 class GRU(NamedTuple):
     """A gated recurrent cell that puts out its state h, zero at the start of an episode.
 
@@ -172,8 +185,8 @@ class Bins(NamedTuple):
 
 
 Layer: TypeAlias = (
-    Normalise | Flatten | Dense | Convolution | LayerNorm | BatchNorm | Activation | GRU | Mode | Stretch | Squash
-    | Argmax | Bits | Bins
+    Normalise | Flatten | Dense | Convolution | LayerNorm | BatchNorm | Activation | Expectation | GRU | Mode | Stretch
+    | Squash | Argmax | Bits | Bins
 )  # fmt: skip
 PolicyNetwork: TypeAlias = tuple[Layer, ...]
 """A policy: layers in the order in which they run, exactly one head among them, the last."""
@@ -187,6 +200,7 @@ KINDS: dict[str, type[Layer]] = {
     "layer_norm": LayerNorm,
     "batch_norm": BatchNorm,
     "activation": Activation,
+    "expectation": Expectation,
     "gru": GRU,
     "mode": Mode,
     "stretch": Stretch,

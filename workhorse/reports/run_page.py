@@ -231,7 +231,7 @@ def _limits(last: _Evaluation | None, drawn: _Evaluation | None, metrics: pl.Dat
 
 def _diverged(metrics: pl.DataFrame) -> str:
     """Return a metric that shows that a run diverged; empty where it did not."""
-    for name in ("parameter_norm", "params_norm", "gradient_norm", "value_loss", "surrogate"):
+    for name in ("parameter_norm", "params_norm", "gradient_norm", "value_loss", "critic_loss", "surrogate"):
         values = metrics[name].drop_nulls() if name in metrics.columns else []
         if len(values) and not math.isfinite(values[-1]):
             return name

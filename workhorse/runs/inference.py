@@ -16,6 +16,7 @@ from workhorse.core.layers import (
     Bits,
     Convolution,
     Dense,
+    Expectation,
     Flatten,
     Layer,
     LayerNorm,
@@ -87,6 +88,12 @@ def _affine(layer: LayerNorm | BatchNorm, x: np.ndarray) -> np.ndarray:
     return x if layer.bias is None else x + layer.bias
 
 
+def _expectation(layer: Expectation, x: np.ndarray) -> np.ndarray:
+    logits = x.reshape(len(x), -1, len(layer.support))
+    share = np.exp(logits - logits.max(axis=2, keepdims=True))
+    return (share / share.sum(axis=2, keepdims=True)) @ layer.support
+
+
 def _gru(layer: GRU, x: np.ndarray, state: np.ndarray) -> np.ndarray:
     inputs = x @ layer.input_weight.T
     inputs = inputs if layer.bias is None else inputs + layer.bias
@@ -125,6 +132,7 @@ _RUN: dict[type[Layer], Callable[[Any, np.ndarray], np.ndarray]] = {
     LayerNorm: _layer_norm,
     BatchNorm: _batch_norm,
     Activation: lambda layer, x: _FUNCTIONS[layer.name](x),
+    Expectation: _expectation,
 }
 
 

@@ -24,6 +24,7 @@ from workhorse.core.layers import (
     Bits,
     Convolution,
     Dense,
+    Expectation,
     Flatten,
     Layer,
     LayerNorm,
@@ -269,6 +270,12 @@ def _activation_shape(layer: Activation, shape: Shape, place: str) -> Shape:
     return shape
 
 
+def _expectation_shape(layer: Expectation, shape: Shape, place: str) -> Shape:
+    if layer.support.ndim != 1 or len(shape) != 1 or shape[0] % len(layer.support):
+        _refuse("support", place, f"to be a vector whose length divides the inputs, {shape}", layer.support.shape)
+    return (shape[0] // len(layer.support),)
+
+
 def _gru_shape(layer: GRU, shape: Shape, place: str) -> Shape:
     size = layer.state_weight.shape[-1] if layer.state_weight.ndim else 0
     if len(shape) != 1:
@@ -288,6 +295,7 @@ _SHAPES: dict[type[Layer], Callable[[Any, Shape, str], Shape]] = {
     LayerNorm: _layer_norm_shape,
     BatchNorm: _batch_norm_shape,
     Activation: _activation_shape,
+    Expectation: _expectation_shape,
     GRU: _gru_shape,
 }
 

@@ -26,6 +26,7 @@ from workhorse.core.layers import (
     Bits,
     Convolution,
     Dense,
+    Expectation,
     Flatten,
     Layer,
     LayerNorm,
@@ -190,6 +191,11 @@ def _activation(graph: _Graph, layer: Activation, x: str) -> str:
     return graph.add({"tanh": "Tanh", "relu": "Relu", "sigmoid": "Sigmoid", "elu": "Elu"}[layer.name], x)
 
 
+def _expectation(graph: _Graph, layer: Expectation, x: str) -> str:
+    logits = graph.add("Reshape", x, graph.constant([0, -1, len(layer.support)], np.int64))
+    return graph.add("MatMul", graph.add("Softmax", logits, axis=2), graph.constant(layer.support))
+
+
 def _gru(graph: _Graph, layer: GRU, x: str, number: int) -> str:
     """The operator runs a sequence, here of one step, and has the gates in another order: update, reset, candidate."""
     size = layer.state_weight.shape[1]
@@ -222,6 +228,7 @@ _LAYERS: dict[type[Layer], Callable[[_Graph, Any, str], str]] = {
     LayerNorm: _layer_norm,
     BatchNorm: _batch_norm,
     Activation: _activation,
+    Expectation: _expectation,
 }
 
 
