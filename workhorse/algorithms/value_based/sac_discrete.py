@@ -209,9 +209,7 @@ class DiscreteSAC(ReplayLearner):
         return jax.tree.map(lambda leaf, step: leaf - rate * step, params, direction), memory
 
 
-def soft_value(
-    logits: Float[Array, "A"], value: Float[Array, "A"], temperature: Float[Array, ""]
-) -> Float[Array, ""]:
+def soft_value(logits: Float[Array, "A"], value: Float[Array, "A"], temperature: Float[Array, ""]) -> Float[Array, ""]:
     """Return sum_a pi(a) (Q(a) - alpha log pi(a)), pi = softmax(logits).
 
     It is greatest, alpha log sum_a exp(Q(a) / alpha), where pi = softmax(Q / alpha).
