@@ -256,6 +256,11 @@ class DQN(ReplayLearner):
         """Return the values that a network's outputs stand for."""
         return jax.nn.softmax(outputs) @ self.support if self.categorical else outputs[..., 0]
 
+    def action_value(self, state: _State, obs: Array, action: Int[Array, ""]) -> Float[Array, ""]:
+        """Return the value of a choice, without noise on the weights."""
+        outputs = state.network.mean(self.seen(self.scaling(state.observations), obs))
+        return self.values(outputs)[action] / jnp.asarray(self.reward_scale, jnp.float32)
+
     def learn(self, state: _State, experience: Transitions, key: Key) -> tuple[_State, Float[Array, "N"], Metrics]:
         """Do one update on a batch."""
         scaling = self.scaling(state.observations)
