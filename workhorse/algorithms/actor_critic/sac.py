@@ -178,7 +178,7 @@ class SAC(ReplayLearner):
         reward = jnp.float32(self.reward_scale) * experience.reward
         return reward + experience.discount * (value - jnp.exp(state.log_temperature) * log_prob)
 
-    def action_value(self, state: _State, obs: Array, action: Array) -> Float[Array, ""]:
+    def action_value(self, state: SACState, obs: Array, action: Array) -> Float[Array, ""]:
         """Return the smaller of both critics' soft values."""
         seen = self.seen(self.scaling(state.observations), obs)[None]
         both = values(state.critics, seen, action.reshape(1, -1).astype(jnp.float32))
