@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
-from faults import Changed, judged
+from faults import CHANGED, Changed, judged, rarely
 from record import head
 
 from workhorse.algorithms.actor_critic.ddpg import DDPG
@@ -95,6 +95,10 @@ def merged_flags(size, rows, cursor, tree, steps, newest):
 
 _written = replay.written
 
+CHANGED["nan reward, one in a thousand"] = lambda step, key: step._replace(
+    reward=jnp.where(rarely(key, 1e-3), jnp.nan, step.reward)
+)
+
 
 class Case(NamedTuple):
     """A run. `expected`: the warnings that are meant for it; none for a healthy one."""
@@ -125,7 +129,7 @@ FAULTS = [
     pole("no target network, learning rate x 30", "value-above-rewards", target_every=1, learning_rate=0.03,
          gradient_clip=None),
     pole("support too narrow", "support-ends", categorical=True),
-    pole("a reward is not a number", "not-finite", change="nan reward"),
+    pole("a reward is not a number", "not-finite", change="nan reward, one in a thousand"),
     swing("rewards x -100 in targets", "value-above-rewards", HundredfoldSoftRewards),
     swing("entropy next to the highest", "temperature", target_entropy=0.692, learning_rate=3e-3),
     swing("policy saturated at the start", "saturated-actions", SaturatedPolicy),

@@ -17,6 +17,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any, ClassVar, TypeAlias
 
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
@@ -251,6 +252,13 @@ class OffPolicy(Algorithm):
             action: one action, in the algorithm's own numbers.
         """
         raise NotImplementedError(f"{type(self).__name__} does not tell the value of an action.")
+
+    def entropy_bonus(self, state: State, obs: Array, key: Key) -> Float[Array, ""]:
+        """Return what the policy's entropy in a state adds to a soft value, *in raw rewards*; 0 where none is soft.
+
+        It may be a draw whose mean is right, as -alpha log pi(a|s) of a drawn action.
+        """
+        return jnp.zeros((), jnp.float32)
 
     def update(self, state: State, experience: Transitions, key: Key) -> tuple[State, Metrics]:
         after, _, metrics = self.learn(state, experience, key)
