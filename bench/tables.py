@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from off_policy_tables import off_policy
 from scipy.stats import linregress, t
 
 from workhorse.statistics.intervals import difference_interval, mean_interval, proportion_interval
@@ -986,6 +987,7 @@ def main() -> None:
         ("## Beside other libraries", libraries()),
         ("## Learning", learning()),
         ("## Policy gradients", policy_gradients()),
+        ("## Off-policy learning", off_policy()),
         ("## Actions in a box far from zero", action_box()),
         ("## Diagnoses", diagnosis()),
         ("## The second start", second_start()),

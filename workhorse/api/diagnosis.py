@@ -7,13 +7,16 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
+from workhorse.algorithms.registry import algorithm_class
+from workhorse.core.algorithm import OffPolicy
 from workhorse.core.digest import digest
 from workhorse.core.errors import UsageError, unknown
-from workhorse.diagnostics import baselines, gradients, landscape, store, values
+from workhorse.diagnostics import action_values, baselines, gradients, landscape, store, values
 from workhorse.diagnostics.plane import NoStep
 from workhorse.diagnostics.trust_region import Promise, trust_region
 from workhorse.runs.folder import RunFolder
 from workhorse.runs.history import History, kept_iterations, opened
+from workhorse.training.off_policy import OffPolicyLoop
 
 __all__ = ["DEFAULT_BUDGET", "Diagnosis", "DiagnosisLines", "DiagnosisObserver", "Question", "Topic", "diagnose"]
 
@@ -117,7 +120,7 @@ def diagnose(folder: RunFolder, question: Question, observer: DiagnosisObserver)
     for name in question.only:
         if name not in get_args(Topic):
             raise unknown("part", name, list(get_args(Topic)), "workhorse diagnose --help")
-    wanted = question.only or USUAL
+    wanted = question.only or _usual(folder, observer)
     found = Diagnosis(_promises(folder, question, observer) if "trust-region" in wanted else ())
     parts: list[store.Part] = [part for part in ("gradients", "values", "baselines", "landscape") if part in wanted]
     if not parts:
@@ -146,6 +149,18 @@ def diagnose(folder: RunFolder, question: Question, observer: DiagnosisObserver)
     return found
 
 
+def _usual(folder: RunFolder, observer: DiagnosisObserver) -> tuple[Topic, ...]:
+    """Return the parts that are measured where none is named."""
+    name = folder.manifest().algorithm
+    if not issubclass(algorithm_class(name), OffPolicy):
+        return USUAL
+    observer.noted(
+        f"{name} learns from a replay, so that the values of its actions are measured. Gradients, trust region, "
+        "baselines and landscape are of policy gradients."
+    )
+    return ("values",)
+
+
 def _promises(folder: RunFolder, question: Question, observer: DiagnosisObserver) -> tuple[Promise, ...]:
     """Return the limits of the trust region beside what was seen; none for a run without metrics, unless asked for."""
     if not (question.only or folder.has_metrics):
@@ -164,7 +179,7 @@ def _possible(
     """
     checks: dict[store.Part, Callable[[], object]] = {
         "gradients": lambda: gradients.check_gradients(history, question.steps, question.estimates),
-        "values": lambda: values.check_values(history, question.steps),
+        "values": lambda: _check_values(history, question.steps),
         "baselines": lambda: baselines.check_baselines(history, question.steps, question.estimates),
         "landscape": lambda: landscape.check_landscape(history, question.grid, question.pairs, question.budget),
     }
@@ -179,6 +194,12 @@ def _possible(
     if errors and (question.only or not possible):
         raise errors[0]
     return possible, errors
+
+
+def _check_values(history: History, env_steps: int) -> object:
+    """Check that values can be measured: those of actions of an off-policy run, those of states of another."""
+    of_actions = isinstance(history.loop, OffPolicyLoop)
+    return (action_values.check_action_values if of_actions else values.check_values)(history, env_steps)
 
 
 def _measured(
@@ -202,7 +223,10 @@ def _by_budget(
     with observer.progress(f"{part} of iteration {iteration}", question.steps) as progress:
         given: dict[str, Any] = {"env_steps": question.steps, "threads": question.threads, "progress": progress}
         if part == "values":
-            return values.study_values(history, iteration, **given)
+            of_actions = isinstance(history.loop, OffPolicyLoop)
+            return (action_values.study_action_values if of_actions else values.study_values)(
+                history, iteration, **given
+            )
         study = gradients.study_gradients if part == "gradients" else baselines.study_baselines
         return study(history, iteration, estimates=question.estimates, **given)
 

@@ -70,6 +70,9 @@ def _number(value: float | None, form: str = ".3f") -> str:
 
 
 def print_values(record: Record) -> None:
+    if "over_estimate" in record:
+        print_action_values(record)
+        return
     print(
         f"value function at iteration {record['iteration']}, {record['states']} states never trained on, "
         f"{record['returns']} returns of up to {record['horizon']:,} steps from each:"
@@ -88,6 +91,34 @@ def print_values(record: Record) -> None:
         own, returns, truth = (_share(one, f"{name}_error") for name in ("own", "return", "truth"))
         off = f"{own} from its targets, {returns} from single returns, {truth} from the truth"
         print(f"  an update later, {words}: {off}")
+
+
+def print_action_values(record: Record) -> None:
+    print(
+        f"values of actions at iteration {record['iteration']}, {record['states']} states of fresh episodes, "
+        f"{record['returns']} returns of up to {record['horizon']:,} steps from each"
+        f"{', entropy included' if record['soft'] else ''}:"
+    )
+    over, share = record["over_estimate"], record["share_of_spread"]
+    print(
+        f"  values are too {'high' if over > 0 else 'low'} by {_number(abs(over), '.3g')} on average (standard error "
+        f"{_number(record['over_estimate_error'], '.2g')}): {_number(record['value_mean'], '.4g')} where "
+        f"{_number(record['truth_mean'], '.4g')} is true"
+    )
+    told = (
+        "" if share is None else f"{abs(share):.2f} of the truth's spread over states, {record['truth_spread']:.3g}; "
+    )
+    print(
+        f"  {told}too high in {record['share_too_high']:.0%} of the states; they explain "
+        f"{_number(record['truth_explained'], '.2f')} of the truth's variance"
+    )
+    table = Table("step", "value", "true", "too high by", "observation", box=box.SIMPLE_HEAD, pad_edge=False)
+    for one in record["worst"]:
+        seen = " ".join(f"{number:.3g}" for number in one["observation"][:6])
+        more = " ..." if len(one["observation"]) > 6 else ""
+        numbers = (one["value"], one["truth"], one["value"] - one["truth"])
+        table.add_row(f"{one['step']:,}", *(f"{number:.4g}" for number in numbers), seen + more)
+    Console().print(table)
 
 
 def _share(record: Record, name: str) -> str:

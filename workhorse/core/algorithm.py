@@ -17,6 +17,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any, ClassVar, TypeAlias
 
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
@@ -241,6 +242,23 @@ class OffPolicy(Algorithm):
     @abstractmethod
     def learn(self, state: State, experience: Transitions, key: Key) -> tuple[State, Float[Array, "N"], Metrics]:
         """Return the state after one update, each transition's new priority (at least 0), and metrics."""
+
+    def action_value(self, state: State, obs: Array, action: Action) -> Float[Array, ""]:
+        """Return the value Q(s, a) of one action, *in raw rewards*: a soft one where learning is for a soft one.
+
+        Args:
+            state: of the algorithm.
+            obs: one observation, as the task gave it.
+            action: one action, in the algorithm's own numbers.
+        """
+        raise NotImplementedError(f"{type(self).__name__} does not tell the value of an action.")
+
+    def entropy_bonus(self, state: State, obs: Array, key: Key) -> Float[Array, ""]:
+        """Return what the policy's entropy in a state adds to a soft value, *in raw rewards*; 0 where none is soft.
+
+        It may be a draw whose mean is right, as -alpha log pi(a|s) of a drawn action.
+        """
+        return jnp.zeros((), jnp.float32)
 
     def update(self, state: State, experience: Transitions, key: Key) -> tuple[State, Metrics]:
         after, _, metrics = self.learn(state, experience, key)

@@ -11,6 +11,7 @@ import polars as pl
 from workhorse.core.errors import UsageError
 from workhorse.reports.figure import Figure, LegendEntry, band, blank, estimate_line, level
 from workhorse.reports.palette import LIGHT, series
+from workhorse.reports.wording import number_text
 from workhorse.runs.files import list_folder
 from workhorse.runs.manifest import owner_of
 from workhorse.runs.sealed import read_record
@@ -18,9 +19,15 @@ from workhorse.runs.sealed import read_record
 __all__ = [
     "baseline_agreement",
     "baseline_records",
+    "ACTION_VALUE_HEAD",
+    "WORST_HEAD",
+    "action_value_records",
+    "action_value_rows",
     "gradient_agreement",
     "gradient_records",
     "value_rows",
+    "values_and_truth",
+    "worst_rows",
     "VALUE_HEAD",
     "diagnoses",
 ]
@@ -110,6 +117,94 @@ def value_rows(folder: Path) -> list[tuple[str, ...]]:
         return (str(int(record["iteration"])), *map(_or_dash, shares), *pairs, bias, count)
 
     return diagnoses(folder, "values", read)
+
+
+def action_value_records(folder: Path) -> list[dict[str, Any]]:
+    """Return the records of the values of a run's actions by iteration."""
+
+    def read(record: dict[str, Any]) -> dict[str, Any]:
+        counts = {name: int(record[name]) for name in ("iteration", "states", "returns", "horizon", "soft")}
+        means = {name: float(record[name]) for name in _OF_ACTIONS}
+        shares = {name: None if record[name] is None else float(record[name]) for name in _SHARES}
+        lists = {name: [float(one) for one in record[name]] for name in ("value", "truth", "step")}
+        worst = [
+            (int(one["step"]), float(one["value"]), float(one["truth"]), [float(x) for x in one["observation"]])
+            for one in record["worst"]
+        ]
+        return {**counts, **means, **shares, **lists, "worst": worst}
+
+    return diagnoses(folder, "values", read)
+
+
+_OF_ACTIONS = (
+    "value_mean", "truth_mean", "over_estimate", "over_estimate_error", "share_too_high", "truth_spread",
+)  # fmt: skip
+_SHARES = ("share_of_spread", "truth_explained")
+
+ACTION_VALUE_HEAD = (
+    "iteration",
+    "value",
+    "true",
+    "too high by ± its error",
+    "of the truth's spread",
+    "too high in",
+    "explains of the truth",
+    "states × returns",
+)
+WORST_HEAD = ("step of its episode", "value", "true", "too high by", "observation")
+
+
+def action_value_rows(records: Sequence[Mapping[str, Any]]) -> list[tuple[str, ...]]:
+    """Return the rows of a table about the values of actions, one for each iteration; see `ACTION_VALUE_HEAD`."""
+    return [
+        (
+            str(one["iteration"]),
+            number_text(one["value_mean"]),
+            number_text(one["truth_mean"]),
+            f"{one['over_estimate']:.3g} ± {one['over_estimate_error']:.2g}",
+            _or_dash(one["share_of_spread"]),
+            f"{one['share_too_high']:.0%}",
+            _or_dash(one["truth_explained"]),
+            f"{one['states']} × {one['returns']}",
+        )
+        for one in records
+    ]
+
+
+def worst_rows(record: Mapping[str, Any]) -> list[tuple[str, ...]]:
+    """Return the rows of a table of the states whose values are the most too high; see `WORST_HEAD`."""
+    rows = []
+    for step, value, truth, seen in record["worst"]:
+        words = ", ".join(f"{number:.3g}" for number in seen[:_MOST_COMPONENTS])
+        more = ", ..." if len(seen) > _MOST_COMPONENTS else ""
+        rows.append((f"{step:,}", number_text(value), number_text(truth), f"{value - truth:.3g}", words + more))
+    return rows
+
+
+_MOST_COMPONENTS = 8
+"""Components of an observation that a table shows."""
+
+
+def values_and_truth(record: Mapping[str, Any]) -> Figure:
+    """Draw the value of each state's action against the truth about it."""
+    table = pl.DataFrame({"step": record["step"], "truth": record["truth"], "value": record["value"]})
+    panel = blank(x="true discounted return", y="value", height=340, x_ticks=",~g")
+    low, high = (float(edge([edge(record["truth"]), edge(record["value"])])) for edge in (min, max))
+    panel.add_scatter(
+        x=[low, high], y=[low, high], mode="lines", line={"color": LIGHT["muted"], "width": 1.2, "dash": "dot"},
+        hoverinfo="skip",
+    )  # fmt: skip
+    panel.add_scatter(
+        x=record["truth"],
+        y=record["value"],
+        mode="markers",
+        marker={"size": 6, "symbol": "diamond", "color": series(0), "opacity": 0.7},
+        customdata=record["step"],
+        hovertemplate="value %{y:,.4~g}, true %{x:,.4~g}, step %{customdata:,}<extra></extra>",
+    )
+    keys = (LegendEntry("a state", "series-0", "diamond"), LegendEntry("value = truth", "muted", "level", dash="dot"))
+    caption = f"Iteration {record['iteration']}: {record['states']} states of fresh episodes; above the line, too high."
+    return Figure("values", "Values against the truth", caption, (panel,), table, keys, panel_width=300)
 
 
 def _or_dash(share: float | None) -> str:

@@ -5,7 +5,7 @@ import math
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import polars as pl
 
@@ -13,12 +13,18 @@ from workhorse.core.errors import UsageError
 from workhorse.environments.bounds import return_bounds
 from workhorse.reports.again import modules_needed, reproduce, run_again
 from workhorse.reports.diagnosis_figures import (
+    ACTION_VALUE_HEAD,
     VALUE_HEAD,
+    WORST_HEAD,
+    action_value_records,
+    action_value_rows,
     baseline_agreement,
     baseline_records,
     gradient_agreement,
     gradient_records,
     value_rows,
+    values_and_truth,
+    worst_rows,
 )
 from workhorse.reports.figure import Figure
 from workhorse.reports.landscape_figures import landscape_records, landscape_summary, plane, side_view
@@ -104,6 +110,8 @@ def write_run_report(path: str | os.PathLike[str], noted: Callable[[str], None] 
     page.add("gradients", "Gradients", page.draw(agreement) if agreement else Markup(""))
     values = value_rows(folder.path)
     page.add("values", "Value function", _values(values) if values else Markup(""))
+    of_actions = action_value_records(folder.path)
+    page.add("action-values", "Values of actions", _action_values(page, of_actions) if of_actions else Markup(""))
     baselines = baseline_agreement(baseline_records(folder.path))
     page.add("baselines", "Baselines", page.draw(baselines) if baselines else Markup(""))
     landscapes = landscape_records(folder.path)
@@ -231,7 +239,7 @@ def _limits(last: _Evaluation | None, drawn: _Evaluation | None, metrics: pl.Dat
 
 def _diverged(metrics: pl.DataFrame) -> str:
     """Return a metric that shows that a run diverged; empty where it did not."""
-    for name in ("parameter_norm", "params_norm", "gradient_norm", "value_loss", "surrogate"):
+    for name in ("parameter_norm", "params_norm", "gradient_norm", "value_loss", "critic_loss", "surrogate"):
         values = metrics[name].drop_nulls() if name in metrics.columns else []
         if len(values) and not math.isfinite(values[-1]):
             return name
@@ -282,6 +290,23 @@ def _values(rows: list[tuple[str, ...]]) -> Markup:
         "state. The share explained is corrected for the error of that mean; it is 1 at best, and 0 for a constant."
     )
     return Markup(paragraph(words) + table(VALUE_HEAD, rows, numbers=range(len(VALUE_HEAD))))
+
+
+def _action_values(page: Page, records: list[dict[str, Any]]) -> Markup:
+    words = (
+        "In states that the frozen policy visits in fresh episodes: the value of its action there, against the mean "
+        "discounted return of taking it and following the policy, played from that state. "
+    )
+    words += (
+        "The policy draws its actions, and both sides hold its entropy."
+        if records[-1]["soft"]
+        else "The policy acts without noise."
+    )
+    several = table(ACTION_VALUE_HEAD, action_value_rows(records), numbers=range(len(ACTION_VALUE_HEAD)))
+    worst = table(WORST_HEAD, worst_rows(records[-1]), numbers=range(4))
+    newest = f"The states of iteration {records[-1]['iteration']} whose values are the most too high:"
+    drawn = page.draw(values_and_truth(records[-1]))
+    return Markup("".join([paragraph(words), several, drawn, paragraph(newest), worst]))
 
 
 def _settings(manifest: Manifest) -> Markup:

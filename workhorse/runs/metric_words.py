@@ -120,8 +120,8 @@ def tagged(row: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, flo
     """Return the numbers of an iteration by the tags that users of Stable-Baselines3 know.
 
     `train/loss` is put together from its parts, -surrogate + value_weight * value_loss - entropy_weight * entropy,
-    where the algorithm has these weights. A mean over episodes is left out where no episode ended; any other number
-    that is not finite is sent, for it shows where a run diverged.
+    where the algorithm has these weights; where nothing but values is learnt, it is `critic_loss`. A mean over episodes
+    is left out where no episode ended; any other number that is not finite is sent, for it shows where a run diverged.
 
     Example:
         >>> row = {"iteration": 3, "entropy": 0.5, "mean_log_std": 0.0, "training_return": math.nan, "my_loss": 2.0}
@@ -139,6 +139,8 @@ def tagged(row: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, flo
     if {"value_weight", "entropy_weight"} <= settings.keys() and {"surrogate", "value_loss", "entropy"} <= row.keys():
         parts = settings["value_weight"] * row["value_loss"] - settings["entropy_weight"] * row["entropy"]
         found["train/loss"] = parts - row["surrogate"]
+    elif "critic_loss" in row and "policy_loss" not in row:
+        found["train/loss"] = row["critic_loss"]
     return found
 
 

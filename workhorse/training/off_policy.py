@@ -22,7 +22,7 @@ from jaxtyping import PyTree
 from workhorse.core.algorithm import Algorithm, Key, OffPolicy, State
 from workhorse.core.errors import UsageError
 from workhorse.core.randomness import draw, root_key
-from workhorse.core.types import Rollout
+from workhorse.core.types import Rollout, Transitions
 from workhorse.data import replay
 from workhorse.data.priorities import PriorityTree, grown
 from workhorse.data.replay import Cursor, Rows, Size
@@ -33,6 +33,7 @@ from workhorse.training.episodes import Lanes, evaluation_of, make_player
 from workhorse.training.loop import Evaluation, Failures, GoesOn, Loop, Progress, Segments
 from workhorse.training.on_policy import EVALUATION_SLOTS, episode_metrics
 from workhorse.training.replay_arrays import ReplayArrays, check_replay_memory, size_of
+from workhorse.training.replay_measures import highest_entropy, measures
 from workhorse.training.rollouts import (
     Collector,
     Ended,
@@ -139,9 +140,15 @@ class OffPolicyLoop(Loop):
             "updates": due[-1],
             "replay_rows": (int(data.cursor.count) - int(data.cursor.first)) * self.size.num_slots,
         }
+        found = jax.device_get(measures(self.size, algorithm, after.state, self.arrays.rows, data.cursor))
+        if not due[-1]:  # values that nothing was learnt of say nothing
+            found = {name: value for name, value in found.items() if not name.startswith("recent_")}
+        metrics |= {name: value.item() for name, value in found.items()}
         if due[-1] > due[0]:
             found = _measured(algorithm, progress.state, after.state, learnt)
             metrics |= {name: value.item() for name, value in jax.device_get(found).items()}
+        if "temperature" in metrics:
+            metrics["highest_entropy"] = highest_entropy(algorithm.spec.action)
         return after, metrics, failures
 
     def _on_device(self, progress: Progress, due: list[int]) -> tuple[Progress, Ended, Any, Any, Failures]:
@@ -262,6 +269,7 @@ def _updated(
             importance_exponent=None if tree is None else algorithm.importance_exponent(state),
         )
         state, priority, metrics = algorithm.learn(state, batch, draw(root, "update", number))
+        metrics = metrics | _of_batch(batch)
         if tree is not None:
             tree = replay.reprioritised(tree, batch.index, priority ** jnp.float32(algorithm.priority_exponent))
         return state, tree, jax.tree.map(lambda total, value: total + value, sums, metrics)
@@ -283,7 +291,12 @@ def _metrics_of(
     weight, index = jnp.ones(algorithm.batch_size, jnp.float32), jnp.zeros(algorithm.batch_size, jnp.int64)
     gamma = jnp.asarray(algorithm.discount, jnp.float32)
     batch = replay.transitions(size, rows, cursor, index, weight, algorithm.n_steps, gamma)
-    return algorithm.learn(state, batch, draw(root, "update", number))[2]
+    return algorithm.learn(state, batch, draw(root, "update", number))[2] | _of_batch(batch)
+
+
+def _of_batch(batch: Transitions) -> dict[str, jax.Array]:
+    """Return metrics of what an update was given."""
+    return {"sampled_terminals": batch.terminated.mean(dtype=jnp.float32)}
 
 
 def _round(

@@ -176,6 +176,11 @@ class DDPG(ReplayLearner):
         }  # fmt: skip
         return after, jnp.abs(error), metrics
 
+    def action_value(self, state: _State, obs: Array, action: Array) -> Float[Array, ""]:
+        seen = self.seen(self.scaling(state.observations), obs)[None]
+        value = value_of(state.critic, seen, action.reshape(1, -1).astype(jnp.float32))[0]
+        return value / jnp.asarray(self.reward_scale, jnp.float32)
+
     def target(self, state: _State, experience: Transitions, next_obs: Float[Array, "N D"]) -> Float[Array, "N"]:
         """Return y, from scaled successors."""
         value = value_of(state.target_critic, next_obs, jnp.tanh(jax.vmap(state.target_policy)(next_obs)))

@@ -235,6 +235,10 @@ class NAF(ReplayLearner):
         }  # fmt: skip
         return after, jnp.abs(error), metrics
 
+    def action_value(self, state: _State, obs: Array, action: Array) -> Float[Array, ""]:
+        found = self.parabola(state.network, self.seen(self.scaling(state.observations), obs))
+        return found.at(action.reshape(-1).astype(jnp.float32)) / jnp.asarray(self.reward_scale, jnp.float32)
+
     def target(self, state: _State, experience: Transitions, next_obs: Float[Array, "N D"]) -> Float[Array, "N"]:
         """Return y, from scaled successors."""
         value = jax.vmap(state.target)(next_obs)[:, 0]

@@ -151,6 +151,12 @@ class TD3(ReplayLearner):
         value = jnp.minimum(*values(state.target_critics, next_obs, self.smoothed(state, next_obs, key)))
         return jnp.asarray(self.reward_scale, jnp.float32) * experience.reward + experience.discount * value
 
+    def action_value(self, state: _State, obs: Array, action: Array) -> Float[Array, ""]:
+        """Return the smaller of both critics' values, as targets take it."""
+        seen = self.seen(self.scaling(state.observations), obs)[None]
+        value = jnp.minimum(*values(state.critics, seen, action.reshape(1, -1).astype(jnp.float32)))[0]
+        return value / jnp.asarray(self.reward_scale, jnp.float32)
+
     def smoothed(self, state: _State, next_obs: Float[Array, "N D"], key: Key) -> Float[Array, "N A"]:
         """Return a', the target policy's actions with noise."""
         spread, bound = (jnp.asarray(one, jnp.float32) for one in (self.target_noise_std, self.target_noise_clip))

@@ -1,6 +1,5 @@
 """Deep Q-learning from a replay, with every part of Rainbow as a switch."""
 
-import dataclasses
 from typing import Any, Literal, NamedTuple
 
 import jax
@@ -104,6 +103,8 @@ class DQN(ReplayLearner):
     """Steps that the replay keeps, those of all slots together; the oldest are forgotten."""
     learning_rate: float = 1e-3
     """Step size of Adam."""
+    anneal_learning_rate: bool = False
+    """Let the learning rate fall to zero, linearly, over `anneal_env_steps`."""
     target_rate: float = 1.0
     """Share of the way that the target network goes towards the learning one, each time; 1 copies it."""
     target_every: int = 100
@@ -133,7 +134,7 @@ class DQN(ReplayLearner):
     final_importance_power: float = 1.0
     """The same at the end of `anneal_env_steps`; the same number keeps it fixed."""
     anneal_env_steps: int = 0
-    """Environment steps over which it changes, linearly; 0 for the budget of the run."""
+    """Environment steps over which that exponent changes, and the learning rate; 0 for the budget of the run."""
     epsilon: float = 1.0
     """Probability of a random action at the start."""
     final_epsilon: float = 0.05
@@ -170,8 +171,7 @@ class DQN(ReplayLearner):
 
     def _refuse_settings_without_effect(self) -> None:
         """Raise a `UsageError` where an option is not at its default, and a switch keeps it from having an effect."""
-        defaults = {field.name: field.default for field in dataclasses.fields(self)}  # type: ignore[arg-type]
-        changed = {name for name, default in defaults.items() if name != "spec" and getattr(self, name) != default}
+        changed = {name for name in {**BELONGS_TO, **OPPOSED_TO} if getattr(self, name) != getattr(type(self), name)}
         for option, switch in BELONGS_TO.items():
             if option in changed and not getattr(self, switch):
                 raise UsageError(
@@ -190,10 +190,17 @@ class DQN(ReplayLearner):
 
     def importance_exponent(self, state: _State) -> Float[Array, ""]:
         begin, end = (jnp.asarray(power, jnp.float32) for power in (self.importance_power, self.final_importance_power))
-        if not self.anneal_env_steps:
-            return begin
-        share = jnp.clip(state.env_steps.astype(jnp.float32) / self.anneal_env_steps, 0.0, 1.0)
-        return begin + share * (end - begin)
+        return begin + self.progress(state) * (end - begin)
+
+    def progress(self, state: _State) -> Float[Array, ""]:
+        """Return the share of `anneal_env_steps` that the run has behind it; 0 where there is no schedule."""
+        steps = state.env_steps.astype(jnp.float32)
+        return jnp.minimum(steps / self.anneal_env_steps, 1.0) if self.anneal_env_steps else 0.0 * steps
+
+    def rate(self, state: _State) -> Float[Array, ""]:
+        """Return the learning rate."""
+        rate = jnp.asarray(self.learning_rate, jnp.float32)
+        return rate * (1.0 - self.progress(state)) if self.anneal_learning_rate else rate
 
     def epsilon_at(self, env_steps: Int[Array, ""]) -> Float[Array, ""]:
         """Return the probability of a random action after this many environment steps of the run."""
@@ -247,6 +254,11 @@ class DQN(ReplayLearner):
         """Return the values that a network's outputs stand for."""
         return jax.nn.softmax(outputs) @ self.support if self.categorical else outputs[..., 0]
 
+    def action_value(self, state: _State, obs: Array, action: Int[Array, ""]) -> Float[Array, ""]:
+        """Return the value of a choice, without noise on the weights."""
+        outputs = state.network.mean(self.seen(self.scaling(state.observations), obs))
+        return self.values(outputs)[action] / jnp.asarray(self.reward_scale, jnp.float32)
+
     def learn(self, state: _State, experience: Transitions, key: Key) -> tuple[_State, Float[Array, "N"], Metrics]:
         """Do one update on a batch."""
         scaling = self.scaling(state.observations)
@@ -263,7 +275,7 @@ class DQN(ReplayLearner):
 
         (total, (size, outputs)), gradient = jax.value_and_grad(loss, has_aux=True)(state.network)
         updates = state.updates + 1
-        network, memory = self.stepped(state.network, gradient, state.optimiser)
+        network, memory = self.stepped(state.network, gradient, state.optimiser, self.rate(state))
         share = jnp.where(updates % self.target_every == 0, jnp.asarray(self.target_rate, jnp.float32), 0.0)
         # written so that a share of 1 copies and one of 0 keeps, to the bit
         target_network = jax.tree.map(lambda old, new: (1 - share) * old + share * new, state.target, network)
@@ -275,6 +287,7 @@ class DQN(ReplayLearner):
             "target": (target @ self.support if self.categorical else target).mean(),
             "critic_loss": total,
             "critic_gradient_norm": optax.tree.norm(gradient),
+            "learning_rate": self.rate(state),
         }
         if not self.noisy:
             metrics["epsilon"] = self.epsilon_at(state.env_steps)
@@ -311,14 +324,15 @@ class DQN(ReplayLearner):
         error = outputs[:, 0] - target
         return jnp.square(error) if self.loss == "mse" else optax.losses.huber_loss(error), jnp.abs(error)
 
-    def stepped(self, network: QNetwork, gradient: QNetwork, memory: Any) -> tuple[QNetwork, Any]:
+    def stepped(
+        self, network: QNetwork, gradient: QNetwork, memory: Any, rate: Float[Array, ""]
+    ) -> tuple[QNetwork, Any]:
         """Return the network after a step of Adam along the clipped gradient, and Adam's memory."""
         if self.gradient_clip is not None:
             length = optax.tree.norm(gradient)
             short = jnp.minimum(1.0, jnp.asarray(self.gradient_clip, jnp.float32) / jnp.maximum(length, 1e-12))
             gradient = jax.tree.map(lambda leaf: leaf * short, gradient)
         direction, memory = optax.scale_by_adam().update(gradient, memory)  # type: ignore[arg-type]
-        rate = jnp.asarray(self.learning_rate, jnp.float32)
         return jax.tree.map(lambda leaf, step: leaf - rate * step, network, direction), memory
 
 

@@ -67,6 +67,13 @@ class Rows:
         column = self._columns.get(name)
         return math.nan if column is None or len(column) < self._count else float(column[self._count - 1])
 
+    def column(self, name: str) -> Column:
+        """Return a column's value in every iteration; NaN where it has none."""
+        found = np.full(self._count, np.nan)
+        there = self._columns.get(name, np.empty(0))[: self._count]
+        found[: len(there)] = there
+        return found
+
     def last(self, name: str, count: int) -> Column:
         """Return a column's finite values in the newest `count` iterations."""
         column = self._columns.get(name, np.empty(0))

@@ -13,8 +13,8 @@ RULES: list[Rule] = []
 rule = partial(register, RULES)
 
 FLOW = (
-    "reward_mean", "observation_scale", "td_error_spread", "monte_carlo_variance", "surrogate", "gradient_norm",
-    "parameter_norm", "entropy",
+    "reward_mean", "observation_scale", "td_error_spread", "monte_carlo_variance", "value", "critic_loss", "surrogate",
+    "policy_loss", "gradient_norm", "parameter_norm", "entropy", "temperature",
 )  # fmt: skip
 """Metrics in the order in which a run computes them: the first that is not finite is where the trouble began."""
 
@@ -32,9 +32,15 @@ STILL = 10
     source="common practice",
 )
 def _not_finite(rows: Rows) -> str | None:
-    broken = (name for name in FLOW if name in rows and not math.isfinite(rows.newest(name)))
+    flow = FLOW if _has_learnt(rows) else FLOW[:1]
+    broken = (name for name in flow if name in rows and not math.isfinite(rows.newest(name)))
     first = next(broken, None)
     return None if first is None else f"{first} is not finite, and the numbers that it is computed from are"
+
+
+def _has_learnt(rows: Rows) -> bool:
+    """Tell whether the newest iteration has the metrics of updates, which with a replay may be none."""
+    return "updates" not in rows or rows.newest("updates") > np.nan_to_num(rows.column("updates")[-2:-1]).sum()
 
 
 @rule(
@@ -103,8 +109,8 @@ def _noise(rows: Rows) -> str | None:
     name="saturated-actions",
     meaning="The policy asks for more than the task can do, where its actions have no gradient.",
     condition=(
-        "in ten iterations the likeliest action is beyond its bounds in 90 % of components, and the return has not "
-        "gained"
+        "in ten iterations the likeliest action is beyond its bounds in 90 % of components, or, of actions that are "
+        "squashed into them, 50 % are within 1 % of a bound, and the return has not gained"
     ),
     persistence=5,
     cost=FORWARD_PASS,
@@ -114,6 +120,10 @@ def _noise(rows: Rows) -> str | None:
 )
 def _saturated(rows: Rows) -> str | None:
     share = rows.last("saturated_actions", 10)
+    if "replay_rows" in rows:  # their actions are squashed into [-1, 1] and drawn
+        if len(share) == 10 and share.mean() > 0.5 and has_not_gained(rows):
+            return f"{share.mean():.0%} of the components of actions lie within 1 % of a bound"
+        return None
     if len(share) == 10 and share.mean() > 0.9 and has_not_gained(rows):
         return f"the likeliest action is beyond its bounds in {share.mean():.0%} of components"
     return None
@@ -161,7 +171,7 @@ def _standstill(rows: Rows) -> str | None:
         seen = rows.last(name, STILL)
         if len(seen) == STILL and not seen.any():
             return f"{sentence} in {STILL} iterations"
-    if "mean_kl" in rows:
+    if "mean_kl" in rows or "replay_rows" in rows:
         return None  # returns of the episodes that ended say nothing of what an update read
     best, worst = rows.last("training_return_max", STILL), rows.last("training_return_min", STILL)
     if len(best) == len(worst) == STILL and (best == worst).all():
