@@ -98,13 +98,13 @@ def plain_projection(probability, support, shift, discount):
 
 
 CHAIN = TabularProbe(
-    # to the left at once for .2, or three times to the right for 1 at the end; the third place can be stayed at
+    # to the left for .1 from the second place, or to the right until 1 is paid at the end; the third can be stayed at
     transitions=(
         ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0)),
         ((1.0, 0.0, 0.0), (0.0, 0.0, 1.0)),
         ((0.0, 0.0, 1.0), (0.0, 0.0, 0.0)),
     ),
-    rewards=((0.0, 0.0), (0.2, 0.0), (-0.1, 1.0)),
+    rewards=((0.0, 0.0), (0.1, 0.0), (-0.1, 1.0)),
     start=(0.4, 0.3, 0.3),
     max_episode_steps=7,
 )

@@ -1,7 +1,7 @@
 """Norm-bounded soft actor-critic: batch norms, weights of length one and values as distributions, from a replay."""
 
 import math
-from typing import Any, Literal, NamedTuple, TypeAlias
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -45,10 +45,6 @@ NEEDS = {
 REPEATS = {"reward_scale": "scale_rewards", "normalise_observations": "batch_norm"}
 """Options that do nothing beside another one."""
 
-Critics: TypeAlias = tuple[NormalisedMLP, NormalisedMLP]
-Pair: TypeAlias = tuple[Array, Array]
-"""Two arrays: of the two critics, or of the step and its successor."""
-
 
 class SACNState(NamedTuple):
     """The whole state.
@@ -68,7 +64,7 @@ class SACNState(NamedTuple):
     policy: NormalisedMLP
     policy_statistics: AllStatistics
     policy_memory: Any
-    critics: Critics
+    critics: tuple[NormalisedMLP, NormalisedMLP]
     critic_statistics: tuple[AllStatistics, AllStatistics]
     critic_memory: Any
     targets: Any
@@ -254,9 +250,7 @@ class SACN(ReplayLearner):
         last = jnp.asarray(self.final_learning_rate_share, jnp.float32)
         return rate * (last + (1 - last) * 0.5 * (1 + jnp.cos(jnp.float32(jnp.pi) * done)))
 
-    def learn(
-        self, state: SACNState, experience: Transitions, key: Key
-    ) -> tuple[SACNState, Float[Array, "N"], Metrics]:
+    def learn(self, state: SACNState, experience: Transitions, key: Key) -> tuple[SACNState, Array, Metrics]:
         """Do one update of the critics, and of the policy and the temperature where they are due."""
         scaling, factor = self.scaling(state.observations), self.factor(state)
         seen = jax.vmap(lambda one: self.seen(scaling, one))
@@ -271,11 +265,10 @@ class SACN(ReplayLearner):
         state, error, metrics = self._critics(state, pair, reward, experience.discount, experience.weight)
         state = state._replace(updates=state.updates + 1)
         state, of_policy = self._policy_where_due(state, obs, policy_key)
-        metrics |= {name: metrics[name] / factor for name in ("value", "value_max", "target")}
         metrics |= {"reward_factor": factor, "learning_rate": self.rate(state)}
         return state, error, metrics | of_policy | {"temperature": jnp.exp(state.log_temperature)}
 
-    def target(self, outputs: Pair, reward: Float[Array, "N"], discount: Float[Array, "N"]) -> Float[Array, "N n"]:
+    def target(self, outputs: tuple[Array, Array], reward: Array, discount: Array) -> Float[Array, "N n"]:
         """Return y from both critics' outputs at the successors: probabilities of the atoms, or a number.
 
         `reward` is scaled, and holds the discounted entropy that comes with the successor's action.
@@ -296,7 +289,17 @@ class SACN(ReplayLearner):
         """Return the values that a critic's outputs stand for, in units of scaled rewards."""
         return jax.nn.softmax(outputs) @ self.support if self.categorical else outputs[:, 0]
 
-    def _outputs(self, critic: NormalisedMLP, pair: Pair) -> tuple[Array, Array, AllStatistics]:
+    def action_value(self, state: SACNState, obs: Array, action: Array) -> Float[Array, ""]:
+        """Return the smaller of both critics' soft values."""
+        seen = self.seen(self.scaling(state.observations), obs)
+        rows = jnp.concatenate([seen, action.reshape(-1).astype(jnp.float32)])[None]
+        return self._smaller(state, rows)[0] / self.factor(state)
+
+    def _smaller(self, state: SACNState, rows: Float[Array, "N in"]) -> Float[Array, "N"]:
+        known = zip(state.critics, state.critic_statistics, strict=True)
+        return jnp.minimum(*(self.value_of(critic(rows, statistics)) for critic, statistics in known))
+
+    def _outputs(self, critic: NormalisedMLP, pair: tuple[Array, Array]) -> tuple[Array, Array, AllStatistics]:
         """Return a critic's outputs at a step and at its successor, and the statistics of the batch."""
         if self.joint_pass:
             (now, then), statistics = critic.hidden(*pair, frozen=self.stop_successor_gradient)
@@ -306,7 +309,7 @@ class SACN(ReplayLearner):
         return critic.head(now), critic.head(then), statistics  # what nobody asks for is not computed: XLA drops it
 
     def _critics(
-        self, state: SACNState, pair: Pair, reward: Array, discount: Array, weight: Array
+        self, state: SACNState, pair: tuple[Array, Array], reward: Array, discount: Array, weight: Array
     ) -> tuple[SACNState, Float[Array, "N"], Metrics]:
         """Return the state after a step of the critics and their targets, each transition's error, and metrics."""
         target = None
@@ -314,7 +317,7 @@ class SACN(ReplayLearner):
             first, second = (self._outputs(critic, pair)[1] for critic in state.targets)
             target = self.target((first, second), reward, discount)
 
-        def loss(critics: Critics) -> tuple[Array, Any]:
+        def loss(critics: tuple[NormalisedMLP, NormalisedMLP]) -> tuple[Array, Any]:
             outputs, then, statistics = zip(*(self._outputs(critic, pair) for critic in critics), strict=True)
             aim = self.target(then, reward, discount) if target is None else target
             aim = jax.lax.stop_gradient(aim)
@@ -339,9 +342,8 @@ class SACN(ReplayLearner):
         return state, jnp.abs(value - aimed), metrics
 
     def _loss(self, target: Float[Array, "N n"], outputs: Float[Array, "N n"]) -> Float[Array, "N"]:
-        if self.categorical:
-            return -(target * jax.nn.log_softmax(outputs)).sum(1)
-        return jnp.square(outputs - target)[:, 0]
+        cross_entropy = -(target * jax.nn.log_softmax(outputs)).sum(1)
+        return cross_entropy if self.categorical else jnp.square(outputs - target)[:, 0]
 
     def _policy_where_due(self, state: SACNState, obs: Float[Array, "N D"], key: Key) -> tuple[SACNState, Metrics]:
         """Return the state after a step of policy and temperature at every `policy_every`th update; else as it was."""
@@ -365,9 +367,7 @@ class SACN(ReplayLearner):
             (hidden,), statistics = policy.hidden(obs)
             action, log_prob = self._drawn(policy.head(hidden), key)
             rows = jnp.concatenate([obs, action], axis=1)
-            known = zip(state.critics, state.critic_statistics, strict=True)
-            value = jnp.minimum(*(self.value_of(critic(rows, kept)) for critic, kept in known))
-            return (temperature * log_prob - value).mean(), (log_prob, action, statistics)
+            return (temperature * log_prob - self._smaller(state, rows)).mean(), (log_prob, action, statistics)
 
         (total, (log_prob, action, found)), gradient = jax.value_and_grad(loss, has_aux=True)(state.policy)
         policy, policy_memory = self._stepped(state, state.policy, gradient, state.policy_memory)

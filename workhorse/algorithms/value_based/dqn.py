@@ -93,9 +93,13 @@ class DQN(ReplayLearner):
         ),
     }  # fmt: skip
 
-    replay_ratio: float = 32.0
+    hidden: tuple[int, ...] = (128, 128)
+    """Units of each hidden layer."""
+    learn_every: int = 32
+    """Steps of each slot with one policy; then the updates that have become due are done."""
+    replay_ratio: float = 64.0
     """Samples trained on for each environment step after the warm-up, whatever the number of slots."""
-    batch_size: int = 64
+    batch_size: int = 128
     """Transitions of an update."""
     warmup_env_steps: int = 1_000
     """Environment steps with random actions, before the first update."""
@@ -103,11 +107,11 @@ class DQN(ReplayLearner):
     """Steps that the replay keeps, those of all slots together; the oldest are forgotten."""
     learning_rate: float = 1e-3
     """Step size of Adam."""
-    anneal_learning_rate: bool = False
+    anneal_learning_rate: bool = True
     """Let the learning rate fall to zero, linearly, over `anneal_env_steps`."""
-    target_rate: float = 1.0
+    target_rate: float = 0.01
     """Share of the way that the target network goes towards the learning one, each time; 1 copies it."""
-    target_every: int = 100
+    target_every: int = 1
     """Updates from one move of the target network to the next."""
     double: bool = False
     """Let the learning network choose the next action, and the target network say what it is worth."""
@@ -164,9 +168,7 @@ class DQN(ReplayLearner):
         if self.num_atoms < 2:
             raise UsageError(f"DQN.num_atoms must be at least 2: got {self.num_atoms}.")
         if not self.value_low < self.value_high:
-            raise UsageError(
-                f"DQN.value_low must be below value_high: got {self.value_low:g} and {self.value_high:g}."
-            )
+            raise UsageError(f"DQN.value_low must be below value_high: got {self.value_low:g} and {self.value_high:g}.")
         self._refuse_settings_without_effect()
 
     def _refuse_settings_without_effect(self) -> None:
