@@ -81,6 +81,19 @@ class TanhGaussian(NamedTuple):
     mean: Float[Array, "A"]
     log_std: Float[Array, "A"]
 
+    @staticmethod
+    def bounded(outputs: Float[Array, "out"], low: float, high: float) -> "TanhGaussian":
+        """Return the distribution that 2 A outputs of a network stand for: means, then what gives the spreads.
+
+        log_std = low + (high - low) (1 + tanh(x)) / 2, between `low` and `high` for every x.
+
+        Example:
+            >>> TanhGaussian.bounded(jnp.array([0.5, 0.0]), -5.0, 2.0)
+            TanhGaussian(mean=Array([0.5], dtype=float32), log_std=Array([-1.5], dtype=float32))
+        """
+        mean, spread = jnp.split(outputs, 2)
+        return TanhGaussian(mean, low + 0.5 * (high - low) * (1 + jnp.tanh(spread)))
+
     def mode(self) -> Float[Array, "A"]:
         """Return tanh of the mean, which is the median of each component."""
         return jnp.tanh(self.mean)

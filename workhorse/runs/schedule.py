@@ -77,17 +77,25 @@ def check_budget(env_steps: int) -> None:
 
 
 def annealed_steps(settings: Mapping[str, Any]) -> int:
-    """Training steps after which the learning rate is zero; 0 where it does not fall."""
+    """Training steps after which the learning rate has fallen to its end; 0 where it does not fall."""
     return settings.get("anneal_env_steps", 0) if settings.get("anneal_learning_rate") else 0
 
 
 def check_annealing(folder: RunFolder, manifest: Manifest, env_steps: int) -> None:
-    """Raise a `UsageError` where steps would be taken with a learning rate that has fallen to zero."""
+    """Raise a `UsageError` where steps would be taken after the end of the learning rate's schedule."""
     annealed = annealed_steps(manifest.settings)
-    if annealed and env_steps > max(annealed, manifest.env_steps):
+    if not annealed or env_steps <= max(annealed, manifest.env_steps):
+        return
+    left = manifest.settings.get("final_learning_rate_share", 0.0)
+    if left:
         raise UsageError(
-            f"{folder.path} lets its learning rate fall to zero at {annealed:,} steps, so that it would learn nothing "
-            f"from there to {env_steps:,}: start a run with --anneal-env-steps {env_steps} or "
-            f"--no-anneal-learning-rate, or go on with another rate by `workhorse fork {folder.path} --iteration "
-            f"N --set anneal_env_steps={env_steps} --env-steps {env_steps}`."
+            f"{folder.path} lets its learning rate fall to {left:.0%} of its start at {annealed:,} steps, and that "
+            f"plan has no rate for those from there to {env_steps:,}: start a run with --anneal-env-steps {env_steps} "
+            "or --no-anneal-learning-rate."
         )
+    raise UsageError(
+        f"{folder.path} lets its learning rate fall to zero at {annealed:,} steps, so that it would learn nothing "
+        f"from there to {env_steps:,}: start a run with --anneal-env-steps {env_steps} or "
+        f"--no-anneal-learning-rate, or go on with another rate by `workhorse fork {folder.path} --iteration "
+        f"N --set anneal_env_steps={env_steps} --env-steps {env_steps}`."
+    )

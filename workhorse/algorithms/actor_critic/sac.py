@@ -24,7 +24,7 @@ LOG_STD = (-5.0, 2.0)
 """Range of the logarithm of the standard deviation before squashing."""
 
 
-class _State(NamedTuple):
+class SACState(NamedTuple):
     """The whole state.
 
     Attributes:
@@ -46,7 +46,7 @@ class _State(NamedTuple):
     updates: Int[Array, ""]
 
 
-class _Actor(NamedTuple):
+class SACActor(NamedTuple):
     policy: MLP
     scaling: tuple[Float[Array, "D"], Float[Array, "D"]]
     is_warming_up: Bool[Array, ""]
@@ -105,20 +105,20 @@ class SAC(ReplayLearner):
 
     # --- acting ---
 
-    def init(self, key: Key) -> _State:
+    def init(self, key: Key) -> SACState:
         keys = jax.random.split(key, 3)
         size, actions = self.spec.observation.size, self.action_size
         policy = MLP.uniform(keys[0], (size, *self.hidden, 2 * actions))
         first, second = (MLP.uniform(one, (size + actions, *self.hidden, 1)) for one in keys[1:])
         critics, log_temperature = (first, second), jnp.log(jnp.asarray(self.temperature, jnp.float32))
         optimisers: Any = tuple(map(_adam().init, (policy, critics, log_temperature)))  # type: ignore[arg-type]
-        return _State(policy, critics, critics, log_temperature, optimisers, **self.counters())
+        return SACState(policy, critics, critics, log_temperature, optimisers, **self.counters())
 
-    def actor(self, state: _State) -> _Actor:
-        return _Actor(state.policy, self.scaling(state.observations), self.is_warming_up(state))
+    def actor(self, state: SACState) -> SACActor:
+        return SACActor(state.policy, self.scaling(state.observations), self.is_warming_up(state))
 
     def act(
-        self, actor: _Actor, carry: Carry, obs: Float[Array, "..."], key: Key, *, explore: bool
+        self, actor: SACActor, carry: Carry, obs: Float[Array, "..."], key: Key, *, explore: bool
     ) -> tuple[Array, Carry, tuple[()]]:
         """Draw an action where `explore`, uniformly during the warm-up; else take tanh of the mean."""
         distribution = gaussian_of(actor.policy(self.seen(actor.scaling, obs)))
@@ -128,7 +128,7 @@ class SAC(ReplayLearner):
         drawn = drawn.reshape(self.spec.action.shape)  # type: ignore[union-attr]
         return jnp.where(actor.is_warming_up, random_action(self.spec, key), drawn), carry, ()
 
-    def policy_layers(self, actor: _Actor) -> PolicyNetwork:
+    def policy_layers(self, actor: SACActor) -> PolicyNetwork:
         *hidden, last = actor.policy.weights
         *biases, bias = actor.policy.biases
         count = self.action_size
@@ -138,7 +138,7 @@ class SAC(ReplayLearner):
 
     # --- learning ---
 
-    def learn(self, state: _State, experience: Transitions, key: Key) -> tuple[_State, Float[Array, "N"], Metrics]:
+    def learn(self, state: SACState, experience: Transitions, key: Key) -> tuple[SACState, Float[Array, "N"], Metrics]:
         """Do one update of everything on a batch."""
         scaling = self.scaling(state.observations)
         obs, next_obs = (
@@ -150,7 +150,7 @@ class SAC(ReplayLearner):
         critics, critic_memory, error, metrics = self._critics(state, obs, action, target, experience.weight)
         state = state._replace(critics=critics, updates=state.updates + 1)
 
-        def moved(state: _State) -> tuple[_State, Metrics]:
+        def moved(state: SACState) -> tuple[SACState, Metrics]:
             return self._policy(state, obs, policy_key)
 
         if self.policy_every == 1:
@@ -169,7 +169,7 @@ class SAC(ReplayLearner):
         return state, error, metrics | of_policy | {"temperature": jnp.exp(state.log_temperature)}
 
     def target(
-        self, state: _State, experience: Transitions, next_obs: Float[Array, "N D"], key: Key
+        self, state: SACState, experience: Transitions, next_obs: Float[Array, "N D"], key: Key
     ) -> Float[Array, "N"]:
         """Return y, from scaled successors."""
         noise = jax.random.normal(key, (len(next_obs), self.action_size), jnp.float32)
@@ -178,19 +178,19 @@ class SAC(ReplayLearner):
         reward = jnp.float32(self.reward_scale) * experience.reward
         return reward + experience.discount * (value - jnp.exp(state.log_temperature) * log_prob)
 
-    def action_value(self, state: _State, obs: Array, action: Array) -> Float[Array, ""]:
+    def action_value(self, state: SACState, obs: Array, action: Array) -> Float[Array, ""]:
         """Return the smaller of both critics' soft values."""
         seen = self.seen(self.scaling(state.observations), obs)[None]
         both = values(state.critics, seen, action.reshape(1, -1).astype(jnp.float32))
         return jnp.minimum(*both)[0] / jnp.asarray(self.reward_scale, jnp.float32)
 
-    def entropy_bonus(self, state: _State, obs: Array, key: Key) -> Float[Array, ""]:
+    def entropy_bonus(self, state: SACState, obs: Array, key: Key) -> Float[Array, ""]:
         seen = self.seen(self.scaling(state.observations), obs)
         _, log_prob = gaussian_of(state.policy(seen)).sample(key)
         return -jnp.exp(state.log_temperature) * log_prob / jnp.asarray(self.reward_scale, jnp.float32)
 
     def _critics(
-        self, state: _State, obs: Array, action: Array, target: Array, weight: Array
+        self, state: SACState, obs: Array, action: Array, target: Array, weight: Array
     ) -> tuple[tuple[MLP, MLP], Any, Float[Array, "N"], Metrics]:
         """Return the critics after a step, the optimiser's memory, each transition's error, and metrics."""
 
@@ -207,7 +207,7 @@ class SAC(ReplayLearner):
         }  # fmt: skip
         return critics, memory, jnp.abs(error), metrics
 
-    def _policy(self, state: _State, obs: Float[Array, "N D"], key: Key) -> tuple[_State, Metrics]:
+    def _policy(self, state: SACState, obs: Float[Array, "N D"], key: Key) -> tuple[SACState, Metrics]:
         """Return the state after a step of the policy, and then of the temperature."""
         noise = jax.random.normal(key, (len(obs), self.action_size), jnp.float32)
         temperature = jnp.exp(state.log_temperature)

@@ -93,9 +93,13 @@ class DQN(ReplayLearner):
         ),
     }  # fmt: skip
 
-    replay_ratio: float = 32.0
+    hidden: tuple[int, ...] = (128, 128)
+    """Units of each hidden layer."""
+    learn_every: int = 32
+    """Steps of each slot with one policy; then the updates that have become due are done."""
+    replay_ratio: float = 64.0
     """Samples trained on for each environment step after the warm-up, whatever the number of slots."""
-    batch_size: int = 64
+    batch_size: int = 128
     """Transitions of an update."""
     warmup_env_steps: int = 1_000
     """Environment steps with random actions, before the first update."""
@@ -103,9 +107,11 @@ class DQN(ReplayLearner):
     """Steps that the replay keeps, those of all slots together; the oldest are forgotten."""
     learning_rate: float = 1e-3
     """Step size of Adam."""
-    target_rate: float = 1.0
+    anneal_learning_rate: bool = True
+    """Let the learning rate fall to zero, linearly, over `anneal_env_steps`."""
+    target_rate: float = 0.01
     """Share of the way that the target network goes towards the learning one, each time; 1 copies it."""
-    target_every: int = 100
+    target_every: int = 1
     """Updates from one move of the target network to the next."""
     double: bool = False
     """Let the learning network choose the next action, and the target network say what it is worth."""
@@ -132,7 +138,7 @@ class DQN(ReplayLearner):
     final_importance_power: float = 1.0
     """The same at the end of `anneal_env_steps`; the same number keeps it fixed."""
     anneal_env_steps: int = 0
-    """Environment steps over which it changes, linearly; 0 for the budget of the run."""
+    """Environment steps over which that exponent changes, and the learning rate; 0 for the budget of the run."""
     epsilon: float = 1.0
     """Probability of a random action at the start."""
     final_epsilon: float = 0.05
@@ -162,9 +168,7 @@ class DQN(ReplayLearner):
         if self.num_atoms < 2:
             raise UsageError(f"DQN.num_atoms must be at least 2: got {self.num_atoms}.")
         if not self.value_low < self.value_high:
-            raise UsageError(
-                f"DQN.value_low must be below value_high: got {self.value_low:g} and {self.value_high:g}."
-            )
+            raise UsageError(f"DQN.value_low must be below value_high: got {self.value_low:g} and {self.value_high:g}.")
         self._refuse_settings_without_effect()
 
     def _refuse_settings_without_effect(self) -> None:
@@ -188,10 +192,17 @@ class DQN(ReplayLearner):
 
     def importance_exponent(self, state: _State) -> Float[Array, ""]:
         begin, end = (jnp.asarray(power, jnp.float32) for power in (self.importance_power, self.final_importance_power))
-        if not self.anneal_env_steps:
-            return begin
-        share = jnp.clip(state.env_steps.astype(jnp.float32) / self.anneal_env_steps, 0.0, 1.0)
-        return begin + share * (end - begin)
+        return begin + self.progress(state) * (end - begin)
+
+    def progress(self, state: _State) -> Float[Array, ""]:
+        """Return the share of `anneal_env_steps` that the run has behind it; 0 where there is no schedule."""
+        steps = state.env_steps.astype(jnp.float32)
+        return jnp.minimum(steps / self.anneal_env_steps, 1.0) if self.anneal_env_steps else 0.0 * steps
+
+    def rate(self, state: _State) -> Float[Array, ""]:
+        """Return the learning rate."""
+        rate = jnp.asarray(self.learning_rate, jnp.float32)
+        return rate * (1.0 - self.progress(state)) if self.anneal_learning_rate else rate
 
     def epsilon_at(self, env_steps: Int[Array, ""]) -> Float[Array, ""]:
         """Return the probability of a random action after this many environment steps of the run."""
@@ -266,7 +277,7 @@ class DQN(ReplayLearner):
 
         (total, (size, outputs)), gradient = jax.value_and_grad(loss, has_aux=True)(state.network)
         updates = state.updates + 1
-        network, memory = self.stepped(state.network, gradient, state.optimiser)
+        network, memory = self.stepped(state.network, gradient, state.optimiser, self.rate(state))
         share = jnp.where(updates % self.target_every == 0, jnp.asarray(self.target_rate, jnp.float32), 0.0)
         # written so that a share of 1 copies and one of 0 keeps, to the bit
         target_network = jax.tree.map(lambda old, new: (1 - share) * old + share * new, state.target, network)
@@ -278,6 +289,7 @@ class DQN(ReplayLearner):
             "target": (target @ self.support if self.categorical else target).mean(),
             "critic_loss": total,
             "critic_gradient_norm": optax.tree.norm(gradient),
+            "learning_rate": self.rate(state),
         }
         if not self.noisy:
             metrics["epsilon"] = self.epsilon_at(state.env_steps)
@@ -314,14 +326,15 @@ class DQN(ReplayLearner):
         error = outputs[:, 0] - target
         return jnp.square(error) if self.loss == "mse" else optax.losses.huber_loss(error), jnp.abs(error)
 
-    def stepped(self, network: QNetwork, gradient: QNetwork, memory: Any) -> tuple[QNetwork, Any]:
+    def stepped(
+        self, network: QNetwork, gradient: QNetwork, memory: Any, rate: Float[Array, ""]
+    ) -> tuple[QNetwork, Any]:
         """Return the network after a step of Adam along the clipped gradient, and Adam's memory."""
         if self.gradient_clip is not None:
             length = optax.tree.norm(gradient)
             short = jnp.minimum(1.0, jnp.asarray(self.gradient_clip, jnp.float32) / jnp.maximum(length, 1e-12))
             gradient = jax.tree.map(lambda leaf: leaf * short, gradient)
         direction, memory = optax.scale_by_adam().update(gradient, memory)  # type: ignore[arg-type]
-        rate = jnp.asarray(self.learning_rate, jnp.float32)
         return jax.tree.map(lambda leaf, step: leaf - rate * step, network, direction), memory
 
 

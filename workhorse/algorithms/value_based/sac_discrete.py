@@ -167,6 +167,17 @@ class DiscreteSAC(ReplayLearner):
         )
         return jnp.float32(self.reward_scale) * experience.reward + experience.discount * ahead
 
+    def action_value(self, state: _State, obs: Array, action: Int[Array, ""]) -> Float[Array, ""]:
+        """Return the smaller of both critics' soft values."""
+        seen = self.seen(self.scaling(state.observations), obs)[None]
+        return _lesser(state.critics, seen)[0, action] / jnp.asarray(self.reward_scale, jnp.float32)
+
+    def entropy_bonus(self, state: _State, obs: Array, key: Key) -> Float[Array, ""]:
+        """Return alpha times the entropy in this state, exactly: `key` is not used."""
+        log_prob = jax.nn.log_softmax(state.policy(self.seen(self.scaling(state.observations), obs)))
+        bonus = -jnp.exp(state.log_temperature) * (jnp.exp(log_prob) * log_prob).sum()
+        return bonus / jnp.asarray(self.reward_scale, jnp.float32)
+
     def _critics(
         self, state: _State, obs: Float[Array, "N D"], experience: Transitions, target: Float[Array, "N"]
     ) -> tuple[tuple[MLP, MLP], Any, Float[Array, "N"], Metrics]:
@@ -209,9 +220,7 @@ class DiscreteSAC(ReplayLearner):
         return jax.tree.map(lambda leaf, step: leaf - rate * step, params, direction), memory
 
 
-def soft_value(
-    logits: Float[Array, "A"], value: Float[Array, "A"], temperature: Float[Array, ""]
-) -> Float[Array, ""]:
+def soft_value(logits: Float[Array, "A"], value: Float[Array, "A"], temperature: Float[Array, ""]) -> Float[Array, ""]:
     """Return sum_a pi(a) (Q(a) - alpha log pi(a)), pi = softmax(logits).
 
     It is greatest, alpha log sum_a exp(Q(a) / alpha), where pi = softmax(Q / alpha).
