@@ -505,3 +505,11 @@ def test_no_episode_is_worth_more_than_the_highest_value(
 def test_the_highest_value_is_reached(reward: float, terminates: bool, steps: int) -> None:
     best = sum(0.99**step * reward for step in range(steps))
     assert highest_value(reward, 0.99, terminates=terminates) == pytest.approx(best, rel=1e-9)
+
+
+@pytest.mark.filterwarnings("error")
+def test_rules_about_updates_of_a_policy_gradient_are_silent_of_others() -> None:
+    """The return falls, and there is no surrogate whose gain could be compared with it."""
+    lost = {"training_return": lambda number, row: 500.0 - 3 * number}
+    lacking = ("surrogate", "surrogate_gain", "held_out_surrogate_gain", "mean_kl", "held_out_mean_kl", "td_error_mean")
+    assert "surrogate" not in warned_of({**lost, **dict.fromkeys(lacking)})
