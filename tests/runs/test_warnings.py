@@ -337,6 +337,7 @@ OFF_POLICY_LIMITS: list[tuple[str, str, Any, Any, dict[str, Any], dict[str, Any]
     # all rewards are -1: the bound is -1 where episodes terminate, and -100 where they never do
     ("value-above-rewards", "value", 8.9, 9.1, ENDS, {}),
     ("value-above-rewards", "value", -90.1, -89.9, NEVER_ENDS, {}),
+    ("value-above-rewards", "value", lambda n, row: -0.55 * n, lambda n, row: -0.01 * n, NEVER_ENDS, {}),
     # 1 + .99 (1 + 2) / .01 = 298, with a temperature of 1 and 2 nats at most
     ("value-above-rewards", "value", 307.9, 308.1, SOFT, {}),
     ("value-above-returns", "recent_value", 29.9, 30.1, RECENT, {}),
