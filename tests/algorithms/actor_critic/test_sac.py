@@ -261,5 +261,5 @@ def test_settings_out_of_range_or_without_effect_are_refused(settings, sentence)
 
 def test_choices_are_refused_and_the_discrete_one_is_named():
     spec = EnvSpec("test", Box.unbounded(3), Discrete(3), 100)
-    with pytest.raises(UsageError, match="SAC needs continuous actions.*choose sac-discrete"):
+    with pytest.raises(UsageError, match=r"SAC needs continuous actions.*choose sac-discrete"):
         registry.make("sac", spec, {})

@@ -184,9 +184,9 @@ class SAC(ReplayLearner):
         both = values(state.critics, seen, action.reshape(1, -1).astype(jnp.float32))
         return jnp.minimum(*both)[0] / jnp.asarray(self.reward_scale, jnp.float32)
 
-    def entropy_bonus(self, state: _State, obs: Array, key: Key) -> Float[Array, ""]:
+    def entropy_bonus(self, state: SACState, obs: Array, key: Key) -> Float[Array, ""]:
         seen = self.seen(self.scaling(state.observations), obs)
-        _, log_prob = gaussian_of(state.policy(seen)).sample(key)
+        _, log_prob = TanhGaussian.bounded(state.policy(seen), *LOG_STD).sample(key)
         return -jnp.exp(state.log_temperature) * log_prob / jnp.asarray(self.reward_scale, jnp.float32)
 
     def _critics(
