@@ -1,8 +1,10 @@
 """Sum tree: draws numbers with frequencies proportional to priorities that change.
 
-A tree over L leaves, L a power of two, is one array of 2 L numbers: the root is number 1, the children of number i are
-2 i and 2 i + 1, the leaves are the last L. A second array of the same shape holds maxima. Both are functions of the
-leaves alone, to the bit, so that leaves are all that a checkpoint has to hold.
+Every node has `WIDTH` children: a million leaves lie five levels below the root, not twenty as in a tree of pairs. So a
+draw or an update of a batch is five gathers and scatters, 86 us for 256 of a million on one core (50 us more with twice
+the width, 200 us more with eight times).
+
+The sums and maxima are functions of the leaves alone, to the bit, so that leaves are all that a checkpoint has to hold.
 """
 
 from typing import NamedTuple
@@ -15,102 +17,116 @@ from workhorse.core.algorithm import Key
 
 __all__ = ["PriorityTree", "grown", "leaves_for", "stratified", "with_leaves"]
 
+WIDTH = 16
+"""Children of a node, a power of two."""
+
 
 class PriorityTree(NamedTuple):
-    """Sums and maxima of priorities.
+    """Priorities, and the sums and maxima of each node's leaves.
 
     Attributes:
-        sums: float64 (2 L,); number 0 is not used.
-        maxima: float32 (2 L,).
+        leaves: the priorities, float32 (L,).
+        sums: float64, level by level; the nodes above the leaves first, the children of the root last.
+        maxima: float32, in the same way.
     """
 
-    sums: Float[Array, "n"]
-    maxima: Float[Array, "n"]
-
-    @property
-    def leaves(self) -> Float[Array, "L"]:
-        """The priorities, float32."""
-        return self.maxima[len(self.maxima) // 2 :]
+    leaves: Float[Array, "L"]
+    sums: tuple[Float[Array, "n"], ...]
+    maxima: tuple[Float[Array, "n"], ...]
 
     @property
     def total(self) -> Float[Array, ""]:
         """Sum of all priorities."""
-        return self.sums[1]
+        return _sum(self.sums[-1])
 
     @property
     def largest(self) -> Float[Array, ""]:
         """The largest priority there is now."""
-        return self.maxima[1]
+        return self.maxima[-1].max()
 
 
 def leaves_for(count: int) -> int:
-    """Return the least power of two that is at least `count`.
+    """Return the number of leaves of a tree that has room for `count`.
 
     Example:
-        >>> leaves_for(5), leaves_for(8)
-        (8, 8)
+        >>> leaves_for(5), leaves_for(129)
+        (16, 144)
     """
-    return 1 << max(count - 1, 0).bit_length()
+    return max(-(-count // WIDTH), 1) * WIDTH
 
 
 def grown(leaves: Float[Array, "L"]) -> PriorityTree:
-    """Return the tree of these leaves.
+    """Return the tree of these leaves, as many as `leaves_for` gives.
 
     Example:
-        >>> tree = grown(jnp.array([1.0, 0.0, 2.0, 1.0], jnp.float32))
+        >>> tree = grown(jnp.zeros(leaves_for(4), jnp.float32).at[2].set(4.0).at[5].set(2.0))
         >>> float(tree.total), float(tree.largest)
-        (4.0, 2.0)
+        (6.0, 4.0)
     """
     sums, maxima = [leaves.astype(jnp.float64)], [leaves]
-    while len(sums[-1]) > 1:
-        sums.append(sums[-1].reshape(-1, 2).sum(1))
-        maxima.append(maxima[-1].reshape(-1, 2).max(1))
-    unused = jnp.zeros(1)
-    return PriorityTree(
-        jnp.concatenate([unused.astype(jnp.float64), *reversed(sums)]),
-        jnp.concatenate([unused.astype(jnp.float32), *reversed(maxima)]),
-    )
+    while len(sums) == 1 or len(sums[-1]) > WIDTH:
+        for level, of in ((sums, _sum), (maxima, _maximum)):
+            nodes = of(level[-1].reshape(-1, WIDTH))
+            level.append(jnp.pad(nodes, (0, -len(nodes) % WIDTH)))
+    return PriorityTree(leaves, tuple(sums[1:]), tuple(maxima[1:]))
+
+
+def _sum(children: Float[Array, "... W"]) -> Float[Array, "..."]:
+    """Return sums over the last axis, in one order of additions whatever a compiler makes of it."""
+    while children.shape[-1] > 1:
+        half = children.shape[-1] // 2
+        children = children[..., :half] + children[..., half:]
+    return children[..., 0]
+
+
+def _maximum(children: Float[Array, "... W"]) -> Float[Array, "..."]:
+    return children.max(-1)
 
 
 def with_leaves(tree: PriorityTree, numbers: Int[Array, "N"], priorities: Float[Array, "N"]) -> PriorityTree:
-    """Return the tree with new priorities of some leaves, and of all above them.
+    """Return the tree with new priorities, at least 0, of some leaves, and of all above them.
 
-    *Numbers that occur twice must come with equal priorities*: which of two values is kept is not defined.
+    A number that occurs twice gets the larger of its priorities, in whatever order a machine writes them.
 
     Example:
-        >>> tree = with_leaves(grown(jnp.ones(4, jnp.float32)), jnp.array([2]), jnp.array([5.0]))
+        >>> tree = with_leaves(grown(jnp.ones(leaves_for(4), jnp.float32)), jnp.array([2]), jnp.array([5.0]))
         >>> float(tree.total), float(tree.largest)
-        (8.0, 5.0)
+        (20.0, 5.0)
     """
-    sums, maxima = tree
-    count = len(maxima) // 2
-    node = numbers + count
-    sums = sums.at[node].set(priorities.astype(jnp.float32).astype(jnp.float64))
-    maxima = maxima.at[node].set(priorities.astype(jnp.float32))
-    for _ in range(count.bit_length() - 1):
-        node = node // 2
-        sums = sums.at[node].set(sums[2 * node] + sums[2 * node + 1])
-        maxima = maxima.at[node].set(jnp.maximum(maxima[2 * node], maxima[2 * node + 1]))
-    return PriorityTree(sums, maxima)
+    leaves = tree.leaves.at[numbers].set(0.0).at[numbers].max(priorities.astype(jnp.float32))
+    sums, maxima, below, node = list[Array](), list[Array](), (leaves, leaves), numbers
+    for level in zip(tree.sums, tree.maxima, strict=True):
+        node = node // WIDTH
+        children = [array.reshape(-1, WIDTH)[node] for array in below]
+        below = (
+            level[0].at[node].set(_sum(children[0].astype(jnp.float64))),
+            level[1].at[node].set(_maximum(children[1])),
+        )
+        sums.append(below[0])
+        maxima.append(below[1])
+    return PriorityTree(leaves, tuple(sums), tuple(maxima))
 
 
-def stratified(tree: PriorityTree, key: Key, count: int) -> Int[Array, "N"]:
+def stratified(tree: PriorityTree, key: Key, count: int) -> tuple[Int[Array, "N"], Float[Array, "N"]]:
     """Draw leaves with frequencies proportional to their priorities, one from each of `count` equal parts of the sum.
+
+    Returns:
+        The leaves' numbers, and their priorities, float64.
 
     A leaf of priority 0 is never drawn. Nothing can be drawn from a tree whose sum is 0.
 
     Source: Schaul et al. 2016, "Prioritized experience replay" (arXiv 1511.05952), appendix B.2.1.
     """
     part = (jnp.arange(count) + jax.random.uniform(key, (count,), jnp.float64)) / count
-
-    def descend(place: Float[Array, ""]) -> Int[Array, ""]:
-        node = jnp.ones((), jnp.int64)
-        for _ in range((len(tree.sums) // 2).bit_length() - 1):
-            left = tree.sums[2 * node]
-            # the second test is for rounding: a place at the very end must not fall off into leaves of priority 0
-            goes_right = (place >= left) & (tree.sums[2 * node + 1] > 0)
-            place = jnp.where(goes_right, place - left, place)
-            node = 2 * node + goes_right
-        return node - len(tree.sums) // 2
-
-    return jax.vmap(descend)(part * tree.total)
+    node, place, priority = jnp.zeros(count, jnp.int64), part * tree.total, jnp.zeros(count)
+    for level in (*reversed(tree.sums), tree.leaves):
+        children = level.reshape(-1, WIDTH)[node].astype(jnp.float64)
+        until = jnp.cumsum(children, axis=-1)
+        child = (until <= place[:, None]).sum(-1)
+        # for rounding: a place at the very end must not fall off into leaves of priority 0
+        last = WIDTH - 1 - jnp.argmax(children[:, ::-1] > 0, axis=-1)
+        child = jnp.minimum(child, last)
+        before = jnp.where(child > 0, jnp.take_along_axis(until, jnp.maximum(child - 1, 0)[:, None], 1)[:, 0], 0.0)
+        node, place = node * WIDTH + child, jnp.maximum(place - before, 0.0)
+        priority = jnp.take_along_axis(children, child[:, None], 1)[:, 0]
+    return node, priority

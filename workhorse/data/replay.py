@@ -7,6 +7,9 @@ lie in a table of their own. So a step costs one observation and not two, and th
 Time is a number that never starts again: row t lies at t modulo the ring's length. The ring is longer than the replay's
 capacity by the steps of an iteration, so that an iteration that is given up halfway has overwritten nothing.
 
+A task whose episodes cannot be taken up again begins new ones in every sitting. The step before is then a truncated
+one, whose successor lies in the table too; it is marked in the row after it, because rows on disk are never rewritten.
+
 All functions are pure; the arrays are donated to the programs that write them.
 """
 
@@ -41,6 +44,10 @@ FINALS_SHARE = 8
 """Steps of capacity for each final observation that is kept. Where episodes are shorter, fewer steps can be sampled."""
 
 
+PRIORITIES = (1e-6, 1e9)
+"""Range of the priorities of steps that may be drawn."""
+
+
 class Size(NamedTuple):
     """Size of a replay, in steps of each of its slots.
 
@@ -60,12 +67,14 @@ class Size(NamedTuple):
     def of(capacity: int, num_slots: int, spare: int) -> "Size":
         """Return the size of a replay of `capacity` steps of all slots together.
 
+        However short the episodes are, the newest rows keep their final observations: a row has at most two a slot.
+
         Example:
             >>> Size.of(1000, 4, 10)
-            Size(num_slots=4, capacity=250, spare=10, finals=129)
+            Size(num_slots=4, capacity=250, spare=10, finals=133)
         """
         each = max(capacity // num_slots, 1)
-        return Size(num_slots, each, spare, each * num_slots // FINALS_SHARE + num_slots)
+        return Size(num_slots, each, spare, each * num_slots // FINALS_SHARE + 2 * num_slots)
 
     @property
     def rows(self) -> int:
@@ -75,7 +84,7 @@ class Size(NamedTuple):
     @property
     def final_rows(self) -> int:
         """Rows of the table of final observations."""
-        return self.finals + self.spare * self.num_slots
+        return self.finals + (self.spare + 1) * self.num_slots
 
 
 class Rows(NamedTuple):
@@ -86,8 +95,10 @@ class Rows(NamedTuple):
         action: (R, B, ...), in the algorithm's own numbers.
         reward: raw, float32 (R, B).
         terminated, truncated: bool (R, B), never merged.
-        final: number of the step's final observation where its episode ended, int32 (R, B).
-        finals_before: final observations there were before the row, int64 (R,).
+        final: place of the step's final observation among those of its row, where its episode ended, int32 (R, B).
+        finals_before: number of final observations before those of the row, int64 (R,).
+        broken: the episodes of all slots were broken off before this row; the observations that they had come to are
+            the last B before `finals_before`, bool (R,).
         finals: (F, ...); number f lies at f modulo F.
     """
 
@@ -98,6 +109,7 @@ class Rows(NamedTuple):
     truncated: Bool[Array, "R B"]
     final: Int[Array, "R B"]
     finals_before: Int[Array, "R"]
+    broken: Bool[Array, "R"]
     finals: Array
 
 
@@ -127,6 +139,7 @@ def empty_rows(size: Size, observation: Box, action: ActionSpace) -> Rows:
         jnp.zeros(shape, bool),
         jnp.zeros(shape, jnp.int32),
         jnp.zeros(size.rows, jnp.int64),
+        jnp.zeros(size.rows, bool),
         jnp.zeros((size.final_rows, *observation.shape), jnp.float32),
     )
 
@@ -136,7 +149,7 @@ def bytes_needed(size: Size, observation: Box, action: ActionSpace) -> int:
 
     Example:
         >>> bytes_needed(Size.of(1_000_000, 1, 256), Box.unbounded(348), Box.unbounded(17)) // 10**6
-        1652
+        1653
     """
     shapes = jax.eval_shape(lambda: empty_rows(size, observation, action))
     return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(shapes))
@@ -148,7 +161,13 @@ def empty_leaves(size: Size) -> Float[Array, "L"]:
 
 
 def written(
-    size: Size, rows: Rows, cursor: Cursor, tree: PriorityTree | None, steps: Rollout, newest: Array
+    size: Size,
+    rows: Rows,
+    cursor: Cursor,
+    tree: PriorityTree | None,
+    steps: Rollout,
+    newest: Array,
+    left: tuple[Array, Array] | None = None,
 ) -> tuple[Rows, Cursor, PriorityTree | None]:
     """Append steps (T, B).
 
@@ -158,6 +177,8 @@ def written(
         tree: priorities; None where sampling is uniform. New steps get the largest priority there is, or 1.
         steps: T at most `size.spare`, in the order of time.
         newest: what is acted on next, (B, ...).
+        left: True where every slot began another episode before these steps though its last one had not ended, and
+            the observations (B, ...) that the last ones had come to; None where that cannot be.
 
     Returns:
         The replay after it. Steps beyond the capacity, and steps whose episode's final observation is no longer
@@ -166,13 +187,18 @@ def written(
     length = steps.reward.shape[0]
     times = cursor.count + jnp.arange(length)
     at, place = times % size.rows, times % (size.rows + 1)
+    finals, is_broken, total = rows.finals, jnp.zeros((), bool), cursor.finals
+    if left is not None:
+        is_broken, came_to = left
+        number = jnp.where(is_broken, (total + jnp.arange(size.num_slots)) % size.final_rows, size.final_rows)
+        finals = finals.at[number].set(came_to.astype(jnp.float32), mode="drop")
+        total = total + is_broken * size.num_slots
     ended = steps.terminated | steps.truncated
     order = jnp.cumsum(ended.reshape(-1)).reshape(ended.shape)  # 1 for the first that ends
-    final = cursor.finals + order - 1
-    before = cursor.finals + jnp.concatenate([jnp.zeros(1, order.dtype), order[:-1, -1]])
+    before = jnp.concatenate([jnp.zeros(1, order.dtype), order[:-1, -1]])
     # a row of the table that does not exist drops what is written to it
-    table = jnp.where(ended, final % size.final_rows, size.final_rows).reshape(-1)
-    finals = steps.next_obs.astype(jnp.float32).reshape(-1, *steps.next_obs.shape[2:])
+    number = jnp.where(ended, (total + order - 1) % size.final_rows, size.final_rows).reshape(-1)
+    last_obs = steps.next_obs.astype(jnp.float32).reshape(-1, *steps.next_obs.shape[2:])
     rows = Rows(
         rows.obs.at[place].set(steps.obs.astype(jnp.float32))
         .at[(cursor.count + length) % (size.rows + 1)].set(newest.astype(jnp.float32)),
@@ -180,14 +206,15 @@ def written(
         rows.reward.at[at].set(steps.reward.astype(jnp.float32)),
         rows.terminated.at[at].set(steps.terminated),
         rows.truncated.at[at].set(steps.truncated),
-        rows.final.at[at].set((final % size.final_rows).astype(jnp.int32)),
-        rows.finals_before.at[at].set(before),
-        rows.finals.at[table].set(finals, mode="drop"),
+        rows.final.at[at].set((order - 1 - before[:, None]).astype(jnp.int32)),
+        rows.finals_before.at[at].set(total + before),
+        rows.broken.at[at].set((jnp.arange(length) == 0) & is_broken),
+        finals.at[number].set(last_obs, mode="drop"),
     )  # fmt: skip
-    count, total = cursor.count + length, cursor.finals + order[-1, -1]
+    count, total = cursor.count + length, total + order[-1, -1]
     if tree is not None:
         largest = jnp.where(tree.largest > 0, tree.largest, 1.0)
-        tree = with_leaves(tree, _leaf(size, times).reshape(-1), jnp.full(length * size.num_slots, largest))
+        tree = with_leaves(tree, _leaf(size, tree, times).reshape(-1), jnp.full(length * size.num_slots, largest))
 
     def too_old(state: tuple[Array, PyTree]) -> Array:
         first, _ = state
@@ -197,15 +224,16 @@ def written(
     def forget(state: tuple[Array, PyTree]) -> tuple[Array, PyTree]:
         first, tree = state
         if tree is not None:
-            tree = with_leaves(tree, _leaf(size, first).reshape(-1), jnp.zeros(size.num_slots))
+            tree = with_leaves(tree, _leaf(size, tree, first).reshape(-1), jnp.zeros(size.num_slots))
         return first + 1, tree
 
     first, tree = jax.lax.while_loop(too_old, forget, (jnp.asarray(cursor.first), tree))
     return rows, Cursor(first, count, total), tree
 
 
-def _leaf(size: Size, time: Int[Array, "..."]) -> Int[Array, "... B"]:
-    return (time % size.rows)[..., None] * size.num_slots + jnp.arange(size.num_slots)
+def _leaf(size: Size, tree: PriorityTree, time: Int[Array, "..."]) -> Int[Array, "... B"]:
+    """Return the leaves of the steps of a time: their numbers modulo the number of leaves, however long the ring is."""
+    return (time[..., None] * size.num_slots + jnp.arange(size.num_slots)) % len(tree.leaves)
 
 
 def uniform(size: Size, cursor: Cursor, key: Key, count: int) -> Int[Array, "N"]:
@@ -224,19 +252,22 @@ def prioritised(
 
     Source: Schaul et al. 2016, "Prioritized experience replay" (arXiv 1511.05952), equation 1 and section 3.4.
     """
-    leaf = stratified(tree, key, count)
-    row, slot = leaf // size.num_slots, leaf % size.num_slots
-    time = cursor.first + (row - cursor.first) % size.rows  # the ring holds less than two turns
+    (leaf, priority), oldest = stratified(tree, key, count), cursor.first * size.num_slots
     steps = (cursor.count - cursor.first) * size.num_slots
-    share = tree.leaves[leaf].astype(jnp.float64) / tree.total
-    weight = (steps * share) ** -jnp.asarray(exponent, jnp.float64)
-    return time * size.num_slots + slot, (weight / weight.max()).astype(jnp.float32)
+    weight = (steps * priority / tree.total) ** -jnp.asarray(exponent, jnp.float64)
+    # there are at least as many leaves as steps, so that a leaf is of one step only
+    return oldest + (leaf - oldest) % len(tree.leaves), (weight / weight.max()).astype(jnp.float32)
 
 
-def reprioritised(size: Size, tree: PriorityTree, index: Int[Array, "N"], priority: Float[Array, "N"]) -> PriorityTree:
-    """Return the tree with new priorities of the steps of these numbers."""
-    time, slot = index // size.num_slots, index % size.num_slots
-    return with_leaves(tree, (time % size.rows) * size.num_slots + slot, priority)
+def reprioritised(tree: PriorityTree, index: Int[Array, "N"], priority: Float[Array, "N"]) -> PriorityTree:
+    """Return the tree with new priorities of the steps of these numbers, within `PRIORITIES`.
+
+    *A step of priority 0 would never be drawn again, and one that is not a number would spoil every sum*: it counts
+    as the largest.
+    """
+    least, largest = PRIORITIES
+    priority = jnp.clip(jnp.nan_to_num(priority, nan=largest), least, largest)
+    return with_leaves(tree, index % len(tree.leaves), priority)
 
 
 def transitions(
@@ -262,6 +293,10 @@ def transitions(
     reward, weight_of_next = jnp.zeros(index.shape, jnp.float32), jnp.ones(index.shape, jnp.float32)
     last, goes_on = time, jnp.ones(index.shape, bool)
     steps = jnp.zeros(index.shape, jnp.int32)
+
+    def is_broken_off(time: Array) -> Array:
+        return (time + 1 < cursor.count) & rows.broken[(time + 1) % size.rows]
+
     for ahead in range(n_steps):
         now = time + ahead
         goes_on = goes_on & (now < cursor.count)
@@ -269,9 +304,15 @@ def transitions(
         reward = reward + jnp.where(goes_on, weight_of_next * rows.reward[at, slot], 0.0)
         weight_of_next = jnp.where(goes_on, weight_of_next * gamma, weight_of_next)
         last, steps = jnp.where(goes_on, now, last), steps + goes_on
-        goes_on = goes_on & ~(rows.terminated[at, slot] | rows.truncated[at, slot])
-    at = last % size.rows
-    terminated, truncated = rows.terminated[at, slot], rows.truncated[at, slot]
+        goes_on = goes_on & ~(rows.terminated[at, slot] | rows.truncated[at, slot] | is_broken_off(now))
+    at, after = last % size.rows, (last + 1) % size.rows
+    terminated, truncated, is_broken = rows.terminated[at, slot], rows.truncated[at, slot], is_broken_off(last)
+    number = jnp.where(
+        terminated | truncated,
+        rows.finals_before[at] + rows.final[at, slot],
+        rows.finals_before[after] - size.num_slots + slot,
+    )
+    truncated = truncated | (is_broken & ~terminated)
     ended = (terminated | truncated).reshape(-1, *[1] * (rows.obs.ndim - 2))
     following = rows.obs[(last + 1) % (size.rows + 1), slot]
     return Transitions(
@@ -279,7 +320,7 @@ def transitions(
         rows.action[time % size.rows, slot],
         reward,
         weight_of_next * (1.0 - terminated.astype(jnp.float32)),
-        jnp.where(ended, rows.finals[rows.final[at, slot]], following),
+        jnp.where(ended, rows.finals[number % size.final_rows], following),
         terminated,
         truncated,
         steps,

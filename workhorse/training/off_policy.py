@@ -9,9 +9,9 @@ the number of slots, the length of an iteration, or the sittings in which the ru
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
@@ -21,7 +21,6 @@ from jaxtyping import PyTree
 
 from workhorse.core.algorithm import Algorithm, Key, OffPolicy, State
 from workhorse.core.errors import UsageError
-from workhorse.core.machine import describe_hardware
 from workhorse.core.randomness import draw, root_key
 from workhorse.core.types import Rollout, Transitions
 from workhorse.data import replay
@@ -33,6 +32,7 @@ from workhorse.training.action_bounds import counted, ends_of, one_sided
 from workhorse.training.episodes import Lanes, evaluation_of, make_player
 from workhorse.training.loop import Evaluation, Failures, GoesOn, Loop, Progress, Segments
 from workhorse.training.on_policy import EVALUATION_SLOTS, episode_metrics
+from workhorse.training.replay_arrays import ReplayArrays, check_replay_memory, size_of
 from workhorse.training.replay_measures import highest_entropy, measures
 from workhorse.training.rollouts import (
     Collector,
@@ -49,9 +49,6 @@ if TYPE_CHECKING:
     from workhorse.training.plan import Plan
 
 __all__ = ["OffPolicyLoop", "ReplayData", "updates_due"]
-
-MEMORY_SHARE = 0.8
-"""Share of the machine's memory that a replay and the state may take."""
 
 
 class ReplayData(NamedTuple):
@@ -84,23 +81,21 @@ def updates_due(algorithm: OffPolicy, env_steps: int) -> int:
 class OffPolicyLoop(Loop):
     """Iterations of an algorithm that learns from a replay.
 
-    The replay's arrays are the loop's own, written in place; everything else is in the progress. *So an iteration can
-    only go on from the progress that the replay belongs to*: the newest one, the start, or the one that was restored.
+    Everything is in the progress but the replay's arrays, which are the loop's own: see `ReplayArrays`.
 
     Attributes:
         root: the run's seed.
         collector: collects the steps.
         size: of the replay.
+        arrays: of the replay.
     """
 
-    def __init__(self, algorithm: OffPolicy, root: int, collector: Collector, lanes: Lanes, size: Size) -> None:
+    def __init__(self, algorithm: OffPolicy, root: int, collector: Collector, lanes: Lanes) -> None:
         self.algorithm: OffPolicy = algorithm
         self.root, self.num_slots = root, algorithm.num_envs
-        self.collector, self.size = collector, size
+        self.collector, self.size = collector, size_of(algorithm)
+        self.arrays = ReplayArrays(self.size, algorithm.spec)
         self._lanes = lanes
-        # what the last program returned, the arrays first; made when it is needed, for an evaluation needs none
-        self._results: deque[tuple[Rows, Any]] = deque(maxlen=1)
-        self._there: tuple[int, int] = (0, 0)  # steps and final observations in it
 
     @staticmethod
     def on_this_machine(plan: Plan, algorithm: Algorithm, threads: int) -> OffPolicyLoop:
@@ -108,14 +103,13 @@ class OffPolicyLoop(Loop):
         assert isinstance(algorithm, OffPolicy)
         if plan.slots not in (None, algorithm.num_envs):
             raise UsageError(f"{plan.algorithm} acts in num_envs slots: set that, and leave slots={plan.slots} out.")
-        size = Size.of(algorithm.replay_capacity, algorithm.num_envs, algorithm.rollout_steps)
-        check_replay_memory(algorithm, size)
+        check_replay_memory(algorithm)
         env = environments.make(plan.task, algorithm.num_envs, threads, **plan.task_options)
         shares = [threads // 2, threads - threads // 2] if threads > 1 else [1]
         judges = [environments.make(plan.task, EVALUATION_SLOTS, share, **plan.task_options) for share in shares]
         lanes = Lanes([make_player(algorithm, judge, EVALUATION_SLOTS, plan.seed) for judge in judges])
         collector = make_collector(algorithm, env, plan.seed, algorithm.num_envs, algorithm.learn_every)
-        return OffPolicyLoop(algorithm, plan.seed, collector, lanes, size)
+        return OffPolicyLoop(algorithm, plan.seed, collector, lanes)
 
     def start(self) -> Progress:
         zero = np.zeros((), np.int64)
@@ -128,7 +122,7 @@ class OffPolicyLoop(Loop):
         self, progress: Progress, goes_on: GoesOn = lambda env_steps: False
     ) -> tuple[Progress, dict[str, float], Failures]:
         algorithm, before = self.algorithm, int(progress.env_steps)
-        self._require_replay_of(progress)
+        self.arrays.require(progress.data.cursor)
         rounds = algorithm.rollout_steps // algorithm.learn_every
         each = algorithm.learn_every * algorithm.num_envs
         due = [updates_due(algorithm, before + each * number) for number in range(rounds + 1)]
@@ -146,7 +140,7 @@ class OffPolicyLoop(Loop):
             "updates": due[-1],
             "replay_rows": (int(data.cursor.count) - int(data.cursor.first)) * self.size.num_slots,
         }
-        found = jax.device_get(measures(self.size, algorithm, after.state, self.rows, data.cursor))
+        found = jax.device_get(measures(self.size, algorithm, after.state, self.arrays.rows, data.cursor))
         if not due[-1]:  # values that nothing was learnt of say nothing
             found = {name: value for name, value in found.items() if not name.startswith("recent_")}
         metrics |= {name: value.item() for name, value in found.items()}
@@ -163,7 +157,7 @@ class OffPolicyLoop(Loop):
         data: ReplayData = progress.data
         number = int(progress.iteration) * (len(due) - 1)
         rounds = number + np.arange(len(due) - 1)
-        result = self._kept(
+        result = self.arrays.given_to(
             partial(_iterate, self.collector.env, self.size, self.algorithm),
             progress.state, data, root_key(self.root), rounds.astype(np.uint32), np.array(due),
         )  # fmt: skip
@@ -177,13 +171,17 @@ class OffPolicyLoop(Loop):
         slots, cursor, tree = data.slots, data.cursor, _grown(data.priorities)
         root, learnt, at_ends = root_key(self.root), None, 0
         over, failures = list[Ended](), tuple[str, ...]()
-        for number, (done, wanted) in enumerate(zip(due[:-1], due[1:], strict=True)):
+        for number, (done, wanted) in enumerate(pairwise(due)):
             place = int(progress.iteration) * (len(due) - 1) + number
+            came_to = slots.obs
             steps, slots, ended, failed = self.collector.collect(actor_of(algorithm, state), slots, place)
             steps = steps._replace(extras=(), carry=())
-            state, cursor, tree, sums, ends = self._kept(
-                partial(_learn, self.size, algorithm), state, cursor, tree, steps, slots.obs, root, done, wanted
-            )
+            # a task whose episodes cannot be taken up again has begun new ones
+            is_broken = int(progress.env_steps) > 0 and not np.array_equal(steps.obs[0], came_to, equal_nan=True)
+            state, cursor, tree, sums, ends = self.arrays.given_to(
+                partial(_learn, self.size, algorithm),
+                state, cursor, tree, steps, slots.obs, (is_broken, came_to), root, done, wanted,
+            )  # fmt: skip
             over, failures = [*over, ended], failures + failed
             learnt = sums if learnt is None else jax.tree.map(np.add, jax.device_get(learnt), jax.device_get(sums))
             at_ends = at_ends + np.asarray(ends) if ends != () else at_ends
@@ -194,59 +192,9 @@ class OffPolicyLoop(Loop):
 
     def _moved_on(self, progress: Progress, state: State, data: ReplayData) -> Progress:
         """Return the progress an iteration later."""
-        self._there = (int(data.cursor.count), int(data.cursor.finals))
+        self.arrays.hold(int(data.cursor.count), int(data.cursor.finals))
         steps = self.algorithm.rollout_steps * self.algorithm.num_envs
         return Progress(state, progress.iteration + 1, progress.env_steps + steps, data)
-
-    def _kept(self, program: Callable[..., tuple[Rows, Any]], *arguments: Any) -> Any:
-        """Call a program that takes the replay's arrays first and returns them first; keep them, return the rest.
-
-        *Ctrl-C may come between any two steps of Python*: for one, between the program's return and the line that
-        would keep its result, when the arrays that it was given are gone. `extend` over `map` is a single step.
-        """
-        if not self._results:
-            spec = self.algorithm.spec
-            self._results.append((replay.empty_rows(self.size, spec.observation, spec.action), None))
-        self._results.extend(map(program, (self.rows,), *((one,) for one in arguments)))
-        return self._results[0][1]
-
-    @property
-    def rows(self) -> Rows:
-        """The replay's arrays."""
-        return self._results[0][0]
-
-    def fresh_arrays(self) -> dict[str, np.ndarray]:
-        """Return the arrays of an empty replay, to be written and then given to `put_back`."""
-        spec = self.algorithm.spec
-        shapes = jax.eval_shape(lambda: replay.empty_rows(self.size, spec.observation, spec.action))
-        return {name: np.zeros(leaf.shape, leaf.dtype) for name, leaf in shapes._asdict().items()}
-
-    def put_back(self, arrays: Mapping[str, np.ndarray], count: int | None = None, finals: int | None = None) -> None:
-        """Replace arrays of the replay by those of a checkpoint.
-
-        Args:
-            arrays: by their names in `Rows`.
-            count: steps in it, where they are given.
-            finals: final observations ever seen, where they are given.
-        """
-        rows = self.rows if self._results else Rows(**self.fresh_arrays())  # type: ignore[arg-type]
-        self._results.append((rows._replace(**{name: jnp.asarray(array) for name, array in arrays.items()}), None))
-        self._there = (
-            self._there[0] if count is None else count,
-            self._there[1] if finals is None else finals,
-        )
-
-    def _require_replay_of(self, progress: Progress) -> None:
-        """Raise a `RuntimeError` where the replay does not hold the steps of a progress; empty it for the start."""
-        cursor: Cursor = progress.data.cursor
-        wanted = int(cursor.count), int(cursor.finals)
-        if wanted == (0, 0):
-            self._there = wanted
-        if wanted != self._there:
-            raise RuntimeError(
-                f"The replay holds {self._there[0]:,} steps a slot, and the progress was made with {wanted[0]:,}: an "
-                "iteration can only follow the newest one, the start, or a checkpoint with its replay."
-            )
 
     def evaluate(self, progress: Progress, num_episodes: int) -> Evaluation:
         actor = actor_of(self.algorithm, progress.state)
@@ -262,7 +210,7 @@ class OffPolicyLoop(Loop):
         return np.asarray(progress.data.slots.obs)
 
     def segments(self) -> Mapping[str, Segments]:
-        return {"replay": _Steps(self), "final_observations": _Finals(self)}
+        return self.arrays.segments()
 
     def notes(self) -> Sequence[str]:
         return self.collector.notes()
@@ -270,86 +218,7 @@ class OffPolicyLoop(Loop):
     def close(self) -> None:
         self.collector.close()
         self._lanes.close()
-        self._results.clear()
-
-
-class _Steps:
-    """The steps of a replay, a row of its slots a time, as append-only rows."""
-
-    def __init__(self, loop: OffPolicyLoop) -> None:
-        self._loop = loop
-
-    def cursor(self, progress: Progress) -> tuple[int, int]:
-        cursor: Cursor = progress.data.cursor
-        return int(cursor.first), int(cursor.count)
-
-    def read(self, begin: int, end: int) -> dict[str, np.ndarray]:
-        rows, size, times = self._loop.rows, self._loop.size, np.arange(begin, end)
-        found = {"obs": _read(rows.obs, times % (size.rows + 1))}
-        for name in _OF_A_STEP:
-            found[name] = _read(getattr(rows, name), times % size.rows)
-        return found
-
-    def restore(self, begin: int, parts: Iterable[Mapping[str, np.ndarray]]) -> None:
-        loop, size, time = self._loop, self._loop.size, begin
-        arrays = loop.fresh_arrays()
-        for part in parts:
-            times = time + np.arange(len(part["reward"]))
-            arrays["obs"][times % (size.rows + 1)] = part["obs"]
-            for name in _OF_A_STEP:
-                arrays[name][times % size.rows] = part[name]
-            time += len(times)
-        loop.put_back(arrays, count=time)
-
-
-class _Finals:
-    """The final observations of a replay, as append-only rows."""
-
-    def __init__(self, loop: OffPolicyLoop) -> None:
-        self._loop = loop
-
-    def cursor(self, progress: Progress) -> tuple[int, int]:
-        ever = int(progress.data.cursor.finals)
-        return max(ever - self._loop.size.finals, 0), ever
-
-    def read(self, begin: int, end: int) -> dict[str, np.ndarray]:
-        return {"obs": _read(self._loop.rows.finals, np.arange(begin, end) % self._loop.size.final_rows)}
-
-    def restore(self, begin: int, parts: Iterable[Mapping[str, np.ndarray]]) -> None:
-        finals, number = np.array(self._loop.rows.finals), begin
-        for part in parts:
-            numbers = number + np.arange(len(part["obs"]))
-            finals[numbers % self._loop.size.final_rows] = part["obs"]
-            number += len(numbers)
-        self._loop.put_back({"finals": finals}, finals=number)
-
-
-_OF_A_STEP = ("action", "reward", "terminated", "truncated", "final", "finals_before")
-"""Arrays of `Rows` that have a row a time, beside the observations."""
-
-
-def _read(array: jax.Array, places: np.ndarray) -> np.ndarray:
-    """Return rows of an array without a copy of the rest: at most two pieces, because the places are in order."""
-    if not len(places):
-        return np.asarray(array[:0])
-    breaks = np.flatnonzero(np.diff(places) != 1) + 1
-    ends = [0, *breaks.tolist(), len(places)]
-    pieces = [np.asarray(array)[places[a] : places[b - 1] + 1] for a, b in zip(ends[:-1], ends[1:], strict=True)]
-    return np.concatenate(pieces)
-
-
-def check_replay_memory(algorithm: OffPolicy, size: Size) -> None:
-    """Raise a `UsageError` where the replay does not fit into the machine's memory."""
-    spec, there = algorithm.spec, describe_hardware().memory_bytes
-    needed = replay.bytes_needed(size, spec.observation, spec.action)
-    if not there or needed <= MEMORY_SHARE * there:
-        return
-    fits = int(algorithm.replay_capacity * MEMORY_SHARE * there / needed)
-    raise UsageError(
-        f"{type(algorithm).__name__}.replay_capacity of {algorithm.replay_capacity:,} steps of {spec.task} needs "
-        f"{needed / 2**30:,.1f} GiB, and this machine has {there / 2**30:,.1f}: about {fits:,} steps would fit, which "
-        f"leaves a fifth of the memory to everything else. Lower replay_capacity to that."
-    )
+        self.arrays.clear()
 
 
 def _grown(priorities: Any) -> PriorityTree | None:
@@ -402,7 +271,7 @@ def _updated(
         state, priority, metrics = algorithm.learn(state, batch, draw(root, "update", number))
         metrics = metrics | _of_batch(batch)
         if tree is not None:
-            tree = replay.reprioritised(size, tree, batch.index, priority ** jnp.float32(algorithm.priority_exponent))
+            tree = replay.reprioritised(tree, batch.index, priority ** jnp.float32(algorithm.priority_exponent))
         return state, tree, jax.tree.map(lambda total, value: total + value, sums, metrics)
 
     number = jax.ShapeDtypeStruct((), jnp.uint32)
@@ -432,24 +301,24 @@ def _of_batch(batch: Transitions) -> dict[str, jax.Array]:
 
 def _round(
     size: Size, algorithm: OffPolicy, rows: Rows, state: State, cursor: Cursor, tree: Any, steps: Rollout, newest: Any,
-    root: Key, done: Any, due: Any,
+    left: Any, root: Key, done: Any, due: Any,
 ) -> tuple[Rows, State, Cursor, Any, _Learnt, Any]:  # fmt: skip
     """Write the steps of a round to the replay, and do the updates of the numbers `done` to `due` - 1."""
     state = algorithm.observe(state, steps)
-    rows, cursor, tree = replay.written(size, rows, cursor, tree, steps, newest)
+    rows, cursor, tree = replay.written(size, rows, cursor, tree, steps, newest, left)
     ends = ends_of(algorithm.spec.action)
     at_ends = () if ends is None else counted(ends, steps.action)
     state, tree, learnt = _updated(size, algorithm, state, rows, cursor, tree, root, due, done)
     return rows, state, cursor, tree, learnt, at_ends
 
 
-@partial(jax.jit, static_argnums=0, donate_argnums=2)
+@partial(jax.jit, static_argnums=0, donate_argnums=(2, 5))
 def _learn(
     size: Size, algorithm: OffPolicy, rows: Rows, state: State, cursor: Cursor, tree: Any, steps: Rollout, newest: Any,
-    root: Key, done: Any, due: Any,
+    left: Any, root: Key, done: Any, due: Any,
 ) -> tuple[Rows, Any]:  # fmt: skip
     """Do a round's learning; the replay's arrays first."""
-    rows, *rest = _round(size, algorithm, rows, state, cursor, tree, steps, newest, root, done, due)
+    rows, *rest = _round(size, algorithm, rows, state, cursor, tree, steps, newest, left, root, done, due)
     return rows, tuple(rest)
 
 
@@ -467,7 +336,7 @@ def _iterate(
         steps, slots, ended = collect_program(env, algorithm, algorithm.learn_every, actor, slots, root, number)
         steps = steps._replace(extras=(), carry=())
         rows, state, cursor, tree, learnt, at_ends = _round(
-            size, algorithm, rows, state, cursor, tree, steps, slots.obs, root, done, due
+            size, algorithm, rows, state, cursor, tree, steps, slots.obs, None, root, done, due
         )
         return (rows, state, slots, cursor, tree), (ended, learnt, at_ends)
 

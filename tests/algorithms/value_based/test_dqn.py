@@ -191,7 +191,9 @@ def test_a_row_of_weight_zero_teaches_nothing_and_its_priority_is_renewed_all_th
     state, batch = moved(algorithm.init(jax.random.key(1))), batch_of(16)
     silent = batch._replace(weight=np.where(np.arange(16) == 3, 0, batch.weight).astype(np.float32))
     other = silent._replace(reward=np.where(np.arange(16) == 3, 9.0, batch.reward).astype(np.float32))
-    (one, before, _), (two, now, metrics) = (algorithm.learn(state, each, jax.random.key(0)) for each in (silent, other))
+    (one, before, _), (two, now, metrics) = (
+        algorithm.learn(state, each, jax.random.key(0)) for each in (silent, other)
+    )
     jax.tree.map(np.testing.assert_array_equal, one.network, two.network)
     assert now[3] != before[3]
     np.testing.assert_array_equal(np.delete(now, 3), np.delete(before, 3))
@@ -203,7 +205,7 @@ def test_a_transition_without_error_keeps_a_priority():
     state, batch = algorithm.init(jax.random.key(1)), batch_of(16, discount=0.0)
     value = jax.vmap(state.network.mean)(batch.obs)[jnp.arange(16), batch.action, 0]
     _, priority, _ = algorithm.learn(state, batch._replace(reward=value), jax.random.key(0))
-    assert (0 < np.asarray(priority)).all() and (np.asarray(priority) < 1e-5).all()
+    assert (np.asarray(priority) > 0).all() and (np.asarray(priority) < 1e-5).all()
 
 
 def test_epsilon_is_a_function_of_the_steps_of_the_whole_run():
@@ -303,7 +305,7 @@ def test_settings_that_cannot_be_are_refused(name, settings, message):
 
 def test_continuous_actions_are_refused_and_the_others_named():
     continuous = EnvSpec("Pendulum-v1", Box.unbounded(3), Box((-2.0,), (2.0,)), 200)
-    with pytest.raises(UsageError, match="DQN needs discrete actions, .* Pendulum-v1 are continuous: choose sac, td3"):
+    with pytest.raises(UsageError, match=r"DQN needs discrete actions, .* Pendulum-v1 are continuous: choose sac, td3"):
         made("dqn", continuous)
 
 

@@ -48,7 +48,10 @@ class Streams(eqx.Module):
         shared, own = hidden[:-1], hidden[-1:]
         trunk = MLP.uniform(keys[1], (inputs, *shared)) if shared else None
         read = shared[-1] if shared else inputs
-        value, advantage = MLP.uniform(keys[2], (read, *own, atoms)), MLP.uniform(keys[0], (read, *own, choices * atoms))
+        value, advantage = (
+            MLP.uniform(keys[2], (read, *own, atoms)),
+            MLP.uniform(keys[0], (read, *own, choices * atoms)),
+        )
         return Streams(trunk, value, advantage, choices)
 
     def __call__(self, x: Float[Array, "in"]) -> Float[Array, "A n"]:
