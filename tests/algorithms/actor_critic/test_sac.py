@@ -203,6 +203,19 @@ def test_the_targets_go_a_share_of_the_way_to_the_new_critics():
         np.testing.assert_allclose(new, 0.75 * np.asarray(old) + 0.25 * np.asarray(goal), atol=1e-6)
 
 
+def test_the_entropy_of_a_drawn_action_is_told_in_raw_rewards():
+    algorithm, obs = made(reward_scale=0.5), jnp.asarray([0.3, -1.0, 2.0], jnp.float32)
+    state, keys = state_of(algorithm), jax.random.split(KEY, 20_000)
+    found = jax.jit(jax.vmap(lambda key: algorithm.entropy_bonus(state, obs, key)))(keys)
+    mean, spread = np.split(run(state.policy, obs[None])[0], 2)
+    grid, expected = np.linspace(-8, 8, 4_001), 0.0
+    for middle, log_std in zip(mean, -5 + 3.5 * (1 + np.tanh(spread)), strict=True):
+        u = middle + np.exp(log_std) * grid
+        logs = -0.5 * grid**2 - log_std - 0.5 * np.log(2 * np.pi) + 2 * np.log(np.cosh(u))
+        expected -= np.sum(np.exp(-0.5 * grid**2) / np.sqrt(2 * np.pi) * logs) * (grid[1] - grid[0])
+    assert float(found.mean()) == pytest.approx(0.3 / 0.5 * expected, abs=0.03)
+
+
 # --- acting ---
 
 

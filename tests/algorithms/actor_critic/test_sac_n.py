@@ -497,6 +497,14 @@ def test_rewards_of_another_unit_lead_to_the_same_networks():
         assert ratio == pytest.approx(1e-3 if is_equal else 1.0, rel=1e-4)  # a value is told in raw rewards
 
 
+def test_the_entropy_of_a_drawn_action_is_told_in_raw_rewards():
+    algorithm, obs = made(), jnp.asarray([0.3, -1.0, 2.0], jnp.float32)
+    state = state_of(algorithm)
+    log_prob = drawn(algorithm, state.policy, state.policy_statistics, obs[None], KEY)[1][0]
+    expected = -np.exp(float(state.log_temperature)) * log_prob / factor_of(algorithm, state)
+    assert float(algorithm.entropy_bonus(state, obs, KEY)) == pytest.approx(expected, rel=1e-3)
+
+
 # --- acting ---
 
 
