@@ -69,9 +69,13 @@ class DiscreteSAC(ReplayLearner):
     takes = "discrete"
     is_stochastic = True
 
-    replay_ratio: float = 32.0
+    hidden: tuple[int, ...] = (128, 128)
+    """Units of each hidden layer of every network."""
+    learn_every: int = 32
+    """Steps of each slot with one policy; then the updates that have become due are done."""
+    replay_ratio: float = 64.0
     """Samples trained on for each environment step after the warm-up, whatever the number of slots."""
-    batch_size: int = 64
+    batch_size: int = 128
     """Transitions of an update."""
     warmup_env_steps: int = 1_000
     """Environment steps with random actions, before the first update."""
@@ -79,6 +83,8 @@ class DiscreteSAC(ReplayLearner):
     """Steps that the replay keeps, those of all slots together; the oldest are forgotten."""
     learning_rate: float = 1e-3
     """Step size of Adam, for the policy, the critics and the temperature."""
+    target_rate: float = 0.01
+    """Share of the way that target networks go towards the learning ones at each update."""
     target_entropy_share: float = 0.7
     """Entropy that the temperature steers to, as a share of log A, the entropy of uniform choices."""
     temperature: float = 0.2
