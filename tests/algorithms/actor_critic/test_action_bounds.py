@@ -11,7 +11,6 @@ from workhorse.algorithms import registry
 from workhorse.core.errors import UsageError
 from workhorse.core.spec import Box, EnvSpec
 from workhorse.core.types import Step
-from workhorse.data.replay import Size
 from workhorse.networks.heads import task_action
 from workhorse.networks.mlp import MLP
 from workhorse.runs.policy import Policy
@@ -142,7 +141,7 @@ def test_the_best_place_is_learnt_in_a_box_that_is_not_around_zero(name):
     algorithm = registry.make(name, env.spec, settings)
     collector = make_collector(algorithm, env, 0, 1, 20)
     lanes = Lanes([make_player(algorithm, env, 8, 0)])
-    loop = OffPolicyLoop(algorithm, 0, collector, lanes, Size.of(2_000, 1, 200))
+    loop = OffPolicyLoop(algorithm, 0, collector, lanes)
     progress = loop.start()
     before = -float(loop.evaluate(progress, 8).returns.mean()) / 4
     for _ in range(8):
