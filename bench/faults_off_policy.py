@@ -22,7 +22,6 @@ from workhorse.algorithms.actor_critic.td3 import TD3
 from workhorse.algorithms.value_based.dqn import DQN
 from workhorse.core.configuration import configuration
 from workhorse.data import replay
-from workhorse.data.replay import Size
 from workhorse.environments import registry as environments
 from workhorse.runs.warnings import RULES
 from workhorse.training.episodes import Lanes, make_player
@@ -155,11 +154,10 @@ def rows_of(case: Case, seed: int) -> tuple[list[dict[str, Any]], dict[str, Any]
     spec = env.spec.rescaled()
     algorithm = case.kind(spec=spec, **case.settings)
     algorithm.validate()
-    size = Size.of(algorithm.replay_capacity, algorithm.num_envs, algorithm.rollout_steps)
     task = Changed(env, case.change) if case.change else env
     collector = JaxCollector(algorithm, task, seed, algorithm.num_envs, algorithm.learn_every)
     judge = make_player(algorithm, env, EVALUATION_SLOTS, seed)
-    loop = OffPolicyLoop(algorithm, seed, collector, Lanes([judge]), size)
+    loop = OffPolicyLoop(algorithm, seed, collector, Lanes([judge]))
     progress, rows = loop.start(), []
     while int(progress.env_steps) < case.env_steps:
         before = int(progress.env_steps)

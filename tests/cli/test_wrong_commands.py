@@ -12,6 +12,9 @@ from workhorse.cli.main import COMMANDS, main
 from workhorse.cli.train import TrainOptions
 
 PPO = "train CartPole-v1 --algorithm ppo"
+SAC = "train Pendulum-v1 --algorithm sac"
+TD3 = "train Pendulum-v1 --algorithm td3"
+DQN = "train CartPole-v1 --algorithm dqn"
 ES = "train CartPole-v1 --algorithm openai-es"
 
 WRONG = {
@@ -51,9 +54,27 @@ WRONG = {
     f"{PPO} --env-kwargs a=1": "here it is --task-option, which takes one name=value and may be repeated.",
     "evaluate r --n-episodes 3": "here it is --episodes.",
     # options of another algorithm
-    f"{ES} --n-steps 5": "here it is --rollout-steps, an option of a2c, ppo, ppo-m, ppo-noclip, reinforce,",
-    f"{ES} --num-envs 5": "Unknown option --num-envs: it is an option of a2c, ppo,",
-    f"{PPO} --noise-std .1": "it is an option of ars, hill-climb and openai-es: add --algorithm ars.",
+    f"{ES} --n-steps 5": "here it is --rollout-steps, an option of ddpg,",
+    f"{ES} --num-envs 5": "a2c, ppo, ppo-m, ppo-noclip, reinforce, trpo, trpo+,",
+    f"{PPO} --noise-std .1": "it is an option of ddpg, naf, td3, ars, hill-climb, openai-es,",
+    f"{PPO} --tau .01": "here it is --target-rate, an option of",
+    # off-policy
+    f"{SAC} --tau .01": "here it is --target-rate.",
+    f"{SAC} --buffer-size 10": "here it is --replay-capacity.",
+    f"{SAC} --learning-starts 10": "here it is --warmup-env-steps.",
+    f"{SAC} --train-freq 10": "here it is --learn-every.",
+    f"{SAC} --gradient-steps 1": "here it is --replay-ratio, which counts samples trained on for each environment",
+    f"{SAC} --utd 1": "here it is --replay-ratio, which counts samples trained on for each environment",
+    f"{SAC} --ent-coef .1": "here it is --temperature.",
+    f"{SAC} --optimize-memory-usage": "the replay stores every observation once",
+    f"{SAC} --policy-delay 2": "here it is --policy-every.",
+    f"{SAC} --alpha .1": "here it is --temperature.",
+    f"{TD3} --policy-delay 2": "here it is --policy-every.",
+    f"{TD3} --target-policy-noise .1": "here it is --target-noise-std.",
+    f"{TD3} --action-noise .1": "here it is --noise-std, which is a standard deviation, in units of half the range",
+    f"{DQN} --target-update-interval 9": "here it is --target-every.",
+    f"{DQN} --exploration-fraction .1": "here it is --exploration-env-steps, which counts environment steps: the",
+    f"{DQN} --exploration-final-eps .1": "here it is --final-epsilon.",
     # done in another way
     f"{PPO} --device cuda": "simulation and learning run on this machine's processor, on every core; there is no other",
     f"{PPO} --cuda": "there is no other device to choose. Leave it out.",
@@ -62,7 +83,7 @@ WRONG = {
     f"{PPO} --resume runs/r": "a run is continued by `workhorse resume RUN`.",
     f"{PPO} -v": "progress is shown anyway; --quiet leaves only the result.",
     f"{PPO} --verbose 1": "progress is shown anyway",
-    f"{PPO} --buffer-size 10": "off-policy algorithms, which Workhorse does not have",
+    f"{PPO} --buffer-size 10": "here it is --replay-capacity, an option of ddpg, naf, sac,",
     f"{PPO} --version": "`workhorse --version` prints the version.",
     # words
     "train CartPole-v1 ppo": "got the word 'ppo': to choose that algorithm, write --algorithm ppo.",
@@ -94,7 +115,9 @@ WRONG = {
     "train runs/first": "Expected a task, but runs/first is a run: `workhorse resume runs/first` continues it.",
     "train studies/many": "Expected a task, but studies/many is a study: `workhorse study studies/many` conducts it.",
     # algorithms
-    "train CartPole-v1 --algorithm SAC": "Workhorse has no SAC, nor another algorithm that learns from a replay buffer",
+    "train CartPole-v1 --algorithm SAC": "Unknown algorithm 'SAC'. Did you mean sac",
+    "train CartPole-v1 --algorithm TQC": "Workhorse has no TQC: the nearest it has is sac-n, and `workhorse",
+    "train CartPole-v1 --algorithm qrdqn": "Workhorse has no qrdqn: the nearest it has is c51",
     "train CartPole-v1 --algorithm PPO": "Unknown algorithm 'PPO'. Did you mean ppo? `workhorse algorithms` lists",
     # runs
     "resume": "Expected the run, which is missing. Name one, as in runs/<id>; `workhorse runs` lists them.",
@@ -134,9 +157,12 @@ def test_every_name_elsewhere_leads_to_an_option_or_command_that_is_there():
     ours |= set(TrainOptions.__dataclass_fields__) | {"episodes"}
     assert {name.replace("-", "_") for name in OTHER_NAMES} <= ours
     assert set(COMMAND_WORDS.values()) <= set(COMMANDS) and not set(COMMAND_WORDS) & set(COMMANDS)
-    others = [name for names in OTHER_NAMES.values() for name in names]
-    others += [name for names in OTHER_WAYS for name in names]
-    assert len(others) == len(set(others)), "a name leads to two answers"
+    ways = [name for names in OTHER_WAYS for name in names]
+    assert len(ways) == len(set(ways)) and not set(ways) & {one for names in OTHER_NAMES.values() for one in names}
+    options = [registry.options(algorithm).keys() for algorithm in registry.entries()]
+    for name in {one for names in OTHER_NAMES.values() for one in names} - {"alpha"}:  # of an entropy, or of a step
+        meant = [ours.replace("-", "_") for ours, names in OTHER_NAMES.items() if name in names]
+        assert all(len(set(meant) & known) <= 1 for known in options), f"{name} leads to two answers"
     assert {name.replace("-", "_") for name in others} & ours <= {"task"}, "ours is answered as theirs"
     assert all(package and module for package, module in PACKAGES.values())
 

@@ -44,11 +44,12 @@ class Chains:
                     "reward": self.rng.normal(),
                     "terminated": terminated,
                     "truncated": truncated,
-                    "next_obs": obs + [0, 0, 1],
+                    "next_obs": obs + np.array([0, 0, 1]),
                     "broken": False,
                 }
             )
-            self.obs[slot] = np.array([slot, obs[1] + 1, 0.0]) if terminated or truncated else obs + [0, 0, 1]
+            is_over = terminated or truncated
+            self.obs[slot] = np.array([slot, obs[1] + 1, 0.0]) if is_over else obs + np.array([0, 0, 1])
         self.log.append(now)
 
     def steps(self, count):
@@ -93,7 +94,7 @@ class Chains:
         }
 
     def oldest(self, capacity, finals):
-        """The first time that may be sampled: in the capacity, and all final observations since are among the newest."""
+        """The first time that may be sampled: in the capacity, all final observations since among the newest."""
         first = max(len(self.log) - capacity, 0)
         while sum(map(self._finals_after, self.log[first:])) > finals:
             first += 1

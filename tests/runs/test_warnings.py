@@ -8,12 +8,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from workhorse.cli.main import main
 from workhorse.core.spec import Box, EnvSpec
 from workhorse.runs import train
 from workhorse.runs.folder import RunFolder
 from workhorse.runs.warnings import OTHER_RULES, RULES, Rows, Watch, preflight, read_warnings
+from workhorse.runs.warnings.off_policy import highest_value
 
 CONFIGURATION = {"discount": 0.99, "max_kl": None}
 
@@ -87,7 +90,26 @@ def test_a_healthy_run_is_warned_of_nothing(seed: int) -> None:
         assert watch.see(row) == []
 
 
+OWN_REWARDS = {"reward_max": 1.0, "reward_min": 1.0, "truncated_episodes": 0}
+REPLAY = {
+    "updates": lambda number, row: 250 * number,
+    "replay_rows": lambda number, row: 1000 * number,
+    "truncated_episodes": 0,
+    "sampled_terminals": 0.0,
+}
+RECENT = {"recent_value": 90.0, "recent_return": 20.0, "recent_return_spread": 5.0}
+HOT = {"temperature": lambda number, row: 0.1 * 1.1**number, "entropy": 0.6, "highest_entropy": 0.69}
+
 FAULTS: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
+    ("not-finite", {"value": math.nan}, {}),
+    ("not-finite", {"value": math.nan, "updates": lambda number, row: number}, {}),
+    ("saturated-actions", {"saturated_actions": 0.6, "training_return": flat, "replay_rows": 1000.0}, {}),
+    ("value-above-rewards", {"value": 150.0, **OWN_REWARDS}, {}),
+    ("value-above-rewards", {"value": 50.0, "value_max": 150.0, **OWN_REWARDS}, {}),
+    ("value-above-returns", RECENT, {}),
+    ("temperature", HOT, {}),
+    ("support-ends", {"support_end_mass": 0.2}, {}),
+    ("dead-replay", REPLAY, {"batch_size": 64}),
     ("not-finite", {"td_error_spread": lambda number, row: math.nan if number > 50 else 0.1}, {}),
     ("exploding", {"gradient_norm": lambda number, row: 0.5 if number < 60 else 80.0}, {}),
     ("stale-log-probabilities", {"log_prob_gap": 0.5}, {}),
@@ -290,6 +312,48 @@ def returns(number: int, row: dict[str, Any]) -> float:
     return 100.0 * (number % 2)
 
 
+NEVER_ENDS = {"reward_max": -1.0, "reward_min": -1.0, "truncated_episodes": 5}
+ENDS = {**NEVER_ENDS, "truncated_episodes": 4}
+SOFT = {**OWN_REWARDS, "temperature": 1.0, "highest_entropy": 2.0}
+
+
+def falls(factor: float) -> Any:
+    return lambda number, row: 500.0 * factor**number
+
+
+def rises(factor: float) -> Any:
+    """A temperature that rises by this factor in any twenty iterations."""
+    return lambda number, row: 1e-4 * factor ** (number / 20)
+
+
+OFF_POLICY_LIMITS: list[tuple[str, str, Any, Any, dict[str, Any], dict[str, Any]]] = [
+    # bound 1 / (1 - .99) = 100, and a tenth of that
+    ("value-above-rewards", "value", 109.9, 110.1, OWN_REWARDS, {}),
+    ("value-above-rewards", "value", 1099.0, 1101.0, OWN_REWARDS, {"reward_scale": 10.0}),
+    ("value-above-rewards", "value", 54.9, 55.1, {**OWN_REWARDS, "reward_factor": 0.5}, {"reward_scale": 10.0}),
+    ("value-above-rewards", "value_max", 139.9, 140.1, {**OWN_REWARDS, "value": 0.0}, {}),
+    # the largest reward ever, not the newest
+    ("value-above-rewards", "value", 219.9, 220.1, {**OWN_REWARDS, "reward_max": lambda n, row: 1.0 + (n == 3)}, {}),
+    # all rewards are -1: the bound is -1 where episodes terminate, and -100 where they never do
+    ("value-above-rewards", "value", 8.9, 9.1, ENDS, {}),
+    ("value-above-rewards", "value", -90.1, -89.9, NEVER_ENDS, {}),
+    ("value-above-rewards", "value", lambda n, row: -0.55 * n, lambda n, row: -0.01 * n, NEVER_ENDS, {}),
+    # 1 + .99 (1 + 2) / .01 = 298, with a temperature of 1 and 2 nats at most
+    ("value-above-rewards", "value", 307.9, 308.1, SOFT, {}),
+    ("value-above-returns", "recent_value", 29.9, 30.1, RECENT, {}),
+    # entropy of later steps: .1 * 1 nat * .99 / .01 = 9.9
+    ("value-above-returns", "recent_value", 39.8, 40.0, {**RECENT, "temperature": 0.1, "entropy": 1.0}, {}),
+    ("value-above-returns", "recent_value", falls(0.99), falls(0.997), RECENT, {}),
+    ("temperature", "temperature", rises(2.99), rises(3.01), HOT, {}),
+    ("temperature", "entropy", lambda n, row: 0.2 + 0.004 * n, 0.2, HOT, {}),
+    ("support-ends", "support_end_mass", 0.0499, 0.0501, {}, {}),
+    # of the last hundred iterations 100 * updates * 100 samples * 5 / 1000 terminations: 20
+    ("dead-replay", "updates", lambda n, row: 0.398 * n, lambda n, row: 0.402 * n, REPLAY, {"batch_size": 100}),
+    ("dead-replay", "sampled_terminals", 1e-9, 0.0, REPLAY, {"batch_size": 100}),
+    ("dead-replay", "truncated_episodes", 5, 4, REPLAY, {"batch_size": 100}),
+]  # fmt: skip
+
+
 WORST = {"training_return": returns, "training_return_min": 50.0, "evaluation_return_std": 1.0}
 TRUST = {"max_kl": 0.01}
 LIMITS: list[tuple[str, str, Any, Any, dict[str, Any], dict[str, Any]]] = [
@@ -330,6 +394,8 @@ LIMITS: list[tuple[str, str, Any, Any, dict[str, Any], dict[str, Any]]] = [
     ("entropy", "mean_log_std", later(0.0, 0.99), later(0.0, 1.01), {"training_return": flat}, {}),
     ("truncation", "terminated_at_clock", 1, lambda n, row: 1 + (n % 20 == 0), {}, {}),
     ("truncation", "truncated_early", 1, lambda n, row: 1 + (n % 20 == 0), {}, {}),
+    ("saturated-actions", "saturated_actions", 0.499, 0.501, {"training_return": flat, "replay_rows": 9.0}, {}),
+    *OFF_POLICY_LIMITS,
     ("evaluation", "evaluation_return", judged(lambda n: 30.1), judged(lambda n: 29.9), WORST, {}),
     ("evaluation", "evaluation_return", judged(lambda n: 100.0 - 19.9 * (n > 75)),
      judged(lambda n: 100.0 - 20.1 * (n > 75)), {"evaluation_return_std": 20.0}, {}),
@@ -382,3 +448,69 @@ def test_the_scale_of_actions_is_looked_at_just_beyond_its_limits(low: float, hi
 def test_rescaled_actions_have_no_odd_scale() -> None:
     assert preflight(spec_with(5.0, 35.0).rescaled(), {"log_std": -2.9}, np.zeros((1, 2))) == []
     assert preflight(spec_with(5.0, 35.0), {"log_std": -2.9}, np.zeros((1, 2))) != []
+
+
+# --- off-policy ---
+
+
+def test_one_episode_an_iteration_is_no_standstill() -> None:
+    """With a single slot the best and the worst episode of an iteration are one."""
+    same = {"training_return": flat, "training_return_max": -150.0, "training_return_min": -150.0, "mean_kl": None}
+    assert "standstill" in warned_of(same)
+    assert "standstill" not in warned_of({**same, "replay_rows": lambda number, row: 256.0 * number})
+
+
+def test_an_iteration_without_updates_is_no_fault() -> None:
+    """Metrics of updates are missing where none was due, and a lost number is not one that broke."""
+    sparse = {"updates": lambda number, row: number // 2, "value": lambda number, row: 1.0 if number % 2 == 0 else None}
+    assert warned_of(sparse) == []
+    broken = {**sparse, "value": lambda number, row: (math.nan if number > 50 else 1.0) if number % 2 == 0 else None}
+    assert warned_of(broken) == ["not-finite"]
+
+
+def test_terminations_that_the_replay_has_forgotten_are_not_expected() -> None:
+    """Two iterations are kept, and after the third no episode terminated."""
+    solved = {
+        **REPLAY,
+        "replay_rows": 2000.0,
+        "truncated_episodes": lambda number, row: 5 if number > 3 else 0,
+        "updates": lambda number, row: 250 * max(number - 5, 0),
+    }
+    assert "dead-replay" not in warned_of(solved, {"batch_size": 100})
+    assert "dead-replay" in warned_of({**solved, "truncated_episodes": 0}, {"batch_size": 100})
+
+
+@given(
+    reward=st.floats(-5, 5),
+    discount=st.floats(0.0, 0.97),
+    entropy=st.floats(0, 3),
+    length=st.integers(1, 40),
+    seed=st.integers(0, 99),
+)
+def test_no_episode_is_worth_more_than_the_highest_value(
+    reward: float, discount: float, entropy: float, length: int, seed: int
+) -> None:
+    """Rewards below the largest, bonuses below the highest, an end anywhere: a plain sum never passes the bound."""
+    rng = np.random.default_rng(seed)
+    for below in (0.0, 2.0):
+        for steps, terminates in ((length, True), (1500, False)):
+            total = 0.0
+            for step in range(steps):
+                bonus = entropy * (1 - below * rng.uniform() / 2) if step else 0.0
+                total += discount**step * (reward - below * rng.uniform() + bonus)
+            bound = highest_value(reward, discount, entropy, terminates=terminates)
+            assert total <= bound + 1e-9 * (1 + abs(bound))
+
+
+@pytest.mark.parametrize(("reward", "terminates", "steps"), [(2.0, True, 3000), (-2.0, True, 1), (-2.0, False, 3000)])
+def test_the_highest_value_is_reached(reward: float, terminates: bool, steps: int) -> None:
+    best = sum(0.99**step * reward for step in range(steps))
+    assert highest_value(reward, 0.99, terminates=terminates) == pytest.approx(best, rel=1e-9)
+
+
+@pytest.mark.filterwarnings("error")
+def test_rules_about_updates_of_a_policy_gradient_are_silent_of_others() -> None:
+    """The return falls, and there is no surrogate whose gain could be compared with it."""
+    lost = {"training_return": lambda number, row: 500.0 - 3 * number}
+    lacking = ("surrogate", "surrogate_gain", "held_out_surrogate_gain", "mean_kl", "held_out_mean_kl", "td_error_mean")
+    assert "surrogate" not in warned_of({**lost, **dict.fromkeys(lacking)})

@@ -1,16 +1,28 @@
 """Names under which other libraries know our options, for the hint after an unknown name."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 
 __all__ = ["OTHER_NAMES", "our_name"]
 
 OTHER_NAMES: Mapping[str, Sequence[str]] = {
-    "learning-rate": ("lr", "alpha", "step-size", "stepsize", "policy-lr", "pi-lr", "learning-rate-init"),
+    "entropy-weight": ("ent-coef", "entropy-coef", "ent-weight", "entropy-cost"),
+    "temperature": ("ent-coef", "alpha", "init-temperature", "initial-alpha", "entropy-coef"),
+    "learning-rate": (
+        "lr",
+        "alpha",
+        "step-size",
+        "stepsize",
+        "policy-lr",
+        "pi-lr",
+        "q-lr",
+        "qf-lr",
+        "actor-lr",
+        "critic-lr",
+    ),
     "discount": ("gamma",),
     "trace": ("gae-lambda", "lambda", "lam", "gae-lam"),
     "rollout-steps": ("n-steps", "num-steps", "horizon", "steps-per-epoch", "rollout-length", "unroll-length"),
     "num-envs": ("n-envs", "num-environments", "n-env", "env-num"),
-    "entropy-weight": ("ent-coef", "entropy-coef", "ent-weight", "entropy-cost"),
     "value-weight": ("vf-coef", "value-coef", "value-loss-coef", "vf-weight"),
     "gradient-clip": ("max-grad-norm", "grad-clip", "clip-grad", "max-gradient-norm"),
     "ratio-clip": ("clip-range", "clip-coef", "clip-ratio", "clip-epsilon", "eps-clip", "clip"),
@@ -27,7 +39,31 @@ OTHER_NAMES: Mapping[str, Sequence[str]] = {
     "scale-rewards": ("norm-reward", "normalize-rewards", "reward-norm", "reward-scale"),
     "hidden": ("net-arch", "hidden-size", "hidden-sizes", "hidden-dim", "hid", "layers", "units"),
     "activation": ("activation-fn", "activation-function"),
-    "noise-std": ("sigma", "delta-std", "noise", "noise-stdev", "nu"),
+    "noise-std": (
+        *("sigma", "delta-std", "noise", "noise-stdev", "nu"),
+        *("action-noise", "exploration-noise", "expl-noise", "act-noise"),
+    ),
+    "replay-capacity": ("buffer-size", "replay-size", "memory-size", "buffer-capacity", "replay-buffer-size"),
+    "warmup-env-steps": ("learning-starts", "start-steps", "start-timesteps", "random-steps", "warmup-steps"),
+    "replay-ratio": ("gradient-steps", "utd", "utd-ratio", "updates-per-step", "update-to-data-ratio"),
+    "learn-every": ("train-freq", "train-frequency", "update-every", "update-freq"),
+    "target-rate": ("tau", "polyak", "soft-tau", "target-update-rate"),
+    "target-every": ("target-update-interval", "target-network-frequency", "target-update-freq"),
+    "learn-temperature": ("autotune", "automatic-entropy-tuning", "auto-alpha"),
+    "policy-every": ("policy-delay", "policy-frequency", "policy-freq", "actor-delay"),
+    "target-noise-std": ("target-policy-noise", "policy-noise", "target-noise"),
+    "target-noise-clip": ("noise-clip",),
+    "epsilon": ("exploration-initial-eps", "start-e", "eps-start", "epsilon-start"),
+    "final-epsilon": ("exploration-final-eps", "end-e", "eps-end", "epsilon-end"),
+    "exploration-env-steps": ("exploration-fraction", "eps-decay", "epsilon-decay", "annealing-steps"),
+    "prioritised": ("prioritized", "prioritized-replay", "per"),
+    "priority-power": ("prioritized-replay-alpha", "per-alpha"),
+    "importance-power": ("prioritized-replay-beta0", "per-beta"),
+    "num-atoms": ("n-atoms", "atoms", "atom-size"),
+    "value-low": ("v-min", "vmin"),
+    "value-high": ("v-max", "vmax"),
+    "double": ("double-q", "double-dqn"),
+    "noisy": ("noisy-net", "noisy-nets"),
     "num-pairs": ("pop-size", "population-size", "population", "npop", "popsize"),
     "num-directions": ("n-delta", "n-directions", "num-deltas"),
     "num-top-directions": ("n-top", "top-directions", "deltas-used"),
@@ -55,12 +91,20 @@ OTHER_NAMES: Mapping[str, Sequence[str]] = {
 """Our options, and the names under which Stable-Baselines3, CleanRL, Spinning Up and others know them."""
 
 
-def our_name(name: str) -> str | None:
+def our_name(name: str, among: Container[str] = ()) -> str | None:
     """Return our name of an option that is known by this one elsewhere; None for an unknown one.
+
+    Args:
+        name: what it is called elsewhere.
+        among: options there are. Where the name means several of ours, as the weight of an entropy does, the one among
+            these is meant, and without any the first.
 
     Example:
         >>> our_name("n_steps"), our_name("lr"), our_name("depth")
         ('rollout_steps', 'learning_rate', None)
+        >>> our_name("ent_coef"), our_name("ent_coef", ["temperature"])
+        ('entropy_weight', 'temperature')
     """
     name = name.replace("_", "-")
-    return next((ours.replace("-", "_") for ours, others in OTHER_NAMES.items() if name in others), None)
+    found = [ours.replace("-", "_") for ours, others in OTHER_NAMES.items() if name in others]
+    return next((ours for ours in found if ours in among), found[0] if found else None)

@@ -27,8 +27,16 @@ __all__ = ["Entry", "Option", "algorithm_class", "entries", "entry", "make", "op
 INTERFACE = "workhorse.core.algorithm"
 """Module of the classes of the interface, of which `Algorithm` alone has options."""
 
-REPLAY = ("sac", "td3", "dqn", "ddpg", "rainbow", "tqc", "crossq")
-"""Names of well-known algorithms that are missing because they replay experience, in lower case."""
+NEAREST = {
+    "tqc": "sac-n",
+    "crossq": "sac-n",
+    "redq": "sac-n",
+    "droq": "sac-n",
+    "qrdqn": "c51",
+    "qr-dqn": "c51",
+    "iqn": "c51",
+}
+"""Well-known algorithms that are missing, in lower case, and the nearest one there is."""
 
 
 @dataclass(frozen=True)
@@ -82,10 +90,10 @@ def entry(name: str) -> Entry:
     if name in entries():
         return entries()[name]
     module, colon, cls = name.partition(":")
-    if not colon and name.lower() in REPLAY:
+    if not colon and name.lower() in NEAREST:
         raise UsageError(
-            f"Workhorse has no {name}, nor another algorithm that learns from a replay buffer: `workhorse algorithms` "
-            "lists those it has, and ppo is the nearest for most tasks."
+            f"Workhorse has no {name}: the nearest it has is {NEAREST[name.lower()]}, and `workhorse algorithms` lists "
+            "them all."
         )
     if not colon:
         raise unknown("algorithm", name, list(entries()), "workhorse algorithms")

@@ -41,7 +41,7 @@ def check_names(algorithm: str, names: Iterable[str], others: Sequence[str] = ()
     for name in names:
         if name in options:
             continue
-        ours = our_name(name)
+        ours = our_name(name, {*options, *others})
         if ours in options or ours in others:
             raise UsageError(f"Unknown option of {algorithm} {name!r}: in Workhorse it is {ours}.")
         raise unknown(f"option of {algorithm}", name, [*options, *others], f"workhorse algorithms {algorithm}")

@@ -21,6 +21,13 @@ NOTES = {
     "save-interval": "counts seconds",
     "tensorboard-log": "is the folder of the runs, and each run writes for TensorBoard into its own",
     "env-kwargs": "takes one name=value and may be repeated",
+    **dict.fromkeys(
+        ("gradient-steps", "utd", "utd-ratio", "updates-per-step", "update-to-data-ratio"),
+        "counts samples trained on for each environment step: updates for each step, times batch_size",
+    ),
+    "exploration-fraction": "counts environment steps: the fraction times the budget",
+    "polyak": "is 1 - polyak, the share of the way to the learning network",
+    "action-noise": "is a standard deviation, in units of half the range of an action",
     "net-arch": "takes the units of each layer, as in --hidden 64 64",
 }
 """What is different about ours, where that is not only the name."""
@@ -45,8 +52,11 @@ OTHER_WAYS: Mapping[Sequence[str], str] = {
     ("deterministic", "stochastic"): (
         "an evaluation is without noise, and equal seeds give identical runs anyway. Leave it out."
     ),
-    ("buffer-size", "learning-starts", "tau", "train-freq", "gradient-steps", "target-update-interval"): (
-        "it belongs to off-policy algorithms, which Workhorse does not have; `workhorse algorithms` lists those it has."
+    ("optimize-memory-usage", "handle-timeout-termination"): (
+        "the replay stores every observation once, and the true successor at a time limit. Leave it out."
+    ),
+    ("replay-buffer-class", "replay-buffer-kwargs"): (
+        "the replay is sampled uniformly, or by priority with --prioritised of dqn. Leave it out."
     ),
     ("version",): "`workhorse --version` prints the version.",
 }
@@ -81,14 +91,15 @@ def flag_hint(word: str, flags: Sequence[str]) -> str | None:
     for names, way in OTHER_WAYS.items():
         if name in names:
             return f"Unknown option {given}: {way}"
-    ours = (our_name(name) or name).replace("_", "-")
+    there = {flag.removeprefix("--").replace("-", "_") for flag in flags}
+    ours = (our_name(name, there) or name).replace("_", "-")
     note = f", which {NOTES[name]}" if name in NOTES else ""
     if ours != name and f"--{ours}" in flags:
         return f"Unknown option {given}: here it is --{ours}{note}."
     having = [row for row in registry.entries() if ours.replace("-", "_") in registry.options(row)]
     if having and "--algorithm" in flags:
         here = f"here it is --{ours}, an option" if ours != name else "it is an option"
-        first = having[0] if "ppo" not in having else "ppo"
+        first = next((row for row in ("ppo", "sac") if row in having), having[0])
         return f"Unknown option {given}: {here} of {_listed(having)}: add --algorithm {first}."
     return None
 

@@ -305,7 +305,7 @@ class _Play:
 
     def chosen(self, obs: np.ndarray, number: int, time: int) -> tuple[Action, jax.Array, jax.Array]:
         """Return actions (N, ...) in the algorithm's numbers, their values, and what entropy adds in these states."""
-        key = draw(root_key(self._root), "act", np.uint32(number))
+        key = draw(root_key(self._root), "act", number)
         return _chosen(self._algorithm, self._soft, self._state, obs, key, np.uint32(time))
 
     def visited(self, length: int, progress: ToldSteps) -> _Stand:

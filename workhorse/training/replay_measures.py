@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from workhorse.core.algorithm import OffPolicy, State
-from workhorse.core.spec import ActionSpace, Box, Discrete
+from workhorse.core.spec import ActionSpace, Box, Discrete, MultiDiscrete
 from workhorse.data.replay import Cursor, Rows, Size
 
 __all__ = ["Following", "following_rewards", "gives_values", "highest_entropy", "measures"]
@@ -87,7 +87,10 @@ def highest_entropy(action: ActionSpace) -> float:
     """
     if isinstance(action, Box):
         return action.size * float(np.log(2.0))
-    return float(np.log(action.count if isinstance(action, Discrete) else action.counts).sum())
+    if isinstance(action, Discrete):
+        return float(np.log(action.count))
+    choices = action.counts if isinstance(action, MultiDiscrete) else (2,) * action.size
+    return float(np.log(choices).sum())
 
 
 @partial(jax.jit, static_argnums=0)

@@ -141,7 +141,7 @@ def _surrogate(rows: Rows) -> str | None:
     if len(returns) < 30:
         return None
     lost, error = gain(returns)
-    if lost < -4 * error and rows.last("surrogate_gain", 20).mean() > 0:
+    if "surrogate_gain" in rows and lost < -4 * error and rows.last("surrogate_gain", 20).mean() > 0:
         return f"every update raised its objective, and the return fell by {-lost:.3g} since the start"
     return None
 
