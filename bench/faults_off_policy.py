@@ -85,11 +85,11 @@ class SaturatedPolicy(DDPG):
         return state._replace(policy=policy, target_policy=policy)
 
 
-def merged_flags(size, rows, cursor, tree, steps, newest):
+def merged_flags(size, rows, cursor, tree, steps, *rest):
     """Write terminations to the replay as truncations."""
     ended = steps.terminated | steps.truncated
     merged = steps._replace(terminated=jnp.zeros_like(steps.terminated), truncated=ended)
-    return _written(size, rows, cursor, tree, merged, newest)
+    return _written(size, rows, cursor, tree, merged, *rest)
 
 
 _written = replay.written

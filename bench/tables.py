@@ -923,8 +923,8 @@ def warnings_page() -> str:
 
 ON_POLICY = (
     "Intervals are exact, 95 %, as if runs were independent. Thresholds were set on seeds 100 and 101, and changed "
-    "once more after a look at seeds 0 to 2 (recall .89, 2 of 30 healthy runs warned) and at 46 runs of PPO and TRPO on "
-    "MuJoCo tasks, of which the rules that their metrics suffice for now warn of nothing."
+    "once more after a look at seeds 0 to 2 (recall .89, 2 of 30 healthy runs warned) and at 46 runs of PPO and TRPO "
+    "on MuJoCo tasks, of which the rules that their metrics suffice for now warn of nothing."
 )
 OFF_POLICY = (
     "Runs of dqn with 20,000 steps, and of sac, td3 and ddpg with 12,000, with small networks. Thresholds were set on "

@@ -295,6 +295,11 @@ class SACN(ReplayLearner):
         rows = jnp.concatenate([seen, action.reshape(-1).astype(jnp.float32)])[None]
         return self._smaller(state, rows)[0] / self.factor(state)
 
+    def entropy_bonus(self, state: SACNState, obs: Array, key: Key) -> Float[Array, ""]:
+        seen = self.seen(self.scaling(state.observations), obs)[None]
+        _, log_prob = self._drawn(state.policy(seen, state.policy_statistics), key)
+        return -jnp.exp(state.log_temperature) * log_prob[0] / self.factor(state)
+
     def _smaller(self, state: SACNState, rows: Float[Array, "N in"]) -> Float[Array, "N"]:
         known = zip(state.critics, state.critic_statistics, strict=True)
         return jnp.minimum(*(self.value_of(critic(rows, statistics)) for critic, statistics in known))

@@ -75,7 +75,7 @@ def _factors(rows: Rows, count: int) -> Column:
         "over ten iterations the mean value of the sampled actions is above the highest value that the largest reward "
         "so far allows (r / (1 - discount), r itself where r < 0 and episodes terminate; that of a soft value has the "
         "entropy bonus of the most random policy too), by a tenth of the largest |r| / (1 - discount); or the highest "
-        "value of an update is, by .4 of it; where the bound is below 0, where values begin, they do not fall towards it"
+        "value of an update is, by .4 of it; values that fall towards a bound below 0 are no fault, for they begin at 0"
     ),
     persistence=5,
     misleads="values that fall from 0 towards a bound far below it, where they stop for a while",
