@@ -21,6 +21,7 @@ from workhorse.core.layers import (
     Bits,
     Convolution,
     Dense,
+    Expectation,
     Flatten,
     LayerNorm,
     Mode,
@@ -58,6 +59,12 @@ def by_hand(policy: Policy, observation: np.ndarray) -> np.ndarray:
                 z = z if layer.bias is None else z + layer.bias
             case Activation():
                 z = np.array([FUNCTIONS[layer.name](x) for x in z])
+            case Expectation():
+                support, means = [float(atom) for atom in layer.support], []
+                for begin in range(0, len(z), len(support)):
+                    weights = [np.exp(one) for one in z[begin : begin + len(support)]]
+                    means.append(sum(w * atom for w, atom in zip(weights, support, strict=True)) / sum(weights))
+                z = np.array(means)
     return acted(head, policy.action, z)
 
 
@@ -358,6 +365,12 @@ KERNEL = np.ones((2, 3, 2, 2))
         ([LayerNorm(epsilon=0.0), Dense(W), Mode()], "epsilon of layer 0"),
         ([BatchNorm(np.ones(D), -np.ones(D)), Dense(W), Mode()], "epsilon of layer 0 .* and no variance below"),
         ([BatchNorm(np.ones(4), np.ones(D)), Dense(W), Mode()], "mean of layer 0"),
+        (
+            [Dense(np.ones((7, D))), Expectation(np.ones(3)), Mode()],
+            r"support of layer 1 .* divides the inputs, \(7,\)",
+        ),
+        ([Dense(np.ones((9, D))), Expectation(np.ones((3, 1))), Mode()], r"support of layer 1 .* got \(3, 1\)"),
+        ([Dense(np.ones((6, D))), Expectation(np.ones(3)), Mode()], "to read 3 outputs for Box"),
         ([cell(A, 4), Mode()], r"input_weight of layer 0 \(gru\) .* \(9, 5\), got \(9, 4\)"),
         ([GRU(np.ones((9, D)), np.ones((9, 4))), Mode()], r"state_weight of layer 0 .* \(12, 4\), got \(9, 4\)"),
         ([cell(A, D)._replace(candidate_bias=np.ones(9)), Mode()], "candidate_bias of layer 0"),

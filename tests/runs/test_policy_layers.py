@@ -10,7 +10,7 @@ import pytest
 
 from tests.runs.policies import D
 from workhorse.algorithms import registry
-from workhorse.core.layers import ACTIVATIONS, Activation, BatchNorm, Convolution, LayerNorm, Mode
+from workhorse.core.layers import ACTIVATIONS, Activation, BatchNorm, Convolution, Expectation, LayerNorm, Mode
 from workhorse.core.spec import Box, Discrete, EnvSpec
 from workhorse.math import moments
 from workhorse.networks.layers import scaled_layers
@@ -71,6 +71,13 @@ def test_normalisations_are_those_of_equinox():
     expected = (x - mean) / np.sqrt(variance + 1e-3) * weight[0] + bias[0]
     stored = (one.astype(np.float32) for one in (mean, variance, weight[0], bias[0]))
     np.testing.assert_allclose(output(BatchNorm(*stored, 1e-3), x), expected, atol=1e-5)
+
+
+def test_an_expectation_is_the_mean_of_each_choices_distribution():
+    support = np.array([-1.0, 0.5, 4.0], np.float32)
+    logits = np.random.default_rng(0).normal(size=(4, 6)).astype(np.float32) * 50  # no sum of exponentials overflows
+    expected = [[jax.nn.softmax(row[a : a + 3]) @ support for a in (0, 3)] for row in logits]
+    np.testing.assert_allclose(output(Expectation(support), logits), expected, atol=1e-5)
 
 
 # --- parity with the algorithms ---

@@ -86,8 +86,8 @@ class ReplayLearner(OffPolicy):
         if self.batch_size > self.warmup_env_steps:
             raise UsageError(
                 f"{name}.batch_size must not exceed warmup_env_steps, because the first batch is drawn from the steps "
-                f"of the warm-up: got {self.batch_size} and {self.warmup_env_steps}. Raise warmup_env_steps to at least "
-                f"{self.batch_size}, or lower batch_size."
+                f"of the warm-up: got {self.batch_size} and {self.warmup_env_steps}. Raise warmup_env_steps to at "
+                f"least {self.batch_size}, or lower batch_size."
             )
         least = max(self.batch_size, self.num_envs * max(self.n_steps, 2))
         if self.replay_capacity < least:

@@ -26,7 +26,7 @@ class ReplayOptions:
     run: tyro.conf.Positional[RunPath]
     """The run folder, as in runs/<id>."""
     iteration: int
-    """Iteration to repeat, starting from the newest state kept before it."""
+    """Iteration to repeat, starting from the newest state kept before it that can be gone on from."""
     threads: int = 0
     """Simulation threads; 0 uses one for each core."""
     trust: bool = False
@@ -50,7 +50,7 @@ def run(arguments: Sequence[str]) -> int:
 
     with opened(options.run, options.threads) as history:
         history.check(options.iteration)
-        before = history.at(max(options.iteration - 1, 0))
+        before = history.to_go_on_from(max(options.iteration - 1, 0))
         if options.iteration:
             history.once_more(before, keep)
         expected = history.digest_of(options.iteration)

@@ -102,7 +102,7 @@ class Activation(NamedTuple):
 
 
 class Expectation(NamedTuple):
-    """Means of distributions over atoms: y_a = sum over k of softmax(x_a)_k support_k, one y for each n components of x.
+    """Means of distributions over atoms: y_a = sum over k of softmax(x_a)_k support_k, a y for each n components of x.
 
     Component a n + k of x is the logit of atom k in distribution a.
 

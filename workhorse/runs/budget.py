@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, NamedTuple
 
+from workhorse.core.errors import UsageError
 from workhorse.runs.schedule import Schedule
 
 if TYPE_CHECKING:  # this module chooses defaults before JAX is imported
     from workhorse.core.algorithm import Algorithm
 
-__all__ = ["EVALUATED_SHARE", "LEAST_FINAL", "UsualEvaluations", "budget_notes", "usual_evaluations"]
+__all__ = [
+    "EVALUATED_SHARE",
+    "LEAST_FINAL",
+    "UsualEvaluations",
+    "budget_notes",
+    "check_warmup",
+    "usual_evaluations",
+]
 
 EVALUATED_SHARE = 1.0
 """Evaluations take at most this many steps for each step of the budget, unless the user asks for more."""
@@ -57,19 +66,34 @@ def usual_evaluations(env_steps: int, episode_steps: int) -> UsualEvaluations:
     return UsualEvaluations(-(-env_steps // number), min(int((affordable - final) / number), EPISODES), final)
 
 
+def check_warmup(algorithm: Algorithm, env_steps: int) -> None:
+    """Raise a `UsageError` where a budget ends before the first update of an algorithm with a replay."""
+    from workhorse.core.algorithm import OffPolicy
+    from workhorse.training.off_policy import updates_due
+
+    if not isinstance(algorithm, OffPolicy) or updates_due(algorithm, env_steps):
+        return
+    least = algorithm.warmup_env_steps + math.ceil(algorithm.batch_size / float(algorithm.replay_ratio))
+    raise UsageError(
+        f"{algorithm.name} learns nothing within {env_steps:,} steps: its first {algorithm.warmup_env_steps:,} are a "
+        f"warm-up with random actions. Give --env-steps at least {least:,}, or lower warmup_env_steps."
+    )
+
+
 def budget_notes(algorithm: Algorithm, env_steps: int, schedule: Schedule) -> list[str]:
-    """Return a sentence for each part of a run that takes more steps than its budget.
+    """Return a sentence for each part of a run that takes more steps than its budget, and for the memory of a replay.
 
     Args:
         algorithm: what learns; its iterations are not divided.
         env_steps: the budget.
         schedule: of the run.
     """
-    from workhorse.core.algorithm import OnPolicy, Population
+    from workhorse.core.algorithm import OffPolicy, OnPolicy, Population
+    from workhorse.training.replay_arrays import replay_bytes
 
     limit, notes = algorithm.spec.max_episode_steps or 0, list[str]()
     iteration, how = 0, ""
-    if isinstance(algorithm, OnPolicy):
+    if isinstance(algorithm, (OnPolicy, OffPolicy)):
         iteration = algorithm.num_envs * algorithm.rollout_steps
         how = f"takes {iteration:,} steps, more than --env-steps {env_steps}: the run will train {iteration:,}"
     elif isinstance(algorithm, Population):
@@ -79,6 +103,10 @@ def budget_notes(algorithm: Algorithm, env_steps: int, schedule: Schedule) -> li
             f"plays {episodes:,} episodes of up to {limit:,} steps, which may be more than --env-steps {env_steps}: "
             f"the run will train up to {iteration:,} in its first"
         )
+    if isinstance(algorithm, OffPolicy):
+        mebibytes = replay_bytes(algorithm) / 2**20
+        memory = f"{mebibytes / 1024:,.1f} GiB" if mebibytes >= 1024 else f"{math.ceil(mebibytes):,} MiB"
+        notes.append(f"The replay of {algorithm.replay_capacity:,} steps takes {memory} of memory.")
     if iteration > env_steps:
         notes.append(f"An iteration of {algorithm.name} {how}.")
     final = schedule.final_episodes * limit

@@ -14,12 +14,13 @@ from workhorse.core.machine import threads_or_cores
 from workhorse.core.spec import EnvSpec
 from workhorse.runs import checkpoint
 from workhorse.runs.folder import RunFolder
-from workhorse.runs.history import kept_iterations, opened
+from workhorse.runs.history import History, kept_iterations, opened
 from workhorse.runs.manifest import Manifest
 from workhorse.runs.schedule import Schedule, annealed_steps
+from workhorse.runs.segments import save_progress
 from workhorse.runs.train import plan_of
 from workhorse.runs.trust import trust_run
-from workhorse.training.loop import Progress, make_loop
+from workhorse.training.loop import Loop, Progress, make_loop
 from workhorse.training.plan import Plan
 
 __all__ = ["Fork", "fork"]
@@ -54,7 +55,7 @@ def fork(
 
     Args:
         path: the run.
-        iteration: where to begin; computed again where its state was not kept.
+        iteration: where to begin; computed again where its state, or the replay that belongs to it, was not kept.
         settings: options of the algorithm to change.
         seeds: new roots of randomness from there on: a pair of runs for each, so that what is compared differs by the
             change and not by luck.
@@ -68,46 +69,46 @@ def fork(
             the run's, or a run of that name exists.
     """
     with opened(path, threads) as history:
-        if data := ", ".join(history.loop.segments()):
-            raise UsageError(
-                f"{history.folder.path} learns from data that its milestones leave out ({data}), so that a fork would "
-                "begin without it: start a new run with the change."
-            )
-        progress = history.at(iteration)
-        given = flatten_arrays(progress)
         plan, manifest = plan_of(history.manifest), history.manifest
         changed_plan = replace(plan, settings={**plan.settings, **settings})
         algorithm = changed_plan.make_algorithm(history.spec)
-    budget = env_steps or manifest.env_steps
+        progress = history.to_go_on_from(iteration)
+        budget = env_steps or manifest.env_steps
+        _check_budget(history, progress, budget, settings)
+        _check_same_shape(changed_plan, history.spec, flatten_arrays(progress), settings, threads)
+        with_change = {**manifest.settings, **{name: algorithm.settings()[name] for name in settings}}
+        made: dict[str, dict[int, RunFolder]] = {"unchanged": {}, "changed": {}}
+        for seed in seeds:
+            for word, options in (("unchanged", manifest.settings), ("changed", with_change)):
+                id = f"{history.folder.id}-i{iteration}-{word}-s{seed}"
+                wanted = replace(manifest, id=id, seed=seed, settings=options, env_steps=budget, command=command)
+                made[word][seed] = _begun(root, wanted) or _begin(root, wanted, history.loop, progress)
+    return Fork(made["unchanged"], made["changed"])
+
+
+def _check_budget(history: History, progress: Progress, budget: int, settings: Mapping[str, Any]) -> None:
+    """Raise a `UsageError` where nothing would be learnt after the fork."""
     if budget <= int(progress.env_steps):
         raise UsageError(
-            f"--env-steps must be above the {int(progress.env_steps):,} steps of iteration {iteration}: got {budget:,}."
+            f"--env-steps must be above the {int(progress.env_steps):,} steps of iteration {int(progress.iteration)}: "
+            f"got {budget:,}."
         )
-    annealed = annealed_steps(manifest.settings)
-    if budget > max(annealed, manifest.env_steps) and annealed and not settings.keys() & ANNEALING:
+    annealed = annealed_steps(history.manifest.settings)
+    if budget > max(annealed, history.manifest.env_steps) and annealed and not settings.keys() & ANNEALING:
         raise UsageError(
             f"{history.folder.path} lets its learning rate fall to zero at {annealed:,} steps, so that nothing would "
             f"be learnt from there to {budget:,}: --set anneal_env_steps={budget} as well, or leave --env-steps out."
         )
-    _check_same_shape(changed_plan, history.spec, given, settings, threads)
-    with_change = {**manifest.settings, **{name: algorithm.settings()[name] for name in settings}}
-    made: dict[str, dict[int, RunFolder]] = {"unchanged": {}, "changed": {}}
-    for seed in seeds:
-        for word, options in (("unchanged", manifest.settings), ("changed", with_change)):
-            id = f"{history.folder.id}-i{iteration}-{word}-s{seed}"
-            wanted = replace(manifest, id=id, seed=seed, settings=options, env_steps=budget, command=command)
-            made[word][seed] = _begun(root, wanted) or _begin(root, wanted, progress)
-    return Fork(made["unchanged"], made["changed"])
 
 
-def _begin(root: str | os.PathLike[str], wanted: Manifest, progress: Progress) -> RunFolder:
-    """Make the run folder of a manifest, whose only checkpoint holds the progress."""
+def _begin(root: str | os.PathLike[str], wanted: Manifest, loop: Loop, progress: Progress) -> RunFolder:
+    """Make the run folder of a manifest: a checkpoint of the progress, with a copy of all segments of the loop."""
     folder = RunFolder.create(root, wanted.id, task=wanted.task, algorithm=wanted.algorithm, seed=wanted.seed)
     folder.write_manifest(wanted)
     trust_run(wanted)  # the run that it is forked from was trusted
     meta = {"meters": {}, "schedule": asdict(Schedule(evaluate_every=max(wanted.env_steps // 10, 1)))}
-    for place in ("checkpoints", "milestones"):  # checkpoints are not kept for long
-        checkpoint.save(folder, int(progress.iteration), progress, meta, place)
+    save_progress(folder, loop, progress, meta)
+    checkpoint.save(folder, int(progress.iteration), progress, meta, "milestones")  # checkpoints are not kept for long
     return folder
 
 

@@ -2,11 +2,14 @@
 
 Iterations are pure and everything drawn has an address, so a state that was not kept is computed again from one that
 was, and the digest in the metrics proves that it is the same.
+
+A run with a replay goes on from a state *and its replay*, which only the newest checkpoints and the start have (an
+empty replay is whole): most of its iterations are computed again from the start, which takes as long as they took.
 """
 
 import os
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -24,7 +27,8 @@ from workhorse.runs import checkpoint
 from workhorse.runs.folder import RunFolder
 from workhorse.runs.manifest import Manifest
 from workhorse.runs.metrics import read_metrics
-from workhorse.runs.segments import require_whole_history
+from workhorse.runs.segments import restore_segments
+from workhorse.runs.tensors import DamagedFile
 from workhorse.runs.train import plan_of
 from workhorse.training.loop import Loop, Progress, make_loop
 
@@ -124,7 +128,7 @@ class History:
             )
 
     def at(self, iteration: int, observe: Observe = lambda progress, metrics: None) -> Progress:
-        """The state after an iteration, computed from the newest one kept before it; every digest is checked.
+        """The state after an iteration, to be looked at; computed where it was not kept, every digest checked.
 
         Args:
             iteration: at least 0 and at most the run's last.
@@ -134,29 +138,41 @@ class History:
             UsageError: the run did not come that far, or it does not come out as it did.
         """
         self.check(iteration)
+        if iteration in kept_iterations(self.folder):
+            with suppress(UsageError):  # damaged: computed again
+                return self.kept(iteration)
+        return self.to_go_on_from(iteration, observe)
+
+    def to_go_on_from(self, iteration: int, observe: Observe = lambda progress, metrics: None) -> Progress:
+        """The same as `at`, with the loop's replay as it was then: what `once_more` and a fork begin from."""
+        self.check(iteration)
         progress = self._newest_before(iteration)
-        if int(progress.iteration) < iteration:
-            require_whole_history(self.loop, self.folder)
         while int(progress.iteration) < iteration:
             progress = self.once_more(progress, observe)
         return progress
 
     def _newest_before(self, iteration: int) -> Progress:
-        """The newest whole state at or before an iteration."""
-        for kept in reversed([kept for kept in kept_iterations(self.folder) if kept <= iteration]):
-            try:
+        """The newest whole state at or before an iteration, with its segments where the loop has any."""
+        segments = self.loop.segments()
+        there = checkpoint.saved_iterations(self.folder) if segments else kept_iterations(self.folder)
+        for kept in reversed([kept for kept in there if kept <= iteration]):
+            with suppress(UsageError, DamagedFile, OSError):  # damaged: an older one will do
+                if segments:
+                    restore_segments(self.folder, self.loop, checkpoint.saved_meta(self.folder, kept))
                 return self.kept(kept)
-            except UsageError:  # damaged: an older one will do
-                continue
         if self._digests and min(self._digests) > 1:
+            what = f"state with its {' and '.join(segments)}" if segments else "state"
+            remedy = "choose a later iteration" if segments else "restore its milestones from a copy"
             raise UsageError(
                 f"{self.folder.path} begins at iteration {min(self._digests)}, as a fork does, and keeps no whole "
-                f"state at or before {iteration}: restore its milestones from a copy."
+                f"{what} at or before {iteration}: {remedy}."
             )
+        for name in segments.values():
+            name.restore(0, ())
         return self.loop.start()
 
     def once_more(self, progress: Progress, observe: Observe = lambda progress, metrics: None) -> Progress:
-        """The state an iteration later, its digest checked.
+        """The state an iteration later than one `to_go_on_from`, its digest checked.
 
         Raises:
             UsageError: it is not the run's.
@@ -247,7 +263,7 @@ def bisect(one: str | os.PathLike[str], other: str | os.PathLike[str], threads: 
         parted = next((n for n in common if left._digests[n] != right._digests[n]), None)
         if parted is None:
             return None
-        before = [history.at(parted - 1) for history in (left, right)]
+        before = [history.to_go_on_from(parted - 1) for history in (left, right)]
         after = [history.once_more(state) for history, state in zip((left, right), before, strict=True)]
         leaves, largest = _different(*(flatten_arrays({"state": progress.state}) for progress in after))
         earlier, _ = _different(*(flatten_arrays(state) for state in before))

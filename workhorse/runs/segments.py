@@ -9,17 +9,21 @@ Milestones name none.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
-from workhorse.core.errors import UsageError
+import numpy as np
+
 from workhorse.runs import checkpoint
 from workhorse.runs.files import list_folder, make_folder, remove, writing
 from workhorse.runs.folder import RunFolder
 from workhorse.runs.tensors import DamagedFile, read_tensors, write_tensors
 from workhorse.training.loop import Loop, Progress, Segments
 
-__all__ = ["load_progress", "require_whole_history", "save_progress"]
+__all__ = ["load_progress", "restore_segments", "save_progress"]
+
+PART_BYTES = 2**26
+"""Bytes of a file, about: more rows than that go into several, so that few are in memory twice."""
 
 Part = list[Any]
 """[begin, end, sha256] of one file, as JSON."""
@@ -57,12 +61,18 @@ def load_progress(folder: RunFolder, loop: Loop) -> tuple[int, Progress, dict[st
         UsageError: no checkpoint is whole, or a file of its segments is missing or damaged.
     """
 
-    def restore(meta: Mapping[str, Any]) -> None:
-        record = meta.get("segments", {})
-        for name, segments in loop.segments().items():
-            _restore(folder, name, segments, record.get(name))
+    return checkpoint.load_newest(folder, loop.start(), also=lambda meta: restore_segments(folder, loop, meta))
 
-    return checkpoint.load_newest(folder, loop.start(), also=restore)
+
+def restore_segments(folder: RunFolder, loop: Loop, meta: Mapping[str, Any]) -> None:
+    """Give a loop the rows that a checkpoint names.
+
+    Raises:
+        DamagedFile: a file is missing or not what was written, or the checkpoint names none.
+    """
+    record = meta.get("segments", {})
+    for name, segments in loop.segments().items():
+        _restore(folder, name, segments, record.get(name))
 
 
 def _append(folder: RunFolder, name: str, segments: Segments, progress: Progress, before: list[Part]) -> list[Part]:
@@ -72,11 +82,15 @@ def _append(folder: RunFolder, name: str, segments: Segments, progress: Progress
     begin = kept[-1][1] if kept else first
     if begin == end:
         return kept
-    place = folder.path / "segments" / name
+    place, new = folder.path / "segments" / name, list[Part]()
     with writing("the segment", place):
         make_folder(place, folder.path)
-        sha256 = write_tensors(place / f"{begin}-{end}.safetensors", segments.read(begin, end), folder.path)
-    return [*kept, [begin, end, sha256]]
+        rows = max(PART_BYTES // sum(array.nbytes for array in segments.read(begin, begin + 1).values()), 1)
+        for one in range(begin, end, rows):
+            until = min(one + rows, end)
+            sha256 = write_tensors(place / f"{one}-{until}.safetensors", segments.read(one, until), folder.path)
+            new.append([one, until, sha256])
+    return [*kept, *new]
 
 
 def _restore(folder: RunFolder, name: str, segments: Segments, record: object) -> None:
@@ -88,11 +102,15 @@ def _restore(folder: RunFolder, name: str, segments: Segments, record: object) -
     if record is None:
         raise DamagedFile(f"it names no segments in {name}")
     place, named = folder.path / "segments" / name, _parts(record)
-    parts = [read_tensors(place / f"{begin}-{end}.safetensors", sha256, folder.path) for begin, end, sha256 in named]
-    for (begin, end, _), arrays in zip(named, parts, strict=True):
-        if any(len(array) != end - begin for array in arrays.values()):
-            raise DamagedFile(f"{begin}-{end}.safetensors in {name} does not have {end - begin} rows")
-    segments.restore(named[0][0] if named else 0, parts)
+
+    def parts() -> Iterator[dict[str, np.ndarray]]:  # one in memory at a time
+        for begin, end, sha256 in named:
+            arrays = read_tensors(place / f"{begin}-{end}.safetensors", sha256, folder.path)
+            if any(len(array) != end - begin for array in arrays.values()):
+                raise DamagedFile(f"{begin}-{end}.safetensors in {name} does not have {end - begin} rows")
+            yield arrays
+
+    segments.restore(named[0][0] if named else 0, parts())
 
 
 def _parts(record: object) -> list[Part]:
@@ -131,12 +149,3 @@ def _segments_of(folder: RunFolder, iteration: int) -> dict[str, list[Part]]:
     if not isinstance(found, dict):
         raise DamagedFile("meta.json names segments in another way than ours")
     return {name: _parts(parts) for name, parts in found.items()}
-
-
-def require_whole_history(loop: Loop, folder: RunFolder) -> None:
-    """Raise a `UsageError` where states between the kept ones cannot be computed again, for want of the segments."""
-    if loop.segments():
-        raise UsageError(
-            f"{folder.path} learns from data that its milestones leave out ({', '.join(loop.segments())}): iterations "
-            "between the kept ones cannot be computed again. Choose a kept one."
-        )

@@ -16,6 +16,7 @@ from workhorse.core.errors import UsageError
 from workhorse.core.machine import installed_versions, threads_or_cores
 from workhorse.environments.wrappers import require_time_limit
 from workhorse.runs import checkpoint
+from workhorse.runs.budget import check_warmup
 from workhorse.runs.folder import RunFolder
 from workhorse.runs.manifest import Manifest
 from workhorse.runs.records import build
@@ -83,6 +84,7 @@ def start(
     require_time_limit(spec)
     loop = (make or make_loop)(plan, spec, threads)
     try:
+        check_warmup(loop.algorithm, env_steps)
         folder = RunFolder.create(root, id, task=task.split(":")[-1], algorithm=algorithm, seed=seed)
         manifest = _described(folder.id, plan, loop, env_steps, threads, recipe, command)
         folder.write_manifest(manifest)
@@ -175,6 +177,8 @@ def resume(
     with folder.lock(), task_errors_kept(folder):
         loop = _opened_loop(plan_of(manifest), threads, make)
         try:
+            if env_steps is not None:
+                check_warmup(loop.algorithm, env_steps)
             _, progress, meta, notes = load_progress(folder, loop)
             for sentence in [*notes, *_version_notes(manifest)]:
                 observer.noted(sentence)

@@ -11,19 +11,30 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TypeVar
 
 import jax
 import numpy as np
 
-from workhorse.core.algorithm import Algorithm
+from workhorse.core.algorithm import Algorithm, OffPolicy
 from workhorse.core.machine import describe_hardware
 from workhorse.core.spec import EnvSpec
 from workhorse.environments import registry as environments
 from workhorse.environments.protocol import HostEnv
-from workhorse.training.loop import Evaluation, Failures, GoesOn, Loop, MakeLoop, Progress, Segments, make_loop
+from workhorse.training.loop import (
+    Evaluation,
+    Failures,
+    GoesOn,
+    Loop,
+    MakeLoop,
+    Message,
+    Progress,
+    Segments,
+    make_loop,
+)
 from workhorse.training.plan import Plan
+from workhorse.training.replay_arrays import check_replay_memory
 
 __all__ = ["RunGroup", "together"]
 
@@ -41,6 +52,7 @@ class RunGroup:
 
     Raises:
         ValueError: there is no plan, a task is not a pure JAX environment, or plans differ in more than they may.
+        UsageError: the replays of all runs together do not fit into memory.
     """
 
     def __init__(self, plans: Mapping[int, Plan], *, threads: int = 1, stop: threading.Event | None = None) -> None:
@@ -50,7 +62,10 @@ class RunGroup:
         self.stop = stop or threading.Event()
         self._plans = dict(plans)
         self.spec = _pure_spec(next(iter(plans.values())))
-        self._check_alike({number: plan.make_algorithm(self.spec) for number, plan in plans.items()})
+        algorithms = {number: plan.make_algorithm(self.spec) for number, plan in plans.items()}
+        self._check_alike(algorithms)
+        if isinstance(first := algorithms[self.numbers[0]], OffPolicy):
+            check_replay_memory(first, len(plans))
         self._turns = threading.Semaphore(threads)
         self._compiling = threading.Lock()
         self._is_compiled = False
@@ -135,6 +150,7 @@ class _Member(Loop):
 
     def __init__(self, group: RunGroup, number: int, loop: Loop) -> None:
         self.algorithm, self.num_slots = loop.algorithm, loop.num_slots
+        self.checkpoint_every_s = loop.checkpoint_every_s  # type: ignore[misc]
         self._group, self._number, self._loop = group, number, loop
 
     def start(self) -> Progress:
@@ -150,11 +166,24 @@ class _Member(Loop):
         with self._group.turn():
             return self._loop.evaluate(progress, num_episodes)
 
+    def sample(self, progress: Progress, num_episodes: int) -> Evaluation:
+        with self._group.turn():
+            return self._loop.sample(progress, num_episodes)
+
     def observations(self, progress: Progress) -> np.ndarray | None:
         return self._loop.observations(progress)
 
     def segments(self) -> Mapping[str, Segments]:
         return self._loop.segments()
+
+    def metrics(self) -> dict[str, float]:
+        return self._loop.metrics()
+
+    def notes(self) -> Sequence[str]:
+        return self._loop.notes()
+
+    def messages(self) -> Sequence[Message]:
+        return self._loop.messages()
 
     def core_seconds(self) -> dict[str, float]:
         return self._group.core_seconds(self._number)

@@ -18,7 +18,7 @@ from workhorse.data import replay
 from workhorse.data.replay import Cursor, Rows, Size
 from workhorse.training.loop import Progress, Segments
 
-__all__ = ["ReplayArrays", "check_replay_memory", "size_of"]
+__all__ = ["ReplayArrays", "check_replay_memory", "replay_bytes", "size_of"]
 
 MEMORY_SHARE = 0.8
 """Share of the machine's memory that replays may take."""
@@ -172,16 +172,21 @@ def size_of(algorithm: OffPolicy) -> Size:
     return Size.of(algorithm.replay_capacity, algorithm.num_envs, algorithm.rollout_steps)
 
 
+def replay_bytes(algorithm: OffPolicy) -> int:
+    """Return the bytes of an algorithm's replay."""
+    return replay.bytes_needed(size_of(algorithm), algorithm.spec.observation, algorithm.spec.action)
+
+
 def check_replay_memory(algorithm: OffPolicy, num_runs: int = 1) -> None:
     """Raise a `UsageError` where the replays of runs in one process do not fit into the machine's memory."""
-    spec, there = algorithm.spec, describe_hardware().memory_bytes
-    needed = num_runs * replay.bytes_needed(size_of(algorithm), spec.observation, spec.action)
+    needed, there = num_runs * replay_bytes(algorithm), describe_hardware().memory_bytes
     if not there or needed <= MEMORY_SHARE * there:
         return
     fits = int(algorithm.replay_capacity * MEMORY_SHARE * there / needed)
-    what, of = "needs", "" if num_runs == 1 else f" in each of {num_runs} runs at a time"
+    of = "" if num_runs == 1 else f" in each of {num_runs} runs in one process"
+    task = algorithm.spec.task
     raise UsageError(
-        f"{type(algorithm).__name__}.replay_capacity of {algorithm.replay_capacity:,} steps of {spec.task}{of} {what} "
+        f"{type(algorithm).__name__}.replay_capacity of {algorithm.replay_capacity:,} steps of {task}{of} needs "
         f"{needed / 2**30:,.1f} GiB, and this machine has {there / 2**30:,.1f}: about {fits:,} steps would fit, which "
         "leaves a fifth of the memory to everything else. Lower replay_capacity to that."
     )

@@ -7,7 +7,6 @@ import numpy as np
 from workhorse.algorithms import registry
 from workhorse.core.spec import Box, Discrete, EnvSpec
 from workhorse.core.types import Transitions
-from workhorse.data.replay import Size
 from workhorse.environments.probes import TabularProbe
 from workhorse.training.episodes import Lanes, make_player
 from workhorse.training.off_policy import OffPolicyLoop
@@ -128,9 +127,8 @@ def chain_values(discount, temperature=0.0):
 def loop_on(env, name, seed=0, **settings):
     """The real loop of an algorithm on an environment, which need not be in the registry."""
     algorithm = registry.make(name, env.spec, settings)
-    size = Size.of(algorithm.replay_capacity, algorithm.num_envs, algorithm.rollout_steps)
     collector = make_collector(algorithm, env, seed, algorithm.num_envs, algorithm.learn_every)
-    return OffPolicyLoop(algorithm, seed, collector, Lanes([make_player(algorithm, env, 2, seed)]), size)
+    return OffPolicyLoop(algorithm, seed, collector, Lanes([make_player(algorithm, env, 2, seed)]))
 
 
 def trained_on(env, name, iterations, seed=0, **settings):

@@ -10,6 +10,7 @@ PLACES = np.eye(3)
 TABLE = {
     "hidden": (), "discount": 0.9, "batch_size": 32, "warmup_env_steps": 256, "rollout_steps": 256, "learn_every": 64,
     "replay_capacity": 2000, "replay_ratio": 100.0, "learning_rate": 0.03, "target_every": 20,
+    "target_rate": 1.0,
 }  # fmt: skip
 """A linear network over places is a table, which can hold every value exactly."""
 
@@ -28,7 +29,8 @@ def test_a_chain_is_solved(name, settings, seed):
     algorithm, state, metrics = trained_on(CHAIN, name, 7, seed, **TABLE, **settings)
     expected = chain_values(0.9)
     assert (expected.argmax(1) == [1, 1, 1]).all() and abs(expected[0, 1] - 0.81) < 1e-9
-    np.testing.assert_allclose(values_at(algorithm, state, PLACES), expected, atol=0.03)
+    close = 0.02 if algorithm.categorical else 1e-3
+    np.testing.assert_allclose(values_at(algorithm, state, PLACES), expected, atol=close)
     np.testing.assert_allclose(metrics["value"], metrics["target"], atol=0.05)
     if algorithm.categorical:
         assert metrics["support_end_mass"] < 0.01

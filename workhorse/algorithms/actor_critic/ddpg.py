@@ -23,7 +23,7 @@ SATURATED = 0.99
 """Absolute value of an action in [-1, 1] from which on it counts as saturated."""
 
 
-class _State(NamedTuple):
+class DDPGState(NamedTuple):
     """The whole state.
 
     Attributes:
@@ -44,7 +44,7 @@ class _State(NamedTuple):
     updates: Int[Array, ""]
 
 
-class _Actor(NamedTuple):
+class DDPGActor(NamedTuple):
     policy: MLP
     scaling: tuple[Float[Array, "D"], Float[Array, "D"]]
     is_warming_up: Bool[Array, ""]
@@ -95,23 +95,23 @@ class DDPG(ReplayLearner):
 
     # --- acting ---
 
-    def init(self, key: Key) -> _State:
+    def init(self, key: Key) -> DDPGState:
         policy_key, critic_key = jax.random.split(key)
         size, actions = self.spec.observation.size, self.action_size
         policy = MLP.uniform(policy_key, (size, *self.hidden, actions))
         critic = MLP.uniform(critic_key, (size + actions, *self.hidden, 1))
         optimisers = (_adam().init(policy), _adam().init(critic))  # type: ignore[arg-type]
-        return _State(policy, critic, policy, critic, optimisers, **self.counters())
+        return DDPGState(policy, critic, policy, critic, optimisers, **self.counters())
 
-    def actor(self, state: _State) -> _Actor:
-        return _Actor(state.policy, self.scaling(state.observations), self.is_warming_up(state))
+    def actor(self, state: DDPGState) -> DDPGActor:
+        return DDPGActor(state.policy, self.scaling(state.observations), self.is_warming_up(state))
 
     def begin(self, actor: Actor, slot: Int[Array, ""]) -> Carry:
         """Return the noise at the start of an episode: zero where it is correlated, else nothing."""
         return jnp.zeros(self.action_size, jnp.float32) if self.noise == "ou" else ()
 
     def act(
-        self, actor: _Actor, carry: Carry, obs: Float[Array, "..."], key: Key, *, explore: bool
+        self, actor: DDPGActor, carry: Carry, obs: Float[Array, "..."], key: Key, *, explore: bool
     ) -> tuple[Array, Carry, tuple[()]]:
         """Take the policy's action, with noise where `explore`; draw it uniformly during the warm-up."""
         shape = self.spec.action.shape  # type: ignore[union-attr]
@@ -131,13 +131,15 @@ class DDPG(ReplayLearner):
             return drawn, drawn
         return (drawn if self.noise == "gaussian" else jnp.zeros_like(drawn)), carry
 
-    def policy_layers(self, actor: _Actor) -> PolicyNetwork:
+    def policy_layers(self, actor: DDPGActor) -> PolicyNetwork:
         scaling = self.artefact_scaling(actor.scaling)
         return scaled_layers(self.spec.observation, *scaling, (*mlp_layers(actor.policy), Squash()))
 
     # --- learning ---
 
-    def learn(self, state: _State, experience: Transitions, key: Key) -> tuple[_State, Float[Array, "N"], Metrics]:
+    def learn(
+        self, state: DDPGState, experience: Transitions, key: Key
+    ) -> tuple[DDPGState, Float[Array, "N"], Metrics]:
         """Do one update of everything on a batch: the critic, then the policy up the new critic, then the targets."""
         scaling = self.scaling(state.observations)
         obs, next_obs = (
@@ -176,12 +178,12 @@ class DDPG(ReplayLearner):
         }  # fmt: skip
         return after, jnp.abs(error), metrics
 
-    def action_value(self, state: _State, obs: Array, action: Array) -> Float[Array, ""]:
+    def action_value(self, state: DDPGState, obs: Array, action: Array) -> Float[Array, ""]:
         seen = self.seen(self.scaling(state.observations), obs)[None]
         value = value_of(state.critic, seen, action.reshape(1, -1).astype(jnp.float32))[0]
         return value / jnp.asarray(self.reward_scale, jnp.float32)
 
-    def target(self, state: _State, experience: Transitions, next_obs: Float[Array, "N D"]) -> Float[Array, "N"]:
+    def target(self, state: DDPGState, experience: Transitions, next_obs: Float[Array, "N D"]) -> Float[Array, "N"]:
         """Return y, from scaled successors."""
         value = value_of(state.target_critic, next_obs, jnp.tanh(jax.vmap(state.target_policy)(next_obs)))
         return jnp.asarray(self.reward_scale, jnp.float32) * experience.reward + experience.discount * value

@@ -53,7 +53,7 @@ class Parabola(NamedTuple):
         return self.value - 0.5 * jnp.square(self.root.T @ (action - self.mean)).sum()
 
 
-class _State(NamedTuple):
+class NAFState(NamedTuple):
     """The whole state.
 
     Attributes:
@@ -71,7 +71,7 @@ class _State(NamedTuple):
     updates: Int[Array, ""]
 
 
-class _Actor(NamedTuple):
+class NAFActor(NamedTuple):
     network: MLP
     scaling: tuple[Float[Array, "D"], Float[Array, "D"]]
     is_warming_up: Bool[Array, ""]
@@ -144,7 +144,7 @@ class NAF(ReplayLearner):
 
     # --- acting ---
 
-    def init(self, key: Key) -> _State:
+    def init(self, key: Key) -> NAFState:
         actions = self.action_size
         outputs = 1 + actions + actions * (actions + 1) // 2
         network = MLP.uniform(key, (self.spec.observation.size, *self.hidden, outputs), self.activation)
@@ -152,17 +152,17 @@ class NAF(ReplayLearner):
         *biases, offsets = network.biases
         scale = jnp.float32(HEAD_SCALE)
         network = self.constrained(MLP((*weights, scale * heads), (*biases, scale * offsets), self.activation))
-        return _State(network, network, _adam().init(network), **self.counters())  # type: ignore[arg-type]
+        return NAFState(network, network, _adam().init(network), **self.counters())  # type: ignore[arg-type]
 
-    def actor(self, state: _State) -> _Actor:
-        return _Actor(state.network, self.scaling(state.observations), self.is_warming_up(state))
+    def actor(self, state: NAFState) -> NAFActor:
+        return NAFActor(state.network, self.scaling(state.observations), self.is_warming_up(state))
 
     def begin(self, actor: Actor, slot: Int[Array, ""]) -> Carry:
         """Return the noise at the start of an episode: zero where it is correlated, else nothing."""
         return jnp.zeros(self.action_size, jnp.float32) if self.noise == "ou" else ()
 
     def act(
-        self, actor: _Actor, carry: Carry, obs: Float[Array, "..."], key: Key, *, explore: bool
+        self, actor: NAFActor, carry: Carry, obs: Float[Array, "..."], key: Key, *, explore: bool
     ) -> tuple[Array, Carry, tuple[()]]:
         """Take the best action mu, with noise where `explore`; draw it uniformly during the warm-up."""
         shape = self.spec.action.shape  # type: ignore[union-attr]
@@ -185,7 +185,7 @@ class NAF(ReplayLearner):
             return drawn, drawn
         return (drawn if self.noise == "gaussian" else jnp.zeros_like(drawn)), carry
 
-    def policy_layers(self, actor: _Actor) -> PolicyNetwork:
+    def policy_layers(self, actor: NAFActor) -> PolicyNetwork:
         *hidden, heads = actor.network.weights
         *biases, offsets = actor.network.biases
         mean = slice(1, 1 + self.action_size)
@@ -202,7 +202,7 @@ class NAF(ReplayLearner):
         diagonal = jnp.exp(jnp.clip(jnp.diagonal(entries), -LOG_DIAGONAL, LOG_DIAGONAL))
         return Parabola(outputs[0], jnp.tanh(outputs[1 : 1 + actions]), jnp.tril(entries, -1) + jnp.diag(diagonal))
 
-    def learn(self, state: _State, experience: Transitions, key: Key) -> tuple[_State, Float[Array, "N"], Metrics]:
+    def learn(self, state: NAFState, experience: Transitions, key: Key) -> tuple[NAFState, Float[Array, "N"], Metrics]:
         """Do one update on a batch."""
         scaling = self.scaling(state.observations)
         obs, next_obs = (
@@ -235,11 +235,11 @@ class NAF(ReplayLearner):
         }  # fmt: skip
         return after, jnp.abs(error), metrics
 
-    def action_value(self, state: _State, obs: Array, action: Array) -> Float[Array, ""]:
+    def action_value(self, state: NAFState, obs: Array, action: Array) -> Float[Array, ""]:
         found = self.parabola(state.network, self.seen(self.scaling(state.observations), obs))
         return found.at(action.reshape(-1).astype(jnp.float32)) / jnp.asarray(self.reward_scale, jnp.float32)
 
-    def target(self, state: _State, experience: Transitions, next_obs: Float[Array, "N D"]) -> Float[Array, "N"]:
+    def target(self, state: NAFState, experience: Transitions, next_obs: Float[Array, "N D"]) -> Float[Array, "N"]:
         """Return y, from scaled successors."""
         value = jax.vmap(state.target)(next_obs)[:, 0]
         return jnp.asarray(self.reward_scale, jnp.float32) * experience.reward + experience.discount * value

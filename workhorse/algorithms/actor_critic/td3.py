@@ -23,7 +23,7 @@ SATURATED = 0.99
 """Absolute value of an action in [-1, 1] from which on it counts as saturated."""
 
 
-class _State(NamedTuple):
+class TD3State(NamedTuple):
     """The whole state.
 
     Attributes:
@@ -44,7 +44,7 @@ class _State(NamedTuple):
     updates: Int[Array, ""]
 
 
-class _Actor(NamedTuple):
+class TD3Actor(NamedTuple):
     policy: MLP
     scaling: tuple[Float[Array, "D"], Float[Array, "D"]]
     is_warming_up: Bool[Array, ""]
@@ -91,20 +91,20 @@ class TD3(ReplayLearner):
 
     # --- acting ---
 
-    def init(self, key: Key) -> _State:
+    def init(self, key: Key) -> TD3State:
         keys = jax.random.split(key, 3)
         size, actions = self.spec.observation.size, self.action_size
         policy = MLP.uniform(keys[0], (size, *self.hidden, actions))
         first, second = (MLP.uniform(one, (size + actions, *self.hidden, 1)) for one in keys[1:])
         critics = (first, second)
         optimisers = (_adam().init(policy), _adam().init(critics))  # type: ignore[arg-type]
-        return _State(policy, critics, policy, critics, optimisers, **self.counters())
+        return TD3State(policy, critics, policy, critics, optimisers, **self.counters())
 
-    def actor(self, state: _State) -> _Actor:
-        return _Actor(state.policy, self.scaling(state.observations), self.is_warming_up(state))
+    def actor(self, state: TD3State) -> TD3Actor:
+        return TD3Actor(state.policy, self.scaling(state.observations), self.is_warming_up(state))
 
     def act(
-        self, actor: _Actor, carry: Carry, obs: Float[Array, "..."], key: Key, *, explore: bool
+        self, actor: TD3Actor, carry: Carry, obs: Float[Array, "..."], key: Key, *, explore: bool
     ) -> tuple[Array, Carry, tuple[()]]:
         """Take the policy's action, with noise where `explore`; draw it uniformly during the warm-up."""
         shape = self.spec.action.shape  # type: ignore[union-attr]
@@ -116,13 +116,13 @@ class TD3(ReplayLearner):
         noisy = jnp.clip(action + jnp.asarray(self.noise_std, jnp.float32) * drawn, -1.0, 1.0).reshape(shape)
         return jnp.where(actor.is_warming_up, random_action(self.spec, random_key), noisy), carry, ()
 
-    def policy_layers(self, actor: _Actor) -> PolicyNetwork:
+    def policy_layers(self, actor: TD3Actor) -> PolicyNetwork:
         scaling = self.artefact_scaling(actor.scaling)
         return scaled_layers(self.spec.observation, *scaling, (*mlp_layers(actor.policy), Squash()))
 
     # --- learning ---
 
-    def learn(self, state: _State, experience: Transitions, key: Key) -> tuple[_State, Float[Array, "N"], Metrics]:
+    def learn(self, state: TD3State, experience: Transitions, key: Key) -> tuple[TD3State, Float[Array, "N"], Metrics]:
         """Do one update of the critics on a batch and, where it is due, one of the policy and the targets."""
         scaling = self.scaling(state.observations)
         obs, next_obs = (
@@ -131,7 +131,7 @@ class TD3(ReplayLearner):
         target = self.target(state, experience, next_obs, key)
         state, error, metrics = self._critics(state, experience, obs, target)
 
-        def moved(state: _State) -> tuple[_State, Metrics]:
+        def moved(state: TD3State) -> tuple[TD3State, Metrics]:
             return self._policy(state, obs)
 
         if self.policy_every == 1:
@@ -145,27 +145,27 @@ class TD3(ReplayLearner):
         return state, error, metrics | of_policy
 
     def target(
-        self, state: _State, experience: Transitions, next_obs: Float[Array, "N D"], key: Key
+        self, state: TD3State, experience: Transitions, next_obs: Float[Array, "N D"], key: Key
     ) -> Float[Array, "N"]:
         """Return y, from scaled successors."""
         value = jnp.minimum(*values(state.target_critics, next_obs, self.smoothed(state, next_obs, key)))
         return jnp.asarray(self.reward_scale, jnp.float32) * experience.reward + experience.discount * value
 
-    def action_value(self, state: _State, obs: Array, action: Array) -> Float[Array, ""]:
+    def action_value(self, state: TD3State, obs: Array, action: Array) -> Float[Array, ""]:
         """Return the smaller of both critics' values, as targets take it."""
         seen = self.seen(self.scaling(state.observations), obs)[None]
         value = jnp.minimum(*values(state.critics, seen, action.reshape(1, -1).astype(jnp.float32)))[0]
         return value / jnp.asarray(self.reward_scale, jnp.float32)
 
-    def smoothed(self, state: _State, next_obs: Float[Array, "N D"], key: Key) -> Float[Array, "N A"]:
+    def smoothed(self, state: TD3State, next_obs: Float[Array, "N D"], key: Key) -> Float[Array, "N A"]:
         """Return a', the target policy's actions with noise."""
         spread, bound = (jnp.asarray(one, jnp.float32) for one in (self.target_noise_std, self.target_noise_clip))
         noise = spread * jax.random.normal(key, (len(next_obs), self.action_size), jnp.float32)
         return jnp.clip(jnp.tanh(jax.vmap(state.target_policy)(next_obs)) + jnp.clip(noise, -bound, bound), -1.0, 1.0)
 
     def _critics(
-        self, state: _State, experience: Transitions, obs: Float[Array, "N D"], target: Float[Array, "N"]
-    ) -> tuple[_State, Float[Array, "N"], Metrics]:
+        self, state: TD3State, experience: Transitions, obs: Float[Array, "N D"], target: Float[Array, "N"]
+    ) -> tuple[TD3State, Float[Array, "N"], Metrics]:
         """Return the state after a step of the critics, each transition's error, and metrics."""
         action = experience.action.reshape(len(obs), -1)
 
@@ -183,7 +183,7 @@ class TD3(ReplayLearner):
             "critic_loss": jnp.square(error).mean(), "critic_gradient_norm": optax.tree.norm(gradient),
         }  # fmt: skip
 
-    def _policy(self, state: _State, obs: Float[Array, "N D"]) -> tuple[_State, Metrics]:
+    def _policy(self, state: TD3State, obs: Float[Array, "N D"]) -> tuple[TD3State, Metrics]:
         """Return the state after a step of the policy up the first critic, and one of the targets."""
 
         def loss(policy: MLP) -> tuple[Array, Array]:

@@ -36,7 +36,7 @@ OPPOSED_TO = {
 """Options that have no effect where a switch is on."""
 
 
-class _State(NamedTuple):
+class DQNState(NamedTuple):
     """The whole state.
 
     Attributes:
@@ -54,7 +54,7 @@ class _State(NamedTuple):
     updates: Int[Array, ""]
 
 
-class _Actor(NamedTuple):
+class DQNActor(NamedTuple):
     network: QNetwork
     scaling: tuple[Float[Array, "D"], Float[Array, "D"]]
     epsilon: Float[Array, ""]
@@ -190,16 +190,16 @@ class DQN(ReplayLearner):
     def priority_exponent(self) -> float | None:
         return self.priority_power if self.prioritised else None
 
-    def importance_exponent(self, state: _State) -> Float[Array, ""]:
+    def importance_exponent(self, state: DQNState) -> Float[Array, ""]:
         begin, end = (jnp.asarray(power, jnp.float32) for power in (self.importance_power, self.final_importance_power))
         return begin + self.progress(state) * (end - begin)
 
-    def progress(self, state: _State) -> Float[Array, ""]:
+    def progress(self, state: DQNState) -> Float[Array, ""]:
         """Return the share of `anneal_env_steps` that the run has behind it; 0 where there is no schedule."""
         steps = state.env_steps.astype(jnp.float32)
         return jnp.minimum(steps / self.anneal_env_steps, 1.0) if self.anneal_env_steps else 0.0 * steps
 
-    def rate(self, state: _State) -> Float[Array, ""]:
+    def rate(self, state: DQNState) -> Float[Array, ""]:
         """Return the learning rate."""
         rate = jnp.asarray(self.learning_rate, jnp.float32)
         return rate * (1.0 - self.progress(state)) if self.anneal_learning_rate else rate
@@ -217,19 +217,19 @@ class DQN(ReplayLearner):
 
     # --- acting ---
 
-    def init(self, key: Key) -> _State:
+    def init(self, key: Key) -> DQNState:
         size, each = self.spec.observation.size, self.num_atoms if self.categorical else 1
         streams = Streams.create(key, size, self.hidden, self.action_size, each, self.dueling)
         network = QNetwork.create(streams, jnp.asarray(self.noise_std, jnp.float32) if self.noisy else None)
         memory: Any = optax.scale_by_adam().init(network)  # type: ignore[arg-type]
-        return _State(network, network, memory, **self.counters())
+        return DQNState(network, network, memory, **self.counters())
 
-    def actor(self, state: _State) -> _Actor:
+    def actor(self, state: DQNState) -> DQNActor:
         epsilon = jnp.zeros((), jnp.float32) if self.noisy else self.epsilon_at(state.env_steps)
-        return _Actor(state.network, self.scaling(state.observations), epsilon, self.is_warming_up(state))
+        return DQNActor(state.network, self.scaling(state.observations), epsilon, self.is_warming_up(state))
 
     def act(
-        self, actor: _Actor, carry: Carry, obs: Float[Array, "..."], key: Key, *, explore: bool
+        self, actor: DQNActor, carry: Carry, obs: Float[Array, "..."], key: Key, *, explore: bool
     ) -> tuple[Int[Array, ""], Carry, tuple[()]]:
         """Take the choice of highest value; where `explore`, with noisy weights or at random with probability epsilon.
 
@@ -244,7 +244,7 @@ class DQN(ReplayLearner):
         drawn = random_action(self.spec, random_key)
         return jnp.where(at_random, drawn.astype(best.dtype), best), carry, ()
 
-    def policy_layers(self, actor: _Actor) -> PolicyNetwork:
+    def policy_layers(self, actor: DQNActor) -> PolicyNetwork:
         layers = actor.network.mean.layers()
         if self.categorical:
             layers = (*layers, Expectation(self.support))
@@ -256,12 +256,12 @@ class DQN(ReplayLearner):
         """Return the values that a network's outputs stand for."""
         return jax.nn.softmax(outputs) @ self.support if self.categorical else outputs[..., 0]
 
-    def action_value(self, state: _State, obs: Array, action: Int[Array, ""]) -> Float[Array, ""]:
+    def action_value(self, state: DQNState, obs: Array, action: Int[Array, ""]) -> Float[Array, ""]:
         """Return the value of a choice, without noise on the weights."""
         outputs = state.network.mean(self.seen(self.scaling(state.observations), obs))
         return self.values(outputs)[action] / jnp.asarray(self.reward_scale, jnp.float32)
 
-    def learn(self, state: _State, experience: Transitions, key: Key) -> tuple[_State, Float[Array, "N"], Metrics]:
+    def learn(self, state: DQNState, experience: Transitions, key: Key) -> tuple[DQNState, Float[Array, "N"], Metrics]:
         """Do one update on a batch."""
         scaling = self.scaling(state.observations)
         obs, next_obs = (
@@ -300,7 +300,7 @@ class DQN(ReplayLearner):
         return after, jnp.maximum(size, 0.0) + jnp.float32(LEAST_PRIORITY), metrics
 
     def target(
-        self, state: _State, experience: Transitions, next_obs: Float[Array, "N D"], key: Key
+        self, state: DQNState, experience: Transitions, next_obs: Float[Array, "N D"], key: Key
     ) -> Float[Array, "N"] | Float[Array, "N n"]:
         """Return y, or with `categorical` its distribution over the atoms, from scaled successors."""
         value_key, choice_key = jax.random.split(key)

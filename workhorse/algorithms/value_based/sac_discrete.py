@@ -20,7 +20,7 @@ from workhorse.networks.mlp import MLP
 __all__ = ["DiscreteSAC", "soft_value"]
 
 
-class _State(NamedTuple):
+class DiscreteSACState(NamedTuple):
     """The whole state.
 
     Attributes:
@@ -42,7 +42,7 @@ class _State(NamedTuple):
     updates: Int[Array, ""]
 
 
-class _Actor(NamedTuple):
+class DiscreteSACActor(NamedTuple):
     policy: MLP
     scaling: tuple[Float[Array, "D"], Float[Array, "D"]]
     is_warming_up: Bool[Array, ""]
@@ -69,9 +69,13 @@ class DiscreteSAC(ReplayLearner):
     takes = "discrete"
     is_stochastic = True
 
-    replay_ratio: float = 32.0
+    hidden: tuple[int, ...] = (128, 128)
+    """Units of each hidden layer of every network."""
+    learn_every: int = 32
+    """Steps of each slot with one policy; then the updates that have become due are done."""
+    replay_ratio: float = 64.0
     """Samples trained on for each environment step after the warm-up, whatever the number of slots."""
-    batch_size: int = 64
+    batch_size: int = 128
     """Transitions of an update."""
     warmup_env_steps: int = 1_000
     """Environment steps with random actions, before the first update."""
@@ -79,6 +83,8 @@ class DiscreteSAC(ReplayLearner):
     """Steps that the replay keeps, those of all slots together; the oldest are forgotten."""
     learning_rate: float = 1e-3
     """Step size of Adam, for the policy, the critics and the temperature."""
+    target_rate: float = 0.01
+    """Share of the way that target networks go towards the learning ones at each update."""
     target_entropy_share: float = 0.7
     """Entropy that the temperature steers to, as a share of log A, the entropy of uniform choices."""
     temperature: float = 0.2
@@ -106,18 +112,18 @@ class DiscreteSAC(ReplayLearner):
 
     # --- acting ---
 
-    def init(self, key: Key) -> _State:
+    def init(self, key: Key) -> DiscreteSACState:
         sizes = (self.spec.observation.size, *self.hidden, self.action_size)
         policy, first, second = (MLP.uniform(one, sizes) for one in jax.random.split(key, 3))
         critics, log_temperature = (first, second), jnp.log(jnp.asarray(self.temperature, jnp.float32))
         optimisers: Any = tuple(map(optax.scale_by_adam().init, (policy, critics, log_temperature)))  # type: ignore[arg-type]
-        return _State(policy, critics, critics, log_temperature, optimisers, **self.counters())
+        return DiscreteSACState(policy, critics, critics, log_temperature, optimisers, **self.counters())
 
-    def actor(self, state: _State) -> _Actor:
-        return _Actor(state.policy, self.scaling(state.observations), self.is_warming_up(state))
+    def actor(self, state: DiscreteSACState) -> DiscreteSACActor:
+        return DiscreteSACActor(state.policy, self.scaling(state.observations), self.is_warming_up(state))
 
     def act(
-        self, actor: _Actor, carry: Carry, obs: Float[Array, "..."], key: Key, *, explore: bool
+        self, actor: DiscreteSACActor, carry: Carry, obs: Float[Array, "..."], key: Key, *, explore: bool
     ) -> tuple[Int[Array, ""], Carry, tuple[()]]:
         """Draw a choice where `explore`, uniformly during the warm-up; else take the likeliest."""
         logits = actor.policy(self.seen(actor.scaling, obs))
@@ -128,13 +134,15 @@ class DiscreteSAC(ReplayLearner):
         uniform = random_action(self.spec, random_key).astype(drawn.dtype)
         return jnp.where(actor.is_warming_up, uniform, drawn), carry, ()
 
-    def policy_layers(self, actor: _Actor) -> PolicyNetwork:
+    def policy_layers(self, actor: DiscreteSACActor) -> PolicyNetwork:
         layers = (*mlp_layers(actor.policy), Argmax(draws=True))
         return scaled_layers(self.spec.observation, *self.artefact_scaling(actor.scaling), layers)
 
     # --- learning ---
 
-    def learn(self, state: _State, experience: Transitions, key: Key) -> tuple[_State, Float[Array, "N"], Metrics]:
+    def learn(
+        self, state: DiscreteSACState, experience: Transitions, key: Key
+    ) -> tuple[DiscreteSACState, Float[Array, "N"], Metrics]:
         """Do one update of everything on a batch; no randomness is needed."""
         scaling = self.scaling(state.observations)
         obs, next_obs = (
@@ -159,7 +167,9 @@ class DiscreteSAC(ReplayLearner):
         }  # fmt: skip
         return after, error, metrics
 
-    def target(self, state: _State, experience: Transitions, next_obs: Float[Array, "N D"]) -> Float[Array, "N"]:
+    def target(
+        self, state: DiscreteSACState, experience: Transitions, next_obs: Float[Array, "N D"]
+    ) -> Float[Array, "N"]:
         """Return y, from scaled successors."""
         logits = jax.vmap(state.policy)(next_obs)
         ahead = jax.vmap(soft_value, in_axes=(0, 0, None))(
@@ -167,19 +177,19 @@ class DiscreteSAC(ReplayLearner):
         )
         return jnp.float32(self.reward_scale) * experience.reward + experience.discount * ahead
 
-    def action_value(self, state: _State, obs: Array, action: Int[Array, ""]) -> Float[Array, ""]:
+    def action_value(self, state: DiscreteSACState, obs: Array, action: Int[Array, ""]) -> Float[Array, ""]:
         """Return the smaller of both critics' soft values."""
         seen = self.seen(self.scaling(state.observations), obs)[None]
         return _lesser(state.critics, seen)[0, action] / jnp.asarray(self.reward_scale, jnp.float32)
 
-    def entropy_bonus(self, state: _State, obs: Array, key: Key) -> Float[Array, ""]:
+    def entropy_bonus(self, state: DiscreteSACState, obs: Array, key: Key) -> Float[Array, ""]:
         """Return alpha times the entropy in this state, exactly: `key` is not used."""
         log_prob = jax.nn.log_softmax(state.policy(self.seen(self.scaling(state.observations), obs)))
         bonus = -jnp.exp(state.log_temperature) * (jnp.exp(log_prob) * log_prob).sum()
         return bonus / jnp.asarray(self.reward_scale, jnp.float32)
 
     def _critics(
-        self, state: _State, obs: Float[Array, "N D"], experience: Transitions, target: Float[Array, "N"]
+        self, state: DiscreteSACState, obs: Float[Array, "N D"], experience: Transitions, target: Float[Array, "N"]
     ) -> tuple[tuple[MLP, MLP], Any, Float[Array, "N"], Metrics]:
         """Return the critics after a step, the optimiser's memory, each transition's error, and metrics."""
         action = experience.action[:, None]
@@ -198,7 +208,7 @@ class DiscreteSAC(ReplayLearner):
         return critics, memory, jnp.abs(error), metrics
 
     def _policy(
-        self, state: _State, critics: tuple[MLP, MLP], obs: Float[Array, "N D"]
+        self, state: DiscreteSACState, critics: tuple[MLP, MLP], obs: Float[Array, "N D"]
     ) -> tuple[MLP, Any, Float[Array, ""], Float[Array, ""]]:
         """Return the policy after a step, the optimiser's memory, its entropy before, and its loss."""
         value, temperature = _lesser(critics, obs), jnp.exp(state.log_temperature)

@@ -114,7 +114,7 @@ def _falls(values: Column, least: float) -> bool:
     meaning="Values are far above the discounted returns that follow the same actions.",
     condition=(
         "over twenty iterations the mean value of recent actions is above the mean discounted return that followed "
-        "them, by 5 standard errors and by twice the standard deviation of these returns over the actions; what the "
+        "them, by 5 standard errors and by 1.2 standard deviations of these returns over the actions; what the "
         "entropy of later actions adds to a soft value is taken off, and a gap that shrinks by a tenth is no fault"
     ),
     persistence=10,
@@ -139,7 +139,7 @@ def _above_returns(rows: Rows) -> str | None:
     over = value - returns - bonus
     error = over.std(ddof=1) / math.sqrt(len(over))
     shrinks = over[-5:].mean() < 0.9 * over[:5].mean()  # values begin at 0 and may have far to fall
-    large = max(2 * spread.mean(), 0.1 * np.abs(returns).mean())
+    large = max(1.2 * spread.mean(), 0.1 * np.abs(returns).mean())
     if over.mean() > max(5 * error, large) and not shrinks:
         return (
             f"values of recent actions are {value.mean():.3g} and the discounted returns that followed them "
