@@ -166,7 +166,7 @@ def test_an_update_is_a_step_of_adam_down_the_weighted_loss(switches):
 
 
 def test_the_target_network_is_a_copy_every_so_many_updates_and_no_other_moves_it():
-    algorithm, batch = made(target_every=3, learning_rate=0.01), batch_of(16)
+    algorithm, batch = made(target_every=3, target_rate=1.0, learning_rate=0.01), batch_of(16)
     state, learn = algorithm.init(jax.random.key(1)), jax.jit(algorithm.learn)
     expected = state.target
     for update in range(1, 8):
