@@ -31,7 +31,10 @@ from workhorse.training.rollouts import JaxCollector
 
 HERE = Path(__file__).parent
 EVALUATIONS = 8
-POLE = {"hidden": (64, 64), "replay_ratio": 32.0, "exploration_env_steps": 5_000, "rollout_steps": 256}
+POLE = {
+    "hidden": (64, 64), "batch_size": 64, "replay_ratio": 32.0, "exploration_env_steps": 5_000, "target_rate": 1.0,
+    "target_every": 100,
+}  # fmt: skip
 SWING = {
     "hidden": (64, 64), "batch_size": 128, "replay_ratio": 128.0, "learning_rate": 1e-3, "target_rate": 0.01,
     "warmup_env_steps": 1_000,
@@ -85,11 +88,11 @@ class SaturatedPolicy(DDPG):
         return state._replace(policy=policy, target_policy=policy)
 
 
-def merged_flags(size, rows, cursor, tree, steps, newest):
+def merged_flags(size, rows, cursor, tree, steps, *rest):
     """Write terminations to the replay as truncations."""
     ended = steps.terminated | steps.truncated
     merged = steps._replace(terminated=jnp.zeros_like(steps.terminated), truncated=ended)
-    return _written(size, rows, cursor, tree, merged, newest)
+    return _written(size, rows, cursor, tree, merged, *rest)
 
 
 _written = replay.written

@@ -177,7 +177,7 @@ def test_the_python_of_a_page_runs_from_top_to_bottom(
 def test_the_names_for_users_of_stable_baselines3_are_ours() -> None:
     """Every name in the table of settings is an option, and the hint after the old name says the new one."""
     page = text(ROOT / "docs" / "from-stable-baselines3.md")
-    table = page[page.index("## Names of settings") : page.index("## What differs")]
+    table = page[page.index("## Names of settings\n") : page.index("## Names of settings of SAC")]
     options = registry.options("ppo") | registry.options("a2c")
     rows = re.findall(r"(?m)^\| `(\w+)`[^|]*\| `(\w+)` \| ([^|]*) \| ([^|]*) \|", table)
     assert len(rows) >= 10
@@ -188,6 +188,25 @@ def test_the_names_for_users_of_stable_baselines3_are_ours() -> None:
             default = registry.options(algorithm).get(ours)
             if default is not None and re.fullmatch(r"[\d.e-]+", here := cell.partition(", ")[2]):
                 assert float(here) == default.default, (ours, algorithm)
+
+
+def test_the_names_of_off_policy_settings_are_ours() -> None:
+    """The same of SAC, TD3 and DQN; a column's second number is the default here."""
+    page = text(ROOT / "docs" / "from-stable-baselines3.md")
+    table = page[page.index("## Names of settings of SAC") : page.index("## What differs")]
+    columns = [registry.options(name) for name in ("sac", "td3", "dqn")]
+    rows = re.findall(r"(?m)^\| `(\w+)[^|]*\| `(\w+)[^|]*\| ([^|]*) \| ([^|]*) \| ([^|]*) \|", table)
+    assert len(rows) >= 18
+    checked = 0
+    for theirs, ours, *cells in rows:
+        assert any(ours in options for options in columns), ours
+        there = {name for options in columns for name in options if ours in options}
+        assert ours == theirs or our_name(theirs, there) == ours or theirs in ("policy_kwargs", "ent_coef"), theirs
+        for options, cell in zip(columns, cells, strict=True):
+            if re.fullmatch(r"[\d.e-]+", here := cell.partition(", ")[2]):
+                assert float(here) == options[ours].default, (theirs, cell)
+                checked += 1
+    assert checked >= 25
 
 
 def test_no_page_fetches_anything_from_elsewhere() -> None:

@@ -173,3 +173,63 @@ def test_an_algorithm_without_a_gradient_is_told_what_can_be_diagnosed(tmp_path,
     for part in ("gradients", "trust-region", "landscape"):
         assert main(["diagnose", str(folder.path), "--only", part]) == 2
         assert "reinforce, a2c, ppo and trpo" in capsys.readouterr().err
+
+
+# --- off-policy ---
+
+TINY = {
+    "hidden": (8,), "rollout_steps": 64, "learn_every": 16, "warmup_env_steps": 100, "batch_size": 16,
+    "replay_ratio": 4.0, "replay_capacity": 1000, "discount": 0.8,
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def replayed(tmp_path_factory):
+    """A run of dqn, whose first iteration is within its warm-up."""
+    folder, _ = train.start(
+        task="CartPole-v1",
+        algorithm="dqn",
+        settings=TINY,
+        env_steps=256,
+        threads=1,
+        schedule=train.Schedule(final_episodes=4, checkpoint_every_s=1000, milestones=2),
+        root=tmp_path_factory.mktemp("runs"),
+        id="replayed",
+    )
+    return folder.path
+
+
+def test_values_of_actions_are_measured_printed_kept_and_drawn(replayed, capsys):
+    words = ["diagnose", str(replayed), "--budget", "20000", "--threads", "1"]
+    assert main(words) == 0
+    said = capsys.readouterr().out
+    assert "learns from a replay, so that the values of its actions are measured" in said
+    assert "Iteration 0 is within the warm-up" in said
+    assert "values of actions at iteration 4, 32 states of fresh episodes, 2 returns of up to 31 steps" in said
+    record = json.loads((replayed / "diagnostics" / "values-4.json").read_text())
+    assert len(record["value"]) == len(record["truth"]) == record["states"] == 32
+    over = [value - truth for value, truth in zip(record["value"], record["truth"], strict=True)]
+    assert record["over_estimate"] == pytest.approx(sum(over) / 32)
+    assert record["worst"][0]["value"] - record["worst"][0]["truth"] == pytest.approx(max(over))
+    assert max(record["truth"]) <= 1 / (1 - 0.8)
+    page = (replayed / "report.html").read_text()
+    assert "Values against the truth" in page and "32 × 2" in page and "most too high" in page
+    assert (replayed / "report-data" / "values.csv").read_text().count("\n") == 1 + 32
+    kept = (replayed / "diagnostics" / "values-4.json").read_bytes()
+    assert main(words) == 0
+    assert (replayed / "diagnostics" / "values-4.json").read_bytes() == kept
+    assert capsys.readouterr().out == said
+
+
+@pytest.mark.parametrize(
+    ("words", "answer"),
+    [
+        (["--only", "values", "--budget", "100"], "--budget must be at least"),
+        (["--only", "values", "--at", "0"], "is within the warm-up"),
+        (["--only", "gradients"], "estimates no gradient"),
+        (["--only", "trust-region"], "has no policy updates to measure"),
+    ],
+)
+def test_what_cannot_be_measured_of_a_replay_is_refused(replayed, capsys, words, answer):
+    assert main(["diagnose", str(replayed), *words]) == 2
+    assert answer in capsys.readouterr().err

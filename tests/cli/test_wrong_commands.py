@@ -63,8 +63,8 @@ WRONG = {
     f"{SAC} --buffer-size 10": "here it is --replay-capacity.",
     f"{SAC} --learning-starts 10": "here it is --warmup-env-steps.",
     f"{SAC} --train-freq 10": "here it is --learn-every.",
-    f"{SAC} --gradient-steps 1": "here it is --replay-ratio, which counts samples trained on for each environment",
-    f"{SAC} --utd 1": "here it is --replay-ratio, which counts samples trained on for each environment",
+    f"{SAC} --gradient-steps 1": "here it is --replay-ratio, which counts samples trained on for each",
+    f"{SAC} --utd 1": "here it is --replay-ratio, which counts samples trained on for each",
     f"{SAC} --ent-coef .1": "here it is --temperature.",
     f"{SAC} --optimize-memory-usage": "the replay stores every observation once",
     f"{SAC} --policy-delay 2": "here it is --policy-every.",
@@ -116,7 +116,7 @@ WRONG = {
     "train studies/many": "Expected a task, but studies/many is a study: `workhorse study studies/many` conducts it.",
     # algorithms
     "train CartPole-v1 --algorithm SAC": "Unknown algorithm 'SAC'. Did you mean sac",
-    "train CartPole-v1 --algorithm TQC": "Workhorse has no TQC: the nearest it has is sac-n, and `workhorse",
+    "train CartPole-v1 --algorithm TQC": "Workhorse has no TQC: the nearest it has is sac-n, and",
     "train CartPole-v1 --algorithm qrdqn": "Workhorse has no qrdqn: the nearest it has is c51",
     "train CartPole-v1 --algorithm PPO": "Unknown algorithm 'PPO'. Did you mean ppo? `workhorse algorithms` lists",
     # runs

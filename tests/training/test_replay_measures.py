@@ -60,7 +60,7 @@ def test_the_metrics_of_an_iteration_are_those_of_its_steps(task, algorithm):
     progress = loop.start()
     for _ in range(5):  # 640 steps, of which 200 are kept
         progress, metrics, _ = loop.iterate(progress)
-    cursor, rows = progress.data.cursor, jax.device_get(loop.rows)
+    cursor, rows = progress.data.cursor, jax.device_get(loop.arrays.rows)
     times = np.arange(int(cursor.first), int(cursor.count))
     at = times % loop.size.rows
     reward, terminated, truncated = rows.reward[at], rows.terminated[at], rows.truncated[at]
@@ -114,8 +114,8 @@ def test_the_share_of_sampled_terminations_is_that_of_the_batches(monkeypatch):
     """Every step is stored as a termination: every sampled one is."""
     written = replay.written
 
-    def ended(size, rows, cursor, tree, steps, newest):
-        return written(size, rows, cursor, tree, steps._replace(terminated=jnp.ones_like(steps.terminated)), newest)
+    def ended(size, rows, cursor, tree, steps, *rest):
+        return written(size, rows, cursor, tree, steps._replace(terminated=jnp.ones_like(steps.terminated)), *rest)
 
     monkeypatch.setattr(replay, "written", ended)
     plan = Plan("CartPole-v1", {}, "dqn", {**SMALL, "hidden": (7,)}, 3)  # of its own size: a program of its own

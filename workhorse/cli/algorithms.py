@@ -34,5 +34,5 @@ def run(arguments: Sequence[str]) -> int:
     first, second = (max(len(row[column]) for row in rows) for column in (0, 1))
     print(f"{chosen}: {entry(chosen).summary}\n")
     for flag, default, text in rows:
-        print(f"  {flag:<{first}}  {default:<{second}}  {text}")
+        print(f"  {flag:<{first}}  {default:<{second}}  {' '.join(text.split())}")
     return 0

@@ -75,7 +75,7 @@ def _factors(rows: Rows, count: int) -> Column:
         "over ten iterations the mean value of the sampled actions is above the highest value that the largest reward "
         "so far allows (r / (1 - discount), r itself where r < 0 and episodes terminate; that of a soft value has the "
         "entropy bonus of the most random policy too), by a tenth of the largest |r| / (1 - discount); or the highest "
-        "value of an update is, by .4 of it; where the bound is below 0, where values begin, they do not fall to it"
+        "value of an update is, by .4 of it; values that fall towards a bound below 0 are no fault, for they begin at 0"
     ),
     persistence=5,
     misleads="values that fall from 0 towards a bound far below it, where they stop for a while",
@@ -114,7 +114,7 @@ def _falls(values: Column, least: float) -> bool:
     meaning="Values are far above the discounted returns that follow the same actions.",
     condition=(
         "over twenty iterations the mean value of recent actions is above the mean discounted return that followed "
-        "them, by 5 standard errors and by twice the standard deviation of these returns over the actions; what the "
+        "them, by 5 standard errors and by 1.2 standard deviations of these returns over the actions; what the "
         "entropy of later actions adds to a soft value is taken off, and a gap that shrinks by a tenth is no fault"
     ),
     persistence=10,
@@ -139,7 +139,7 @@ def _above_returns(rows: Rows) -> str | None:
     over = value - returns - bonus
     error = over.std(ddof=1) / math.sqrt(len(over))
     shrinks = over[-5:].mean() < 0.9 * over[:5].mean()  # values begin at 0 and may have far to fall
-    large = max(2 * spread.mean(), 0.1 * np.abs(returns).mean())
+    large = max(1.2 * spread.mean(), 0.1 * np.abs(returns).mean())
     if over.mean() > max(5 * error, large) and not shrinks:
         return (
             f"values of recent actions are {value.mean():.3g} and the discounted returns that followed them "
