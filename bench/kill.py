@@ -77,9 +77,7 @@ def main() -> None:
     target.write_text(
         json.dumps(
             {
-                **head(
-                    f"python bench/kill.py {'--case ' + arguments.case + ' ' if case else ''}--kills {arguments.kills}"
-                ),
+                **head(f"python bench/kill.py {chosen}--kills {arguments.kills}"),
                 "run": f"workhorse {' '.join(train)}",
                 "kills": killed,
                 "last_saved_iteration_at_each_kill": moments,
