@@ -121,10 +121,10 @@ def test_a_learnt_temperature_settles_where_the_entropy_is_the_wanted_one():
 
     after = run(state)
     share = np.asarray(jax.nn.softmax(after.policy.biases[0]))
-    np.testing.assert_allclose(-(share * np.log(share)).sum(), 0.5 * np.log(A), atol=0.01)
-    np.testing.assert_allclose(after.critics[0].biases[0], [0, 1, 2], atol=0.01)
+    np.testing.assert_allclose(-(share * np.log(share)).sum(), 0.5 * np.log(A), atol=0.05)
+    np.testing.assert_allclose(after.critics[0].biases[0], [0, 1, 2], atol=0.02)
     best = plain_softmax(np.arange(A) / float(jnp.exp(after.log_temperature)))
-    np.testing.assert_allclose(share, best, atol=0.01)
+    np.testing.assert_allclose(share, best, atol=0.05)
 
 
 def test_behaviour_is_uniform_in_the_warm_up_then_drawn_from_the_policy_and_its_likeliest_choice_without_noise():
