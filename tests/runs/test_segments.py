@@ -12,12 +12,13 @@ import pytest
 from workhorse.core.digest import digest
 from workhorse.core.errors import UsageError
 from workhorse.core.randomness import draw, root_key
-from workhorse.runs import checkpoint, train
+from workhorse.runs import checkpoint, segments, train
+from workhorse.runs import fork as fork_module
+from workhorse.runs import history as history_module
 from workhorse.runs.folder import RunFolder
 from workhorse.runs.fork import fork
 from workhorse.runs.history import opened
 from workhorse.runs.metrics import read_metrics
-from workhorse.training.evolve import Evolve
 from workhorse.training.loop import Evaluation, Loop, Progress, make_loop
 
 KEPT = 50
@@ -134,23 +135,66 @@ def test_a_checkpoint_writes_what_is_new(tmp_path):
     assert max(bytes_written) < 300, "six rows of two numbers and a header, however long the log"
 
 
-def test_milestones_leave_the_log_out_and_nothing_between_them_is_computed_again(tmp_path):
+@pytest.fixture
+def made_of_growing_loops(monkeypatch):
+    for module in (history_module, fork_module, train):
+        monkeypatch.setattr(module, "make_loop", make)
+
+
+def test_states_are_computed_again_from_the_start_or_from_a_checkpoint(tmp_path, made_of_growing_loops):
     folder = begin(tmp_path, "run", 200)
-    for iteration in checkpoint.saved_iterations(folder, "milestones"):
+    expected = digests(folder)
+    milestones = checkpoint.saved_iterations(folder, "milestones")
+    for iteration in milestones:
         assert "segments" not in checkpoint.saved_meta(folder, iteration, "milestones")
     with opened(folder.path) as history:
-        history.loop = GrowingLoop(history.loop.algorithm, 0)
-        kept = checkpoint.saved_iterations(folder, "milestones")
-        assert int(history.at(kept[1]).iteration) == kept[1]
-        with pytest.raises(UsageError, match=r"data that its milestones leave out .log.*Choose a kept one"):
-            history.at(kept[1] + 1)
+        iterations = []
+        iterate = history.loop.iterate
+        history.loop.iterate = lambda progress: iterations.append(int(progress.iteration)) or iterate(progress)
+        assert int(history.at(milestones[1]).iteration) == milestones[1]
+        assert not iterations, "a milestone can be looked at"
+        state = history.at(milestones[1] + 1).state
+        assert f"{digest(state):016x}" == expected[milestones[1]]
+        assert iterations == list(range(milestones[1] + 1)), "but not gone on from: the log was empty at the start"
+        iterations.clear()
+        assert checkpoint.saved_iterations(folder) == [19, 20]
+        history.once_more(history.to_go_on_from(19))
+        assert iterations == [19], "a checkpoint has the log"
+        iterations.clear()
+        history.to_go_on_from(3)
+        assert iterations == [0, 1, 2], "an emptied log, not the one of iteration 20"
+        newest = max((folder.path / "segments" / "log").iterdir(), key=lambda path: int(path.name.split("-")[0]))
+        newest.write_bytes(newest.read_bytes()[:-1])
+        iterations.clear()
+        assert int(history.to_go_on_from(20).iteration) == 20
+        assert iterations == [19], "from the older checkpoint, where the newest one is damaged"
 
 
-def test_a_fork_would_begin_without_the_log_and_is_refused(tmp_path, monkeypatch):
+def test_a_fork_has_a_copy_of_the_log_and_goes_on_with_it(tmp_path, made_of_growing_loops):
+    folder = begin(tmp_path, "run", 200)
+    made = fork(folder.path, 12, {"noise_std": 0.2}, range(1), tmp_path / "forks")
+    shutil.rmtree(folder.path / "segments")
+    straight = digests(folder)
+    for forked in (made.unchanged[0], made.changed[0]):
+        train.resume(forked.path, make=make)
+        assert digests(forked) == straight[12:], "the probe's iterations draw nothing, so that its seed changes nothing"
+    with opened(made.unchanged[0].path) as history:
+        assert f"{digest(history.at(15).state):016x}" == straight[14]
+        shutil.rmtree(made.unchanged[0].path / "checkpoints/12")
+        assert int(history.at(12).iteration) == 12
+        with pytest.raises(UsageError, match=r"begins at iteration 13, as a fork does, .* no whole state with its log"):
+            history.at(15)
+
+
+def test_many_new_rows_go_into_several_files(tmp_path, monkeypatch):
+    expected = digests(begin(tmp_path, "straight", 200))
+    monkeypatch.setattr(segments, "PART_BYTES", 40)  # two rows of two numbers
     folder = begin(tmp_path, "run", 100)
-    monkeypatch.setattr(Evolve, "segments", lambda loop: {"log": Log()})
-    with pytest.raises(UsageError, match=r"milestones leave out \(log\), so that a fork would begin without it"):
-        fork(folder.path, 10, {"noise_std": 0.2}, range(1), tmp_path)
+    spans = [list(map(int, path.name.split(".")[0].split("-"))) for path in (folder.path / "segments/log").iterdir()]
+    assert max(end - begin for begin, end in spans) == 2
+    monkeypatch.undo()
+    train.resume(folder.path, env_steps=200, make=make)
+    assert digests(folder) == expected
 
 
 def test_an_evaluation_needs_no_segments(tmp_path, monkeypatch):

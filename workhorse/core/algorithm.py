@@ -228,6 +228,11 @@ class OffPolicy(Algorithm):
     discount: float
 
     @property
+    def num_slots(self) -> int:
+        """Slots of a rollout, all trained on."""
+        return self.num_envs
+
+    @property
     def priority_exponent(self) -> float | None:
         return None
 

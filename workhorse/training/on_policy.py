@@ -71,7 +71,7 @@ class OnPolicyLoop(Loop):
         shares = [threads // 2, threads - threads // 2] if threads > 1 else [1]
         judges = [environments.make(plan.task, EVALUATION_SLOTS, share, **plan.task_options) for share in shares]
         lanes = Lanes([make_player(algorithm, judge, EVALUATION_SLOTS, plan.seed) for judge in judges])
-        collector = make_collector(algorithm, env, plan.seed, algorithm.num_slots, algorithm.rollout_steps)
+        collector = make_collector(algorithm, env, plan.seed)
         return OnPolicyLoop(algorithm, plan.seed, collector, lanes)
 
     @staticmethod

@@ -95,9 +95,21 @@ class Collector(ABC):
 
 
 def make_collector(
-    algorithm: OnPolicy | OffPolicy, env: HostEnv | JaxEnv, root: int, num_slots: int, steps: int
+    algorithm: OnPolicy | OffPolicy,
+    env: HostEnv | JaxEnv,
+    root: int,
+    num_slots: int | None = None,
+    steps: int | None = None,
 ) -> Collector:
-    """Return what collects an algorithm's rollouts on an environment, `steps` of each of `num_slots` slots."""
+    """Return what collects an algorithm's rollouts on an environment.
+
+    Args:
+        algorithm: what acts.
+        env: the environment; a host environment has its slots.
+        root: the run's seed.
+        num_slots: slots; by default the algorithm's.
+        steps: of each slot in a rollout; by default those of an iteration.
+    """
     if isinstance(env, HostEnv):
         return HostCollector(algorithm, env, root, steps)
     return JaxCollector(algorithm, env, root, num_slots, steps)
@@ -106,8 +118,9 @@ def make_collector(
 class HostCollector(Collector):
     """Rollouts on a host environment: one compiled call acts for all slots, the environment steps them together."""
 
-    def __init__(self, algorithm: OnPolicy | OffPolicy, env: HostEnv, root: int, steps: int) -> None:
-        self._algorithm, self._env, self._root, self.steps = algorithm, env, root, steps
+    def __init__(self, algorithm: OnPolicy | OffPolicy, env: HostEnv, root: int, steps: int | None = None) -> None:
+        self._algorithm, self._env, self._root = algorithm, env, root
+        self.steps = steps or algorithm.rollout_steps
         self._left: PyTree = None
 
     def start(self, actor: Actor) -> Slots:
@@ -179,9 +192,16 @@ class JaxCollector(Collector):
         env: the environment.
     """
 
-    def __init__(self, algorithm: OnPolicy | OffPolicy, env: JaxEnv, root: int, num_slots: int, steps: int) -> None:
+    def __init__(
+        self,
+        algorithm: OnPolicy | OffPolicy,
+        env: JaxEnv,
+        root: int,
+        num_slots: int | None = None,
+        steps: int | None = None,
+    ) -> None:
         self._algorithm, self.env, self._root = algorithm, env, root_key(root)
-        self._num_slots, self.steps = num_slots, steps
+        self._num_slots, self.steps = num_slots or algorithm.num_slots, steps or algorithm.rollout_steps
 
     def start(self, actor: Actor) -> Slots:
         size = self._num_slots

@@ -47,7 +47,9 @@ def moved(state, seed=5):
         leaves, shape = jax.tree.flatten(tree)
         keys = jax.random.split(key, len(leaves))
         pairs = zip(leaves, keys, strict=True)
-        return jax.tree.unflatten(shape, [leaf + 0.3 * jax.random.normal(one, leaf.shape) for leaf, one in pairs])
+        return jax.tree.unflatten(
+            shape, [leaf + 0.3 * jax.random.normal(one, leaf.shape, leaf.dtype) for leaf, one in pairs]
+        )
 
     names = [name for name in ("network", "target", "policy", "critics", "targets") if name in state._fields]
     keys = jax.random.split(jax.random.key(seed), len(names))

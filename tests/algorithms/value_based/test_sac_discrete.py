@@ -72,8 +72,8 @@ def test_each_part_takes_a_step_of_its_own_down_its_loss():
         return total
 
     def slopes(loss, bias):
-        bias = np.asarray(bias, np.float64)
-        return [(loss(bias + 1e-4 * unit) - loss(bias - 1e-4 * unit)) / 2e-4 for unit in np.eye(A)]
+        bias = jnp.asarray(bias, jnp.float64)
+        return [(loss(bias + 1e-4 * unit) - loss(bias - 1e-4 * unit)) / 2e-4 for unit in jnp.eye(A)]
 
     for which in (0, 1):
         before = state.critics[which].biases[-1]

@@ -18,7 +18,7 @@ from workhorse.math.distributions import TanhGaussian
 from workhorse.networks.layers import mlp_layers, scaled_layers
 from workhorse.networks.mlp import MLP
 
-__all__ = ["SAC", "gaussian_of"]
+__all__ = ["SAC"]
 
 LOG_STD = (-5.0, 2.0)
 """Range of the logarithm of the standard deviation before squashing."""
@@ -121,7 +121,7 @@ class SAC(ReplayLearner):
         self, actor: SACActor, carry: Carry, obs: Float[Array, "..."], key: Key, *, explore: bool
     ) -> tuple[Array, Carry, tuple[()]]:
         """Draw an action where `explore`, uniformly during the warm-up; else take tanh of the mean."""
-        distribution = gaussian_of(actor.policy(self.seen(actor.scaling, obs)))
+        distribution = TanhGaussian.bounded(actor.policy(self.seen(actor.scaling, obs)), *LOG_STD)
         if not explore:
             return distribution.mode().reshape(self.spec.action.shape), carry, ()  # type: ignore[union-attr]
         drawn, _ = distribution.sample(key)
@@ -186,7 +186,7 @@ class SAC(ReplayLearner):
 
     def entropy_bonus(self, state: SACState, obs: Array, key: Key) -> Float[Array, ""]:
         seen = self.seen(self.scaling(state.observations), obs)
-        _, log_prob = gaussian_of(state.policy(seen)).sample(key)
+        _, log_prob = TanhGaussian.bounded(state.policy(seen), *LOG_STD).sample(key)
         return -jnp.exp(state.log_temperature) * log_prob / jnp.asarray(self.reward_scale, jnp.float32)
 
     def _critics(
@@ -246,18 +246,8 @@ SATURATED = 0.99
 """Absolute value of an action in [-1, 1] from which on it counts as saturated."""
 
 
-def gaussian_of(outputs: Float[Array, "out"]) -> TanhGaussian:
-    """Return the distribution of the action that a policy's outputs stand for: means, then what gives the spread.
-
-    log s = -5 + 3.5 (1 + tanh(x)).
-    """
-    mean, spread = jnp.split(outputs, 2)
-    low, high = LOG_STD
-    return TanhGaussian(mean, low + 0.5 * (high - low) * (1 + jnp.tanh(spread)))
-
-
 def _at(outputs: Float[Array, "out"], noise: Float[Array, "A"]) -> tuple[Float[Array, "A"], Float[Array, ""]]:
-    return gaussian_of(outputs).at(noise)
+    return TanhGaussian.bounded(outputs, *LOG_STD).at(noise)
 
 
 def values(

@@ -18,7 +18,7 @@ from workhorse.core.types import Moments, Rollout, Transitions
 from workhorse.math.distributions import TanhGaussian
 from workhorse.math.held_noise import HeldNoise
 from workhorse.math.reward_scale import RewardSums, reward_factor
-from workhorse.math.value_distribution import atoms, projected
+from workhorse.math.value_distribution import atoms, cross_entropy, projected
 from workhorse.networks.batch_norm import AllStatistics, NormalisedMLP, running, with_unit_weights
 from workhorse.networks.layers import scaled_layers
 
@@ -237,9 +237,7 @@ class SACN(ReplayLearner):
 
     def factor(self, state: SACNState) -> Float[Array, ""]:
         """Return the factor of rewards where they are learnt from."""
-        if not self.scale_rewards:
-            return jnp.asarray(self.reward_scale, jnp.float32)
-        return reward_factor(state.rewards, self.value_limit)
+        return reward_factor(state.rewards, self.value_limit) if self.scale_rewards else jnp.float32(self.reward_scale)
 
     def rate(self, state: SACNState) -> Float[Array, ""]:
         """Return the learning rate of this state: l (s + (1 - s) (1 + cos(pi t)) / 2), s its last share, t <= 1."""
@@ -296,9 +294,8 @@ class SACN(ReplayLearner):
         return self._smaller(state, rows)[0] / self.factor(state)
 
     def entropy_bonus(self, state: SACNState, obs: Array, key: Key) -> Float[Array, ""]:
-        seen = self.seen(self.scaling(state.observations), obs)[None]
-        _, log_prob = self._drawn(state.policy(seen, state.policy_statistics), key)
-        return -jnp.exp(state.log_temperature) * log_prob[0] / self.factor(state)
+        outputs = state.policy(self.seen(self.scaling(state.observations), obs)[None], state.policy_statistics)
+        return -jnp.exp(state.log_temperature) * self._drawn(outputs, key)[1][0] / self.factor(state)
 
     def _smaller(self, state: SACNState, rows: Float[Array, "N in"]) -> Float[Array, "N"]:
         known = zip(state.critics, state.critic_statistics, strict=True)
@@ -326,7 +323,8 @@ class SACN(ReplayLearner):
             outputs, then, statistics = zip(*(self._outputs(critic, pair) for critic in critics), strict=True)
             aim = self.target(then, reward, discount) if target is None else target
             aim = jax.lax.stop_gradient(aim)
-            losses = [self._loss(aim, one) for one in outputs]
+            entropies = jax.vmap(cross_entropy)
+            losses = [entropies(aim, one) if self.categorical else jnp.square(one - aim)[:, 0] for one in outputs]
             return (weight * (losses[0] + losses[1])).mean(), (outputs[0], aim, statistics, losses[0].mean())
 
         gradient, (outputs, aim, found, first_loss) = jax.grad(loss, has_aux=True)(state.critics)
@@ -345,10 +343,6 @@ class SACN(ReplayLearner):
         if self.categorical:
             metrics["support_end_mass"] = jax.nn.softmax(outputs)[:, jnp.array([0, -1])].sum(1).mean()
         return state, jnp.abs(value - aimed), metrics
-
-    def _loss(self, target: Float[Array, "N n"], outputs: Float[Array, "N n"]) -> Float[Array, "N"]:
-        cross_entropy = -(target * jax.nn.log_softmax(outputs)).sum(1)
-        return cross_entropy if self.categorical else jnp.square(outputs - target)[:, 0]
 
     def _policy_where_due(self, state: SACNState, obs: Float[Array, "N D"], key: Key) -> tuple[SACNState, Metrics]:
         """Return the state after a step of policy and temperature at every `policy_every`th update; else as it was."""
