@@ -89,7 +89,7 @@ def _affine(layer: LayerNorm | BatchNorm, x: np.ndarray) -> np.ndarray:
 
 
 def _expectation(layer: Expectation, x: np.ndarray) -> np.ndarray:
-    logits = x.reshape(len(x), -1, len(layer.support))
+    logits = x.reshape(len(x), x.shape[1] // len(layer.support), len(layer.support))  # a batch may be empty
     share = np.exp(logits - logits.max(axis=2, keepdims=True))
     return (share / share.sum(axis=2, keepdims=True)) @ layer.support
 
