@@ -1,7 +1,8 @@
-"""Kill -9 at random moments, resume, compare: `python bench/kill.py [--kills 20]`.
+"""Kill -9 at random moments, resume, compare: `python bench/kill.py [--case ars|dqn|sac] [--kills 20]`.
 
-A Hopper run is killed at random moments, each time in a new process and resumed on one or two threads by chance, until
-it has been killed `--kills` times; every iteration's digest is compared with those of a run that was left alone.
+A run is killed at random moments, each time in a new process and resumed on one or two threads by chance, until it has
+been killed `--kills` times; every iteration's digest is compared with those of a run that was left alone. The replays
+of `dqn` (with priorities) and `sac` are so short that their rings wrap.
 """
 
 import argparse
@@ -19,16 +20,12 @@ from record import head
 from workhorse.runs.folder import RunFolder
 from workhorse.runs.metrics import read_metrics
 
-OPTIONS = {
-    "algorithm": "ars",
-    "seed": 5,
-    "env-steps": "400e3",
-    "final-episodes": 2,
-    "evaluate-every": 0,
-    "checkpoint-every-s": 0,
-    "threads": 1,
+EVERY = "--seed 5 --final-episodes 2 --evaluate-every 0 --checkpoint-every-s 0 --threads 1 --quiet"
+CASES = {
+    "ars": "Hopper-v5 --algorithm ars --env-steps 400e3",
+    "dqn": "CartPole-v1 --algorithm dqn --prioritised --env-steps 100e3 --replay-capacity 5000",
+    "sac": "HalfCheetah-v5 --algorithm sac --env-steps 16e3 --warmup-env-steps 1000 --replay-capacity 4000",
 }
-TRAIN = ["train", "Hopper-v5", "--quiet", *(f"--{name}={value}" for name, value in OPTIONS.items())]
 PROGRAM = [sys.executable, "-m", "workhorse.cli.main"]
 
 
@@ -41,15 +38,16 @@ def digests(folder: Path) -> list[str]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--case", choices=CASES, default="ars")
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
-    chance = random.Random(arguments.seed)
+    chance, train = random.Random(arguments.seed), ["train", *f"{CASES[arguments.case]} {EVERY}".split()]
     with tempfile.TemporaryDirectory() as name:
         root = Path(name)
-        subprocess.run([*PROGRAM, *TRAIN, "--runs", name, "--id", "straight"], check=True, stdout=subprocess.DEVNULL)
+        subprocess.run([*PROGRAM, *train, "--runs", name, "--id", "straight"], check=True, stdout=subprocess.DEVNULL)
         expected = digests(root / "straight")
-        killed, words, moments = 0, [*TRAIN, "--runs", name, "--id", "killed"], []
+        killed, words, moments = 0, [*train, "--runs", name, "--id", "killed"], []
         while True:
             process = subprocess.Popen([*PROGRAM, *words], stdout=subprocess.DEVNULL)
             status = RunFolder(root / "killed").status()
@@ -73,12 +71,14 @@ def main() -> None:
         found = digests(root / "killed")
     same = sum(one == other for one, other in zip(expected, found, strict=False))
     print(f"killed {killed} times; {same} of {len(expected)} digests equal; {len(found)} iterations")
-    target = Path(__file__).parent / "results" / "kill.json"
+    case, chosen = ("", "") if arguments.case == "ars" else (f"-{arguments.case}", f"--case {arguments.case} ")
+    target = Path(__file__).parent / "results" / f"kill{case}.json"
     target.parent.mkdir(exist_ok=True)
     target.write_text(
         json.dumps(
             {
-                **head(f"python bench/kill.py --kills {arguments.kills}"),
+                **head(f"python bench/kill.py {chosen}--kills {arguments.kills}"),
+                "run": f"workhorse {' '.join(train)}",
                 "kills": killed,
                 "last_saved_iteration_at_each_kill": moments,
                 "iterations": len(expected),

@@ -1,5 +1,7 @@
 """Laws that every algorithm of the registry keeps."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,7 +11,7 @@ from workhorse.algorithms import registry
 from workhorse.algorithms.policy_gradient.trpo import TRPO
 from workhorse.core.algorithm import Algorithm
 from workhorse.core.spec import Box, Discrete, EnvSpec, MultiBinary, MultiDiscrete
-from workhorse.core.types import Returns, Rollout
+from workhorse.core.types import Returns, Rollout, Transitions
 from workhorse.math import moments
 
 SPACES = {
@@ -21,7 +23,19 @@ SPACES = {
 SPECS = {name: EnvSpec("test", Box.unbounded(5), space, 100) for name, space in SPACES.items()}
 CONTINUOUS = SPECS["box"]
 ROLLOUT = {"num_envs": 4, "held_out_envs": 2, "rollout_steps": 6}
-NETWORKS = {Returns: ("linear", "mlp"), Rollout: ("linear", "mlp", "gru")}
+REPLAY = {"num_envs": 4, "rollout_steps": 6, "learn_every": 3, "batch_size": 12, "warmup_env_steps": 12}
+NETWORKS = {Returns: ("linear", "mlp"), Rollout: ("linear", "mlp", "gru"), Transitions: ("mlp",)}
+
+
+def taken(name, spaces):
+    """Those of the spaces whose actions an algorithm takes."""
+    wanted = getattr(registry.algorithm_class(name), "takes", None)
+    return [space for space in spaces if wanted in (None, space)]
+
+
+def spec_for(name):
+    """A task of the first kind of actions that the algorithm takes."""
+    return SPECS[taken(name, SPACES)[0]]
 
 
 def cases(*spaces):
@@ -30,18 +44,20 @@ def cases(*spaces):
         cls = registry.algorithm_class(name)
         policies = [one for one in NETWORKS[cls.consumes] if not (one == "gru" and issubclass(cls, TRPO))]
         for policy in policies if name == cls.name else ["mlp"]:
-            for space in spaces if policy == "mlp" and name == cls.name else ["box"]:
+            for space in taken(name, spaces if policy == "mlp" and name == cls.name else SPACES)[: len(spaces)]:
                 yield pytest.param(name, policy, SPECS[space], id=f"{name}-{policy}-{space}")
 
 
 every_case = pytest.mark.parametrize(("name", "policy", "spec"), list(cases("box", "discrete")))
 every_space = pytest.mark.parametrize(("name", "policy", "spec"), list(cases(*SPACES)))
+REPLAYED = [name for name in registry.entries() if registry.algorithm_class(name).consumes is Transitions]
 every_algorithm = pytest.mark.parametrize("name", list(registry.entries()))
 
 
 def made(name, policy, spec, **settings):
     known = registry.options(name)
-    small = {"policy": policy, "hidden": (8,), "minibatch_size": 12, "num_epochs": 2, "value_epochs": 2} | ROLLOUT
+    small = {"policy": policy, "hidden": (8,), "minibatch_size": 12, "num_epochs": 2, "value_epochs": 2}
+    small |= REPLAY if registry.algorithm_class(name).consumes is Transitions else ROLLOUT
     return registry.make(name, spec, {key: value for key, value in small.items() if key in known} | settings)
 
 
@@ -80,9 +96,36 @@ def rollout_for(algorithm, state, seed=0):
     return Rollout(obs[:-1], action, reward, ended[0], ended[1], obs[1:], extras, begun)
 
 
+def transitions_for(algorithm, seed=0):
+    """Windows of 1 to 3 steps that are noise, some of which end in one way or the other."""
+    rng, count = np.random.default_rng(seed), algorithm.batch_size
+    steps, terminated = rng.integers(1, 4, count).astype(np.int32), rng.random(count) < 0.2
+    space = algorithm.spec.action
+    if isinstance(space, Discrete):
+        action = rng.integers(0, space.count, count).astype(np.int32)
+    else:
+        action = rng.uniform(-1, 1, (count, *space.shape)).astype(np.float32)
+    obs, next_obs = rng.normal(size=(2, count, 5)).astype(np.float32)
+    return Transitions(
+        obs=obs,
+        action=action,
+        reward=rng.normal(size=count).astype(np.float32),
+        discount=(0.99**steps * ~terminated).astype(np.float32),
+        next_obs=next_obs,
+        terminated=terminated,
+        truncated=~terminated & (rng.random(count) < 0.2),
+        steps=steps,
+        index=rng.permutation(1000)[:count],
+        weight=rng.uniform(0.1, 1, count).astype(np.float32),
+        age=rng.integers(1, 1000, count),
+    )
+
+
 def experience_for(algorithm, state, seed=0):
     if algorithm.consumes is Returns:
         return returns_for(algorithm, seed)
+    if algorithm.consumes is Transitions:
+        return transitions_for(algorithm, seed)
     return jax.jit(lambda state: rollout_for(algorithm, state, seed))(state)
 
 
@@ -159,19 +202,90 @@ def test_actions_fit_the_task_and_the_networks_are_float32(name, policy, spec):
 
 @every_algorithm
 def test_an_algorithm_says_what_it_is_and_can_be_made_again_from_its_settings(name):
-    algorithm = made(name, "mlp", CONTINUOUS)
+    algorithm = made(name, "mlp", spec_for(name))
     row = registry.entry(name)
     assert isinstance(algorithm, Algorithm) and row.summary and row.name == name
     assert type(algorithm).name in registry.entries() and algorithm.summary
-    again = registry.make(name, CONTINUOUS, {key: _as_given(value) for key, value in algorithm.settings().items()})
+    again = registry.make(name, spec_for(name), {key: _as_given(value) for key, value in algorithm.settings().items()})
     assert again == algorithm
+
+
+@pytest.mark.parametrize("name", REPLAYED)
+class TestOfAReplay:
+    """Laws of the algorithms that learn from transitions."""
+
+    def test_priorities_are_numbers_of_each_transition(self, name):
+        algorithm = made(name, "mlp", spec_for(name))
+        state = algorithm.init(jax.random.key(0))
+        _, priority, _ = jax.jit(algorithm.learn)(state, transitions_for(algorithm), jax.random.key(1))
+        assert priority.shape == (12,) and priority.dtype == jnp.float32
+        assert (np.asarray(priority) >= 0).all() and len(np.unique(priority)) == 12
+
+    def test_a_transitions_number_and_age_change_nothing_that_is_learnt(self, name):
+        algorithm = made(name, "mlp", spec_for(name))
+        state, batch = algorithm.init(jax.random.key(0)), transitions_for(algorithm)
+        learn = jax.jit(algorithm.learn)
+        other = batch._replace(index=batch.index + 7, age=batch.age * 2)
+        one, two = (learn(state, given, jax.random.key(1)) for given in (batch, other))
+        jax.tree.map(np.testing.assert_array_equal, leaves_of(one), leaves_of(two))
+
+    def test_truncation_is_no_end(self, name):
+        """The discount tells what the successor is worth; a clock changes nothing."""
+        algorithm = made(name, "mlp", spec_for(name))
+        state, batch = algorithm.init(jax.random.key(0)), transitions_for(algorithm)
+        learn = jax.jit(algorithm.learn)
+        one, two = (
+            learn(state, batch._replace(truncated=flags), jax.random.key(1))[:2]
+            for flags in (batch.truncated, np.zeros_like(batch.truncated))
+        )
+        jax.tree.map(np.testing.assert_array_equal, leaves_of(one), leaves_of(two))
+        ended = batch._replace(discount=np.zeros_like(batch.discount))
+        three = learn(state, ended, jax.random.key(1))[1]
+        assert (np.asarray(three) != np.asarray(one[1])).any()
+
+    def test_observing_counts_steps_and_merges_moments(self, name):
+        algorithm = made(name, "mlp", spec_for(name))
+        state, rng = algorithm.init(jax.random.key(0)), np.random.default_rng(0)
+        seen = rng.normal(3.0, 2.0, size=(3, 6, 4, 5)).astype(np.float32)
+        for obs in seen:
+            no = np.zeros((6, 4), bool)
+            action = np.zeros((6, 4, *getattr(algorithm.spec.action, "shape", ())), np.float32)
+            rollout = Rollout(obs, action, np.ones((6, 4), np.float32), no, no, obs, ())
+            state = jax.jit(algorithm.observe)(state, rollout)
+        assert int(state.env_steps) == 72
+        flat = seen.reshape(72, 5).astype(np.float64)
+        assert float(state.observations.count) == 72
+        np.testing.assert_allclose(state.observations.mean, flat.mean(0), rtol=1e-12)
+        np.testing.assert_allclose(state.observations.deviation, np.square(flat - flat.mean(0)).sum(0), rtol=1e-12)
+
+    def test_actions_are_random_until_the_warm_up_is_over(self, name):
+        algorithm = made(name, "mlp", spec_for(name), warmup_env_steps=100)
+        state, keys = algorithm.init(jax.random.key(0)), jax.random.split(jax.random.key(1), 400)
+
+        def acted(env_steps):
+            actor = algorithm.actor(state._replace(env_steps=jnp.int64(env_steps)))
+            carry, obs = algorithm.begin(actor, jnp.asarray(0)), jnp.ones(5, jnp.float32)
+            return np.asarray(jax.vmap(lambda key: algorithm.act(actor, carry, obs, key, explore=True)[0])(keys))
+
+        if isinstance(algorithm.spec.action, Discrete):
+            often = np.bincount(acted(99), minlength=3)
+            assert often.min() > 90, "each of three choices about 133 times"
+        else:
+            quarters = np.histogram(acted(99), np.linspace(-1, 1, 5))[0]
+            assert quarters.min() > 140, "each quarter of two components about 200 times"
+        assert (acted(99) == acted(0)).all()
+        if not isinstance(algorithm.spec.action, Discrete):
+            assert (acted(99) != acted(100)).any(), "not one step longer"
 
 
 def _as_given(value):
     return tuple(value) if isinstance(value, list) else value
 
 
-@pytest.mark.parametrize("name", [name for name in registry.entries() if registry.options(name).get("noise_std")])
+SEARCHES = [name for name in registry.entries() if registry.algorithm_class(name).consumes is Returns]
+
+
+@pytest.mark.parametrize("name", [name for name in SEARCHES if registry.options(name).get("noise_std")])
 @pytest.mark.parametrize("policy", ["linear", "mlp"])
 def test_a_negative_member_is_the_policy_itself(name, policy):
     algorithm = made(name, policy, CONTINUOUS)
@@ -185,15 +299,27 @@ def test_a_vanishing_learning_rate_changes_nothing(name):
     if "learning_rate" not in registry.options(name):
         pytest.skip("it has no learning rate")
     still = {"learning_rate": 1e-38} | ({"max_kl": 1e-30} if "max_kl" in registry.options(name) else {})
-    algorithm = made(name, "mlp", CONTINUOUS, **still)
+    algorithm = made(name, "mlp", spec_for(name), **still)
     state = algorithm.init(jax.random.key(0))
     after, _ = jax.jit(algorithm.update)(state, experience_for(algorithm, state), jax.random.key(0))
+    if algorithm.consumes is Transitions:  # what is learnt has many names: the policy it makes
+        obs = jax.random.normal(jax.random.key(1), (50, 5), jnp.float32)
+        one, other = (policy_on(algorithm, now, obs) for now in (after, state))
+        np.testing.assert_allclose(one, other, atol=1e-5)
+        return
     jax.tree.map(lambda one, other: np.testing.assert_allclose(one, other, atol=1e-6), after.params, state.params)
+
+
+def policy_on(algorithm, state, obs):
+    """The noiseless policy's actions."""
+    actor, key = algorithm.actor(state), jax.random.key(0)
+    return jax.vmap(
+        lambda one: algorithm.act(actor, algorithm.begin(actor, jnp.asarray(-1)), one, key, explore=False)[0]
+    )(obs)
 
 
 @pytest.mark.parametrize("name", list(registry.entries()))
 def test_options_read_from_the_source_are_the_dataclass_itself(name):
-    import dataclasses
     import importlib
     import typing
 
@@ -213,8 +339,6 @@ def test_float_fields_are_leaves_and_can_be_swept():
     state, returns = algorithm.init(jax.random.key(0)), returns_for(made("openai-es", "linear", CONTINUOUS))
 
     def norm(learning_rate):
-        import dataclasses
-
         swept = dataclasses.replace(algorithm, learning_rate=learning_rate)
         return swept.update(state, returns, jax.random.key(0))[1]["step_norm"]
 

@@ -12,6 +12,7 @@ from tests.runs.policies import D
 from workhorse.algorithms import registry
 from workhorse.core.layers import ACTIVATIONS, Activation, BatchNorm, Convolution, Expectation, LayerNorm, Mode
 from workhorse.core.spec import Box, Discrete, EnvSpec
+from workhorse.core.types import Transitions
 from workhorse.math import moments
 from workhorse.networks.layers import scaled_layers
 from workhorse.networks.recurrent import gru_layer
@@ -83,22 +84,38 @@ def test_an_expectation_is_the_mean_of_each_choices_distribution():
 # --- parity with the algorithms ---
 
 ACTIONS = {"box": Box((-1.0, -0.2), (1.0, 2.0)), "discrete": Discrete(3)}
-"""Spaces that every algorithm takes."""
+"""Spaces, of which every algorithm takes both, or one where it learns from a replay."""
 
 
 def trained(name, action, **settings):
     """An algorithm and an actor with parameters and moments as if it had learnt; one component never varied."""
+    known = registry.options(name)
+    settings = {option: value for option, value in settings.items() if option in known or option != "policy"}
     algorithm = registry.make(name, EnvSpec("test", Box.unbounded(D), action, 100), settings)
     state = algorithm.init(jax.random.key(0))
     rows = np.random.default_rng(1).normal(size=(20, D)) * [1, 3, 0.1, 0, 2] + [0, 1, 5, 2, 0]
     unseen = moments.empty(D, jnp.float64)
     seen = moments.merge_all(jax.vmap(lambda row: moments.observe(unseen, row))(jnp.asarray(rows)), unseen)
+    if algorithm.consumes is Transitions:
+        return algorithm, algorithm.actor(shaken(state)._replace(observations=seen))
     leaves, tree = jax.tree.flatten(state.params)
     keys = jax.random.split(jax.random.key(2), len(leaves))
     noisy = [
         leaf + 0.4 * jax.random.normal(key, leaf.shape, leaf.dtype) for leaf, key in zip(leaves, keys, strict=True)
     ]
     return algorithm, algorithm.actor(state._replace(params=jax.tree.unflatten(tree, noisy), observations=seen))
+
+
+def shaken(state):
+    """The state with every array of networks and statistics changed; what is positive stays so."""
+    rng = np.random.default_rng(2)
+
+    def changed(leaf):
+        if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key) or leaf.dtype != jnp.float32 or not leaf.ndim:
+            return leaf
+        return leaf * np.exp(0.4 * rng.normal(size=leaf.shape)).astype(np.float32)
+
+    return jax.tree.map(changed, state)
 
 
 def artefact(algorithm, actor):
@@ -109,7 +126,7 @@ def artefact(algorithm, actor):
 
 def differing(algorithm, actor, policy, count=64):
     """Rows on which the algorithm and its artefact act differently, and the algorithm's actions."""
-    far = 1 if algorithm.observation_clip is None else 20  # enough to be clipped
+    far = 1 if getattr(algorithm, "observation_clip", None) is None else 20  # enough to be clipped
     obs = (np.random.default_rng(3).normal(size=(count, D)) * far).astype(np.float32)
 
     @jax.jit
@@ -124,7 +141,13 @@ def differing(algorithm, actor, policy, count=64):
 
 
 KINDS = [("box", "linear"), *((action, "mlp") for action in ACTIONS)]
-CASES = [(name, *kind) for name in registry.entries() for kind in KINDS]
+CASES = [
+    (name, action, policy)
+    for name in registry.entries()
+    for action, policy in KINDS
+    if registry.algorithm_class(name).consumes is not Transitions
+    or (policy == "mlp" and registry.algorithm_class(name).takes == action)
+]
 
 
 @pytest.mark.parametrize(("name", "action", "policy"), CASES, ids=["-".join(case) for case in CASES])

@@ -188,6 +188,8 @@ def workhorse(*words, **options):
 
 LOOPS = {
     "a population": "--algorithm ars --num-directions 4 --num-top-directions 2",
+    "a replay": "--algorithm sac --num-envs 2 --rollout-steps 32 --learn-every 16 --batch-size 16 --replay-ratio 4 "
+    "--warmup-env-steps 64 --replay-capacity 300 --hidden 8 --normalise-observations",
     "rollouts": "--algorithm ppo --num-envs 3 --rollout-steps 20 --minibatch-size 30 --num-epochs 2 --hidden 8",
 }
 """An algorithm for each kind of loop."""

@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 
 from workhorse.core.digest import digest
+from workhorse.core.errors import UsageError
 from workhorse.core.machine import describe_hardware
 from workhorse.runs import train
 from workhorse.runs.metrics import read_metrics
-from workhorse.training import groups
+from workhorse.training import groups, replay_arrays
 from workhorse.training.groups import RunGroup, together
 from workhorse.training.loop import make_loop
 from workhorse.training.plan import Plan
@@ -36,6 +37,14 @@ PLANS = {
         },
         0,
     ),
+}
+REPLAY = {
+    "num_envs": 2, "rollout_steps": 16, "learn_every": 8, "batch_size": 8, "warmup_env_steps": 32,
+    "replay_capacity": 100, "replay_ratio": 4.0, "hidden": (8,),
+}  # fmt: skip
+PLANS |= {
+    "sac": Plan("Pendulum-v1", {"max_episode_steps": 20}, "sac", REPLAY, 0),
+    "rainbow": Plan("CartPole-v1", {}, "rainbow", {**REPLAY, "anneal_env_steps": 500}, 0),
 }
 PPO = PLANS["ppo"]
 QUICK = train.Schedule(evaluate_every=0, final_episodes=4, checkpoint_every_s=0)
@@ -95,6 +104,30 @@ def test_runs_together_learn_what_each_learns_alone(name):
     assert len({digests[-1] for digests, _ in found.values()}) == len(SEEDS), "different seeds must differ"
     for seed in SEEDS[:2]:
         assert found[seed] == alone(PLANS[name], seed)
+
+
+def test_each_run_of_a_group_has_a_replay_of_its_own_and_the_memory_of_all_is_asked_for(monkeypatch):
+    plan, replays = PLANS["sac"], {}
+    group = group_of(plan)
+
+    def one(seed, make):
+        loop = make(replace(plan, seed=seed), group.spec, 1)
+        progress = loop.iterate(loop.start())[0]
+        part = loop.segments()["replay"]
+        replays[seed] = part.read(*part.cursor(progress))["obs"]
+        assert len(loop.sample(progress, 2).returns) == 2, "the policy is stochastic"
+        assert list(loop.notes()) == [] == list(loop.messages()) and loop.metrics() == {}
+        loop.close()
+
+    assert all(outcome is None for outcome in in_time(together, group, one).values())
+    assert len({replay.tobytes() for replay in replays.values()}) == len(SEEDS)
+    one_replay = replay_arrays.replay_bytes(plan.make_algorithm(plan.spec()))
+    memory = int(2 * one_replay / replay_arrays.MEMORY_SHARE)
+    hardware = replace(describe_hardware(), memory_bytes=memory)
+    monkeypatch.setattr(replay_arrays, "describe_hardware", lambda: hardware)
+    group_of(plan, seeds=SEEDS[:2])
+    with pytest.raises(UsageError, match=r"100 steps of Pendulum-v1 in each of 3 runs in one process needs"):
+        group_of(plan)
 
 
 def test_a_run_that_raises_leaves_the_others_alone():

@@ -110,6 +110,7 @@ def measures(size: Size, algorithm: OffPolicy, state: State, rows: Rows, cursor:
     found = {"reward_mean": newest.mean(), "reward_min": newest.min(), "reward_max": newest.max()}
     if not gives_values(algorithm):
         return found
+    truncated = truncated | (rows.broken[(at + 1) % size.rows] & (times + 1 < cursor.count))[:, None]
     following = following_rewards(reward, terminated, truncated, jnp.asarray(algorithm.discount))
     usable = (times >= cursor.first)[:, None] & (following.weight <= MOST_TAIL)
     number = jnp.cumsum(usable.reshape(-1))  # of each usable step, from 1

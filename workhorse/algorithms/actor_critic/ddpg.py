@@ -5,7 +5,7 @@ from typing import Any, Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from workhorse.algorithms.replay_learner import ReplayLearner, moved_towards, random_action
 from workhorse.core.algorithm import Actor, Carry, Key, Metrics
@@ -188,7 +188,7 @@ class DDPG(ReplayLearner):
         value = value_of(state.target_critic, next_obs, jnp.tanh(jax.vmap(state.target_policy)(next_obs)))
         return jnp.asarray(self.reward_scale, jnp.float32) * experience.reward + experience.discount * value
 
-    def stepped(self, params: Any, gradient: Any, memory: Any) -> tuple[Any, Any]:
+    def stepped(self, params: PyTree, gradient: PyTree, memory: optax.OptState) -> tuple[Any, Any]:
         """Return parameters after a step of Adam, and its memory."""
         direction, memory = _adam().update(gradient, memory)
         rate = jnp.asarray(self.learning_rate, jnp.float32)
