@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from workhorse.algorithms.replay_learner import ReplayLearner, moved_towards, random_action
 from workhorse.core.algorithm import Carry, Key, Metrics
@@ -235,7 +235,7 @@ class SAC(ReplayLearner):
             "saturated_actions": (jnp.abs(action) > SATURATED).mean(dtype=jnp.float32),
         }
 
-    def stepped(self, params: Any, gradient: Any, memory: Any) -> tuple[Any, Any]:
+    def stepped(self, params: PyTree, gradient: PyTree, memory: PyTree) -> tuple[Any, Any]:
         """Return parameters after a step of Adam, and its memory."""
         direction, memory = _adam().update(gradient, memory)
         rate = jnp.asarray(self.learning_rate, jnp.float32)
