@@ -4,6 +4,7 @@ from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jaxtyping import Array, Bool, Float, Int
 
@@ -200,7 +201,11 @@ class NAF(ReplayLearner):
         outputs, actions = network(obs), self.action_size
         entries = jnp.zeros((actions, actions), jnp.float32).at[jnp.tril_indices(actions)].set(outputs[1 + actions :])
         diagonal = jnp.exp(jnp.clip(jnp.diagonal(entries), -LOG_DIAGONAL, LOG_DIAGONAL))
-        return Parabola(outputs[0], jnp.tanh(outputs[1 : 1 + actions]), jnp.tril(entries, -1) + jnp.diag(diagonal))
+        return Parabola(outputs[0], jnp.tanh(outputs[1 : 1 + actions]), self._below(entries) + jnp.diag(diagonal))
+
+    def _below(self, entries: Float[Array, "A A"]) -> Float[Array, "A A"]:
+        """Return what is below the diagonal; `jnp.tril` would make numbers of 64 bits for it."""
+        return jnp.where(np.tril(np.ones(entries.shape, bool), -1), entries, jnp.float32(0.0))
 
     def learn(self, state: NAFState, experience: Transitions, key: Key) -> tuple[NAFState, Float[Array, "N"], Metrics]:
         """Do one update on a batch."""
