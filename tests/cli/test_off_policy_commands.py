@@ -1,7 +1,5 @@
 """Every command works on runs that learn from a replay."""
 
-import json
-
 import gymnasium
 import numpy as np
 import pytest
@@ -77,11 +75,3 @@ def test_a_resumed_run_gives_the_metrics_of_one_that_was_not_stopped(run, tmp_pa
     assert whole["digest"].to_list() == again["digest"].to_list()
     for name in ("recent_value", "recent_return", "reward_min", "sampled_terminals"):
         assert whole[name].to_list() == again[name].to_list(), name
-
-
-@pytest.mark.slow
-def test_it_takes_part_in_a_study(tmp_path):
-    words = ["study", "--tasks", "CartPole-v1", "--algorithms", "dqn", "--seeds", "2", "--studies", str(tmp_path)]
-    assert main([*words, "--id", "two", "--env-steps", "320", "--quiet"]) == 0
-    folder = tmp_path / "two"
-    assert (folder / "report.html").exists() and json.loads((folder / "study.json").read_text())
