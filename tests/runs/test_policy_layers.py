@@ -127,6 +127,8 @@ def artefact(algorithm, actor):
 def differing(algorithm, actor, policy, count=64):
     """Rows on which the algorithm and its artefact act differently, and the algorithm's actions."""
     far = 1 if getattr(algorithm, "observation_clip", None) is None else 20  # enough to be clipped
+    if getattr(algorithm, "takes", "") == "discrete":
+        far = 20  # enough that the biases of small networks do not choose alone
     obs = (np.random.default_rng(3).normal(size=(count, D)) * far).astype(np.float32)
 
     @jax.jit

@@ -172,7 +172,7 @@ class NAF(ReplayLearner):
             return found.mean.reshape(shape), carry, ()
         noise_key, random_key = jax.random.split(key)
         noise, carry = self.explored(found, carry, noise_key)
-        noisy = jnp.clip(found.mean + noise, -1.0, 1.0).reshape(shape)
+        noisy = jnp.clip(found.mean + noise, jnp.float32(-1.0), jnp.float32(1.0)).reshape(shape)
         return jnp.where(actor.is_warming_up, random_action(self.spec, random_key), noisy), carry, ()
 
     def explored(self, found: Parabola, carry: Carry, key: Key) -> tuple[Float[Array, "A"], Carry]:
@@ -199,8 +199,8 @@ class NAF(ReplayLearner):
     def parabola(self, network: MLP, obs: Float[Array, "D"]) -> Parabola:
         """Return Q in the state of a scaled observation, as a function of the action."""
         outputs, actions = network(obs), self.action_size
-        entries = jnp.zeros((actions, actions), jnp.float32).at[jnp.tril_indices(actions)].set(outputs[1 + actions :])
-        diagonal = jnp.exp(jnp.clip(jnp.diagonal(entries), -LOG_DIAGONAL, LOG_DIAGONAL))
+        entries = jnp.zeros((actions, actions), jnp.float32).at[np.tril_indices(actions)].set(outputs[1 + actions :])
+        diagonal = jnp.exp(jnp.clip(jnp.diagonal(entries), jnp.float32(-LOG_DIAGONAL), jnp.float32(LOG_DIAGONAL)))
         return Parabola(outputs[0], jnp.tanh(outputs[1 : 1 + actions]), self._below(entries) + jnp.diag(diagonal))
 
     def _below(self, entries: Float[Array, "A A"]) -> Float[Array, "A A"]:
