@@ -4,6 +4,7 @@ from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jaxtyping import Array, Bool, Float, Int
 
@@ -198,8 +199,8 @@ class NAF(ReplayLearner):
     def parabola(self, network: MLP, obs: Float[Array, "D"]) -> Parabola:
         """Return Q in the state of a scaled observation, as a function of the action."""
         outputs, actions = network(obs), self.action_size
-        entries = jnp.zeros((actions, actions), jnp.float32).at[jnp.tril_indices(actions)].set(outputs[1 + actions :])
-        diagonal = jnp.exp(jnp.clip(jnp.diagonal(entries), -LOG_DIAGONAL, LOG_DIAGONAL))
+        entries = jnp.zeros((actions, actions), jnp.float32).at[np.tril_indices(actions)].set(outputs[1 + actions :])
+        diagonal = jnp.exp(jnp.clip(jnp.diagonal(entries), *jnp.float32([-LOG_DIAGONAL, LOG_DIAGONAL])))
         return Parabola(outputs[0], jnp.tanh(outputs[1 : 1 + actions]), jnp.tril(entries, -1) + jnp.diag(diagonal))
 
     def learn(self, state: NAFState, experience: Transitions, key: Key) -> tuple[NAFState, Float[Array, "N"], Metrics]:
