@@ -137,7 +137,8 @@ def score_estimates(env: Any, episodes: int) -> np.ndarray:
 
     @jax.jit
     def estimates(state: Any, slots: Any) -> Any:
-        rollout, _, _ = collect_program(env, algorithm, algorithm.actor(state), slots, root_key(0), jnp.uint32(0))
+        steps, actor = algorithm.rollout_steps, algorithm.actor(state)
+        rollout, _, _ = collect_program(env, algorithm, steps, actor, slots, root_key(0), jnp.uint32(0))
         batch, _, _ = algorithm.batch(state, rollout)
         total = rollout.reward.sum(0)
         whole = ((total - total.mean()) / total.std()).astype(jnp.float32)  # (episodes,)

@@ -104,7 +104,7 @@ def upside_down(folder: Path, seed: int) -> tuple[float, float]:
         while not over:
             angle = (obs[1] + np.pi) % (2 * np.pi) - np.pi
             turned, steps = turned + (abs(angle) > np.pi / 2), steps + 1
-            obs, reward, terminated, truncated, _ = env.step(policy.act(obs))
+            obs, reward, terminated, truncated, _ = env.step(policy.predict(obs)[0])
             total, over = total + float(reward), terminated or truncated
     env.close()
     return turned / steps, total / EPISODES

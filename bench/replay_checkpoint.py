@@ -18,6 +18,7 @@ import jax
 import numpy as np
 from record import head
 
+from workhorse.core.spec import Box
 from workhorse.core.types import Rollout
 from workhorse.data import replay
 from workhorse.runs.folder import RunFolder
@@ -36,6 +37,7 @@ def made_up(loop: OffPolicyLoop, begin: int) -> Rollout:
     """Steps of one slot, whose numbers are noise."""
     rng = np.random.default_rng(begin)
     spec, count = loop.algorithm.spec, loop.size.spare
+    assert isinstance(spec.action, Box)
     obs = rng.normal(size=(count, 1, spec.observation.size)).astype(np.float32)
     action = rng.uniform(-1, 1, (count, 1, spec.action.size)).astype(np.float32)
     ended = ((begin + np.arange(count)) % EPISODE == EPISODE - 1)[:, None]

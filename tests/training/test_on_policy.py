@@ -88,7 +88,7 @@ def test_ends_before_the_clock_and_just_at_it_are_told_apart():
     flag = np.array([[True, True, True], [True, True, True]])
     terminated = np.array([[False, False, True], [True, True, False]])
     lengths = np.array([[9, 4, 3], [9, 5, 2]])  # the third slot is held out
-    found = on_policy._episodes(on_policy.Ended(flag, terminated, 1.0 * lengths, lengths), 2, 9)
+    found = on_policy.episode_metrics(on_policy.Ended(flag, terminated, 1.0 * lengths, lengths), 2, 9)
     counts = ("episodes", "truncated_episodes", "truncated_early", "terminated_at_clock")
     assert [found[name] for name in counts] == [4, 2, 1, 1]
     assert found["episode_length"] == 27 / 4

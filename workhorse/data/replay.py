@@ -27,7 +27,7 @@ from workhorse.data.priorities import PriorityTree, leaves_for, stratified, with
 
 __all__ = [
     "Cursor",
-    "Rows",
+    "ReplayRows",
     "Size",
     "bytes_needed",
     "empty_leaves",
@@ -87,7 +87,7 @@ class Size(NamedTuple):
         return self.finals + (self.spare + 1) * self.num_slots
 
 
-class Rows(NamedTuple):
+class ReplayRows(NamedTuple):
     """The arrays of a replay, R rows of B slots.
 
     Attributes:
@@ -126,12 +126,12 @@ class Cursor(NamedTuple):
         return Cursor(*(np.zeros((), np.int64) for _ in range(3)))  # type: ignore[arg-type]
 
 
-def empty_rows(size: Size, observation: Box, action: ActionSpace) -> Rows:
+def empty_rows(size: Size, observation: Box, action: ActionSpace) -> ReplayRows:
     """Return the arrays of an empty replay."""
     shape = (size.rows, size.num_slots)
     dtype = jnp.float32 if isinstance(action, Box) else jnp.int32
     each = action.shape if isinstance(action, Box) else () if isinstance(action, Discrete) else (action.size,)
-    return Rows(
+    return ReplayRows(
         jnp.zeros((size.rows + 1, size.num_slots, *observation.shape), jnp.float32),
         jnp.zeros((*shape, *each), dtype),
         jnp.zeros(shape, jnp.float32),
@@ -162,13 +162,13 @@ def empty_leaves(size: Size) -> Float[Array, "L"]:
 
 def written(
     size: Size,
-    rows: Rows,
+    rows: ReplayRows,
     cursor: Cursor,
     tree: PriorityTree | None,
     steps: Rollout,
     newest: Array,
     left: tuple[Array, Array] | None = None,
-) -> tuple[Rows, Cursor, PriorityTree | None]:
+) -> tuple[ReplayRows, Cursor, PriorityTree | None]:
     """Append steps (T, B).
 
     Args:
@@ -199,7 +199,7 @@ def written(
     # a row of the table that does not exist drops what is written to it
     number = jnp.where(ended, (total + order - 1) % size.final_rows, size.final_rows).reshape(-1)
     last_obs = steps.next_obs.astype(jnp.float32).reshape(-1, *steps.next_obs.shape[2:])
-    rows = Rows(
+    rows = ReplayRows(
         rows.obs.at[place].set(steps.obs.astype(jnp.float32))
         .at[(cursor.count + length) % (size.rows + 1)].set(newest.astype(jnp.float32)),
         rows.action.at[at].set(steps.action.astype(rows.action.dtype)),
@@ -272,7 +272,7 @@ def reprioritised(tree: PriorityTree, index: Int[Array, "N"], priority: Float[Ar
 
 def transitions(
     size: Size,
-    rows: Rows,
+    rows: ReplayRows,
     cursor: Cursor,
     index: Int[Array, "N"],
     weight: Float[Array, "N"],
@@ -332,7 +332,7 @@ def transitions(
 
 def sampled(
     size: Size,
-    rows: Rows,
+    rows: ReplayRows,
     cursor: Cursor,
     tree: PriorityTree | None,
     key: Key,

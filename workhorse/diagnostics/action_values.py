@@ -231,7 +231,7 @@ def measure_action_values(
         numbers: of states, steps and returns.
         progress: is told how many steps were just taken.
     """
-    play = _Play(env, algorithm, state, root)
+    play = _Reroll(env, algorithm, state, root)
     stand = play.visited(numbers.visited, progress)
     first, value, _ = play.chosen(stand.obs, 0, 0)
     returns: list[np.ndarray] = []
@@ -290,7 +290,7 @@ def _summary(
     )
 
 
-class _Play:
+class _Reroll:
     """The frozen policy in an environment of a slot a state.
 
     Attributes:

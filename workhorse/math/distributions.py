@@ -88,7 +88,7 @@ class TanhGaussian(NamedTuple):
         log_std = low + (high - low) (1 + tanh(x)) / 2, between `low` and `high` for every x.
 
         Example:
-            >>> TanhGaussian.bounded(jnp.array([0.5, 0.0]), -5.0, 2.0)
+            >>> TanhGaussian.bounded(jnp.array([0.5, 0.0], jnp.float32), -5.0, 2.0)
             TanhGaussian(mean=Array([0.5], dtype=float32), log_std=Array([-1.5], dtype=float32))
         """
         mean, spread = jnp.split(outputs, 2)

@@ -25,7 +25,7 @@ from workhorse.core.randomness import draw, root_key
 from workhorse.core.types import Rollout, Transitions
 from workhorse.data import replay
 from workhorse.data.priorities import PriorityTree, grown
-from workhorse.data.replay import Cursor, Rows, Size
+from workhorse.data.replay import Cursor, ReplayRows, Size
 from workhorse.environments import registry as environments
 from workhorse.environments.protocol import JaxEnv
 from workhorse.training.action_bounds import counted, ends_of, one_sided
@@ -246,7 +246,7 @@ def _updated(
     size: Size,
     algorithm: OffPolicy,
     state: State,
-    rows: Rows,
+    rows: ReplayRows,
     cursor: Cursor,
     tree: Any,
     root: Key,
@@ -285,7 +285,14 @@ def _updated(
 
 
 def _metrics_of(
-    size: Size, algorithm: OffPolicy, state: State, rows: Rows, cursor: Cursor, tree: Any, root: Key, number: jax.Array
+    size: Size,
+    algorithm: OffPolicy,
+    state: State,
+    rows: ReplayRows,
+    cursor: Cursor,
+    tree: Any,
+    root: Key,
+    number: jax.Array,
 ) -> PyTree:
     """Return an update's metrics; only their shapes are asked for."""
     weight, index = jnp.ones(algorithm.batch_size, jnp.float32), jnp.zeros(algorithm.batch_size, jnp.int64)
@@ -300,9 +307,19 @@ def _of_batch(batch: Transitions) -> dict[str, jax.Array]:
 
 
 def _round(
-    size: Size, algorithm: OffPolicy, rows: Rows, state: State, cursor: Cursor, tree: Any, steps: Rollout, newest: Any,
-    left: Any, root: Key, done: Any, due: Any,
-) -> tuple[Rows, State, Cursor, Any, _Learnt, Any]:  # fmt: skip
+    size: Size,
+    algorithm: OffPolicy,
+    rows: ReplayRows,
+    state: State,
+    cursor: Cursor,
+    tree: Any,
+    steps: Rollout,
+    newest: Any,
+    left: Any,
+    root: Key,
+    done: Any,
+    due: Any,
+) -> tuple[ReplayRows, State, Cursor, Any, _Learnt, Any]:
     """Write the steps of a round to the replay, and do the updates of the numbers `done` to `due` - 1."""
     state = algorithm.observe(state, steps)
     rows, cursor, tree = replay.written(size, rows, cursor, tree, steps, newest, left)
@@ -314,9 +331,19 @@ def _round(
 
 @partial(jax.jit, static_argnums=0, donate_argnums=(2, 5))
 def _learn(
-    size: Size, algorithm: OffPolicy, rows: Rows, state: State, cursor: Cursor, tree: Any, steps: Rollout, newest: Any,
-    left: Any, root: Key, done: Any, due: Any,
-) -> tuple[Rows, Any]:  # fmt: skip
+    size: Size,
+    algorithm: OffPolicy,
+    rows: ReplayRows,
+    state: State,
+    cursor: Cursor,
+    tree: Any,
+    steps: Rollout,
+    newest: Any,
+    left: Any,
+    root: Key,
+    done: Any,
+    due: Any,
+) -> tuple[ReplayRows, Any]:
     """Do a round's learning; the replay's arrays first."""
     rows, *rest = _round(size, algorithm, rows, state, cursor, tree, steps, newest, left, root, done, due)
     return rows, tuple(rest)
@@ -324,9 +351,16 @@ def _learn(
 
 @partial(jax.jit, static_argnums=(0, 1), donate_argnums=3)
 def _iterate(
-    env: JaxEnv, size: Size, algorithm: OffPolicy, rows: Rows, state: State, data: ReplayData, root: Key, rounds: Any,
+    env: JaxEnv,
+    size: Size,
+    algorithm: OffPolicy,
+    rows: ReplayRows,
+    state: State,
+    data: ReplayData,
+    root: Key,
+    rounds: Any,
     due: Any,
-) -> tuple[Rows, Any]:  # fmt: skip
+) -> tuple[ReplayRows, Any]:
     """Do an iteration on a pure environment: rounds of steps and learning; the replay's arrays first."""
 
     def one(carry: PyTree, given: PyTree) -> tuple[PyTree, PyTree]:

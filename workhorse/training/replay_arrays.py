@@ -15,7 +15,7 @@ from workhorse.core.errors import UsageError
 from workhorse.core.machine import describe_hardware
 from workhorse.core.spec import EnvSpec
 from workhorse.data import replay
-from workhorse.data.replay import Cursor, Rows, Size
+from workhorse.data.replay import Cursor, ReplayRows, Size
 from workhorse.training.loop import Progress, Segments
 
 __all__ = ["ReplayArrays", "check_replay_memory", "replay_bytes", "size_of"]
@@ -37,17 +37,17 @@ class ReplayArrays:
     def __init__(self, size: Size, spec: EnvSpec) -> None:
         self.size, self._spec = size, spec
         # what the last program returned, the arrays first; made when they are needed, for an evaluation needs none
-        self._results: deque[tuple[Rows, Any]] = deque(maxlen=1)
+        self._results: deque[tuple[ReplayRows, Any]] = deque(maxlen=1)
         self._held: tuple[int, int] = (0, 0)  # steps of a slot and final observations, ever
 
     @property
-    def rows(self) -> Rows:
+    def rows(self) -> ReplayRows:
         """The arrays. *Keep no view of them*: a program that is given an array of which there is a view copies it."""
         if not self._results:
             self._results.append((replay.empty_rows(self.size, self._spec.observation, self._spec.action), None))
         return self._results[0][0]
 
-    def given_to(self, program: Callable[..., tuple[Rows, Any]], *arguments: Any) -> Any:
+    def given_to(self, program: Callable[..., tuple[ReplayRows, Any]], *arguments: Any) -> Any:
         """Call a program that takes the arrays first and returns them first; keep them, and return the rest.
 
         *Ctrl-C may come between any two steps of Python*: for one, between the program's return and the line that
@@ -150,8 +150,8 @@ class _Finals:
         self._arrays.hold(finals=number)
 
 
-_OF_A_STEP = tuple(name for name in Rows._fields if name != "finals")
-"""Arrays of `Rows` that have a row for each time."""
+_OF_A_STEP = tuple(name for name in ReplayRows._fields if name != "finals")
+"""Arrays of `ReplayRows` that have a row for each time."""
 
 
 @jax.jit
@@ -161,7 +161,7 @@ def _taken(arrays: dict[str, jax.Array], places: dict[str, jax.Array]) -> dict[s
 
 
 @partial(jax.jit, donate_argnums=0)
-def _put(rows: Rows, places: dict[str, jax.Array], given: dict[str, jax.Array]) -> tuple[Rows, None]:
+def _put(rows: ReplayRows, places: dict[str, jax.Array], given: dict[str, jax.Array]) -> tuple[ReplayRows, None]:
     """Write rows of arrays; what lies beyond the end of an array is dropped."""
     put = {name: getattr(rows, name).at[places[name]].set(part, mode="drop") for name, part in given.items()}
     return rows._replace(**put), None

@@ -10,7 +10,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from workhorse.core.algorithm import OffPolicy, State
 from workhorse.core.spec import ActionSpace, Box, Discrete, MultiDiscrete
-from workhorse.data.replay import Cursor, Rows, Size
+from workhorse.data.replay import Cursor, ReplayRows, Size
 
 __all__ = ["Following", "following_rewards", "gives_values", "highest_entropy", "measures"]
 
@@ -94,7 +94,7 @@ def highest_entropy(action: ActionSpace) -> float:
 
 
 @partial(jax.jit, static_argnums=0)
-def measures(size: Size, algorithm: OffPolicy, state: State, rows: Rows, cursor: Cursor) -> dict[str, Array]:
+def measures(size: Size, algorithm: OffPolicy, state: State, rows: ReplayRows, cursor: Cursor) -> dict[str, Array]:
     """Return measures of the newest iteration.
 
     `reward_mean`, `reward_min`, `reward_max` are of its steps, raw. `recent_value` is the mean value of up to 64 of the
