@@ -138,11 +138,12 @@ def checkpoints() -> list[str]:
         return ["**A checkpoint of a large replay.** Not measured: `python bench/replay_checkpoint.py`."]
     new, state, share = found["save_bytes"]["median"] / 1e6, found["state_bytes"] / 1e6, found["share_of_the_run"]
     return [
-        f"**A checkpoint of a large replay.** {origin(found)} A replay of {found['replay_rows']:,} steps of Humanoid-v5 "
-        f"({found['replay_bytes'] / 1e9:.2f} GB): the first save writes {found['first_save_bytes'] / 1e9:.2f} GB in "
-        f"{found['first_save_s']:.1f} s; after each {found['new_steps']:,} new steps a save writes {new:.1f} MB, of which "
-        f"{state:.1f} MB are the networks, in {found['save_s']['median']:.2f} s (at most {found['save_s']['most']:.2f}). "
-        f"That is {share:.1%} of the {found['training_s']:.1f} s that `sac` trains for these steps (to reach: 2 %: "
+        f"**A checkpoint of a large replay.** {origin(found)} A replay of {found['replay_rows']:,} steps of "
+        f"Humanoid-v5 ({found['replay_bytes'] / 1e9:.2f} GB): the first save writes "
+        f"{found['first_save_bytes'] / 1e9:.2f} GB in {found['first_save_s']:.1f} s; after each "
+        f"{found['new_steps']:,} new steps a save writes {new:.1f} MB, of which {state:.1f} MB are the networks, in "
+        f"{found['save_s']['median']:.2f} s (at most {found['save_s']['most']:.2f}). That is {share:.1%} of the "
+        f"{found['training_s']:.1f} s that `sac` trains for these steps (to reach: 2 %: "
         f"{'reached' if share <= 0.02 else '**missed**'}). Loading it all takes {found['load_s']:.1f} s."
     ]
 
