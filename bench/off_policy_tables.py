@@ -46,7 +46,7 @@ def origin(found: dict) -> str:
 
 def off_policy() -> list[str]:
     """The lines of the whole section."""
-    parts = [learning(), speeds(), checkpoints(), pendulum_claim(), back_claim(), equal_cpu()]
+    parts = [learning(), speeds(), checkpoints(), kills(), pendulum_claim(), back_claim(), equal_cpu()]
     return [line for part in parts for line in [*part, ""]][:-1]
 
 
@@ -146,6 +146,21 @@ def checkpoints() -> list[str]:
         f"{found['training_s']:.1f} s that `sac` trains for these steps (to reach: 2 %: "
         f"{'reached' if share <= 0.02 else '**missed**'}). Loading it all takes {found['load_s']:.1f} s."
     ]
+
+
+def kills() -> list[str]:
+    said = []
+    for case in ("dqn", "sac"):
+        found = read(f"kill-{case}")
+        if found is None:
+            said.append(f"`{case}`: not measured, `python bench/kill.py --case {case} --kills 20`.")
+            continue
+        same, count = found["equal_digests"], found["iterations"]
+        said.append(
+            f"`{found['run'].split(' --seed')[0]}` was killed {found['kills']} times: {same} of {count} digests are "
+            f"those of the run that was left alone. {origin(found)}"
+        )
+    return [f"**Killed at random moments, and resumed.** {' '.join(said)}"]
 
 
 def pendulum_claim() -> list[str]:
