@@ -142,10 +142,10 @@ def assert_as_it_happened(kept, chains, n_steps):
     numbers, found = kept.every_transition(n_steps)
     assert int(kept.cursor.first) == chains.oldest(kept.size.capacity, kept.size.finals)
     assert len(numbers) == (len(chains.log) - int(kept.cursor.first)) * chains.num_slots > 0
-    for place, number in enumerate(numbers.tolist()):
-        expected = chains.transition(*divmod(number, chains.num_slots), n_steps)
-        for name, value in expected.items():
-            np.testing.assert_allclose(getattr(found, name)[place], value, rtol=1e-5, atol=1e-6, err_msg=name)
+    expected = [chains.transition(*divmod(number, chains.num_slots), n_steps) for number in numbers.tolist()]
+    for name in expected[0]:
+        wanted = np.array([one[name] for one in expected])
+        np.testing.assert_allclose(getattr(found, name), wanted, rtol=1e-5, atol=1e-6, err_msg=name)
     assert (found.index == numbers).all()
 
 
