@@ -23,7 +23,7 @@ SMALL = {
     "replay_capacity": 120, "replay_ratio": 4.0,
 }  # fmt: skip
 RUNS = {
-    "rainbow": ("CartPole-v1", {**SMALL, "anneal_env_steps": 640, "n_steps": 2, "num_atoms": 11}),
+    "dqn": ("CartPole-v1", {**SMALL, "anneal_env_steps": 640, "n_steps": 2, "prioritised": True}),
     "sac": ("Hopper-v5", {**SMALL, "normalise_observations": True}),
 }
 """Pure and prioritised; on a host, with running moments. The ring wraps after four iterations of 32 steps."""
@@ -50,8 +50,8 @@ def straight(request, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def rainbow(tmp_path_factory):
-    return begin(tmp_path_factory.mktemp("runs"), "rainbow", "rainbow")
+def prioritised_run(tmp_path_factory):
+    return begin(tmp_path_factory.mktemp("runs"), "dqn", "dqn")
 
 
 class Noting(train.Observer):
@@ -107,7 +107,7 @@ def flip(file):
 
 
 def test_a_flipped_bit_is_named_and_the_checkpoint_before_is_used_where_it_does_not_need_it(tmp_path):
-    whole, folder = begin(tmp_path, "straight", "rainbow"), begin(tmp_path, "run", "rainbow", 8)
+    whole, folder = begin(tmp_path, "straight", "dqn"), begin(tmp_path, "run", "dqn", 8)
     newest = segments_of(folder)[-1]
     flip(newest)
     observer = Noting()
@@ -118,7 +118,7 @@ def test_a_flipped_bit_is_named_and_the_checkpoint_before_is_used_where_it_does_
 
 @pytest.mark.parametrize("harm", ["flipped", "missing"])
 def test_without_its_replay_a_run_refuses_to_go_on_and_names_the_file(tmp_path, harm):
-    folder = begin(tmp_path, "run", "rainbow", 8)
+    folder = begin(tmp_path, "run", "dqn", 8)
     needed = segments_of(folder)[2]
     flip(needed) if harm == "flipped" else needed.unlink()
     before = {path: path.stat().st_mtime_ns for path in (folder.path / "checkpoints").rglob("*")}
@@ -162,32 +162,34 @@ def test_any_iteration_is_computed_again(straight):
         assert int(history.at(8).iteration) == 8
 
 
-def test_the_command_repeats_an_iteration(rainbow, capsys):
-    assert main(["replay", str(rainbow.path), "--iteration", "6", "--threads", "1"]) == 0
+def test_the_command_repeats_an_iteration(prioritised_run, capsys):
+    assert main(["replay", str(prioritised_run.path), "--iteration", "6", "--threads", "1"]) == 0
     said = capsys.readouterr().out
-    assert f"digest {digests(rainbow)[5]}, identical" in said and "updates" in said
+    assert f"digest {digests(prioritised_run)[5]}, identical" in said and "updates" in said
 
 
 @pytest.mark.parametrize("change", [{"discount": 0.5}, {"replay_capacity": 118}, {"n_steps": 1}])
-def test_a_fork_goes_on_with_the_replay_and_a_change_is_found_where_it_was_made(rainbow, tmp_path, change):
+def test_a_fork_goes_on_with_the_replay_and_a_change_is_found_where_it_was_made(prioritised_run, tmp_path, change):
     """Also of the size of the replay, for its rows on disk do not depend on it."""
-    made = fork(rainbow.path, 7, change, range(3, 4), tmp_path, threads=1)
+    made = fork(prioritised_run.path, 7, change, range(3, 4), tmp_path, threads=1)
     unchanged, changed = made.unchanged[3], made.changed[3]
-    shutil.copytree(rainbow.path, tmp_path / "moved")
     for folder in (unchanged, changed):
         train.resume(folder.path, threads=1)
-    assert digests(unchanged) == digests(rainbow)[7:], "the run itself"
+    assert digests(unchanged) == digests(prioritised_run)[7:], "the run itself"
     assert read_metrics(changed)["replay_rows"][0] >= 100, "the replay was there"
-    assert bisect(rainbow.path, unchanged.path, 1) is None
+    assert bisect(prioritised_run.path, unchanged.path, 1) is None
     found = bisect(unchanged.path, changed.path, 1)
     assert found.iteration == 8 and found.earlier == ()
+    with opened(unchanged.path, 1) as history:  # its checkpoints are of later iterations by now
+        shutil.rmtree(unchanged.path / "checkpoints/7", ignore_errors=True)
+        assert f"{digest(history.once_more(history.to_go_on_from(8)).state):016x}" == digests(prioritised_run)[8]
     assert not [name for name in found.leaves if "observations" in name or "env_steps" in name]
 
 
-def test_two_runs_part_where_a_setting_first_acts(rainbow, tmp_path):
+def test_two_runs_part_where_a_setting_first_acts(prioritised_run, tmp_path):
     """The learning rate acts at the first update, which is in the second iteration."""
-    other = begin(tmp_path, "other", "rainbow", learning_rate=2e-3)
-    found = bisect(rainbow.path, other.path, 1)
+    other = begin(tmp_path, "other", "dqn", learning_rate=2e-3)
+    found = bisect(prioritised_run.path, other.path, 1)
     assert found.iteration == 2
     assert any("network" in name for name in found.leaves)
     assert not [name for name in found.leaves if "env_steps" in name or "updates" in name]
@@ -197,18 +199,18 @@ def test_two_runs_part_where_a_setting_first_acts(rainbow, tmp_path):
 
 
 def test_a_budget_shorter_than_the_warm_up_is_refused_before_anything_is_written(tmp_path):
-    task, settings = RUNS["rainbow"]
+    task, settings = RUNS["dqn"]
     with pytest.raises(UsageError, match=r"dqn learns nothing within 40 steps: its first 48 .* at least 50, or"):
-        train.start(task=task, algorithm="rainbow", settings=settings, env_steps=40, root=tmp_path / "runs", id="run")
+        train.start(task=task, algorithm="dqn", settings=settings, env_steps=40, root=tmp_path / "runs", id="run")
     assert not (tmp_path / "runs").exists()
-    folder = begin(tmp_path, "run", "rainbow", 2)
+    folder = begin(tmp_path, "run", "dqn", 2)
     before = sorted((path, path.stat().st_mtime_ns) for path in folder.path.rglob("*") if path.name != "lock")
     with pytest.raises(UsageError, match="dqn learns nothing within 49 steps"):
         train.resume(folder.path, env_steps=49, threads=1)
     assert before == sorted((path, path.stat().st_mtime_ns) for path in folder.path.rglob("*") if path.name != "lock")
 
 
-def algorithm_of(name="rainbow", **changed):
+def algorithm_of(name="dqn", **changed):
     task, settings = RUNS[name]
     plan = Plan(task, {}, name, {**settings, **changed}, 0)
     return plan.make_algorithm(plan.spec())
@@ -224,7 +226,7 @@ def test_the_least_budget_is_the_same_for_any_number_of_slots(num_envs):
 
 def test_what_a_run_takes_is_said_before_it_begins(tmp_path):
     observer = Noting()
-    begin(tmp_path, "run", "rainbow", 2, observer)
+    begin(tmp_path, "run", "dqn", 2, observer)
     assert "The replay of 120 steps takes 1 MiB of memory." in observer.said
     large = budget_notes(algorithm_of("sac", replay_capacity=50_000_000), 10**6, SCHEDULE)
     assert any("The replay of 50,000,000 steps takes" in said and "GiB of memory" in said for said in large)
@@ -232,10 +234,10 @@ def test_what_a_run_takes_is_said_before_it_begins(tmp_path):
     assert any("takes 1,024 steps, more than --env-steps 100: the run will train 1,024" in said for said in short)
 
 
-def test_a_loop_of_another_progress_refuses(rainbow):
-    plan = train.plan_of(rainbow.manifest())
+def test_a_loop_of_another_progress_refuses(prioritised_run):
+    plan = train.plan_of(prioritised_run.manifest())
     loop = make_loop(plan, plan.spec(), 1)
-    milestone, _ = checkpoint.load(rainbow, 8, loop.start())
+    milestone, _ = checkpoint.load(prioritised_run, 8, loop.start())
     with pytest.raises(RuntimeError, match=r"The replay holds 0 steps a slot, and the progress was made with 128"):
         loop.iterate(milestone)
     assert np.isfinite(loop.evaluate(milestone, 2).returns).all()

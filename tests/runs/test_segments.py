@@ -181,6 +181,8 @@ def test_a_fork_has_a_copy_of_the_log_and_goes_on_with_it(tmp_path, made_of_grow
     with opened(made.unchanged[0].path) as history:
         assert f"{digest(history.at(15).state):016x}" == straight[14]
         shutil.rmtree(made.unchanged[0].path / "checkpoints/12")
+        assert f"{digest(history.at(15).state):016x}" == straight[14], "its first milestone has the log too"
+        shutil.rmtree(made.unchanged[0].path / "segments")
         assert int(history.at(12).iteration) == 12
         with pytest.raises(UsageError, match=r"begins at iteration 13, as a fork does, .* no whole state with its log"):
             history.at(15)

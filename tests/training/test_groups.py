@@ -44,7 +44,7 @@ REPLAY = {
 }  # fmt: skip
 PLANS |= {
     "sac": Plan("Pendulum-v1", {"max_episode_steps": 20}, "sac", REPLAY, 0),
-    "rainbow": Plan("CartPole-v1", {}, "rainbow", {**REPLAY, "anneal_env_steps": 500}, 0),
+    "dqn": Plan("CartPole-v1", {}, "dqn", {**REPLAY, "anneal_env_steps": 500, "prioritised": True}, 0),
 }
 PPO = PLANS["ppo"]
 QUICK = train.Schedule(evaluate_every=0, final_episodes=4, checkpoint_every_s=0)

@@ -224,11 +224,12 @@ SMALL = {
 PLANS = {
     "pure": Plan("Pendulum-v1", {"max_episode_steps": 10}, "sac", {**SMALL, "num_envs": 2}, 3),
     "pure, prioritised": Plan(
-        "CartPole-v1", {}, "rainbow", {**SMALL, "num_envs": 2, "anneal_env_steps": 500}, 3,
+        "CartPole-v1", {}, "dqn", {**SMALL, "num_envs": 2, "anneal_env_steps": 500, "prioritised": True}, 3,
     ),
     "host": Plan("Hopper-v5", {}, "sac", {**SMALL, "num_envs": 2, "n_steps": 3, "normalise_observations": True}, 3),
     "host, prioritised": Plan(
-        "CartPole-v1", {"frame_stack": 2}, "rainbow", {**SMALL, "num_envs": 2, "anneal_env_steps": 500}, 3,
+        "CartPole-v1", {"frame_stack": 2}, "dqn",
+        {**SMALL, "num_envs": 2, "anneal_env_steps": 500, "prioritised": True}, 3,
     ),
 }  # fmt: skip
 

@@ -108,7 +108,8 @@ def _begin(root: str | os.PathLike[str], wanted: Manifest, loop: Loop, progress:
     trust_run(wanted)  # the run that it is forked from was trusted
     meta = {"meters": {}, "schedule": asdict(Schedule(evaluate_every=max(wanted.env_steps // 10, 1)))}
     save_progress(folder, loop, progress, meta)
-    checkpoint.save(folder, int(progress.iteration), progress, meta, "milestones")  # checkpoints are not kept for long
+    whole = checkpoint.saved_meta(folder, int(progress.iteration))  # it names the segments
+    checkpoint.save(folder, int(progress.iteration), progress, whole, "milestones")  # checkpoints are not kept for long
     return folder
 
 

@@ -3,8 +3,9 @@
 Iterations are pure and everything drawn has an address, so a state that was not kept is computed again from one that
 was, and the digest in the metrics proves that it is the same.
 
-A run with a replay goes on from a state *and its replay*, which only the newest checkpoints and the start have (an
-empty replay is whole): most of its iterations are computed again from the start, which takes as long as they took.
+A run with a replay goes on from a state *and its replay*, which only the newest checkpoints, the start (an empty replay
+is whole) and the first milestone of a fork have: most iterations are computed again from the start, which takes as long
+as they took.
 """
 
 import os
@@ -27,7 +28,7 @@ from workhorse.runs import checkpoint
 from workhorse.runs.folder import RunFolder
 from workhorse.runs.manifest import Manifest
 from workhorse.runs.metrics import read_metrics
-from workhorse.runs.segments import restore_segments
+from workhorse.runs.segments import PLACES, restore_segments
 from workhorse.runs.tensors import DamagedFile
 from workhorse.runs.train import plan_of
 from workhorse.training.loop import Loop, Progress, make_loop
@@ -154,18 +155,17 @@ class History:
     def _newest_before(self, iteration: int) -> Progress:
         """The newest whole state at or before an iteration, with its segments where the loop has any."""
         segments = self.loop.segments()
-        there = checkpoint.saved_iterations(self.folder) if segments else kept_iterations(self.folder)
-        for kept in reversed([kept for kept in there if kept <= iteration]):
-            with suppress(UsageError, DamagedFile, OSError):  # damaged: an older one will do
-                if segments:
-                    restore_segments(self.folder, self.loop, checkpoint.saved_meta(self.folder, kept))
-                return self.kept(kept)
+        for kept in reversed([kept for kept in kept_iterations(self.folder) if kept <= iteration]):
+            for place in [place for place in PLACES if kept in checkpoint.saved_iterations(self.folder, place)]:
+                with suppress(UsageError, DamagedFile, OSError):  # damaged, or without segments: an older one will do
+                    if segments:
+                        restore_segments(self.folder, self.loop, checkpoint.saved_meta(self.folder, kept, place))
+                    return self.kept(kept)
         if self._digests and min(self._digests) > 1:
             what = f"state with its {' and '.join(segments)}" if segments else "state"
-            remedy = "choose a later iteration" if segments else "restore its milestones from a copy"
             raise UsageError(
                 f"{self.folder.path} begins at iteration {min(self._digests)}, as a fork does, and keeps no whole "
-                f"{what} at or before {iteration}: {remedy}."
+                f"{what} at or before {iteration}: restore its milestones from a copy."
             )
         for name in segments.values():
             name.restore(0, ())

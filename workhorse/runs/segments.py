@@ -2,8 +2,8 @@
 
     segments/<name>/<begin>-<end>.safetensors     rows begin to end of one log
 
-A checkpoint's meta.json names the files it needs, with their SHA-256; files that no kept checkpoint needs are removed.
-Milestones name none.
+A checkpoint's meta.json names the files it needs, with their SHA-256; files that nothing kept needs are removed.
+Milestones name none, but for the one that a fork begins with, before which nothing can be computed again.
 """
 
 from __future__ import annotations
@@ -20,7 +20,10 @@ from workhorse.runs.folder import RunFolder
 from workhorse.runs.tensors import DamagedFile, read_tensors, write_tensors
 from workhorse.training.loop import Loop, Progress, Segments
 
-__all__ = ["load_progress", "restore_segments", "save_progress"]
+__all__ = ["PLACES", "load_progress", "restore_segments", "save_progress"]
+
+PLACES: tuple[checkpoint.Place, ...] = ("checkpoints", "milestones")
+"""Folders of states that may name segments."""
 
 PART_BYTES = 2**26
 """Bytes of a file, about: more rows than that go into several, so that few are in memory twice."""
@@ -132,20 +135,21 @@ def _newest_record(folder: RunFolder) -> dict[str, list[Part]]:
 
 
 def _remove_unnamed(folder: RunFolder) -> None:
-    """Remove the files that no kept checkpoint names."""
+    """Remove the files that no kept checkpoint or milestone names."""
     named = set()
-    for iteration in checkpoint.saved_iterations(folder):
-        with contextlib.suppress(DamagedFile, OSError):
-            for name, parts in _segments_of(folder, iteration).items():
-                named |= {(name, f"{begin}-{end}.safetensors") for begin, end, _ in parts}
-    for place in list_folder(folder.path / "segments"):
-        for file in list_folder(place, within=folder.path, hidden=True):
+    for place in PLACES:
+        for iteration in checkpoint.saved_iterations(folder, place):
+            with contextlib.suppress(DamagedFile, OSError):
+                for name, parts in _segments_of(folder, iteration, place).items():
+                    named |= {(name, f"{begin}-{end}.safetensors") for begin, end, _ in parts}
+    for log in list_folder(folder.path / "segments"):
+        for file in list_folder(log, within=folder.path, hidden=True):
             if (file.parent.name, file.name) not in named:
                 remove(file, folder.path)
 
 
-def _segments_of(folder: RunFolder, iteration: int) -> dict[str, list[Part]]:
-    found = checkpoint.saved_meta(folder, iteration).get("segments", {})
+def _segments_of(folder: RunFolder, iteration: int, place: checkpoint.Place = "checkpoints") -> dict[str, list[Part]]:
+    found = checkpoint.saved_meta(folder, iteration, place).get("segments", {})
     if not isinstance(found, dict):
         raise DamagedFile("meta.json names segments in another way than ours")
     return {name: _parts(parts) for name, parts in found.items()}
