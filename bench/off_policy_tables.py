@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 
 import numpy as np
+from equal_cpu import ALGORITHMS, TASKS
 
 from workhorse.statistics.intervals import mean_interval, proportion_interval
 
@@ -237,22 +238,24 @@ def equal_cpu() -> list[str]:
         "|---|---|---|---|---|---|---|",
     ]
     rows = found["rows"]
-    for task in dict.fromkeys(row["task"] for row in rows):
+    for task in TASKS:
         for seconds in (60.0, 600.0):
             here = [row for row in rows if (row["task"], row["seconds"]) == (task, seconds)]
             if not here:
                 command = f"`python bench/equal_cpu.py --seconds {seconds:g}`"
                 lines.append(f"| {task} | {seconds:g} | not measured: {command} | | | | |")
-                continue
-            names = list(dict.fromkeys(row["algorithm"] for row in here))
-            medians = {name: np.median([row["mean"] for row in here if row["algorithm"] == name]) for name in names}
-            for name in names:
-                own = [row for row in here if row["algorithm"] == name]
-                failed = sum(row["mean"] < 0.5 * max(medians.values()) for row in own)
-                steps = np.median([row["env_steps"] for row in own])
-                each = ", ".join(number(row["mean"]) for row in own)
-                lines.append(
-                    f"| {task} | {seconds:g} | {name} | {number(float(medians[name]))} | {each} | "
-                    f"{failed} of {len(own)} | {steps:,.0f} |"
-                )
+            lines += [price_row(task, seconds, name, here) for name in ALGORITHMS if here]
     return lines
+
+
+def price_row(task: str, seconds: float, name: str, here: list[dict]) -> str:
+    """The row of one algorithm for one price."""
+    own = [row for row in here if row["algorithm"] == name]
+    if not own:
+        return f"| {task} | {seconds:g} | {name} | not measured | | | |"
+    by_name = [[row["mean"] for row in here if row["algorithm"] == other] for other in ALGORITHMS]
+    best = max(float(np.median(means)) for means in by_name if means)
+    failed = sum(row["mean"] < 0.5 * best for row in own)
+    median, steps = (float(np.median([row[key] for row in own])) for key in ("mean", "env_steps"))
+    each = ", ".join(number(row["mean"]) for row in own)
+    return f"| {task} | {seconds:g} | {name} | {number(median)} | {each} | {failed} of {len(own)} | {steps:,.0f} |"
