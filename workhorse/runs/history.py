@@ -156,7 +156,9 @@ class History:
         """The newest whole state at or before an iteration, with its segments where the loop has any."""
         segments = self.loop.segments()
         for kept in reversed([kept for kept in kept_iterations(self.folder) if kept <= iteration]):
-            for place in [place for place in PLACES if kept in checkpoint.saved_iterations(self.folder, place)]:
+            for place in PLACES:
+                if kept not in checkpoint.saved_iterations(self.folder, place):
+                    continue
                 with suppress(UsageError, DamagedFile, OSError):  # damaged, or without segments: an older one will do
                     if segments:
                         restore_segments(self.folder, self.loop, checkpoint.saved_meta(self.folder, kept, place))
