@@ -13,7 +13,7 @@ from workhorse.core.configuration import configuration
 from workhorse.core.errors import UsageError
 from workhorse.core.spec import Box, Discrete, EnvSpec
 from workhorse.core.types import Step
-from workhorse.diagnostics.action_values import StatesPlan, _Play, measure_action_values, plan_within
+from workhorse.diagnostics.action_values import StatesPlan, _Reroll, measure_action_values, plan_within
 from workhorse.diagnostics.store import plain_json
 from workhorse.environments import registry as environments
 from workhorse.environments.batch import JaxBatch, episode_keys
@@ -151,7 +151,7 @@ def test_returns_go_on_from_the_very_state_of_their_slot():
     env = SlotIdentityProbe(6)
     algorithm = TableOfValues(spec=env.spec)
     state = {"value": jnp.zeros((7, 2)), "scores": jnp.zeros((7, 2))}
-    play = _Play(JaxBatch(env, 14), algorithm, state, 3)
+    play = _Reroll(JaxBatch(env, 14), algorithm, state, 3)
     stand = play.visited(12, lambda env_steps: None)  # beyond the first episodes
     first, _, _ = play.chosen(stand.obs, 0, 0)
     found = play.returned(stand, first, 0, 60, lambda env_steps: None)
@@ -212,7 +212,7 @@ def test_a_simulator_is_put_back_to_the_bit():
             )
         )
         algorithm = kind(spec=env.spec, discount=discount)
-        play = _Play(env, algorithm, {}, 7)
+        play = _Reroll(env, algorithm, {}, 7)
         stand = play.visited(8, lambda env_steps: None)
         first, _, _ = play.chosen(stand.obs, 0, 0)
         found = play.returned(stand, first, 0, 400, lambda env_steps: None)

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 import plotly.graph_objects as go
@@ -20,6 +20,7 @@ __all__ = [
     "baseline_agreement",
     "baseline_records",
     "ACTION_VALUE_HEAD",
+    "ActionValues",
     "WORST_HEAD",
     "action_value_records",
     "action_value_rows",
@@ -33,6 +34,9 @@ __all__ = [
 ]
 
 T = TypeVar("T")
+
+ActionValues: TypeAlias = dict[str, Any]
+"""Record of the values of actions at an iteration; see `action_value_records`."""
 
 _FIELDS = {"samples": int, "cosine": float, "low": float, "high": float, "to_reference": float, "p_value": float}
 
@@ -119,10 +123,10 @@ def value_rows(folder: Path) -> list[tuple[str, ...]]:
     return diagnoses(folder, "values", read)
 
 
-def action_value_records(folder: Path) -> list[dict[str, Any]]:
+def action_value_records(folder: Path) -> list[ActionValues]:
     """Return the records of the values of a run's actions by iteration."""
 
-    def read(record: dict[str, Any]) -> dict[str, Any]:
+    def read(record: ActionValues) -> ActionValues:
         counts = {name: int(record[name]) for name in ("iteration", "states", "returns", "horizon", "soft")}
         means = {name: float(record[name]) for name in _OF_ACTIONS}
         shares = {name: None if record[name] is None else float(record[name]) for name in _SHARES}
@@ -154,7 +158,7 @@ ACTION_VALUE_HEAD = (
 WORST_HEAD = ("step of its episode", "value", "true", "too high by", "observation")
 
 
-def action_value_rows(records: Sequence[Mapping[str, Any]]) -> list[tuple[str, ...]]:
+def action_value_rows(records: Sequence[ActionValues]) -> list[tuple[str, ...]]:
     """Return the rows of a table about the values of actions, one for each iteration; see `ACTION_VALUE_HEAD`."""
     return [
         (
@@ -171,7 +175,7 @@ def action_value_rows(records: Sequence[Mapping[str, Any]]) -> list[tuple[str, .
     ]
 
 
-def worst_rows(record: Mapping[str, Any]) -> list[tuple[str, ...]]:
+def worst_rows(record: ActionValues) -> list[tuple[str, ...]]:
     """Return the rows of a table of the states whose values are the most too high; see `WORST_HEAD`."""
     rows = []
     for step, value, truth, seen in record["worst"]:
@@ -185,7 +189,7 @@ _MOST_COMPONENTS = 8
 """Components of an observation that a table shows."""
 
 
-def values_and_truth(record: Mapping[str, Any]) -> Figure:
+def values_and_truth(record: ActionValues) -> Figure:
     """Draw the value of each state's action against the truth about it."""
     table = pl.DataFrame({"step": record["step"], "truth": record["truth"], "value": record["value"]})
     panel = blank(x="true discounted return", y="value", height=340, x_ticks=",~g")

@@ -5,7 +5,7 @@ import math
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import polars as pl
 
@@ -16,6 +16,7 @@ from workhorse.reports.diagnosis_figures import (
     ACTION_VALUE_HEAD,
     VALUE_HEAD,
     WORST_HEAD,
+    ActionValues,
     action_value_records,
     action_value_rows,
     baseline_agreement,
@@ -292,7 +293,7 @@ def _values(rows: list[tuple[str, ...]]) -> Markup:
     return Markup(paragraph(words) + table(VALUE_HEAD, rows, numbers=range(len(VALUE_HEAD))))
 
 
-def _action_values(page: Page, records: list[dict[str, Any]]) -> Markup:
+def _action_values(page: Page, records: list[ActionValues]) -> Markup:
     words = (
         "In states that the frozen policy visits in fresh episodes: the value of its action there, against the mean "
         "discounted return of taking it and following the policy, played from that state. "
