@@ -269,17 +269,18 @@ def test_a_draw_is_a_function_of_its_key_alone():
     assert (one.weight == 1).all()
 
 
-def test_what_is_written_next_overwrites_nothing_that_may_be_sampled():
+@pytest.mark.parametrize("ends", [0.0, 0.1, 0.8])
+def test_what_is_written_next_overwrites_nothing_that_may_be_sampled(ends):
     """An iteration that is given up halfway has written `spare` steps: the replay before it is still whole."""
     size = Size.of(30, 3, 4)
-    chains, kept = Chains(3, 5, ends=0.8), Kept(size)
+    chains, kept = Chains(3, 5, ends), Kept(size)
     for _ in range(20):
         kept.write(chains, 4)
     before = kept.cursor
     numbers, expected = kept.every_transition(3)
     future = Chains(3, 6, ends=1.5)
     future.obs = list(chains.obs)
-    kept.write(future, 4, future.obs and np.array(future.obs))
+    kept.write(future, 4, np.array(chains.obs))  # as many final observations as there can be
     kept.cursor = before
     again, found = kept.every_transition(3)
     assert again.tolist() == numbers.tolist()
