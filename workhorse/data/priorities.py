@@ -1,8 +1,8 @@
 """Sum tree: draws numbers with frequencies proportional to priorities that change.
 
-Every node has `WIDTH` children: a million leaves lie five levels below the root, not twenty as in a tree of pairs. A draw
-and an update of 256 of them take 73 us of one core; with 8, 32 or 128 children 111, 120 or 295. In a tree of pairs XLA
-copies whole levels: twenty times as long, and six times as long to compile.
+Every node has `WIDTH` children: a million leaves lie five levels below the root, not twenty as in a tree of pairs. A
+draw and an update of 256 of them take 73 us of one core; with 8, 32 or 128 children 111, 120 or 295. In a tree of pairs
+XLA copies whole levels: twenty times as long, and six times as long to compile.
 
 The sums and maxima are functions of the leaves alone, to the bit, so that leaves are all that a checkpoint has to hold.
 """
