@@ -1,21 +1,40 @@
 """Base of every algorithm that learns from a replay: counts, scaling, random actions at first, target networks."""
 
-from typing import Any, ClassVar, Literal
+from collections.abc import Callable
+from functools import partial
+from typing import Any, ClassVar, Literal, TypeVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
-from workhorse.core.algorithm import Key, OffPolicy, State
+from workhorse.core.algorithm import Key, Metrics, OffPolicy, State
 from workhorse.core.configuration import configuration
 from workhorse.core.errors import UsageError
 from workhorse.core.ranges import require_positive
 from workhorse.core.spec import Box, Discrete, EnvSpec
-from workhorse.core.types import Moments, Rollout
+from workhorse.core.types import Moments, Rollout, Transitions
 from workhorse.math import moments
 
-__all__ = ["ReplayLearner", "moved_towards", "random_action"]
+__all__ = [
+    "ADAM",
+    "ReplayLearner",
+    "adam_step",
+    "moved_towards",
+    "random_action",
+    "saturated_share",
+    "where_due",
+]
+
+Learnt = TypeVar("Learnt")
+
+ADAM = optax.scale_by_adam()
+"""Turns gradients into directions of length about one a parameter."""
+
+SATURATED = 0.99
+"""Absolute value of an action in [-1, 1] from which on it counts as saturated."""
 
 WIDEST_HALF = 100.0
 """Half-width of an action's bounds above which a squashed policy is refused."""
@@ -146,6 +165,11 @@ class ReplayLearner(OffPolicy):
             return flat
         return jnp.clip((flat - scaling[0]) * scaling[1], -OBSERVATION_CLIP, OBSERVATION_CLIP)
 
+    def both_seen(self, state: State, experience: Transitions) -> tuple[Float[Array, "N D"], Float[Array, "N D"]]:
+        """Return the observations and the successors of a batch as the networks read them."""
+        read = jax.vmap(partial(self.seen, self.scaling(state.observations)))
+        return read(experience.obs), read(experience.next_obs)
+
     def artefact_scaling(self, scaling: tuple[Array, Array]) -> tuple[Array, Array, float | None]:
         """Return mean, inverse scale and clip as the artefact of the policy holds them."""
         return (*scaling, OBSERVATION_CLIP if self.normalise_observations else None)
@@ -153,9 +177,7 @@ class ReplayLearner(OffPolicy):
     def observe(self, state: State, rollout: Rollout) -> State:
         """Return the state after steps (T, B) were taken: `env_steps` counted, moments of observations merged."""
         count = rollout.reward.size
-        flat = rollout.obs.reshape(count, -1).astype(jnp.float64)
-        mean = flat.mean(0)
-        fresh = Moments(jnp.asarray(float(count), jnp.float64), mean, jnp.square(flat - mean).sum(0))
+        fresh = moments.of(rollout.obs.reshape(count, -1))
         return state._replace(
             observations=moments.merge(state.observations, fresh), env_steps=state.env_steps + jnp.int64(count)
         )
@@ -191,3 +213,36 @@ def moved_towards(target: PyTree, params: PyTree, rate: Float[Array, ""] | float
     """
     rate = jnp.asarray(rate, jnp.float32)
     return jax.tree.map(lambda old, new: old + rate * (new - old), target, params)
+
+
+def adam_step(params: PyTree, gradient: PyTree, memory: PyTree, rate: Float[Array, ""] | float) -> tuple[Any, Any]:
+    """Return parameters after a step of Adam down a gradient, and its memory."""
+    direction, memory = ADAM.update(gradient, memory)
+    rate = jnp.asarray(rate, jnp.float32)
+    return jax.tree.map(lambda leaf, step: leaf - rate * step, params, direction), memory
+
+
+def where_due(
+    state: Learnt, updates: Int[Array, ""], every: int, move: Callable[[Learnt], tuple[Learnt, Metrics]]
+) -> tuple[Learnt, Metrics]:
+    """Return the state after `move` where the number of updates is a multiple of `every`, else as it was.
+
+    *The work is left out, not only its result.* The metrics are 0 where it is, and `every` times what they are where it
+    is not, so that the mean over all updates is that over those in which something moved.
+    """
+    if every == 1:
+        return move(state)
+    shapes = jax.eval_shape(move, state)[1]
+    unmoved = {name: jnp.zeros(leaf.shape, leaf.dtype) for name, leaf in shapes.items()}
+    state, metrics = jax.lax.cond(updates % every == 0, move, lambda state: (state, unmoved), state)
+    return state, {name: every * value for name, value in metrics.items()}
+
+
+def saturated_share(action: Float[Array, "..."]) -> Float[Array, ""]:
+    """Return the share of components of actions in [-1, 1] that are within 1 % of a bound.
+
+    Example:
+        >>> float(saturated_share(jnp.array([0.995, -0.5])))
+        0.5
+    """
+    return (jnp.abs(action) > SATURATED).mean(dtype=jnp.float32)

@@ -3,7 +3,8 @@
 `Algorithm` is all that a loop, a run, a study or a report may ask of an algorithm. What a kind of loop needs beyond it
 is a narrower class: `Population` (judged by whole episodes), `Rebuildable` (a population whose update any worker can
 rebuild from four bytes a member), `OnPolicy` (learns from rollouts of its newest policy), `OffPolicy` (learns from
-transitions that a replay kept). `Differentiable` is what `diagnose` asks for.
+transitions that a replay kept), `Planner` (tries plans in the task's own simulator before each action).
+`Differentiable` is what `diagnose` asks for.
 
 To add an algorithm, subclass one of them in a file below `workhorse/algorithms/`, or in a module of your own that is
 named on the command line: `workhorse train CartPole-v1 --algorithm mymodule:MyAlgorithm`.
@@ -24,7 +25,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 from workhorse.core.configuration import configuration
 from workhorse.core.layers import PolicyNetwork
 from workhorse.core.spec import EnvSpec
-from workhorse.core.types import Returns, Rollout, Transitions
+from workhorse.core.types import Demonstrations, Returns, Rollout, Transitions, Tried
 
 __all__ = [
     "Action",
@@ -39,6 +40,7 @@ __all__ = [
     "OffPolicy",
     "OnPolicy",
     "Params",
+    "Planner",
     "Population",
     "Rebuildable",
     "State",
@@ -268,6 +270,54 @@ class OffPolicy(Algorithm):
     def update(self, state: State, experience: Transitions, key: Key) -> tuple[State, Metrics]:
         after, _, metrics = self.learn(state, experience, key)
         return after, metrics
+
+
+class Planner(Algorithm):
+    """An algorithm that tries plans in copies of the task before each action.
+
+    Before every action of a slot the loop goes through `num_rounds` rounds: it tries what `propose` returns from the
+    slot's present state, and gives `refine` the outcome. Then `act` takes the first action of the plan and shifts the
+    plan by a step, so that the next search starts warm. Nothing of that is learnt; what `update` learns is a copy: a
+    network that is shown what the planner did, so that there is a policy to deploy (`policy_layers`).
+
+    Every step of a trial is a step of the simulator, and is counted as one.
+
+    Attributes:
+        num_envs: slots whose episodes are planned side by side.
+        num_rounds: rounds of trials before an action.
+        horizon: steps H of a plan.
+        minds_ends: rewards after an end of the task are left out of a plan's return; else they count as the
+            simulator gives them.
+        watches: whether a round's trials must tell observations.
+    """
+
+    consumes: ClassVar[type] = Demonstrations
+    watches: ClassVar[bool] = False
+
+    num_envs: int
+    num_rounds: int
+    horizon: int
+    minds_ends: bool
+
+    @abstractmethod
+    def num_plans(self, round: int) -> int:
+        """Return the plans that a round tries."""
+
+    @abstractmethod
+    def propose(self, actor: Actor, carry: Carry, key: Key, *, round: int) -> Action:
+        """Return plans to try, (N, H, ...), N = `num_plans(round)`, each action within the bounds of `spec.action`."""
+
+    @abstractmethod
+    def refine(self, actor: Actor, carry: Carry, plans: Action, tried: Tried, *, round: int) -> Carry:
+        """Return what the slot remembers after a round's outcome."""
+
+    @abstractmethod
+    def plan(self, carry: Carry) -> tuple[Action, Float[Array, ""]]:
+        """Return the plan that would be carried out now, (H, ...), and its return as it was tried, float64."""
+
+    def demonstrations(self, state: State) -> Demonstrations | None:
+        """Return what the copy is taught from; None where there is no copy."""
+        return None
 
 
 class Differentiable(Algorithm):

@@ -2,7 +2,7 @@
 
 from typing import Any, NamedTuple
 
-__all__ = ["Moments", "Returns", "Rollout", "Step", "Transitions"]
+__all__ = ["Demonstrations", "Moments", "Returns", "Rollout", "Step", "Transitions", "Tried"]
 
 
 class Step(NamedTuple):
@@ -93,3 +93,35 @@ class Returns(NamedTuple):
     fitness: Any
     mean_length: Any
     observations: Moments
+
+
+class Demonstrations(NamedTuple):
+    """What somebody did who knows the task: pairs of an observation and the action taken there, leading axis N.
+
+    Attributes:
+        obs: as the task gave it, (N, ...).
+        action: in the algorithm's own numbers.
+        is_there: False in rows that hold nothing yet, bool (N,).
+    """
+
+    obs: Any
+    action: Any
+    is_there: Any
+
+
+class Tried(NamedTuple):
+    """What became of N plans of H actions each, tried in copies of the task; leading axes N, H.
+
+    A trial goes on past an end of the task, as the simulator does: whoever minds ends has `terminated` to tell them by.
+
+    Attributes:
+        reward: of each step, float64 (N, H); 0 from the step on in which a simulation broke.
+        terminated: the step ended the task, (N, H); true from the step on in which a simulation broke.
+        states: rows after the last step, float64 (N, S).
+        next_obs: observation after each step, (N, H, ...); None where it was not asked for.
+    """
+
+    reward: Any
+    terminated: Any
+    states: Any
+    next_obs: Any = None

@@ -1,5 +1,6 @@
 """B slots of a pure environment behind the interface of a host environment, so that one loop serves both kinds."""
 
+import functools
 from functools import partial
 from typing import Any
 
@@ -12,7 +13,7 @@ from workhorse.core.addresses import host_keys
 from workhorse.core.digest import flatten_arrays, restore_arrays
 from workhorse.core.randomness import draw
 from workhorse.core.spec import EnvSpec
-from workhorse.core.types import Step
+from workhorse.core.types import Step, Tried
 from workhorse.environments.actions import idle_actions
 from workhorse.environments.protocol import HostEnv, JaxEnv
 
@@ -106,6 +107,30 @@ class JaxBatch:
         self._states, self._obs, self._keys, self._times = (found[name] for name in ("states", "obs", "keys", "times"))
         self._over[:] = False  # not known; none of them is stepped unasked then
 
+    def states(self, slots: np.ndarray | None = None) -> np.ndarray:
+        """Return the slots' states as rows of numbers, every leaf in its order; see `Simulator`."""
+        return np.array(_rows(self._states))[_every(slots)]
+
+    def rollout(
+        self, states: np.ndarray, plans: np.ndarray, keys: np.ndarray | None = None, *, observed: bool = False
+    ) -> Tried:
+        """Try plans in copies of the task, in one compiled program; see `Simulator`."""
+        if keys is None:
+            keys = np.zeros((len(states), 2), np.uint32)
+        return Tried(
+            *(None if leaf is None else np.asarray(leaf) for leaf in _try(self._env, observed, states, plans, keys))
+        )
+
+    def physics(self, states: np.ndarray) -> np.ndarray:
+        """Return the real numbers of each row, in the order of the state's leaves: whole numbers are clocks."""
+        return states[:, _is_real(self._env)]
+
+    def with_physics(self, states: np.ndarray, physics: np.ndarray) -> np.ndarray:
+        """Return rows with other real numbers."""
+        changed = np.array(np.broadcast_to(states, (len(physics), states.shape[1])))
+        changed[:, _is_real(self._env)] = physics
+        return changed
+
     def close(self) -> None:
         """Free the states."""
         self._states, self._obs = None, np.zeros(0)
@@ -182,6 +207,52 @@ def _step(env: JaxEnv, states: Any, actions: Any, keys: Any, times: Any) -> tupl
 def _select(mask: Any, new: Any, old: Any) -> Any:
     """Take the leaves' rows from `new` where `mask`; apart from `_step`, so that its sums are fused as ever."""
     return jax.tree.map(lambda a, b: jnp.where(mask.reshape(-1, *[1] * (a.ndim - 1)), a, b), new, old)
+
+
+@functools.lru_cache(maxsize=64)
+def _template(env: JaxEnv) -> Any:
+    """Shapes and types of a state of one slot."""
+    return jax.eval_shape(env.reset, jax.random.key(0))[0]
+
+
+def _is_real(env: JaxEnv) -> np.ndarray:
+    """Tell which numbers of a row are real ones."""
+    leaves = jax.tree.leaves(_template(env))
+    return np.concatenate([np.full(leaf.size, jnp.issubdtype(leaf.dtype, jnp.floating)) for leaf in leaves])
+
+
+@jax.jit
+def _rows(states: Any) -> Any:
+    """Return states (B, ...) as rows (B, S)."""
+    leaves = jax.tree.leaves(states)
+    return jnp.concatenate([leaf.reshape(len(leaf), -1).astype(jnp.float64) for leaf in leaves], axis=1)
+
+
+def _from_rows(env: JaxEnv, rows: Any) -> Any:
+    """Return the states that rows (N, S) stand for."""
+    leaves, structure = jax.tree.flatten(_template(env))
+    ends = np.cumsum([leaf.size for leaf in leaves])[:-1]
+    parts = jnp.split(rows, ends, axis=1)
+    made = [part.reshape(-1, *leaf.shape).astype(leaf.dtype) for part, leaf in zip(parts, leaves, strict=True)]
+    return jax.tree.unflatten(structure, made)
+
+
+@partial(jax.jit, static_argnums=(0, 1))
+def _try(env: JaxEnv, observed: bool, rows: Any, plans: Any, keys: Any) -> Tried:
+    def advance(carried: Any, timed: Any) -> Any:
+        states, is_broken = carried
+        actions, time = timed
+        states, step = _step(env, states, actions, keys, jnp.full(len(keys), time, jnp.uint32))
+        is_broken = is_broken | ~jnp.isfinite(step.reward)
+        reward = jnp.where(is_broken, 0.0, step.reward).astype(jnp.float64)
+        return (states, is_broken), (reward, step.terminated | is_broken, step.next_obs if observed else None)
+
+    start = _from_rows(env, rows), jnp.zeros(len(keys), bool)
+    times = jnp.arange(1, plans.shape[1] + 1)
+    (states, _), (reward, terminated, obs) = jax.lax.scan(advance, start, (jnp.moveaxis(plans, 1, 0), times))
+    turned = (None if leaf is None else jnp.moveaxis(leaf, 0, 1) for leaf in (reward, terminated, obs))
+    reward, terminated, obs = turned
+    return Tried(reward, terminated, _rows(states), obs)
 
 
 @partial(jax.jit, static_argnums=1)

@@ -5,9 +5,9 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 
 from workhorse.core.spec import EnvSpec
-from workhorse.core.types import Step
+from workhorse.core.types import Step, Tried
 
-__all__ = ["BeginsAgain", "HostEnv", "JaxEnv", "failure_reason"]
+__all__ = ["BeginsAgain", "HostEnv", "JaxEnv", "Simulator", "failure_reason"]
 
 
 @runtime_checkable
@@ -81,6 +81,33 @@ class BeginsAgain(HostEnv, Protocol):
     def observations(self) -> np.ndarray: ...
 
     def notes(self) -> list[str]: ...
+
+
+@runtime_checkable
+class Simulator(HostEnv, Protocol):
+    """A `HostEnv` that can be tried from any state: what planners, linear control and the adviser's probes ask for.
+
+    `states(slots)` returns all that the next steps of the slots depend on, but the clock, float64 (n, S), a row each.
+
+    `rollout(states, plans, keys, observed)` steps copies of the task: plan i, of actions (H, ...) in `spec.action`,
+    from row i. The slots themselves are not touched. A copy has no clock, goes on past an end, and has the task's own
+    model, unperturbed. Equal rows and plans give equal bits, *those of `step` itself*, whatever stands beside them.
+    `keys` (N, 2) are for tasks that draw noise in a step: the t-th step of a plan, from 1, draws from
+    `fold_in(key, t)`; where it is None the noise is some noise, and not that of the slot.
+
+    `physics(states)` returns the coordinates of the motion in each row, positions and then velocities, (n, X);
+    `with_physics(states, physics)` returns rows that have other ones.
+    """
+
+    def states(self, slots: np.ndarray | None = None) -> np.ndarray: ...
+
+    def rollout(
+        self, states: np.ndarray, plans: np.ndarray, keys: np.ndarray | None = None, *, observed: bool = False
+    ) -> Tried: ...
+
+    def physics(self, states: np.ndarray) -> np.ndarray: ...
+
+    def with_physics(self, states: np.ndarray, physics: np.ndarray) -> np.ndarray: ...
 
 
 def failure_reason(env: HostEnv, slot: int) -> str:

@@ -7,7 +7,7 @@ from jaxtyping import Array, Bool, Float
 
 from workhorse.core.types import Moments
 
-__all__ = ["empty", "inverse_scale", "merge", "merge_all", "observe", "spread"]
+__all__ = ["empty", "inverse_scale", "merge", "merge_all", "observe", "of", "spread"]
 
 CONSTANT_BELOW = 1e-6
 """A component whose standard deviation is below this is taken as constant and reads as zero once normalised."""
@@ -35,6 +35,18 @@ def observe(moments: Moments, sample: Float[Array, "D"], counted: Bool[Array, ""
     before = sample - moments.mean
     mean = moments.mean + before * (weight / jnp.maximum(count, 1))
     return Moments(count, mean, moments.deviation + weight * before * (sample - mean))
+
+
+def of(samples: Float[Array, "N D"]) -> Moments:
+    """Moments of samples that are there at once, float64.
+
+    Example:
+        >>> [leaf.tolist() for leaf in of(jnp.array([[1.0], [3.0]]))]
+        [2.0, [2.0], [2.0]]
+    """
+    samples = samples.astype(jnp.float64)
+    mean = samples.mean(0)
+    return Moments(jnp.asarray(float(len(samples)), jnp.float64), mean, jnp.square(samples - mean).sum(0))
 
 
 def merge(one: Moments, other: Moments) -> Moments:

@@ -56,10 +56,8 @@ class RewardSums(NamedTuple):
             return jnp.where(ended, 0.0, total), total
 
         current, totals = jax.lax.scan(step, self.current, (reward.astype(jnp.float64), ended))
-        mean = totals.mean(keepdims=True).reshape(1)
-        fresh = Moments(jnp.asarray(float(totals.size), jnp.float64), mean, jnp.square(totals - mean).sum().reshape(1))
         largest = jnp.maximum(self.largest, jnp.abs(totals).max())
-        return RewardSums(current, moments.merge(self.moments, fresh), largest)
+        return RewardSums(current, moments.merge(self.moments, moments.of(totals.reshape(-1, 1))), largest)
 
 
 def reward_factor(sums: RewardSums, limit: Float[Array, ""] | float) -> Float[Array, ""]:

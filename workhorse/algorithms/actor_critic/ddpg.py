@@ -5,9 +5,16 @@ from typing import Any, Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Bool, Float, Int, PyTree
+from jaxtyping import Array, Bool, Float, Int
 
-from workhorse.algorithms.replay_learner import ReplayLearner, moved_towards, random_action
+from workhorse.algorithms.replay_learner import (
+    ADAM,
+    ReplayLearner,
+    adam_step,
+    moved_towards,
+    random_action,
+    saturated_share,
+)
 from workhorse.core.algorithm import Actor, Carry, Key, Metrics
 from workhorse.core.configuration import configuration
 from workhorse.core.errors import UsageError
@@ -18,9 +25,6 @@ from workhorse.networks.layers import mlp_layers, scaled_layers
 from workhorse.networks.mlp import MLP
 
 __all__ = ["DDPG"]
-
-SATURATED = 0.99
-"""Absolute value of an action in [-1, 1] from which on it counts as saturated."""
 
 
 class DDPGState(NamedTuple):
@@ -100,7 +104,7 @@ class DDPG(ReplayLearner):
         size, actions = self.spec.observation.size, self.action_size
         policy = MLP.uniform(policy_key, (size, *self.hidden, actions))
         critic = MLP.uniform(critic_key, (size + actions, *self.hidden, 1))
-        optimisers = (_adam().init(policy), _adam().init(critic))  # type: ignore[arg-type]
+        optimisers = (ADAM.init(policy), ADAM.init(critic))  # type: ignore[arg-type]
         return DDPGState(policy, critic, policy, critic, optimisers, **self.counters())
 
     def actor(self, state: DDPGState) -> DDPGActor:
@@ -141,10 +145,7 @@ class DDPG(ReplayLearner):
         self, state: DDPGState, experience: Transitions, key: Key
     ) -> tuple[DDPGState, Float[Array, "N"], Metrics]:
         """Do one update of everything on a batch: the critic, then the policy up the new critic, then the targets."""
-        scaling = self.scaling(state.observations)
-        obs, next_obs = (
-            jax.vmap(lambda one: self.seen(scaling, one))(seen) for seen in (experience.obs, experience.next_obs)
-        )
+        obs, next_obs = self.both_seen(state, experience)
         action = experience.action.reshape(len(obs), -1)
         target = self.target(state, experience, next_obs)
 
@@ -155,14 +156,14 @@ class DDPG(ReplayLearner):
 
         policy_memory, critic_memory = state.optimisers
         slope, (value, error) = jax.grad(critic_loss, has_aux=True)(state.critic)
-        critic, critic_memory = self.stepped(state.critic, slope, critic_memory)
+        critic, critic_memory = adam_step(state.critic, slope, critic_memory, self.learning_rate)
 
         def policy_loss(policy: MLP) -> tuple[Array, Array]:
             chosen = jnp.tanh(jax.vmap(policy)(obs))
             return -value_of(critic, obs, chosen).mean(), chosen
 
         (loss, chosen), upward = jax.value_and_grad(policy_loss, has_aux=True)(state.policy)
-        policy, policy_memory = self.stepped(state.policy, upward, policy_memory)
+        policy, policy_memory = adam_step(state.policy, upward, policy_memory, self.learning_rate)
         after = state._replace(
             policy=policy,
             critic=critic,
@@ -174,7 +175,7 @@ class DDPG(ReplayLearner):
         metrics = {
             "value": value.mean(), "value_max": value.max(), "target": target.mean(),
             "critic_loss": jnp.square(error).mean(), "critic_gradient_norm": optax.tree.norm(slope),
-            "policy_loss": loss, "saturated_actions": (jnp.abs(chosen) > SATURATED).mean(dtype=jnp.float32),
+            "policy_loss": loss, "saturated_actions": saturated_share(chosen),
         }  # fmt: skip
         return after, jnp.abs(error), metrics
 
@@ -188,17 +189,7 @@ class DDPG(ReplayLearner):
         value = value_of(state.target_critic, next_obs, jnp.tanh(jax.vmap(state.target_policy)(next_obs)))
         return jnp.asarray(self.reward_scale, jnp.float32) * experience.reward + experience.discount * value
 
-    def stepped(self, params: PyTree, gradient: PyTree, memory: optax.OptState) -> tuple[Any, Any]:
-        """Return parameters after a step of Adam, and its memory."""
-        direction, memory = _adam().update(gradient, memory)
-        rate = jnp.asarray(self.learning_rate, jnp.float32)
-        return jax.tree.map(lambda leaf, step: leaf - rate * step, params, direction), memory
-
 
 def value_of(critic: MLP, obs: Float[Array, "N D"], action: Float[Array, "N A"]) -> Float[Array, "N"]:
     """Return a critic's values of actions."""
     return jax.vmap(critic)(jnp.concatenate([obs, action], axis=-1))[:, 0]
-
-
-def _adam() -> optax.GradientTransformation:
-    return optax.scale_by_adam()

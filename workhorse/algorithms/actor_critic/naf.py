@@ -8,7 +8,14 @@ import numpy as np
 import optax
 from jaxtyping import Array, Bool, Float, Int
 
-from workhorse.algorithms.replay_learner import ReplayLearner, moved_towards, random_action
+from workhorse.algorithms.replay_learner import (
+    ADAM,
+    ReplayLearner,
+    adam_step,
+    moved_towards,
+    random_action,
+    saturated_share,
+)
 from workhorse.core.algorithm import Actor, Carry, Key, Metrics
 from workhorse.core.configuration import configuration
 from workhorse.core.errors import UsageError
@@ -19,9 +26,6 @@ from workhorse.networks.layers import mlp_layers, scaled_layers
 from workhorse.networks.mlp import MLP
 
 __all__ = ["NAF", "Parabola"]
-
-SATURATED = 0.99
-"""Absolute value of an action in [-1, 1] from which on it counts as saturated."""
 
 HEAD_SCALE = 0.1
 """Factor of the last layer's weights and biases at the start."""
@@ -153,7 +157,7 @@ class NAF(ReplayLearner):
         *biases, offsets = network.biases
         scale = jnp.float32(HEAD_SCALE)
         network = self.constrained(MLP((*weights, scale * heads), (*biases, scale * offsets), self.activation))
-        return NAFState(network, network, _adam().init(network), **self.counters())  # type: ignore[arg-type]
+        return NAFState(network, network, ADAM.init(network), **self.counters())  # type: ignore[arg-type]
 
     def actor(self, state: NAFState) -> NAFActor:
         return NAFActor(state.network, self.scaling(state.observations), self.is_warming_up(state))
@@ -209,10 +213,7 @@ class NAF(ReplayLearner):
 
     def learn(self, state: NAFState, experience: Transitions, key: Key) -> tuple[NAFState, Float[Array, "N"], Metrics]:
         """Do one update on a batch."""
-        scaling = self.scaling(state.observations)
-        obs, next_obs = (
-            jax.vmap(lambda one: self.seen(scaling, one))(seen) for seen in (experience.obs, experience.next_obs)
-        )
+        obs, next_obs = self.both_seen(state, experience)
         action = experience.action.reshape(len(obs), -1)
         target = self.target(state, experience, next_obs)
 
@@ -223,9 +224,8 @@ class NAF(ReplayLearner):
             return (experience.weight * jnp.square(error)).mean(), (value, error, found)
 
         gradient, (value, error, found) = jax.grad(loss, has_aux=True)(state.network)
-        direction, memory = _adam().update(gradient, state.optimiser)
-        rate = jnp.asarray(self.learning_rate, jnp.float32)
-        network = self.constrained(jax.tree.map(lambda leaf, step: leaf - rate * step, state.network, direction))
+        network, memory = adam_step(state.network, gradient, state.optimiser, self.learning_rate)
+        network = self.constrained(network)
         after = state._replace(
             network=network,
             target=moved_towards(state.target, network, self.target_rate),
@@ -235,7 +235,7 @@ class NAF(ReplayLearner):
         metrics = {
             "value": value.mean(), "value_max": value.max(), "target": target.mean(),
             "critic_loss": jnp.square(error).mean(), "critic_gradient_norm": optax.tree.norm(gradient),
-            "saturated_actions": (jnp.abs(found.mean) > SATURATED).mean(dtype=jnp.float32),
+            "saturated_actions": saturated_share(found.mean),
             "precision_max": jnp.square(found.root).sum(-1).max(),  # the diagonal of L L^T
         }  # fmt: skip
         return after, jnp.abs(error), metrics
@@ -261,7 +261,3 @@ def _unit_norm(network: MLP) -> MLP:
     weights = tuple(weight / length[:, None] for weight, length in zip(network.weights, lengths, strict=True))
     biases = tuple(bias / length for bias, length in zip(network.biases, lengths, strict=True))
     return MLP(weights, biases, network.activation)
-
-
-def _adam() -> optax.GradientTransformation:
-    return optax.scale_by_adam()

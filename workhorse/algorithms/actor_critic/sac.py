@@ -5,9 +5,17 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Bool, Float, Int, PyTree
+from jaxtyping import Array, Bool, Float, Int
 
-from workhorse.algorithms.replay_learner import ReplayLearner, moved_towards, random_action
+from workhorse.algorithms.replay_learner import (
+    ADAM,
+    ReplayLearner,
+    adam_step,
+    moved_towards,
+    random_action,
+    saturated_share,
+    where_due,
+)
 from workhorse.core.algorithm import Carry, Key, Metrics
 from workhorse.core.configuration import configuration
 from workhorse.core.errors import UsageError
@@ -111,7 +119,7 @@ class SAC(ReplayLearner):
         policy = MLP.uniform(keys[0], (size, *self.hidden, 2 * actions))
         first, second = (MLP.uniform(one, (size + actions, *self.hidden, 1)) for one in keys[1:])
         critics, log_temperature = (first, second), jnp.log(jnp.asarray(self.temperature, jnp.float32))
-        optimisers: Any = tuple(map(_adam().init, (policy, critics, log_temperature)))  # type: ignore[arg-type]
+        optimisers: Any = tuple(map(ADAM.init, (policy, critics, log_temperature)))  # type: ignore[arg-type]
         return SACState(policy, critics, critics, log_temperature, optimisers, **self.counters())
 
     def actor(self, state: SACState) -> SACActor:
@@ -140,27 +148,16 @@ class SAC(ReplayLearner):
 
     def learn(self, state: SACState, experience: Transitions, key: Key) -> tuple[SACState, Float[Array, "N"], Metrics]:
         """Do one update of everything on a batch."""
-        scaling = self.scaling(state.observations)
-        obs, next_obs = (
-            jax.vmap(lambda one: self.seen(scaling, one))(seen) for seen in (experience.obs, experience.next_obs)
-        )
+        obs, next_obs = self.both_seen(state, experience)
         action = experience.action.reshape(len(obs), -1)
         next_key, policy_key = jax.random.split(key)
         target = self.target(state, experience, next_obs, next_key)
         critics, critic_memory, error, metrics = self._critics(state, obs, action, target, experience.weight)
         state = state._replace(critics=critics, updates=state.updates + 1)
 
-        def moved(state: SACState) -> tuple[SACState, Metrics]:
-            return self._policy(state, obs, policy_key)
-
-        if self.policy_every == 1:
-            state, of_policy = moved(state)
-        else:  # the work is left out, not only its result
-            shapes = jax.eval_shape(moved, state)[1]
-            unmoved = {name: jnp.zeros(leaf.shape, leaf.dtype) for name, leaf in shapes.items()}
-            due = state.updates % self.policy_every == 0
-            state, of_policy = jax.lax.cond(due, moved, lambda state: (state, unmoved), state)
-            of_policy = {name: self.policy_every * value for name, value in of_policy.items()}  # its mean is over all
+        state, of_policy = where_due(
+            state, state.updates, self.policy_every, lambda state: self._policy(state, obs, policy_key)
+        )
         policy_memory, _, temperature_memory = state.optimisers
         state = state._replace(
             targets=moved_towards(state.targets, state.critics, self.target_rate),
@@ -200,7 +197,7 @@ class SAC(ReplayLearner):
             return (weight * (jnp.square(errors[0]) + jnp.square(errors[1]))).mean(), (first, errors[0])
 
         gradient, (value, error) = jax.grad(loss, has_aux=True)(state.critics)
-        critics, memory = self.stepped(state.critics, gradient, state.optimisers[1])
+        critics, memory = adam_step(state.critics, gradient, state.optimisers[1], self.learning_rate)
         metrics = {
             "value": value.mean(), "value_max": value.max(), "target": target.mean(),
             "critic_loss": jnp.square(error).mean(), "critic_gradient_norm": optax.tree.norm(gradient),
@@ -219,11 +216,13 @@ class SAC(ReplayLearner):
 
         (total, (log_prob, action)), gradient = jax.value_and_grad(loss, has_aux=True)(state.policy)
         policy_memory, critic_memory, temperature_memory = state.optimisers
-        policy, policy_memory = self.stepped(state.policy, gradient, policy_memory)
+        policy, policy_memory = adam_step(state.policy, gradient, policy_memory, self.learning_rate)
         log_temperature = state.log_temperature
         if self.learn_temperature:
             slope = -(log_prob.mean() + self.wanted_entropy)
-            log_temperature, temperature_memory = self.stepped(log_temperature, slope, temperature_memory)
+            log_temperature, temperature_memory = adam_step(
+                log_temperature, slope, temperature_memory, self.learning_rate
+            )
         after = state._replace(
             policy=policy,
             log_temperature=log_temperature,
@@ -232,18 +231,8 @@ class SAC(ReplayLearner):
         return after, {
             "policy_loss": total,
             "entropy": -log_prob.mean(),
-            "saturated_actions": (jnp.abs(action) > SATURATED).mean(dtype=jnp.float32),
+            "saturated_actions": saturated_share(action),
         }
-
-    def stepped(self, params: PyTree, gradient: PyTree, memory: PyTree) -> tuple[Any, Any]:
-        """Return parameters after a step of Adam, and its memory."""
-        direction, memory = _adam().update(gradient, memory)
-        rate = jnp.asarray(self.learning_rate, jnp.float32)
-        return jax.tree.map(lambda leaf, step: leaf - rate * step, params, direction), memory
-
-
-SATURATED = 0.99
-"""Absolute value of an action in [-1, 1] from which on it counts as saturated."""
 
 
 def _at(outputs: Float[Array, "out"], noise: Float[Array, "A"]) -> tuple[Float[Array, "A"], Float[Array, ""]]:
@@ -257,7 +246,3 @@ def values(
     both = jnp.concatenate([obs, action], axis=-1)
     first, second = critics
     return jax.vmap(first)(both)[:, 0], jax.vmap(second)(both)[:, 0]
-
-
-def _adam() -> optax.GradientTransformation:
-    return optax.scale_by_adam()

@@ -8,7 +8,15 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
-from workhorse.algorithms.replay_learner import ReplayLearner, moved_towards, random_action
+from workhorse.algorithms.replay_learner import (
+    ADAM,
+    ReplayLearner,
+    adam_step,
+    moved_towards,
+    random_action,
+    saturated_share,
+    where_due,
+)
 from workhorse.core.algorithm import Key, Metrics
 from workhorse.core.configuration import configuration
 from workhorse.core.errors import UsageError
@@ -30,10 +38,6 @@ LOG_STD = (-10.0, 2.0)
 TARGET_STD = 0.15
 """The target entropy is that of independent normal components with this standard deviation."""
 
-ADAM = optax.scale_by_adam()
-
-SATURATED = 0.99
-"""Absolute value of an action in [-1, 1] from which on it counts as saturated."""
 
 NEEDS = {
     "norm_momentum": "batch_norm", "stop_successor_gradient": "joint_pass", "target_rate": "target_network",
@@ -250,9 +254,8 @@ class SACN(ReplayLearner):
 
     def learn(self, state: SACNState, experience: Transitions, key: Key) -> tuple[SACNState, Array, Metrics]:
         """Do one update of the critics, and of the policy and the temperature where they are due."""
-        scaling, factor = self.scaling(state.observations), self.factor(state)
-        seen = jax.vmap(lambda one: self.seen(scaling, one))
-        obs, next_obs = seen(experience.obs), seen(experience.next_obs)
+        factor = self.factor(state)
+        obs, next_obs = self.both_seen(state, experience)
         next_key, policy_key = jax.random.split(key)
         next_action, log_prob = self._drawn(state.policy(next_obs, state.policy_statistics), next_key)
         pair = (
@@ -262,7 +265,9 @@ class SACN(ReplayLearner):
         reward = factor * experience.reward - experience.discount * jnp.exp(state.log_temperature) * log_prob
         state, error, metrics = self._critics(state, pair, reward, experience.discount, experience.weight)
         state = state._replace(updates=state.updates + 1)
-        state, of_policy = self._policy_where_due(state, obs, policy_key)
+        state, of_policy = where_due(
+            state, state.updates, self.policy_every, lambda state: self._policy(state, obs, policy_key)
+        )
         metrics |= {"reward_factor": factor, "learning_rate": self.rate(state)}
         return state, error, metrics | of_policy | {"temperature": jnp.exp(state.log_temperature)}
 
@@ -344,20 +349,6 @@ class SACN(ReplayLearner):
             metrics["support_end_mass"] = jax.nn.softmax(outputs)[:, jnp.array([0, -1])].sum(1).mean()
         return state, jnp.abs(value - aimed), metrics
 
-    def _policy_where_due(self, state: SACNState, obs: Float[Array, "N D"], key: Key) -> tuple[SACNState, Metrics]:
-        """Return the state after a step of policy and temperature at every `policy_every`th update; else as it was."""
-
-        def moved(state: SACNState) -> tuple[SACNState, Metrics]:
-            return self._policy(state, obs, key)
-
-        if self.policy_every == 1:
-            return moved(state)
-        shapes = jax.eval_shape(moved, state)[1]
-        unmoved = {name: jnp.zeros(leaf.shape, leaf.dtype) for name, leaf in shapes.items()}
-        due = state.updates % self.policy_every == 0  # the work is left out, not only its result
-        state, metrics = jax.lax.cond(due, moved, lambda state: (state, unmoved), state)
-        return state, {name: self.policy_every * value for name, value in metrics.items()}  # means are over all updates
-
     def _policy(self, state: SACNState, obs: Float[Array, "N D"], key: Key) -> tuple[SACNState, Metrics]:
         """Return the state after a step of the policy, and then of the temperature."""
         temperature = jnp.exp(state.log_temperature)
@@ -381,7 +372,7 @@ class SACN(ReplayLearner):
             log_temperature=log_temperature,
             temperature_memory=temperature_memory,
         )
-        saturated = (jnp.abs(action) > SATURATED).mean(dtype=jnp.float32)
+        saturated = saturated_share(action)
         return after, {"policy_loss": total, "entropy": -log_prob.mean(), "saturated_actions": saturated}
 
     def _drawn(self, outputs: Float[Array, "N out"], key: Key) -> tuple[Float[Array, "N A"], Float[Array, "N"]]:
@@ -391,9 +382,5 @@ class SACN(ReplayLearner):
 
     def _stepped(self, state: SACNState, params: PyTree, gradient: PyTree, memory: PyTree) -> tuple[Any, Any]:
         """Return parameters after a step of Adam, weights at length one again, and Adam's memory."""
-        direction, memory = ADAM.update(gradient, memory)
-        rate = self.rate(state)
-        params = jax.tree.map(lambda leaf, step: leaf - rate * step, params, direction)
-        if self.unit_norm:
-            params = with_unit_weights(params)
-        return params, memory
+        params, memory = adam_step(params, gradient, memory, self.rate(state))
+        return with_unit_weights(params) if self.unit_norm else params, memory

@@ -5,9 +5,17 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Bool, Float, Int, PyTree
+from jaxtyping import Array, Bool, Float, Int
 
-from workhorse.algorithms.replay_learner import ReplayLearner, moved_towards, random_action
+from workhorse.algorithms.replay_learner import (
+    ADAM,
+    ReplayLearner,
+    adam_step,
+    moved_towards,
+    random_action,
+    saturated_share,
+    where_due,
+)
 from workhorse.core.algorithm import Carry, Key, Metrics
 from workhorse.core.configuration import configuration
 from workhorse.core.errors import UsageError
@@ -18,9 +26,6 @@ from workhorse.networks.layers import mlp_layers, scaled_layers
 from workhorse.networks.mlp import MLP
 
 __all__ = ["TD3"]
-
-SATURATED = 0.99
-"""Absolute value of an action in [-1, 1] from which on it counts as saturated."""
 
 
 class TD3State(NamedTuple):
@@ -97,7 +102,7 @@ class TD3(ReplayLearner):
         policy = MLP.uniform(keys[0], (size, *self.hidden, actions))
         first, second = (MLP.uniform(one, (size + actions, *self.hidden, 1)) for one in keys[1:])
         critics = (first, second)
-        optimisers = (_adam().init(policy), _adam().init(critics))  # type: ignore[arg-type]
+        optimisers = (ADAM.init(policy), ADAM.init(critics))  # type: ignore[arg-type]
         return TD3State(policy, critics, policy, critics, optimisers, **self.counters())
 
     def actor(self, state: TD3State) -> TD3Actor:
@@ -124,24 +129,11 @@ class TD3(ReplayLearner):
 
     def learn(self, state: TD3State, experience: Transitions, key: Key) -> tuple[TD3State, Float[Array, "N"], Metrics]:
         """Do one update of the critics on a batch and, where it is due, one of the policy and the targets."""
-        scaling = self.scaling(state.observations)
-        obs, next_obs = (
-            jax.vmap(lambda one: self.seen(scaling, one))(seen) for seen in (experience.obs, experience.next_obs)
-        )
+        obs, next_obs = self.both_seen(state, experience)
         target = self.target(state, experience, next_obs, key)
         state, error, metrics = self._critics(state, experience, obs, target)
 
-        def moved(state: TD3State) -> tuple[TD3State, Metrics]:
-            return self._policy(state, obs)
-
-        if self.policy_every == 1:
-            state, of_policy = moved(state)
-        else:  # the work is left out, not only its result
-            shapes = jax.eval_shape(moved, state)[1]
-            unmoved = {name: jnp.zeros(leaf.shape, leaf.dtype) for name, leaf in shapes.items()}
-            due = state.updates % self.policy_every == 0
-            state, of_policy = jax.lax.cond(due, moved, lambda state: (state, unmoved), state)
-            of_policy = {name: self.policy_every * value for name, value in of_policy.items()}  # its mean is over all
+        state, of_policy = where_due(state, state.updates, self.policy_every, lambda state: self._policy(state, obs))
         return state, error, metrics | of_policy
 
     def target(
@@ -176,7 +168,7 @@ class TD3(ReplayLearner):
 
         policy_memory, critic_memory = state.optimisers
         gradient, (value, error) = jax.grad(loss, has_aux=True)(state.critics)
-        critics, critic_memory = self.stepped(state.critics, gradient, critic_memory)
+        critics, critic_memory = adam_step(state.critics, gradient, critic_memory, self.learning_rate)
         after = state._replace(critics=critics, optimisers=(policy_memory, critic_memory), updates=state.updates + 1)
         return after, jnp.abs(error), {
             "value": value.mean(), "value_max": value.max(), "target": target.mean(),
@@ -192,21 +184,15 @@ class TD3(ReplayLearner):
 
         (total, chosen), gradient = jax.value_and_grad(loss, has_aux=True)(state.policy)
         policy_memory, critic_memory = state.optimisers
-        policy, policy_memory = self.stepped(state.policy, gradient, policy_memory)
+        policy, policy_memory = adam_step(state.policy, gradient, policy_memory, self.learning_rate)
         after = state._replace(
             policy=policy,
             target_policy=moved_towards(state.target_policy, policy, self.target_rate),
             target_critics=moved_towards(state.target_critics, state.critics, self.target_rate),
             optimisers=(policy_memory, critic_memory),
         )
-        saturated = (jnp.abs(chosen) > SATURATED).mean(dtype=jnp.float32)
+        saturated = saturated_share(chosen)
         return after, {"policy_loss": total, "saturated_actions": saturated}
-
-    def stepped(self, params: PyTree, gradient: PyTree, memory: optax.OptState) -> tuple[Any, Any]:
-        """Return parameters after a step of Adam, and its memory."""
-        direction, memory = _adam().update(gradient, memory)
-        rate = jnp.asarray(self.learning_rate, jnp.float32)
-        return jax.tree.map(lambda leaf, step: leaf - rate * step, params, direction), memory
 
 
 def value_of(critic: MLP, obs: Float[Array, "N D"], action: Float[Array, "N A"]) -> Float[Array, "N"]:
@@ -219,7 +205,3 @@ def values(
 ) -> tuple[Float[Array, "N"], Float[Array, "N"]]:
     """Return both critics' values of actions."""
     return value_of(critics[0], obs, action), value_of(critics[1], obs, action)
-
-
-def _adam() -> optax.GradientTransformation:
-    return optax.scale_by_adam()

@@ -474,6 +474,4 @@ class PolicyGradient(OnPolicy, Differentiable):
 
 def _moments_of(samples: Float[Array, "T B ..."]) -> Moments:
     """Moments of everything in (T, B, ...), flattened to (T B, D), float64."""
-    flat = samples.reshape(samples.shape[0] * samples.shape[1], -1).astype(jnp.float64)
-    mean = flat.mean(0)
-    return Moments(jnp.asarray(float(len(flat)), jnp.float64), mean, jnp.square(flat - mean).sum(0))
+    return moments.of(samples.reshape(samples.shape[0] * samples.shape[1], -1))

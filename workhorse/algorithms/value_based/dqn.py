@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Bool, Float, Int
 
-from workhorse.algorithms.replay_learner import ReplayLearner, random_action
+from workhorse.algorithms.replay_learner import ADAM, ReplayLearner, adam_step, random_action
 from workhorse.algorithms.value_based.q_network import QNetwork, Streams
 from workhorse.core.algorithm import Carry, Key, Metrics
 from workhorse.core.configuration import configuration
@@ -221,7 +221,7 @@ class DQN(ReplayLearner):
         size, each = self.spec.observation.size, self.num_atoms if self.categorical else 1
         streams = Streams.create(key, size, self.hidden, self.action_size, each, self.dueling)
         network = QNetwork.create(streams, jnp.asarray(self.noise_std, jnp.float32) if self.noisy else None)
-        memory: Any = optax.scale_by_adam().init(network)  # type: ignore[arg-type]
+        memory: Any = ADAM.init(network)  # type: ignore[arg-type]
         return DQNState(network, network, memory, **self.counters())
 
     def actor(self, state: DQNState) -> DQNActor:
@@ -263,10 +263,7 @@ class DQN(ReplayLearner):
 
     def learn(self, state: DQNState, experience: Transitions, key: Key) -> tuple[DQNState, Float[Array, "N"], Metrics]:
         """Do one update on a batch."""
-        scaling = self.scaling(state.observations)
-        obs, next_obs = (
-            jax.vmap(lambda one: self.seen(scaling, one))(seen) for seen in (experience.obs, experience.next_obs)
-        )
+        obs, next_obs = self.both_seen(state, experience)
         target_key, noise_key = jax.random.split(key)
         target = self.target(state, experience, next_obs, target_key)
 
@@ -334,8 +331,7 @@ class DQN(ReplayLearner):
             length = optax.tree.norm(gradient)
             short = jnp.minimum(1.0, jnp.asarray(self.gradient_clip, jnp.float32) / jnp.maximum(length, 1e-12))
             gradient = jax.tree.map(lambda leaf: leaf * short, gradient)
-        direction, memory = optax.scale_by_adam().update(gradient, memory)  # type: ignore[arg-type]
-        return jax.tree.map(lambda leaf, step: leaf - rate * step, network, direction), memory
+        return adam_step(network, gradient, memory, rate)
 
 
 def _taken(outputs: Float[Array, "N A n"], action: Int[Array, "N"]) -> Float[Array, "N n"]:

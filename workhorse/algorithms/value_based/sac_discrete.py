@@ -7,7 +7,13 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Bool, Float, Int
 
-from workhorse.algorithms.replay_learner import ReplayLearner, moved_towards, random_action
+from workhorse.algorithms.replay_learner import (
+    ADAM,
+    ReplayLearner,
+    adam_step,
+    moved_towards,
+    random_action,
+)
 from workhorse.core.algorithm import Carry, Key, Metrics
 from workhorse.core.configuration import configuration
 from workhorse.core.errors import UsageError
@@ -116,7 +122,7 @@ class DiscreteSAC(ReplayLearner):
         sizes = (self.spec.observation.size, *self.hidden, self.action_size)
         policy, first, second = (MLP.uniform(one, sizes) for one in jax.random.split(key, 3))
         critics, log_temperature = (first, second), jnp.log(jnp.asarray(self.temperature, jnp.float32))
-        optimisers: Any = tuple(map(optax.scale_by_adam().init, (policy, critics, log_temperature)))  # type: ignore[arg-type]
+        optimisers: Any = tuple(map(ADAM.init, (policy, critics, log_temperature)))  # type: ignore[arg-type]
         return DiscreteSACState(policy, critics, critics, log_temperature, optimisers, **self.counters())
 
     def actor(self, state: DiscreteSACState) -> DiscreteSACActor:
@@ -144,16 +150,15 @@ class DiscreteSAC(ReplayLearner):
         self, state: DiscreteSACState, experience: Transitions, key: Key
     ) -> tuple[DiscreteSACState, Float[Array, "N"], Metrics]:
         """Do one update of everything on a batch; no randomness is needed."""
-        scaling = self.scaling(state.observations)
-        obs, next_obs = (
-            jax.vmap(lambda one: self.seen(scaling, one))(seen) for seen in (experience.obs, experience.next_obs)
-        )
+        obs, next_obs = self.both_seen(state, experience)
         target = self.target(state, experience, next_obs)
         critics, critic_memory, error, of_critics = self._critics(state, obs, experience, target)
         policy, policy_memory, entropy, policy_loss = self._policy(state, critics, obs)
         log_temperature, memory = state.log_temperature, state.optimisers[2]
         if self.learn_temperature:
-            log_temperature, memory = self.stepped(log_temperature, entropy - self.wanted_entropy, memory)
+            log_temperature, memory = adam_step(
+                log_temperature, entropy - self.wanted_entropy, memory, self.learning_rate
+            )
         after = state._replace(
             policy=policy,
             critics=critics,
@@ -200,7 +205,7 @@ class DiscreteSAC(ReplayLearner):
             return (experience.weight * (jnp.square(errors[0]) + jnp.square(errors[1]))).mean(), (first, errors[0])
 
         gradient, (value, error) = jax.grad(loss, has_aux=True)(state.critics)
-        critics, memory = self.stepped(state.critics, gradient, state.optimisers[1])
+        critics, memory = adam_step(state.critics, gradient, state.optimisers[1], self.learning_rate)
         metrics = {
             "value": value.mean(), "value_max": value.max(), "target": target.mean(),
             "critic_loss": jnp.square(error).mean(), "critic_gradient_norm": optax.tree.norm(gradient),
@@ -219,15 +224,9 @@ class DiscreteSAC(ReplayLearner):
             return -ahead.mean(), logits
 
         (total, logits), gradient = jax.value_and_grad(loss, has_aux=True)(state.policy)
-        policy, memory = self.stepped(state.policy, gradient, state.optimisers[0])
+        policy, memory = adam_step(state.policy, gradient, state.optimisers[0], self.learning_rate)
         log_prob = jax.nn.log_softmax(logits)
         return policy, memory, -(jnp.exp(log_prob) * log_prob).sum(-1).mean(), total
-
-    def stepped(self, params: Any, gradient: Any, memory: Any) -> tuple[Any, Any]:
-        """Return parameters after a step of Adam, and its memory."""
-        direction, memory = optax.scale_by_adam().update(gradient, memory)
-        rate = jnp.asarray(self.learning_rate, jnp.float32)
-        return jax.tree.map(lambda leaf, step: leaf - rate * step, params, direction), memory
 
 
 def soft_value(logits: Float[Array, "A"], value: Float[Array, "A"], temperature: Float[Array, ""]) -> Float[Array, ""]:

@@ -19,10 +19,11 @@ from numpy.typing import ArrayLike, NDArray
 
 from workhorse.core.errors import UsageError
 from workhorse.core.spec import Box, EnvSpec, changed_options
-from workhorse.core.types import Step
+from workhorse.core.types import Step, Tried
 from workhorse.environments.mujoco.contact_batch import ContactBatch
 from workhorse.environments.mujoco.model import Flags, Floats, Frame, Judged, Terms, load_model
 from workhorse.environments.mujoco.task_options import read_options
+from workhorse.environments.mujoco.trials import Trials
 
 __all__ = ["BatchTask"]
 
@@ -71,6 +72,7 @@ class BatchTask(ABC):
 
     def __init__(self, num_slots: int = 1, num_threads: int = 0, **options: Any) -> None:
         self.options = read_options(self.options_type, self.task, options)
+        self.given_options = options
         _check_counts(self.task, num_slots, num_threads)
         self.with_measures = False
         self.model = load_model(self.task, self.options.xml_file)
@@ -94,6 +96,7 @@ class BatchTask(ABC):
         self._last_obs = self.observe(self._whole)
         self._position = self.position(self._whole)
         self._spec = self._describe()
+        self._trials = Trials(self, num_threads)
 
     # Equations of a task
 
@@ -229,8 +232,41 @@ class BatchTask(ABC):
         for name, array in own.items():
             array[...] = arrays[name]
 
+    # Simulator
+
+    def states(self, slots: np.ndarray | None = None) -> Floats:
+        """Copy the slots' integration states and positions, side by side."""
+        rows = self._every_slot if slots is None else slots
+        return np.hstack([self._simulations.state[rows], self._position[rows].reshape(len(rows), -1)])
+
+    def put_states(self, states: Floats, slots: NDArray[np.intp]) -> None:
+        """Put slots into states that `states` gave, their clocks at zero."""
+        size = self._simulations.state.shape[1]
+        if self._simulations.warning[slots].any():  # of the slots' former lives
+            self._simulations.reset(np.sort(slots), stage=_NO_STAGE)
+        self._simulations.state[slots] = states[:, :size]
+        self._position[slots] = states[:, size:].reshape(len(slots), *self._position.shape[1:])
+        self._elapsed[slots] = 0
+
+    def rollout(
+        self, states: Floats, plans: Floats, keys: np.ndarray | None = None, *, observed: bool = False
+    ) -> Tried:
+        """Try plans in copies of the task; see `workhorse.environments.protocol.Simulator`. No step draws noise."""
+        return self._trials.run(states, np.asarray(plans, np.float64), observed)
+
+    def physics(self, states: Floats) -> Floats:
+        """Return qpos and qvel of each row, (n, nq + nv)."""
+        return states[:, 1 : 1 + self.model.nq + self.model.nv].copy()
+
+    def with_physics(self, states: Floats, physics: Floats) -> Floats:
+        """Return rows with other qpos and qvel, and the position that progress is measured by moved along."""
+        changed = np.array(np.broadcast_to(states, (len(physics), states.shape[1])))
+        changed[:, 1 : 1 + self.model.nq + self.model.nv] = physics
+        return changed
+
     def close(self) -> None:
         """Free the simulations; every later call but `spec` raises RuntimeError."""
+        self._trials.close()
         if isinstance(self._simulations, ContactBatch):
             self._simulations.close()
         # the arrays may now lie in freed memory, so none is kept
