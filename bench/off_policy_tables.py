@@ -57,15 +57,15 @@ def learning() -> list[str]:
         "to 104, shown on seeds from 0 on. A seed has collapsed if its last return is below half of its own best "
         "evaluation (of returns above zero).",
         "",
-        "| algorithm and task | seeds | mean return over seeds [95 %] | worst, best seed | seeds there | collapsed | "
+        "| suite | task | seeds | mean return over seeds [95 %] | worst, best seed | seeds there | collapsed | "
         "to reach |",
-        "|---|---|---|---|---|---|---|",
+        "|---|---|---|---|---|---|---|---|",
     ]
     for suite, (seeds, goal, words) in CELLS.items():
         found = read(f"learning-{suite}")
         if found is None:
             command = f"`python bench/learning.py {suite} --seeds {seeds}`"
-            lines.append(f"| {suite} | | not measured: {command} | | | | {words} |")
+            lines.append(f"| {suite} | | | not measured: {command} | | | | {words} |")
             continue
         means = np.array([run["mean"] for run in found["runs"]])
         interval = mean_interval(means)
@@ -74,11 +74,15 @@ def learning() -> list[str]:
         enough = "" if count >= seeds else f" ({count} of {seeds} seeds)"
         gone = sum(collapsed(run) for run in found["runs"])
         lines.append(
-            f"| {suite} | {count} | {number(interval.value)} [{number(interval.low)}, {number(interval.high)}] | "
+            f"| {suite} | {task_of(found)} | {count} | {number(interval.value)} [{number(interval.low)}, {number(interval.high)}] | "
             f"{number(means.min())}, {number(means.max())} | {there} of {count} | {gone} | "
             f"{words}: {'reached' if well else '**missed**'}{enough} |"
         )
-    return [*lines, "", "Made by `python bench/learning.py SUITE`, the first column being the suite."]
+    return [*lines, "", "Made by `python bench/learning.py SUITE`."]
+
+
+def task_of(found: dict) -> str:
+    return found["command"].split()[2]
 
 
 def number(value: float) -> str:

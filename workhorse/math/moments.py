@@ -2,6 +2,7 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float
 
@@ -37,14 +38,14 @@ def observe(moments: Moments, sample: Float[Array, "D"], counted: Bool[Array, ""
     return Moments(count, mean, moments.deviation + weight * before * (sample - mean))
 
 
-def of(samples: Float[Array, "N D"]) -> Moments:
+def of(samples: Float[Array, "N D"] | Float[np.ndarray, "N D"]) -> Moments:
     """Moments of samples that are there at once, float64.
 
     Example:
         >>> [leaf.tolist() for leaf in of(jnp.array([[1.0], [3.0]]))]
         [2.0, [2.0], [2.0]]
     """
-    samples = samples.astype(jnp.float64)
+    samples = jnp.asarray(samples).astype(jnp.float64)
     mean = samples.mean(0)
     return Moments(jnp.asarray(float(len(samples)), jnp.float64), mean, jnp.square(samples - mean).sum(0))
 
