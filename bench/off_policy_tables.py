@@ -74,7 +74,8 @@ def learning() -> list[str]:
         enough = "" if count >= seeds else f" ({count} of {seeds} seeds)"
         gone = sum(collapsed(run) for run in found["runs"])
         lines.append(
-            f"| {suite} | {task_of(found)} | {count} | {number(interval.value)} [{number(interval.low)}, {number(interval.high)}] | "
+            f"| {suite} | {task_of(found)} | {count} | "
+            f"{number(interval.value)} [{number(interval.low)}, {number(interval.high)}] | "
             f"{number(means.min())}, {number(means.max())} | {there} of {count} | {gone} | "
             f"{words}: {'reached' if well else '**missed**'}{enough} |"
         )
