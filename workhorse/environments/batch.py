@@ -122,13 +122,13 @@ class JaxBatch:
         )
 
     def physics(self, states: np.ndarray) -> np.ndarray:
-        """Return the real numbers of each row, in the order of the state's leaves: whole numbers are clocks."""
-        return states[:, _is_real(self._env)]
+        """Return the numbers of the state's leaves called `physics`; all real ones where none is called so."""
+        return states[:, _is_physics(self._env)]
 
     def with_physics(self, states: np.ndarray, physics: np.ndarray) -> np.ndarray:
-        """Return rows with other real numbers."""
+        """Return rows with other such numbers."""
         changed = np.array(np.broadcast_to(states, (len(physics), states.shape[1])))
-        changed[:, _is_real(self._env)] = physics
+        changed[:, _is_physics(self._env)] = physics
         return changed
 
     def close(self) -> None:
@@ -215,10 +215,13 @@ def _template(env: JaxEnv) -> Any:
     return jax.eval_shape(env.reset, jax.random.key(0))[0]
 
 
-def _is_real(env: JaxEnv) -> np.ndarray:
-    """Tell which numbers of a row are real ones."""
-    leaves = jax.tree.leaves(_template(env))
-    return np.concatenate([np.full(leaf.size, jnp.issubdtype(leaf.dtype, jnp.floating)) for leaf in leaves])
+def _is_physics(env: JaxEnv) -> np.ndarray:
+    """Tell which numbers of a row are the state of motion."""
+    leaves = jax.tree_util.tree_leaves_with_path(_template(env))
+    named = ["physics" in jax.tree_util.keystr(path) for path, _ in leaves]
+    if not any(named):
+        named = [jnp.issubdtype(leaf.dtype, jnp.floating) for _, leaf in leaves]
+    return np.concatenate([np.full(leaf.size, own) for own, (_, leaf) in zip(named, leaves, strict=True)])
 
 
 @jax.jit

@@ -97,12 +97,23 @@ def make(id: str, num_slots: int = 1, num_threads: int = 0, **options: Any) -> H
     module, cls = task.target.split(":")
     factory = getattr(importlib.import_module(module), cls)
     if task.kind == "classic":
-        known = [name for name in inspect.signature(factory).parameters if name != "self"]
-        for name in options:
-            if name not in known:
-                raise UsageError(
-                    f"{id} has no option {name!r}; its options are {', '.join(known)}. "
-                    "Leave it out, or correct the name."
-                )
-        return factory(**options)
+        return _classic_task(id, factory, options)
     return factory(num_slots, num_threads, **options)
+
+
+def _classic_task(id: str, factory: Any, options: dict[str, Any]) -> JaxEnv:
+    """Make a classic task from its own options and those of `Change`, which any of them takes."""
+    own = [name for name in inspect.signature(factory).parameters if name != "self"]
+    if all(name in own for name in options):
+        return factory(**options)
+    from workhorse.environments.variants import Change, Variant  # JAX is imported only where it is needed
+
+    for name in options:
+        if name not in (*own, *Change.names()):
+            raise UsageError(
+                f"{id} has no option {name!r}; its options are {', '.join(own)}, and those of every classic task: "
+                f"{', '.join(Change.names())}. Leave it out, or correct the name."
+            )
+    change = Change(**{name: value for name, value in options.items() if name not in own})
+    env = factory(**{name: value for name, value in options.items() if name in own})
+    return env if change == Change() else Variant(env, change)
