@@ -1,0 +1,1 @@
+"""What should be tried before learning: rivals at the same price, and an adviser whose forecasts are scored."""
