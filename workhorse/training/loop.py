@@ -19,7 +19,7 @@ from workhorse.core.errors import UsageError
 from workhorse.core.machine import describe_hardware
 from workhorse.core.randomness import draw, root_key
 from workhorse.core.spec import EnvSpec
-from workhorse.core.types import Returns, Rollout, Transitions
+from workhorse.core.types import Linearisation, Returns, Rollout, Transitions
 
 if TYPE_CHECKING:
     from workhorse.training.plan import Plan
@@ -192,6 +192,7 @@ def make_loop(plan: Plan, spec: EnvSpec, threads: int) -> Loop:
             the machine has.
     """
     from workhorse.training.evolve import Evolve  # the loops build on this module
+    from workhorse.training.linear_control import LinearControl
     from workhorse.training.off_policy import OffPolicyLoop
     from workhorse.training.on_policy import OnPolicyLoop
 
@@ -204,6 +205,8 @@ def make_loop(plan: Plan, spec: EnvSpec, threads: int) -> Loop:
         return OnPolicyLoop.on_this_machine(plan, algorithm, threads)
     if algorithm.consumes is Transitions:
         return OffPolicyLoop.on_this_machine(plan, algorithm, threads)
+    if algorithm.consumes is Linearisation:
+        return LinearControl.on_this_machine(plan, algorithm, threads)
     raise TypeError(f"{type(algorithm).__name__} consumes {algorithm.consumes}, for which there is no loop.")
 
 
