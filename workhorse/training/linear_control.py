@@ -222,12 +222,11 @@ def _chosen(is_new: np.ndarray):  # noqa: ANN202
 
 
 def _least_change(slopes: np.ndarray, residual: np.ndarray, damping: np.ndarray) -> np.ndarray:
-    """Return J' (J J' + damping I)^-1 r of every candidate, (N, Z)."""
-    gram = slopes @ slopes.transpose(0, 2, 1)
-    size = gram.shape[1]
-    gram += (damping * (1e-12 + np.trace(gram, axis1=1, axis2=2)))[:, None, None] * np.eye(size)
-    gram += 1e-300 * np.eye(size)
-    return (slopes.transpose(0, 2, 1) @ np.linalg.solve(gram, residual[..., None]))[..., 0]
+    """Return (J' J + damping |J|^2 I)^-1 J' r of every candidate, (N, Z): the shortest where several do as well."""
+    left, values, right = np.linalg.svd(np.nan_to_num(slopes, posinf=0.0, neginf=0.0), full_matrices=False)
+    damped = np.square(values) + damping[:, None] * (np.square(values[:, :1]) + 1e-300)
+    along = (left.transpose(0, 2, 1) @ residual[..., None])[..., 0] * values / np.maximum(damped, 1e-300)
+    return (right.transpose(0, 2, 1) @ along[..., None])[..., 0]
 
 
 class LinearControl(Loop):
