@@ -1,0 +1,1 @@
+"""Planning: an action is found by trying plans in the task's own simulator."""
