@@ -212,7 +212,7 @@ def test_actions_fit_the_task_and_the_networks_are_float32(name, policy, spec):
                 assert drawn.shape == (50, 2) and drawn.min() >= 0 and (drawn < counts).all()
             case _:
                 assert drawn.shape == (50, 2) and set(np.unique(drawn)) <= {0, 1}
-    program = str(jax.make_jaxpr(lambda c, o: act(c, o, jax.random.key(0), False))(carry, jnp.ones(5, jnp.float32)))
+    program = str(jax.make_jaxpr(lambda o: act(carry, o, jax.random.key(0), False))(jnp.ones(5, jnp.float32)))
     assert "f64" not in program
 
 

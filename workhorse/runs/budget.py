@@ -67,7 +67,7 @@ def usual_evaluations(env_steps: int, episode_steps: int) -> UsualEvaluations:
 
 
 def check_warmup(algorithm: Algorithm, env_steps: int) -> None:
-    """Raise a `UsageError` where a budget ends before the first update with a replay, or the first action of a planner."""
+    """Raise a `UsageError` where a budget ends before the first update from a replay, or a planner's first action."""
     from workhorse.core.algorithm import OffPolicy, Planner
     from workhorse.training.off_policy import updates_due
 
@@ -76,8 +76,8 @@ def check_warmup(algorithm: Algorithm, env_steps: int) -> None:
         if len(set(algorithm.round_sizes)) == 1:
             sizes = f"{len(algorithm.round_sizes)} x {algorithm.round_sizes[0]}"
         raise UsageError(
-            f"{algorithm.name} tries {sizes} plans of {horizon} steps before each action, {algorithm.steps_per_action:,} "
-            f"steps, so that {env_steps:,} are too few for one action: give --env-steps at least "
+            f"{algorithm.name} tries {sizes} plans of {horizon} steps before each action, "
+            f"{algorithm.steps_per_action:,} steps, so that {env_steps:,} are too few for one action: give --env-steps at least "
             f"{algorithm.steps_per_action:,}, or try fewer or shorter plans."
         )
     if not isinstance(algorithm, OffPolicy) or updates_due(algorithm, env_steps):
