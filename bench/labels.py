@@ -71,7 +71,9 @@ def main() -> None:
     arguments = parser.parse_args()
     wanted = [one for one in task_variants() if not arguments.family or one.family in arguments.family]
     families = list(dict.fromkeys(one.family for one in wanted))
-    ranks = {name: rank for family in families for rank, name in enumerate(v.name for v in wanted if v.family == family)}
+    ranks = {
+        name: rank for family in families for rank, name in enumerate(v.name for v in wanted if v.family == family)
+    }
     for variant in sorted(wanted, key=lambda one: ranks[one.name]):  # every family gets a share, wherever it is stopped
         for approach in arguments.approach or ["ppo", "openai-es"]:
             file = RESULTS / f"{approach}.json"

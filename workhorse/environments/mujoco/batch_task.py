@@ -21,7 +21,7 @@ from workhorse.core.errors import UsageError
 from workhorse.core.spec import Box, EnvSpec, changed_options
 from workhorse.core.types import Step, Tried
 from workhorse.environments.mujoco.contact_batch import ContactBatch
-from workhorse.environments.mujoco.model import Flags, Floats, Frame, Judged, Terms, load_model
+from workhorse.environments.mujoco.model import SIDE_BY_SIDE, Flags, Floats, Frame, Judged, Terms, load_model
 from workhorse.environments.mujoco.task_options import read_options
 from workhorse.environments.mujoco.trials import Trials
 
@@ -35,7 +35,6 @@ _BROKEN = {
     int(mujoco.mjtWarning.mjWARN_BADCTRL): "an action was NaN",
 }
 """The warnings after which MuJoCo goes on with something else than it was told: the reset state, or no control."""
-_SIDE_BY_SIDE = ("cinert", "cvel", "cfrc_ext")
 
 
 class BatchTask(ABC):
@@ -385,7 +384,7 @@ class BatchTask(ABC):
         arrays = {"phase": phase}
         for name in self.fields:
             array = self._simulations.bind(name)
-            arrays[name] = array.reshape(self._num_slots, -1) if name in _SIDE_BY_SIDE else array
+            arrays[name] = array.reshape(self._num_slots, -1) if name in SIDE_BY_SIDE else array
         return Frame(arrays)
 
     def _describe(self) -> EnvSpec:
