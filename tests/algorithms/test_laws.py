@@ -50,7 +50,8 @@ def cases(*spaces):
     for name in registry.entries():
         cls = registry.algorithm_class(name)
         policies = [one for one in NETWORKS[cls.consumes] if not (one == "gru" and issubclass(cls, TRPO))]
-        for policy in policies if name == cls.name else ["mlp"]:
+        has_networks = "policy" in registry.options(name) and name == cls.name
+        for policy in policies if has_networks else ["mlp"]:
             for space in taken(name, spaces if policy == "mlp" and name == cls.name else SPACES)[: len(spaces)]:
                 yield pytest.param(name, policy, SPECS[space], id=f"{name}-{policy}-{space}")
 
