@@ -12,7 +12,7 @@ from tests.runs.policies import D
 from workhorse.algorithms import registry
 from workhorse.core.layers import ACTIVATIONS, Activation, BatchNorm, Convolution, Expectation, LayerNorm, Mode
 from workhorse.core.spec import Box, Discrete, EnvSpec
-from workhorse.core.types import Transitions
+from workhorse.core.types import Linearisation, Transitions
 from workhorse.math import moments
 from workhorse.networks.layers import scaled_layers
 from workhorse.networks.recurrent import gru_layer
@@ -98,6 +98,8 @@ def trained(name, action, **settings):
     seen = moments.merge_all(jax.vmap(lambda row: moments.observe(unseen, row))(jnp.asarray(rows)), unseen)
     if algorithm.consumes is Transitions:
         return algorithm, algorithm.actor(shaken(state)._replace(observations=seen))
+    if algorithm.consumes is Linearisation:
+        return algorithm, jax.tree.map(lambda leaf: leaf + shaken(jnp.ones_like(leaf)), algorithm.actor(state))
     leaves, tree = jax.tree.flatten(state.params)
     keys = jax.random.split(jax.random.key(2), len(leaves))
     noisy = [
