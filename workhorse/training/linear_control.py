@@ -20,10 +20,10 @@ from workhorse.core.spec import Box, EnvSpec, MultiDiscrete
 from workhorse.core.types import Linearisation
 from workhorse.environments import registry as environments
 from workhorse.environments.batch import as_batch, episode_keys
-from workhorse.environments.protocol import Simulator
+from workhorse.environments.protocol import HostEnv, JaxEnv, Simulator
 from workhorse.training.episodes import Lanes, evaluation_of, make_player
 from workhorse.training.loop import Evaluation, Failures, GoesOn, Loop, Progress
-from workhorse.training.on_policy import EVALUATION_SLOTS
+from workhorse.training.plan_ahead import as_simulator
 from workhorse.training.step_length import with_step_norm
 
 if TYPE_CHECKING:
@@ -39,8 +39,8 @@ WIDER = 1e-3
 """Distance at which observations are differenced: those of many tasks are float32, 1e-5 apart in nothing but noise."""
 SMOOTH = 0.05
 """Part of an observation's derivative that may depend on the distance, or on what is no physics; else it is ignored."""
-DRAWN_FOR_MEAN = 16
-"""Initial states whose mean is the first candidate for a target."""
+DRAWN_AT_ONCE = 16
+"""Initial states whose mean is the first candidate for a target, and episodes of an evaluation side by side."""
 ROUNDS = 20
 """Most steps of Levenberg and Marquardt from a candidate to a state of rest."""
 
@@ -236,12 +236,14 @@ class LinearControl(Loop):
         root: the run's seed.
     """
 
-    def __init__(self, algorithm: LQR, root: int, env: Simulator, lanes: Lanes) -> None:
+    def __init__(self, algorithm: LQR, root: int, env: HostEnv | JaxEnv) -> None:
+        simulator = as_batch(as_simulator(algorithm, env), DRAWN_AT_ONCE)
+        assert isinstance(simulator, Simulator)
         self.algorithm: LQR = algorithm
-        self.root, self.num_slots = root, env.num_slots
-        self._env, self._lanes = env, lanes
-        self._notes: list[str] = []
+        self.root, self.num_slots = root, simulator.num_slots
+        self._env, self._notes = simulator, list[str]()
         self._given = None if algorithm.target is None else self._checked_target(algorithm.target)
+        self._lanes = Lanes([make_player(algorithm, env, DRAWN_AT_ONCE, root)])
 
     @staticmethod
     def on_this_machine(plan: Plan, algorithm: Algorithm, threads: int) -> LinearControl:
@@ -249,19 +251,13 @@ class LinearControl(Loop):
         assert isinstance(algorithm, LQR)
         if plan.slots is not None:
             raise UsageError(f"{plan.algorithm} chooses its slots itself: leave slots={plan.slots} out.")
-        env = environments.make(plan.task, DRAWN_FOR_MEAN, threads, **plan.task_options)
-        simulator = as_batch(env, DRAWN_FOR_MEAN)
-        if not isinstance(simulator, Simulator):
-            simulator.close()
-            raise UsageError(
-                f"{plan.algorithm} needs a task that can be tried from any state, but {plan.task} runs through the "
-                "Gymnasium adapter, which cannot be put into one: of the rivals, those that only play episodes remain, "
-                "the rules and the searches over policies, such as hill-climb and ars."
-            )
-        shares = [threads // 2, threads - threads // 2] if threads > 1 else [1]
-        judges = [environments.make(plan.task, EVALUATION_SLOTS, share, **plan.task_options) for share in shares]
-        lanes = Lanes([make_player(algorithm, judge, EVALUATION_SLOTS, plan.seed) for judge in judges])
-        return LinearControl(algorithm, plan.seed, simulator, lanes)
+        env = environments.make(plan.task, DRAWN_AT_ONCE, threads, **plan.task_options)
+        try:
+            return LinearControl(algorithm, plan.seed, env)
+        except UsageError:
+            if isinstance(env, HostEnv):
+                env.close()
+            raise
 
     def start(self) -> Progress:
         zero = np.zeros((), np.int64)
@@ -375,8 +371,8 @@ class LinearControl(Loop):
         return said
 
     def close(self) -> None:
-        self._env.close()
         self._lanes.close()
+        self._env.close()
 
 
 def _most_moved(rest: Rest, place: int) -> str:
