@@ -1,7 +1,7 @@
 """Fit and score the adviser: `python bench/adviser.py probe`, then `python bench/adviser.py fit`.
 
 `probe` measures a task card of every variant of the label set (a card that is there is not measured again), into
-bench/results/labels/cards.json. `fit` gathers the labels that bench/labels.py measured into workhorse/advice/labels.json,
+bench/results/labels/cards.json. `fit` gathers what bench/labels.py measured into workhorse/advice/labels.json,
 forecasts every family from a model that was fitted on the other families alone, scores those forecasts, and fits the
 model that is shipped, workhorse/advice/forecast.json, on all of them. The score goes to bench/results/adviser.json.
 """
@@ -117,8 +117,9 @@ def main() -> None:
     scores = [score("without a simulator", WITHOUT_SIMULATOR), score("with a simulator", tuple(CLASSES))]
     (RESULTS / "adviser.json").write_text(json.dumps({**head(made_by), "scores": scores}, indent=1) + "\n")
     for found in scores:
-        print(found["name"], f"{found['right']} of {found['forecasts']} right, works {found['works_as_advised']}, usual "
-              f"answer {found['constant_right']}", found["brier"], found["constant_brier"], file=sys.stderr)  # fmt: skip
+        said = f"{found['right']} of {found['forecasts']} right, {found['works_as_advised']} work as advised"
+        print(f"{found['name']}: {said}; usual answer {found['constant_right']}", file=sys.stderr)
+        print(found["brier"], found["constant_brier"], file=sys.stderr)
         for name, answer, advice in zip(found["variants"], found["answers"], found["advice"], strict=True):
             if answer != advice:
                 print("  wrong:", name, "is", answer, "advised", advice, file=sys.stderr)
