@@ -276,7 +276,13 @@ class LinearControl(Loop):
                 f"{algorithm.spec.task} near the target: what they cannot reach is left as it is."
             )
         nothing = float("nan")
-        unknown = ("training_return", "training_return_std", "training_return_max", "training_return_min", "episode_length")
+        unknown = (
+            "training_return",
+            "training_return_std",
+            "training_return_max",
+            "training_return_min",
+            "episode_length",
+        )
         metrics = {"steps": int(near.env_steps), "failed_episodes": 0, **dict.fromkeys(unknown, nothing), **found}
         return Progress(state, progress.iteration + 1, progress.env_steps + near.env_steps), metrics, ()
 
