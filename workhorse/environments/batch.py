@@ -234,7 +234,8 @@ def _motion(env: JaxEnv) -> np.ndarray:
 def _rows(states: Any) -> Any:
     """Return states (B, ...) as rows (B, S)."""
     leaves = jax.tree.leaves(states)
-    return jnp.concatenate([leaf.reshape(len(leaf), math.prod(leaf.shape[1:])).astype(jnp.float64) for leaf in leaves], axis=1)
+    flat = [leaf.reshape(len(leaf), math.prod(leaf.shape[1:])) for leaf in leaves]  # -1 would not do where one is empty
+    return jnp.concatenate([leaf.astype(jnp.float64) for leaf in flat], axis=1)
 
 
 def _from_rows(env: JaxEnv, rows: Any) -> Any:
