@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 
 from workhorse.algorithms import registry
+from workhorse.algorithms.planning.lqr import num_components
 from workhorse.algorithms.policy_gradient.trpo import TRPO
 from workhorse.core.algorithm import Algorithm
 from workhorse.core.spec import Box, Discrete, EnvSpec, MultiBinary, MultiDiscrete
-from workhorse.core.types import Demonstrations, Returns, Rollout, Transitions
+from workhorse.core.types import Demonstrations, Linearisation, Returns, Rollout, Transitions
 from workhorse.math import moments
 
 SPACES = {
@@ -25,12 +26,13 @@ CONTINUOUS = SPECS["box"]
 ROLLOUT = {"num_envs": 4, "held_out_envs": 2, "rollout_steps": 6}
 REPLAY = {"num_envs": 4, "rollout_steps": 6, "learn_every": 3, "batch_size": 12, "warmup_env_steps": 12}
 PLANNER = {"num_envs": 2, "horizon": 7, "copy_updates": 20, "copy_batch_size": 8, "memory_size": 50}
-SMALL = {Returns: ROLLOUT, Rollout: ROLLOUT, Transitions: REPLAY, Demonstrations: PLANNER}
+SMALL = {Returns: ROLLOUT, Rollout: ROLLOUT, Transitions: REPLAY, Demonstrations: PLANNER, Linearisation: {}}
 NETWORKS = {
     Returns: ("linear", "mlp"),
     Rollout: ("linear", "mlp", "gru"),
     Transitions: ("mlp",),
     Demonstrations: ("mlp",),
+    Linearisation: ("mlp",),
 }
 
 
@@ -50,7 +52,8 @@ def cases(*spaces):
     for name in registry.entries():
         cls = registry.algorithm_class(name)
         policies = [one for one in NETWORKS[cls.consumes] if not (one == "gru" and issubclass(cls, TRPO))]
-        for policy in policies if name == cls.name else ["mlp"]:
+        has_networks = "policy" in registry.options(name) and name == cls.name
+        for policy in policies if has_networks else ["mlp"]:
             for space in taken(name, spaces if policy == "mlp" and name == cls.name else SPACES)[: len(spaces)]:
                 yield pytest.param(name, policy, SPECS[space], id=f"{name}-{policy}-{space}")
 
@@ -135,7 +138,17 @@ def demonstrations_for(algorithm, seed=0):
     return Demonstrations(rng.normal(size=(30, 5)).astype(np.float32), action, rng.random(30) < 0.8)
 
 
+def linearisation_for(algorithm, seed=0):
+    """A task of four coordinates near a state that pays the more, the greater the seed."""
+    rng, size = np.random.default_rng(seed), num_components(algorithm.spec.action)
+    a, b, c = 0.4 * rng.normal(size=(4, 4)), rng.normal(size=(4, size)), rng.normal(size=(5, 4))
+    action = rng.uniform(-0.5, 0.5, size)
+    return Linearisation(a, b, c, rng.normal(size=4), rng.normal(size=5), action, 0.0, float(seed), np.int64(100))
+
+
 def experience_for(algorithm, state, seed=0):
+    if algorithm.consumes is Linearisation:
+        return linearisation_for(algorithm, seed)
     if algorithm.consumes is Demonstrations:
         return demonstrations_for(algorithm, seed)
     if algorithm.consumes is Returns:

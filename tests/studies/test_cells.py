@@ -8,7 +8,7 @@ import pytest
 from tests.studies.made_up import run, study, sweep, with_sweep
 from workhorse.robustness.results import Floor
 from workhorse.statistics.intervals import mean_interval, proportion_interval, score_interval
-from workhorse.studies.cells import failure_score, summarise
+from workhorse.studies.cells import failure_score, floor_return, random_return, summarise
 
 
 def only(results):
@@ -96,7 +96,26 @@ def test_without_a_threshold_success_is_to_beat_both_floors():
     assert upper > 53.0, "53 is above the do-nothing policy's mean and not above its interval"
     assert cell.successes.tolist() == [False, True, False]
     assert cell.steps_to_threshold is None
-    assert "do-nothing" in cell.rule
+    assert "every policy that learns nothing" in cell.rule
+
+
+def test_the_best_constant_action_is_a_floor_as_well():
+    floors = {"Task-v0": Floor((0.0, 2.0, 1.0), (50.0, 52.0, 51.0), (80.0, 80.0, 80.0))}
+    about = {"thresholds": {"Task-v0": None}, "floors": floors}
+    cell = only(study([run(0, 79.0), run(1, 81.0), run(2, 20.0)], **about))
+    assert cell.successes.tolist() == [False, True, False]
+    results = study([run(0, 81.0)], **about)
+    assert floor_return(results, "Task-v0") == 80.0, "scores are counted from the greatest floor"
+    assert random_return(results, "Task-v0") == 1.0, "a crash is still worth no more than chance"
+    assert floor_return(study([run(0, 81.0)], floors={"Other-v0": Floor((1.0,), (2.0,))}), "Task-v0") == 81.0
+
+
+def test_collapse_is_counted_from_the_greatest_floor():
+    curve = [0.0, 100.0, 60.0]
+    for nothing, collapsed in ((0.0, 0), (50.0, 1)):  # 60 is more than half of 100 above 0, and less above 50
+        floors = {"Task-v0": Floor((0.0, 0.0), (nothing, nothing))}
+        cell = only(study([run(seed, 60.0, curve=curve) for seed in range(3)], floors=floors))
+        assert cell.num_collapsed == 3 * collapsed
 
 
 def test_collapse_is_counted_from_the_random_return():

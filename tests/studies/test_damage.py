@@ -260,7 +260,7 @@ def test_a_report_goes_on_without_a_damaged_record_and_says_so(whole, tmp_path, 
     assert main(["report", str(folder)]) == 0
     page = (folder / "report.html").read_text()
     assert "Without it the run counts as not ended" in page
-    assert "Without it the random policy" in page
+    assert "Without it the returns of policies that learn nothing" in page
     assert "the search is not shown" in page
 
 

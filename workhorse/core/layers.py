@@ -28,11 +28,13 @@ __all__ = [
     "LayerNorm",
     "Mode",
     "Normalise",
+    "Pid",
     "PolicyNetwork",
     "Squash",
     "Stretch",
     "head_for",
     "perceptron",
+    "state_size",
 ]
 
 Tensor: TypeAlias = Annotated[Any, "an array of finite real numbers"]
@@ -134,6 +136,24 @@ class GRU(NamedTuple):
     candidate_bias: Tensor | None = None
 
 
+class Pid(NamedTuple):
+    """PID controllers, one for each error e that it reads; they remember I, e_before, and whether there was a step.
+
+    I' = clip(I + e, -limit, limit);  y = proportional e + integral I' + derivative (e - e_before)
+
+    In the first step of an episode the last term is 0.
+
+    Attributes:
+        proportional, integral, derivative: gains, (A,); the last two are per step.
+        limit: most that errors add up to, above zero, (A,).
+    """
+
+    proportional: Tensor
+    integral: Tensor
+    derivative: Tensor
+    limit: Tensor
+
+
 class Mode(NamedTuple):
     """`Box` action: the outputs, clipped to the bounds. With `log_std`, noise exp(log_std) * normal can be drawn."""
 
@@ -185,8 +205,8 @@ class Bins(NamedTuple):
 
 
 Layer: TypeAlias = (
-    Normalise | Flatten | Dense | Convolution | LayerNorm | BatchNorm | Activation | Expectation | GRU | Mode | Stretch
-    | Squash | Argmax | Bits | Bins
+    Normalise | Flatten | Dense | Convolution | LayerNorm | BatchNorm | Activation | Expectation | GRU | Pid | Mode
+    | Stretch | Squash | Argmax | Bits | Bins
 )  # fmt: skip
 PolicyNetwork: TypeAlias = tuple[Layer, ...]
 """A policy: layers in the order in which they run, exactly one head among them, the last."""
@@ -202,6 +222,7 @@ KINDS: dict[str, type[Layer]] = {
     "activation": Activation,
     "expectation": Expectation,
     "gru": GRU,
+    "pid": Pid,
     "mode": Mode,
     "stretch": Stretch,
     "squash": Squash,
@@ -213,6 +234,16 @@ KINDS: dict[str, type[Layer]] = {
 
 ACTIVATIONS = ("tanh", "relu", "sigmoid", "elu", "silu", "gelu", "leaky_relu")
 """Names in `jax.nn`, whose defaults hold: elu's alpha is 1, leaky_relu's slope 0.01, gelu the approximation by tanh."""
+
+
+def state_size(layer: Layer) -> int:
+    """Return how many numbers a layer remembers from step to step, all zero at the start of an episode."""
+    match layer:
+        case GRU():
+            return layer.state_weight.shape[-1]
+        case Pid():
+            return 2 * len(layer.proportional) + 1
+    return 0
 
 
 def perceptron(weights: Sequence[Tensor], biases: Sequence[Tensor | None], activation: str) -> PolicyNetwork:

@@ -19,6 +19,7 @@ __all__ = [
     "MultiDiscrete",
     "changed_options",
     "has_elements",
+    "idle_action",
     "rescaled",
 ]
 
@@ -154,6 +155,26 @@ def has_elements(space: ActionSpace) -> bool:
             return len(counts) > 0 and min(counts) > 0
         case MultiBinary(size):
             return size > 0
+
+
+def idle_action(space: ActionSpace) -> np.ndarray:
+    """Return the action that does as good as nothing.
+
+    Zero moved into the bounds for a `Box` (float32), the first choice of a `Discrete` or `MultiDiscrete` (int64), every
+    switch off of a `MultiBinary` (int8).
+
+    Example:
+        >>> idle_action(Box((-1.0, 0.5), (1.0, 1.0))).tolist()
+        [0.0, 0.5]
+    """
+    match space:
+        case Discrete():
+            return np.zeros((), np.int64)
+        case MultiDiscrete():
+            return np.zeros(space.size, np.int64)
+        case MultiBinary():
+            return np.zeros(space.size, np.int8)
+    return np.clip(np.zeros(space.size), space.low, space.high).astype(np.float32).reshape(space.shape)
 
 
 def rescaled(space: ActionSpace) -> ActionSpace:

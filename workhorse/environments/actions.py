@@ -2,30 +2,20 @@
 
 import numpy as np
 
-from workhorse.core.spec import ActionSpace, Discrete, MultiBinary, MultiDiscrete
+from workhorse.core.spec import ActionSpace, Discrete, MultiBinary, MultiDiscrete, idle_action
 
 __all__ = ["idle_actions", "random_actions"]
 
 
 def idle_actions(space: ActionSpace, count: int) -> np.ndarray:
-    """Return the action that does as good as nothing, `count` times.
-
-    Zero moved into the bounds for a `Box` (float32), the first choice of a `Discrete` or `MultiDiscrete` (int64), every
-    switch off of a `MultiBinary` (int8).
+    """Return the action that does as good as nothing, see `core.spec.idle_action`, `count` times.
 
     Example:
         >>> from workhorse.core.spec import Box
         >>> idle_actions(Box((-1.0, 0.5), (1.0, 1.0)), 1).tolist()
         [[0.0, 0.5]]
     """
-    match space:
-        case Discrete():
-            return np.zeros(count, np.int64)
-        case MultiDiscrete():
-            return np.zeros((count, space.size), np.int64)
-        case MultiBinary():
-            return np.zeros((count, space.size), np.int8)
-    idle = np.clip(np.zeros(space.size), space.low, space.high).astype(np.float32).reshape(space.shape)
+    idle = idle_action(space)
     return np.tile(idle, (count, *[1] * idle.ndim))
 
 

@@ -239,8 +239,11 @@ def _levels(results: StudyResults, task: str) -> list[tuple[str, float, str, str
     found = []
     floor, threshold = results.floors.get(task), results.thresholds.get(task)
     if floor is not None:
-        found += [("random policy", float(np.mean(floor.random)), "dot", "muted")]
-        found += [("doing nothing", float(np.mean(floor.nothing)), "dashdot", "muted")]
+        dashes = ("dot", "dashdot", "longdash")
+        found += [
+            (name, float(np.mean(returns)), dash, "muted")
+            for (name, returns), dash in zip(floor.policies.items(), dashes, strict=False)
+        ]
     if threshold is not None:
         found.append(("success threshold", float(threshold), "dash", "ink"))
     return found

@@ -19,7 +19,7 @@ __all__ = ["perturbations"]
 
 
 def perturbations(results: StudyResults, task: str, cells: Sequence[CellSummary]) -> Figure | None:
-    """Draw the share of the return above the random policy that each artefact leaves; None without a sweep.
+    """Draw the share of the return above the floor that each artefact leaves; None without a sweep.
 
     Args:
         results: of the study.
@@ -44,7 +44,7 @@ def perturbations(results: StudyResults, task: str, cells: Sequence[CellSummary]
         panel.update_yaxes(range=[lowest, highest])
         panels.append(panel)
     few = [cell for cell in swept if cell.robustness is not None and cell.robustness.num_runs < LEAST_RUNS]
-    caption = "1: all of the return above the random policy is left; 0: none of it. Dotted: the task as it is trained. "
+    caption = "1: all of the return above the floor is left; 0: none of it. Dotted: the task as it is trained. "
     caption += "Dashed: one half. Ringed: the smallest share of a variant. Bands: Student's 95 % interval over seeds."
     caption += (
         f" Fewer than {LEAST_RUNS} policies, so no band: {', '.join(cell.variant for cell in few)}." if few else ""

@@ -16,11 +16,13 @@ STUDY_WORDS = {
     "max, min": "The end of an interval that was cut there, because the task gives no higher (or lower) return. The "
     "true value cannot lie beyond, so the cut interval holds it as often as the whole one.",
     "Success": "A run that finished at the task's threshold or above it. Without a threshold: above the upper ends of "
-    "the intervals of both floors, the random policy and doing nothing.",
+    "the intervals of all floors.",
+    "Floor": "The greatest mean return of three policies that learn nothing: random actions, doing nothing, and the "
+    "best constant action, which is chosen on other initial states than it is scored on. Doing nothing often beats chance.",
     "Reliability, robustness, cost": "Letters from A to E, each by the rule under the cards. In brackets are the "
     "letters that the interval allows: A (to C) says that A is the estimate and C cannot be ruled out.",
     "Crashed, diverged, collapsed": "Crashed: the process raised or died. Diverged: trained to the end, but the "
-    "score or the parameters are not finite. Collapsed: ended below half of its own best above the random policy.",
+    "score or the parameters are not finite. Collapsed: ended below half of its own best above the floor.",
     "IQM": "The interquartile mean: the mean without the lowest and the highest quarter. Outliers do not move it; it "
     "hides the worst seeds, which are therefore shown next to it.",
     "Tests": "Permutation test of every pair on every task, from 5 seeds of each on, corrected by Holm's rule over "
@@ -29,9 +31,9 @@ STUDY_WORDS = {
     "shown, the line says how many seeds a difference of the size seen would need.",
     "Steps to the threshold": "Kaplan and Meier's curve: runs that never got there count as needing more than their "
     "budget. Leaving them out would make an unreliable method look fast.",
-    "Share left": "(return on the changed task - random) / (return on the unchanged task - random), for each policy as "
+    "Share left": "(return on the changed task - floor) / (return on the unchanged task - floor), for each policy as "
     "it was trained. A change breaks a variant when the whole interval of its worst value lies below one half.",
-    "Across tasks": "(score - random) / (threshold - random). The tasks were chosen and not sampled, so an aggregate "
+    "Across tasks": "(score - floor) / (threshold - floor). The tasks were chosen and not sampled, so an aggregate "
     "holds for these tasks only.",
 }
 """Terms of a study's page."""

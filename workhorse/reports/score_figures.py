@@ -114,7 +114,7 @@ def aggregate_intervals(results: StudyResults, found: Sequence[Aggregate]) -> Fi
             interval_dot(panel, place, estimate[:3], series(at), SYMBOLS[at], who, words)
         panel.update_xaxes(tickformat=".2~f")
         panels.append(panel)
-    caption = "Normalised: 0 is the random policy, 1 the success threshold. 95 % intervals from a stratified bootstrap "
+    caption = "Normalised: 0 is the floor, 1 the success threshold. 95 % intervals from a stratified bootstrap "
     caption += "over the seeds; the tasks are not a sample, so this holds for these tasks only."
     return Figure(
         "across-tasks", "One number over all tasks", caption, tuple(panels), pl.DataFrame(rows), panel_width=240
@@ -148,7 +148,7 @@ def performance_profiles(results: StudyResults, found: Sequence[Aggregate], seed
     panel.update_yaxes(range=[-0.02, 1.04])
     keys = [LegendEntry.of_series(one.variant, colours[one.variant]) for one in found]
     caption = "For each score, the share of all runs on all tasks that are above it, with a pointwise 95 % band from a "
-    caption += "stratified bootstrap. 0 is the random policy, 1 the success threshold."
+    caption += "stratified bootstrap. 0 is the floor, 1 the success threshold."
     return Figure("performance-profile", "Performance profile", caption, (panel,), pl.DataFrame(rows), tuple(keys))
 
 

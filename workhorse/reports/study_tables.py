@@ -160,14 +160,14 @@ def robustness_sentences(cells: Sequence[CellSummary]) -> Markup:
         found = cell.robustness
         if found is None:
             if any(run.sweep is not None for run in cell.runs):
-                items.append(f"{cell.variant}: no policy earned more than the random policy.")
+                items.append(f"{cell.variant}: no policy earned more than the floor.")
             continue
         share = share_text(found.worst_share.value)
         ends = found.worst_share.low, found.worst_share.high
         interval = f" [{share_text(ends[0])}, {share_text(ends[1])}]" if np.isfinite(ends).all() else ""
         end = ", and the whole interval is below one half: this breaks it" if found.breaks else ""
         looked = f"{count_text(found.num_runs, 'policy').replace('policys', 'policies')} evaluated"
-        left_out = f", {found.left_out} left out, which earned no more than the random policy" if found.left_out else ""
+        left_out = f", {found.left_out} left out, which earned no more than the floor" if found.left_out else ""
         items.append(
             f"{cell.variant}: smallest share left under {found.worst_artefact}: {share}{interval}{end} "
             f"({looked}{left_out})."
@@ -271,7 +271,7 @@ def _why(cell: CellSummary, run: RunResult, kind: str) -> str:
         return f"fell from {number_text(float(np.nanmax(run.curve_returns)))} to {number_text(run.score)}"
     if cell.threshold is not None:
         return f"{number_text(run.score)} after {steps_text(run.env_steps)} steps; {number_text(cell.threshold)} needed"
-    return f"not above both floors after {steps_text(run.env_steps)} steps"
+    return f"not above every floor after {steps_text(run.env_steps)} steps"
 
 
 def _least(cell: CellSummary, artefact: str) -> Markup:

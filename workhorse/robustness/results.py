@@ -58,15 +58,41 @@ class Sweep:
 
 @dataclass(frozen=True)
 class Floor:
-    """Returns of a policy that learns nothing.
+    """Returns of policies that learn nothing, from the same initial states; the greatest mean is what counts.
 
     Attributes:
         random: returns of episodes under uniformly random actions.
         nothing: returns of episodes under the action zero (the first action of a discrete task).
+        constant: returns of episodes under the best constant action, which was chosen on other initial states; empty
+            in what was measured before there was such a floor.
+        action: that action, as the task takes it, flat.
+        trial_episodes, trial_steps: what choosing it took.
     """
 
     random: tuple[float, ...]
     nothing: tuple[float, ...]
+    constant: tuple[float, ...] = ()
+    action: tuple[float, ...] = ()
+    trial_episodes: int = 0
+    trial_steps: int = 0
+
+    @property
+    def policies(self) -> dict[str, tuple[float, ...]]:
+        """The returns of each policy that was measured, by its name in words."""
+        found = {"random policy": self.random, "doing nothing": self.nothing, "best constant action": self.constant}
+        return {name: returns for name, returns in found.items() if returns}
+
+    @property
+    def greatest(self) -> tuple[str, float]:
+        """Name and mean return of the policy that earns most, the first of equals.
+
+        Example:
+            >>> Floor((0.0, 2.0), (1.0, 2.0), (-1.0, -2.0)).greatest
+            ('doing nothing', 1.5)
+        """
+        mean = {name: float(np.mean(returns)) for name, returns in self.policies.items()}
+        best = max(mean, key=lambda name: mean[name])
+        return best, mean[best]
 
 
 def to_record(found: Sweep) -> dict[str, object]:

@@ -12,11 +12,11 @@ from workhorse.statistics.intervals import LEAST_RUNS, Interval, mean_interval
 __all__ = ["Retained", "Robustness", "robustness_of"]
 
 BREAKS_BELOW = 0.5
-"""A change breaks a policy when it keeps less than half of what it had above the random policy, interval included."""
+"""A change breaks a policy when it keeps less than half of what it had above the floor, interval included."""
 
 
 class Retained(NamedTuple):
-    """Share of a policy's return above the random policy that is left under an artefact, by value.
+    """Share of a policy's return above the floor that is left under an artefact, by value.
 
     Attributes:
         artefact, unit, nominal: which, and the value that changes nothing.
@@ -52,7 +52,7 @@ class Robustness(NamedTuple):
         worst_corner: the combination of ends that leaves least, by name; empty where no corner was tried.
         worst_corner_share: what it leaves, mean over runs.
         num_runs: runs whose policies were looked at.
-        left_out: runs with nothing to retain: no better than the random policy on the unchanged task.
+        left_out: runs with nothing to retain: no better than the floor on the unchanged task.
         skipped: artefacts that the task cannot have, with the reason.
     """
 
@@ -72,10 +72,10 @@ def robustness_of(sweeps: Sequence[Sweep], floor: float) -> Robustness | None:
 
     Args:
         sweeps: one a run.
-        floor: the random policy's mean return.
+        floor: the greatest mean return of a policy that learns nothing.
 
     Returns:
-        None where there is no sweep, or no policy that is better than the random one.
+        None where there is no sweep, or no policy that is better than the floor.
     """
     useful = [sweep for sweep in sweeps if sweep.nominal_return > floor]
     if not useful or not useful[0].artefacts:

@@ -22,6 +22,7 @@ from workhorse.core.layers import (
     LayerNorm,
     Mode,
     Normalise,
+    Pid,
     Squash,
     Stretch,
 )  # fmt: skip
@@ -46,6 +47,9 @@ def run_hidden(
             if isinstance(layer, GRU):
                 batch = _gru(layer, batch, left.pop(0))
                 after.append(batch)
+            elif isinstance(layer, Pid):
+                batch, state = _pid(layer, batch, left.pop(0))
+                after.append(state)
             else:
                 batch = _RUN[type(layer)](layer, batch)
     return batch, after
@@ -104,6 +108,14 @@ def _gru(layer: GRU, x: np.ndarray, state: np.ndarray) -> np.ndarray:
     update = _sigmoid(update_in + update_state)
     candidate = np.tanh(candidate_in + _sigmoid(reset_in + reset_state) * candidate_state)
     return candidate + update * (state - candidate)
+
+
+def _pid(layer: Pid, error: np.ndarray, state: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    total, before, started = np.split(state, [error.shape[1], 2 * error.shape[1]], axis=1)
+    total = np.clip(total + error, -layer.limit, layer.limit)
+    change = started * (error - before)
+    output = layer.proportional * error + layer.integral * total + layer.derivative * change
+    return output, np.concatenate([total, error, np.ones_like(started)], axis=1)
 
 
 def _sigmoid(x: np.ndarray) -> np.ndarray:

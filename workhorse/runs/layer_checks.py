@@ -30,6 +30,7 @@ from workhorse.core.layers import (
     LayerNorm,
     Mode,
     Normalise,
+    Pid,
     PolicyNetwork,
     Squash,
     Stretch,
@@ -287,6 +288,16 @@ def _gru_shape(layer: GRU, shape: Shape, place: str) -> Shape:
     return (size,)
 
 
+def _pid_shape(layer: Pid, shape: Shape, place: str) -> Shape:
+    if len(shape) != 1:
+        _refuse("the input", place, "to be a vector", f"shape {shape}")
+    for name in ("proportional", "integral", "derivative", "limit"):
+        _check_shape(getattr(layer, name), shape, name, place)
+    if not (layer.limit > 0).all():
+        _refuse("limit", place, "to be above zero", layer.limit.min())
+    return shape
+
+
 _SHAPES: dict[type[Layer], Callable[[Any, Shape, str], Shape]] = {
     Normalise: _normalise_shape,
     Flatten: _flatten_shape,
@@ -297,6 +308,7 @@ _SHAPES: dict[type[Layer], Callable[[Any, Shape, str], Shape]] = {
     Activation: _activation_shape,
     Expectation: _expectation_shape,
     GRU: _gru_shape,
+    Pid: _pid_shape,
 }
 
 

@@ -31,8 +31,10 @@ from workhorse.core.layers import (
     Layer,
     LayerNorm,
     Normalise,
+    Pid,
     Squash,
     Stretch,
+    state_size,
 )
 from workhorse.core.spec import ActionSpace, Box, Discrete, MultiBinary, MultiDiscrete
 from workhorse.runs.inference import bin_values, box_bounds, stretching
@@ -60,10 +62,10 @@ def onnx_bytes(policy: Policy) -> bytes:
     inputs = [End("observation", np.float32, policy.observation.shape)]
     value, sizes = "observation", []
     for layer in policy.layers[:-1]:
-        if isinstance(layer, GRU):
-            inputs.append(End(f"state_{len(sizes)}", np.float32, (layer.state_weight.shape[1],)))
-            value = _gru(graph, layer, value, len(sizes))
-            sizes.append(layer.state_weight.shape[1])
+        if size := state_size(layer):
+            inputs.append(End(f"state_{len(sizes)}", np.float32, (size,)))
+            value = _REMEMBERING[type(layer)](graph, layer, value, len(sizes))
+            sizes.append(size)
         else:
             value = _LAYERS[type(layer)](graph, layer, value)
     _head(graph, policy.layers[-1], policy.action, value)
@@ -219,6 +221,22 @@ def _gru(graph: _Graph, layer: GRU, x: str, number: int) -> str:
     )
     return graph.add("Squeeze", names[1], first, output=f"next_state_{number}")
 
+
+def _pid(graph: _Graph, layer: Pid, error: str, number: int) -> str:
+    size, axis = len(layer.proportional), graph.constant([1], np.int64)
+    cuts = [graph.constant([end], np.int64) for end in (0, size, 2 * size, 2 * size + 1)]
+    total, before, started = (graph.add("Slice", f"state_{number}", *ends, axis) for ends in pairwise(cuts))
+    summed = graph.add("Max", graph.add("Add", total, error), graph.constant(-layer.limit))
+    total = graph.add("Min", summed, graph.constant(layer.limit))
+    change = graph.add("Mul", started, graph.add("Sub", error, before))
+    parts = ((layer.proportional, error), (layer.integral, total), (layer.derivative, change))
+    terms = [graph.add("Mul", part, graph.constant(gain)) for gain, part in parts]
+    one = graph.add("Add", graph.add("Mul", started, graph.constant(0.0)), graph.constant(1.0))
+    graph.add("Concat", total, error, one, output=f"next_state_{number}", axis=1)
+    return graph.add("Add", graph.add("Add", terms[0], terms[1]), terms[2])
+
+
+_REMEMBERING: dict[type[Layer], Callable[[_Graph, Any, str, int], str]] = {GRU: _gru, Pid: _pid}
 
 _LAYERS: dict[type[Layer], Callable[[_Graph, Any, str], str]] = {
     Normalise: _normalise,

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from workhorse.core.errors import UsageError
-from workhorse.core.layers import GRU, Argmax, Bits, Layer, Mode, Normalise, Squash, Stretch
+from workhorse.core.layers import Argmax, Bits, Layer, Mode, Normalise, Squash, Stretch, state_size
 from workhorse.core.observations import ObservationFormat
 from workhorse.core.spec import ActionFormat, ActionSpace, Box, Discrete, EnvSpec, MultiDiscrete
 from workhorse.runs.files import list_folder, remove_folder, replace_folder, writing
@@ -72,7 +72,7 @@ class Policy:
         if not is_plain(given := dict(metadata or {})):
             raise UsageError(f"Expected {PLAIN} as the metadata of the policy of {task}: leave other things out.")
         self.metadata: dict[str, Any] = json.loads(json.dumps(given))
-        self._cells = [layer for layer in self.layers if isinstance(layer, GRU)]
+        self._cells = [layer for layer in self.layers if state_size(layer)]
         self._rng: np.random.Generator | None = None
 
     @property
@@ -312,7 +312,7 @@ class Policy:
 
     def _states(self, state: Any, episode_start: ArrayLike | None, rows: int) -> list[np.ndarray]:
         """Return the memory of each recurrent layer, (N, H), zero where an episode starts."""
-        sizes = [cell.state_weight.shape[1] for cell in self._cells]
+        sizes = [state_size(cell) for cell in self._cells]
         shapes = [(rows, size) for size in sizes]
         try:
             given = [np.zeros(shape) for shape in shapes] if state is None else list(state)

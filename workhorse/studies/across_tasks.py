@@ -7,14 +7,14 @@ import numpy as np
 
 from workhorse.statistics import aggregates
 from workhorse.statistics.intervals import LEAST_RUNS, Interval
-from workhorse.studies.cells import cell_scores, random_return
+from workhorse.studies.cells import cell_scores, floor_return
 from workhorse.studies.results import RunResult, StudyResults
 
 __all__ = ["Aggregate", "aggregate_scores"]
 
 
 class Aggregate(NamedTuple):
-    """Aggregates of a variant's normalised scores over all tasks, (score - random) / (threshold - random).
+    """Aggregates of a variant's normalised scores over all tasks, (score - floor) / (threshold - floor).
 
     Attributes:
         variant: which.
@@ -38,9 +38,9 @@ def aggregate_scores(results: StudyResults, seed: int = 0, resamples: int = 10_0
     if missing:
         return f"scores of different tasks cannot be put on one scale: {', '.join(missing)} has no success threshold"
     for task in results.tasks:
-        threshold, floor = results.thresholds[task], random_return(results, task)
+        threshold, floor = results.thresholds[task], floor_return(results, task)
         if threshold is not None and threshold <= floor:
-            return f"the success threshold of {task}, {threshold:g}, is not above the random policy's {floor:g}"
+            return f"the success threshold of {task}, {threshold:g}, is not above the floor, {floor:g}"
     found = []
     for variant in results.variants:
         cells = [results.cell(task, variant) for task in results.tasks]
@@ -67,6 +67,6 @@ def _aggregate(variant: str, scores: np.ndarray, seed: int, resamples: int) -> A
 
 
 def _normalised(results: StudyResults, task: str, cell: Sequence[RunResult]) -> np.ndarray:
-    floor, threshold = random_return(results, task), results.thresholds[task]
+    floor, threshold = floor_return(results, task), results.thresholds[task]
     assert threshold is not None
     return (cell_scores(results, cell) - floor) / (threshold - floor)

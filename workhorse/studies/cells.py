@@ -34,6 +34,7 @@ __all__ = [
     "cell_scores",
     "failure_score",
     "has_collapsed",
+    "floor_return",
     "random_return",
     "succeeded",
     "summarise",
@@ -141,7 +142,7 @@ class CellSummary(NamedTuple):
         scores: one a run, (runs,); that of a failure for a run without a score.
         successes: which of them reached the threshold.
         num_crashed, num_diverged, num_collapsed: a run has collapsed that ends below half of its own best above the
-            random policy.
+            floor.
         num_unfinished: planned runs that are not results yet.
         mean: of the scores, cut at what is possible; None below 3 runs, with the reason in `too_few`.
         iqm: likewise; None below 5 runs.
@@ -210,7 +211,7 @@ def _summary(results: StudyResults, task: str, variant: str, failures: Mapping[s
     runs, bounds = results.cell(task, variant), results.bounds(task)
     scores, successes = cell_scores(results, runs, failures), np.array([succeeded(results, run) for run in runs])
     threshold = results.thresholds.get(task)
-    floor = random_return(results, task)
+    floor = floor_return(results, task)
     enough = len(runs) >= LEAST_RUNS
     success = proportion_interval(int(successes.sum()), len(runs))
     robustness = robustness_of([run.sweep for run in runs if run.sweep is not None], floor)
@@ -241,7 +242,7 @@ def _summary(results: StudyResults, task: str, variant: str, failures: Mapping[s
         reliability_grade=_graded(success, "share of seeds that succeed: A from .9, B .75, C .5, D .25"),
         robustness_grade=_graded(
             robustness and robustness.worst_share,
-            "share of the return above the random policy that the worst artefact leaves: A from .9, B .75, C .5, D .25",
+            "share of the return above the floor that the worst artefact leaves: A from .9, B .75, C .5, D .25",
         ),
         cost_grade=Grade("", "", "", ""),
         too_few="" if enough else f"{len(runs)} run{'s' * (len(runs) != 1)}: an interval needs at least {LEAST_RUNS}",
@@ -283,7 +284,7 @@ def failure_score(results: StudyResults, task: str) -> float:
 
 
 def succeeded(results: StudyResults, run: RunResult) -> bool:
-    """Tell whether a run finished at its task's threshold or above it; without a threshold, above both floors.
+    """Tell whether a run finished at its task's threshold or above it; without a threshold, above every floor.
 
     Above a floor means above the upper end of the 95 % interval of its mean. Without threshold and
     floors, no run is a success.
@@ -294,13 +295,13 @@ def succeeded(results: StudyResults, run: RunResult) -> bool:
     if threshold is not None:
         return run.score >= threshold
     floor = results.floors.get(run.task)
-    return floor is not None and run.score > max(_upper(floor.random), _upper(floor.nothing))
+    return floor is not None and run.score > max(map(_upper, floor.policies.values()))
 
 
 def has_collapsed(results: StudyResults, run: RunResult) -> bool:
-    """Tell whether a run ends below half of its own best, both above the random policy's return."""
+    """Tell whether a run ends below half of its own best, both above the floor."""
     finite = run.curve_returns[np.isfinite(run.curve_returns)]
-    return bool(finite.size) and reliability.collapsed(finite, random_return(results, run.task))
+    return bool(finite.size) and reliability.collapsed(finite, floor_return(results, run.task))
 
 
 def aligned_curves(
@@ -335,6 +336,12 @@ def aligned_curves(
     return Curve(steps, values, mean, low, high, note)
 
 
+def floor_return(results: StudyResults, task: str) -> float:
+    """Return the greatest mean return of a policy that learns nothing, or what `random_return` says without floors."""
+    floor = results.floors.get(task)
+    return random_return(results, task) if floor is None else floor.greatest[1]
+
+
 def random_return(results: StudyResults, task: str) -> float:
     """Return the mean return of the random policy or, if it could not be measured, the worst score of any run."""
     floor = results.floors.get(task)
@@ -354,7 +361,7 @@ def _success_rule(results: StudyResults, task: str) -> str:
         return f"return of at least {threshold:g} ({results.threshold_sources.get(task, 'given')})"
     if task not in results.floors:
         return "unknown: the task has no threshold, none was given, and its floors could not be measured"
-    return "return above the random and the do-nothing policy (the task has no threshold, and none was given)"
+    return "return above every policy that learns nothing (the task has no threshold, and none was given)"
 
 
 def _held(run: RunResult, steps: np.ndarray, failure: float) -> np.ndarray:

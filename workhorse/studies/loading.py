@@ -146,7 +146,10 @@ def _sweep(folder: StudyFolder, id: str) -> Sweep | None:
 
 
 def _floor(record: dict[str, Any] | None) -> Floor | None:
-    return None if record is None or "failed" in record else Floor(tuple(record["random"]), tuple(record["nothing"]))
+    if record is None or "failed" in record:
+        return None
+    tuples = (tuple(record.get(name, ())) for name in ("random", "nothing", "constant", "action"))
+    return Floor(*tuples, record.get("trial_episodes", 0), record.get("trial_steps", 0))
 
 
 def _search(folder: StudyFolder, task: str, algorithm: str) -> SearchResult | None:
@@ -193,7 +196,7 @@ def _notes(folder: StudyFolder, runs: list[RunResult]) -> tuple[str, ...]:
         record = folder.record("floors", cell_key(task))
         if record is not None and "failed" in record:
             notes.append(
-                f"The random and the do-nothing policy could not be run on {task} ({record['failed']}): a run "
+                f"The policies that learn nothing could not be run on {task} ({record['failed']}): a run "
                 "without a score gets the worst score of any run on it."
             )
     failed = [name for name, record in folder.records("sweeps").items() if "failed" in record]

@@ -40,6 +40,10 @@ class _Ended:
 class _Floors:
     random: Returns
     nothing: Returns
+    constant: tuple[float, ...]
+    action: tuple[float, ...]
+    trial_episodes: CountFromZero
+    trial_steps: CountFromZero
     core_hours: AtLeastZero
 
 
@@ -104,6 +108,8 @@ def check_record(kind: Kind, record: Mapping[str, Any], where: str) -> dict[str,
         for trial in trials if isinstance(trials, list) else ():
             if isinstance(trial, dict):
                 trial.setdefault("outcomes", [])
+    if kind == "floors" and "failed" not in found:
+        found = {"constant": [], "action": [], "trial_episodes": 0, "trial_steps": 0} | found
     if kind == "sweeps" and "failed" not in found:
         sweep = {name: value for name, value in found.items() if name != "core_hours"}
         from_record(sweep, where)
@@ -163,7 +169,7 @@ _AGAIN = "`workhorse study` on this folder"
 _LOST: dict[Kind, str] = {
     "runs": f"Without it the run counts as not ended; {_AGAIN} takes its end from the run folder again",
     "tuning": f"Without it the tuning run counts as not ended; {_AGAIN} takes its end from the run folder again",
-    "floors": f"Without it the random policy's return is unknown; {_AGAIN} measures it again",
+    "floors": f"Without it the returns of policies that learn nothing are unknown; {_AGAIN} measures it again",
     "sweeps": f"Without it this policy's robustness is unknown; {_AGAIN} measures it again",
     "searches": f"Without it the search is not shown; {_AGAIN} makes the record again from the tuning runs",
     "choices": "Without it a sentence is missing from the page",

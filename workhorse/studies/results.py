@@ -135,7 +135,7 @@ class StudyResults:
         command: the exact command that makes this study again.
         runs: every planned run, ordered by task, variant, seed.
         floors: by task.
-        thresholds: by task, the lowest return of a successful run; None where a run succeeds that beats both floors.
+        thresholds: by task, the lowest return of a successful run; None where a run succeeds that beats every floor.
         threshold_sources: by task, where the threshold comes from.
         searches: of settings, if any.
         grid: for a study over a grid of settings, the values of each option; empty otherwise.

@@ -16,6 +16,7 @@ import threading
 import time
 import traceback
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -94,7 +95,7 @@ def _work(job: dict[str, Any], tell: Tell) -> dict[str, Any]:
             from workhorse.robustness.floors import measure_floor
 
             floor = measure_floor(job["task"], job["task_options"], job["episodes"])
-            return {"floor": {"random": floor.random, "nothing": floor.nothing}}
+            return {"floor": asdict(floor)}
         case "sweep":
             from workhorse.robustness.results import to_record
             from workhorse.robustness.sweeps import sweep

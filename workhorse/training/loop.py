@@ -20,7 +20,7 @@ from workhorse.core.errors import UsageError
 from workhorse.core.machine import describe_hardware
 from workhorse.core.randomness import draw, root_key
 from workhorse.core.spec import EnvSpec
-from workhorse.core.types import Demonstrations, Returns, Rollout, Transitions
+from workhorse.core.types import Demonstrations, Linearisation, Returns, Rollout, Transitions
 
 if TYPE_CHECKING:
     from workhorse.training.plan import Plan
@@ -200,6 +200,7 @@ def make_loop(plan: Plan, spec: EnvSpec, threads: int) -> Loop:
             the machine has.
     """
     from workhorse.training.evolve import Evolve  # the loops build on this module
+    from workhorse.training.linear_control import LinearControl
     from workhorse.training.off_policy import OffPolicyLoop
     from workhorse.training.on_policy import OnPolicyLoop
     from workhorse.training.plan_ahead import PlanAhead
@@ -213,6 +214,8 @@ def make_loop(plan: Plan, spec: EnvSpec, threads: int) -> Loop:
         return OnPolicyLoop.on_this_machine(plan, algorithm, threads)
     if algorithm.consumes is Transitions:
         return OffPolicyLoop.on_this_machine(plan, algorithm, threads)
+    if algorithm.consumes is Linearisation:
+        return LinearControl.on_this_machine(plan, algorithm, threads)
     if algorithm.consumes is Demonstrations:
         check_memory(plan, algorithm, 0)
         return PlanAhead.on_this_machine(plan, algorithm, threads)

@@ -1,7 +1,7 @@
 """Base of every search in parameter space: the policy, its members' parameters, how a member acts."""
 
 from abc import abstractmethod
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -34,13 +34,17 @@ class SearchState(NamedTuple):
 
 
 class SearchActor(NamedTuple):
-    """The centre of the search, how observations are scaled, this iteration's noise: all that acting needs."""
+    """The centre of the search, how observations are scaled, this iteration's noise: all that acting needs.
+
+    `spread` is what a search needs besides to make its members, such as a standard deviation for each parameter.
+    """
 
     params: Float[Array, "n"]
     mean: Float[Array, "D"]
     inverse_scale: Float[Array, "D"]
     noise_key: Key
     iteration: Int[Array, ""]
+    spread: Any = ()
 
 
 @configuration

@@ -1,1 +1,1 @@
-"""Planning: an action is found by trying plans in the task's own simulator."""
+"""Planning with the task's own simulator: linear control, and plans that are tried before each action."""

@@ -247,6 +247,11 @@ class BatchTask(ABC):
         self._position[slots] = states[:, size:].reshape(len(slots), *self._position.shape[1:])
         self._elapsed[slots] = 0
 
+    def positions_at(self, slots: NDArray[np.intp]) -> Floats:
+        """Return what `position` is at the start of an episode in the slots' states, a row each."""
+        self._derive(slots)
+        return self.position(self._whole.rows(slots)).reshape(len(slots), -1)
+
     def rollout(
         self, states: Floats, plans: Floats, keys: np.ndarray | None = None, *, observed: bool = False
     ) -> Tried:
@@ -261,6 +266,8 @@ class BatchTask(ABC):
         """Return rows with other qpos and qvel, and the position that progress is measured by moved along."""
         changed = np.array(np.broadcast_to(states, (len(physics), states.shape[1])))
         changed[:, 1 : 1 + self.model.nq + self.model.nv] = physics
+        if self._position.size:
+            changed[:, self._simulations.state.shape[1] :] = self._trials.positions(changed)
         return changed
 
     def close(self) -> None:

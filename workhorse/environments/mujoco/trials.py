@@ -116,6 +116,12 @@ class Trials:
                 obs[:, time] = step.next_obs
         return Tried(reward, terminated, copies.states(chosen), obs)
 
+    def positions(self, states: Floats) -> Floats:
+        """Return the position that progress is measured by at the start of an episode in each row's state."""
+        copies, chosen = self._of(len(states)), np.arange(len(states))
+        copies.put_states(states, chosen)
+        return copies.positions_at(chosen)
+
     def close(self) -> None:
         """Free the copies."""
         if self._copies is not None:

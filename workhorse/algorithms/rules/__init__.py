@@ -1,0 +1,1 @@
+"""Rules: policies that are fixed, enumerated or guessed, the cheapest rivals of everything that learns."""
