@@ -17,16 +17,17 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import PyTree
 
+from workhorse.algorithms.planning.ilqr import ILQR
 from workhorse.core.algorithm import Action, Actor, Carry, Key, Planner
 from workhorse.core.randomness import draw, root_key
 from workhorse.core.types import Demonstrations, Tried
-from workhorse.environments.batch import episode_keys
+from workhorse.environments.batch import as_batch, episode_keys
 from workhorse.environments.protocol import HostEnv, JaxEnv, Simulator, failure_reason
 from workhorse.networks.heads import task_action
 from workhorse.training.loop import Failures
 from workhorse.training.rollouts import begun
 
-__all__ = ["Planned", "PlanningPlayer", "planning_player"]
+__all__ = ["HostPlanning", "Planned", "PlanningPlayer", "planning_player"]
 
 
 class Planned(NamedTuple):
@@ -59,10 +60,16 @@ class PlanningPlayer(Protocol):
 
 def planning_player(algorithm: Planner, env: Simulator | JaxEnv, root: int) -> PlanningPlayer:
     """Return what plays a planner's episodes; a host environment has `num_envs` slots."""
-    return _HostPlanning(algorithm, env, root) if isinstance(env, HostEnv) else _JaxPlanning(algorithm, env, root)
+    if isinstance(algorithm, ILQR):
+        from workhorse.training.optimised_episodes import OptimisedEpisodes  # it builds on this module
+
+        simulator = as_batch(env, algorithm.num_envs)
+        assert isinstance(simulator, Simulator)
+        return OptimisedEpisodes(algorithm, simulator, root)
+    return HostPlanning(algorithm, env, root) if isinstance(env, HostEnv) else _JaxPlanning(algorithm, env, root)
 
 
-class _HostPlanning:
+class HostPlanning:
     """Planned episodes in the slots of a host environment."""
 
     def __init__(self, algorithm: Planner, env: Simulator, root: int) -> None:
