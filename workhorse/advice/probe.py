@@ -13,6 +13,7 @@ import numpy as np
 
 from workhorse.advice.branching import action_horizon, greedy_on_random, is_repeatable
 from workhorse.advice.play import Played, guess, play_randomly
+from workhorse.advice.rivals import Contender, run_contender
 from workhorse.advice.short_runs import climb, sign_of_life
 from workhorse.core.errors import UsageError
 from workhorse.core.spec import Box, Discrete, EnvSpec
@@ -70,11 +71,13 @@ MEASURES = {
     "ninth_horizon": "steps after which nine tenths of it have come",
     "horizon_any": "share of states in which one other action changed any reward",
     "greedy_return": "mean return of one step of look-ahead over random play",
+    "greedy_gain": "what that earns above random play, in episodes that may be cut",
     "climb_best": "best return of hill climbers from random starts",
     "climb_groups": "levels at which the climbers ended",
     "climb_share_of_best": "share of the climbers at the best level",
     "lqr_return": "mean return of linear-quadratic control",
     "plan_return": "mean return of a planner with the simulator",
+    "plan_gain": "what a planner earns above the floor in the first steps of an episode",
     "es_return": "return after a few steps of evolution strategies",
     "ppo_return": "return after a few steps of policy gradients",
 }
@@ -197,7 +200,7 @@ class _Measuring:
     def _floors(self) -> None:
         episodes = self._slots(64, 32, 8)
         found = measure_floor(self.card.task, self.card.options, episodes, self._seed, self._most_steps)
-        self.card.numbers["floor"] = found.value
+        self.card.numbers["floor"] = found.greatest[1]
 
     def _guess(self) -> None:
         self._require_linear()
@@ -270,7 +273,22 @@ class _Measuring:
         self.card.numbers[name] = found.last
 
     def _plan(self) -> None:
-        pass
+        space = self._spec.action
+        if not isinstance(space, Box | Discrete):
+            raise UsageError("planners here take a Box or a Discrete action alone")
+        planner = "mppi" if isinstance(space, Box) else "categorical-cem"
+        most = self._slots(self._most_steps, 60, 60)
+        cut = {"max_episode_steps": most} if most < self._most_steps else {}
+        contender = Contender(planner, "plan", 0)
+        options = {**self.card.options, **cut}
+        found = run_contender(self.card.task, options, contender, episodes=2, threads=self._threads, seed=self._seed)
+        if found.failure:
+            raise UsageError(found.failure)
+        if not cut:
+            self.card.numbers["plan_return"] = found.interval.value
+        else:
+            plain = measure_floor(self.card.task, options, 16, self._seed, most).greatest[1]
+            self.card.numbers["plan_gain"] = found.interval.value - plain
 
     def _require_linear(self) -> None:
         if not isinstance(self._spec.action, Box | Discrete):

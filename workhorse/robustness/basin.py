@@ -150,4 +150,6 @@ def _check(
             "least 1 step."
         )
     if (tolerance is None) != (target is None) or (tolerance is not None and not tolerance > 0):
-        raise UsageError(f"A basin's target and tolerance go together, the latter above 0: got {target} and {tolerance}.")
+        raise UsageError(
+            f"A basin's target and tolerance go together, the latter above 0: got {target} and {tolerance}."
+        )
