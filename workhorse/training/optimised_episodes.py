@@ -6,6 +6,7 @@ trials of all slots take one step together, H times.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from typing import NamedTuple
 
@@ -16,11 +17,12 @@ import numpy as np
 from workhorse.algorithms.planning.ilqr import ILQR, Feedback, OptimisedPlan
 from workhorse.core.algorithm import Action, Actor, Carry, Key
 from workhorse.core.types import Derivatives, Tried
-from workhorse.environments.protocol import Simulator
+from workhorse.environments.batch import as_batch, episode_keys
+from workhorse.environments.protocol import JaxEnv, Simulator
 from workhorse.networks.heads import task_action
 from workhorse.training.planned_episodes import HostPlanning
 
-__all__ = ["OptimisedEpisodes", "derivatives_along"]
+__all__ = ["OptimisedEpisodes", "derivatives_along", "sized"]
 
 
 class Trajectory(NamedTuple):
@@ -49,6 +51,13 @@ class OptimisedEpisodes(HostPlanning):
     """Episodes of `ILQR` in the slots of an environment that can be tried from any state."""
 
     _algorithm: ILQR
+
+    @staticmethod
+    def of(algorithm: ILQR, env: Simulator | JaxEnv, root: int) -> OptimisedEpisodes:
+        """Return what plays the episodes; a pure environment is stepped in `num_envs` slots."""
+        simulator = as_batch(env, algorithm.num_envs)
+        assert isinstance(simulator, Simulator)
+        return OptimisedEpisodes(algorithm, simulator, root)
 
     def _act(
         self, actor: Actor, carry: Carry, obs: np.ndarray, living: np.ndarray, episodes: np.ndarray, key: Key, now: int
@@ -99,6 +108,15 @@ class OptimisedEpisodes(HostPlanning):
             rows = tried.states
         columns = (np.stack(column, axis=1) for column in zip(*steps, strict=True))
         return Trajectory(*(column.reshape(slots, count, *column.shape[1:]) for column in columns))
+
+
+def sized(algorithm: ILQR, env: Simulator | JaxEnv) -> ILQR:
+    """Return the algorithm that knows how many coordinates the task's motion has, which its price depends on."""
+    simulator = as_batch(env, 1)
+    assert isinstance(simulator, Simulator)
+    simulator.reset(episode_keys(simulator, 0, "reset", 0, np.arange(simulator.num_slots)))
+    size = simulator.physics(simulator.states()).shape[1]
+    return replace(algorithm, spec=replace(algorithm.spec, physics_size=size))
 
 
 def derivatives_along(env: Simulator, algorithm: ILQR, rows: np.ndarray, plans: np.ndarray) -> Derivatives:

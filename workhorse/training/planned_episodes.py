@@ -17,11 +17,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import PyTree
 
-from workhorse.algorithms.planning.ilqr import ILQR
 from workhorse.core.algorithm import Action, Actor, Carry, Key, Planner
 from workhorse.core.randomness import draw, root_key
 from workhorse.core.types import Demonstrations, Tried
-from workhorse.environments.batch import as_batch, episode_keys
+from workhorse.environments.batch import episode_keys
 from workhorse.environments.protocol import HostEnv, JaxEnv, Simulator, failure_reason
 from workhorse.networks.heads import task_action
 from workhorse.training.loop import Failures
@@ -60,12 +59,6 @@ class PlanningPlayer(Protocol):
 
 def planning_player(algorithm: Planner, env: Simulator | JaxEnv, root: int) -> PlanningPlayer:
     """Return what plays a planner's episodes; a host environment has `num_envs` slots."""
-    if isinstance(algorithm, ILQR):
-        from workhorse.training.optimised_episodes import OptimisedEpisodes  # it builds on this module
-
-        simulator = as_batch(env, algorithm.num_envs)
-        assert isinstance(simulator, Simulator)
-        return OptimisedEpisodes(algorithm, simulator, root)
     return HostPlanning(algorithm, env, root) if isinstance(env, HostEnv) else _JaxPlanning(algorithm, env, root)
 
 

@@ -89,6 +89,19 @@ class ILQR(Copier):
     def round_sizes(self) -> tuple[int, ...]:
         return (1 + self.num_factors,) * self.num_rounds
 
+    @property
+    def trials_at_a_step(self) -> int:
+        """Steps of the simulator for the derivatives at one step of the plan."""
+        assert isinstance(self.spec.action, Box)
+        both = self.spec.physics_size + self.spec.action.size
+        return 1 + 2 * both + both * (both - 1) // 2
+
+    @property
+    def steps_per_action(self) -> int:
+        # the former plan is tried once more, for the states that it comes to
+        each = self.horizon * (self.trials_at_a_step + 1 + self.num_factors)
+        return self.horizon + self.num_rounds * each
+
     def begin(self, actor: CopyActor, slot: Int[Array, ""]) -> OptimisedPlan:
         """Return the plan that stands still: zeros, moved into the bounds."""
         assert isinstance(self.spec.action, Box)
