@@ -1,4 +1,4 @@
-"""What each approach earns on each variant of the label set: `python bench/labels.py [--approach ppo] [--family CartPole]`.
+"""What each approach earns on each variant of the label set: `python bench/labels.py [--approach ppo] [--rivals]`.
 
 Five seeds a variant, with the recipe of the task and the algorithm where there is one; the seeds of one variant share
 their compiled programs. What was measured before is not measured again. One file an approach goes to
@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 from record import head
 
+from workhorse.advice.rivals import contenders, run_contender
 from workhorse.advice.variants import TaskVariant, task_variants
 from workhorse.algorithms.recipes import recipe
 from workhorse.environments import registry as environments
@@ -23,6 +24,8 @@ from workhorse.training.plan import Plan
 RESULTS = Path(__file__).parent / "results" / "labels"
 SEEDS = 5
 EPISODES = 50
+PLAN_SECONDS = 20.0
+"""Core-seconds of a seed of a planner, after which it plays no further episode."""
 BUDGETS = {"ppo": 300_000, "openai-es": 300_000, "dqn": 50_000, "sac": 20_000}
 """Environment steps where there is no recipe."""
 
@@ -64,14 +67,64 @@ def measure(variant: TaskVariant, approach: str) -> dict:
     }
 
 
+def measure_rivals(variant: TaskVariant, kinds: tuple[str, ...], known: dict) -> dict:
+    """Run every rival of some kinds that was not run before: five seeds of what draws, of the rest one."""
+    env = environments.make(variant.task, 1, 1, **variant.options)
+    if isinstance(env, HostEnv):
+        env.close()
+    found = dict(known)
+    for contender in contenders(env.spec):
+        if contender.kind not in kinds or contender.algorithm in found:
+            continue
+        begun, outcomes = time.process_time(), []
+        seeds = SEEDS if contender.kind in ("search", "plan", "tree") else 1
+        budget = PLAN_SECONDS if contender.kind in ("plan", "tree") else float("inf")
+        for seed in range(seeds):
+            outcomes.append(
+                run_contender(
+                    variant.task, variant.options, contender, episodes=20, budget_s=budget, threads=1, seed=seed
+                )
+            )
+            if outcomes[-1].failure and not outcomes[-1].returns:
+                break
+        returns = [one.interval.value for one in outcomes if one.returns]
+        found[contender.algorithm] = {
+            "returns": returns if len(returns) == seeds else [],
+            "env_steps": [one.steps_before for one in outcomes],
+            "planning_steps": [one.steps_per_episode for one in outcomes],
+            "core_seconds": time.process_time() - begun,
+            "failure": next((one.failure for one in outcomes if one.failure), ""),
+        }
+    return found
+
+
+def rivals(variants: list[TaskVariant], kinds: tuple[str, ...]) -> None:
+    """Run the rivals of some kinds on every variant."""
+    file = RESULTS / f"rivals-{'-'.join(kinds)}.json"
+    for variant in variants:
+        table = json.loads(file.read_text()) if file.exists() else {**head("labels.py --rivals"), "variants": {}}
+        known = table["variants"].get(variant.name, {})
+        table["variants"][variant.name] = row = measure_rivals(variant, kinds, known)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(json.dumps(table, indent=1))
+        told = {name: np.round(np.mean(one["returns"]), 1) if one["returns"] else "-" for name, one in row.items()}
+        print(variant.name, told, flush=True)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser()
+    parser.add_argument("--rivals", nargs="*", help="kinds of rivals to run instead of learners")
     parser.add_argument("--approach", action="append")
     parser.add_argument("--family", action="append")
     arguments = parser.parse_args()
     wanted = [one for one in task_variants() if not arguments.family or one.family in arguments.family]
     families = list(dict.fromkeys(one.family for one in wanted))
-    ranks = {name: rank for family in families for rank, name in enumerate(v.name for v in wanted if v.family == family)}
+    ranks = {
+        name: rank for family in families for rank, name in enumerate(v.name for v in wanted if v.family == family)
+    }
+    if arguments.rivals is not None:
+        rivals(wanted, tuple(arguments.rivals) or ("floor", "linear", "rule", "search"))
+        return
     for variant in sorted(wanted, key=lambda one: ranks[one.name]):  # every family gets a share, wherever it is stopped
         for approach in arguments.approach or ["ppo", "openai-es"]:
             file = RESULTS / f"{approach}.json"

@@ -208,7 +208,17 @@ SAC_DISCRETE = {
     "temperature": 0.2,
     "learn_temperature": True,
 }
+LQR = {
+    "rescale_actions": True,
+    "position_cost": 1.0,
+    "velocity_cost": 0.1,
+    "action_cost": 0.1,
+    "target": None,
+    "num_candidates": 16,
+    "difference": 1e-5,
+}
 DEFAULTS = {
+    "lqr": LQR,
     "ars": SEARCH | ARS,
     "finite-differences": SEARCH | {"difference": 0.05, "learning_rate": 0.1, "coordinates": None},
     "hill-climb": SEARCH | {"num_candidates": 7, "noise_std": 0.1},

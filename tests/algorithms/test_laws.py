@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 
 from workhorse.algorithms import registry
+from workhorse.algorithms.planning.lqr import num_components
 from workhorse.algorithms.policy_gradient.trpo import TRPO
 from workhorse.core.algorithm import Algorithm
 from workhorse.core.spec import Box, Discrete, EnvSpec, MultiBinary, MultiDiscrete
-from workhorse.core.types import Returns, Rollout, Transitions
+from workhorse.core.types import Demonstrations, Linearisation, Returns, Rollout, Transitions
 from workhorse.math import moments
 
 SPACES = {
@@ -24,7 +25,15 @@ SPECS = {name: EnvSpec("test", Box.unbounded(5), space, 100) for name, space in 
 CONTINUOUS = SPECS["box"]
 ROLLOUT = {"num_envs": 4, "held_out_envs": 2, "rollout_steps": 6}
 REPLAY = {"num_envs": 4, "rollout_steps": 6, "learn_every": 3, "batch_size": 12, "warmup_env_steps": 12}
-NETWORKS = {Returns: ("linear", "mlp"), Rollout: ("linear", "mlp", "gru"), Transitions: ("mlp",)}
+PLANNER = {"num_envs": 2, "horizon": 7, "copy_updates": 20, "copy_batch_size": 8, "memory_size": 50}
+SMALL = {Returns: ROLLOUT, Rollout: ROLLOUT, Transitions: REPLAY, Demonstrations: PLANNER, Linearisation: {}}
+NETWORKS = {
+    Returns: ("linear", "mlp"),
+    Rollout: ("linear", "mlp", "gru"),
+    Transitions: ("mlp",),
+    Demonstrations: ("mlp",),
+    Linearisation: ("mlp",),
+}
 
 
 def taken(name, spaces):
@@ -58,7 +67,7 @@ every_algorithm = pytest.mark.parametrize("name", list(registry.entries()))
 def made(name, policy, spec, **settings):
     known = registry.options(name)
     small = {"policy": policy, "hidden": (8,), "minibatch_size": 12, "num_epochs": 2, "value_epochs": 2}
-    small |= REPLAY if registry.algorithm_class(name).consumes is Transitions else ROLLOUT
+    small |= SMALL[registry.algorithm_class(name).consumes]
     return registry.make(name, spec, {key: value for key, value in small.items() if key in known} | settings)
 
 
@@ -122,7 +131,26 @@ def transitions_for(algorithm, seed=0):
     )
 
 
+def demonstrations_for(algorithm, seed=0):
+    """Observations and actions that are noise, some of them not there."""
+    rng, space = np.random.default_rng(seed), algorithm.spec.action
+    action = rng.integers(0, 3, 30) if isinstance(space, Discrete) else rng.uniform(-1, 1, (30, 2))
+    return Demonstrations(rng.normal(size=(30, 5)).astype(np.float32), action, rng.random(30) < 0.8)
+
+
+def linearisation_for(algorithm, seed=0):
+    """A task of four coordinates near a state that pays the more, the greater the seed."""
+    rng, size = np.random.default_rng(seed), num_components(algorithm.spec.action)
+    a, b, c = 0.4 * rng.normal(size=(4, 4)), rng.normal(size=(4, size)), rng.normal(size=(5, 4))
+    action = rng.uniform(-0.5, 0.5, size)
+    return Linearisation(a, b, c, rng.normal(size=4), rng.normal(size=5), action, 0.0, float(seed), np.int64(100))
+
+
 def experience_for(algorithm, state, seed=0):
+    if algorithm.consumes is Linearisation:
+        return linearisation_for(algorithm, seed)
+    if algorithm.consumes is Demonstrations:
+        return demonstrations_for(algorithm, seed)
     if algorithm.consumes is Returns:
         return returns_for(algorithm, seed)
     if algorithm.consumes is Transitions:
@@ -197,7 +225,7 @@ def test_actions_fit_the_task_and_the_networks_are_float32(name, policy, spec):
                 assert drawn.shape == (50, 2) and drawn.min() >= 0 and (drawn < counts).all()
             case _:
                 assert drawn.shape == (50, 2) and set(np.unique(drawn)) <= {0, 1}
-    program = str(jax.make_jaxpr(lambda c, o: act(c, o, jax.random.key(0), False))(carry, jnp.ones(5, jnp.float32)))
+    program = str(jax.make_jaxpr(lambda o: act(carry, o, jax.random.key(0), False))(jnp.ones(5, jnp.float32)))
     assert "f64" not in program
 
 

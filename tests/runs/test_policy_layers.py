@@ -12,7 +12,7 @@ from tests.runs.policies import D
 from workhorse.algorithms import registry
 from workhorse.core.layers import ACTIVATIONS, Activation, BatchNorm, Convolution, Expectation, LayerNorm, Mode
 from workhorse.core.spec import Box, Discrete, EnvSpec
-from workhorse.core.types import Transitions
+from workhorse.core.types import Linearisation, Transitions
 from workhorse.math import moments
 from workhorse.networks.layers import scaled_layers
 from workhorse.networks.recurrent import gru_layer
@@ -90,7 +90,7 @@ ACTIONS = {"box": Box((-1.0, -0.2), (1.0, 2.0)), "discrete": Discrete(3)}
 def trained(name, action, **settings):
     """An algorithm and an actor with parameters and moments as if it had learnt; one component never varied."""
     known = registry.options(name)
-    settings = {option: value for option, value in settings.items() if option in known or option != "policy"}
+    settings = {option: value for option, value in settings.items() if option in known or option not in ("policy", "hidden")}
     algorithm = registry.make(name, EnvSpec("test", Box.unbounded(D), action, 100), settings)
     state = algorithm.init(jax.random.key(0))
     rows = np.random.default_rng(1).normal(size=(20, D)) * [1, 3, 0.1, 0, 2] + [0, 1, 5, 2, 0]
@@ -98,6 +98,8 @@ def trained(name, action, **settings):
     seen = moments.merge_all(jax.vmap(lambda row: moments.observe(unseen, row))(jnp.asarray(rows)), unseen)
     if algorithm.consumes is Transitions:
         return algorithm, algorithm.actor(shaken(state)._replace(observations=seen))
+    if algorithm.consumes is Linearisation:
+        return algorithm, jax.tree.map(lambda leaf: leaf + shaken(jnp.ones_like(leaf)), algorithm.actor(state))
     leaves, tree = jax.tree.flatten(state.params)
     keys = jax.random.split(jax.random.key(2), len(leaves))
     noisy = [

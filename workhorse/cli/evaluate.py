@@ -37,6 +37,7 @@ def run(arguments: Sequence[str]) -> int:
     open_run(options.run, options.trust)
     from workhorse.reports.wording import interval_text
     from workhorse.runs import train
+    from workhorse.runs.metric_words import describe
 
     folder, found, interval = train.evaluate_run(
         options.run,
@@ -52,6 +53,8 @@ def run(arguments: Sequence[str]) -> int:
         f"  spread {found.returns.std():.1f}, worst {found.returns.min():.1f}, best {found.returns.max():.1f}, ", end=""
     )
     print(f"length {found.lengths.mean():.1f}")
+    for name, value in found.measures.items():
+        print(f"  {describe(name).title.lower()} {value:,.4g}")
     for failure in found.failures:
         print(f"  a simulation broke: {failure}")
     return 0

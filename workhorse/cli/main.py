@@ -32,6 +32,8 @@ COMMANDS = {
     "diagnose": "check the assumptions of a policy gradient: estimates, value function, trust region, surrogate",
     "warnings": "list and explain warnings, or show those of a run",
     "check": "check a task: what training on it would stumble over",
+    "advise": "measure a task for a minute and forecast what will work on it, and at what price",
+    "rivals": "run what is simpler than learning on a task, each with its whole price",
     "replay": "repeat an iteration of a run and check that it is identical",
     "bisect": "find the first difference between two runs",
     "fork": "continue a run from an iteration with a changed option, and compare",

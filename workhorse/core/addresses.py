@@ -18,6 +18,7 @@ STREAMS = (
     "reset",  # initial states of training episodes
     "evaluate",  # initial states of evaluation episodes
     "sample",  # actions drawn in an evaluation of a stochastic policy
+    "plan",  # plans that are tried before an action
     "perturb",  # noise on what a policy observes while its robustness is measured
 )
 """Every stream the project draws from. A test asserts that no two share a number."""

@@ -275,16 +275,16 @@ class OffPolicy(Algorithm):
 class Planner(Algorithm):
     """An algorithm that tries plans in copies of the task before each action.
 
-    Before every action of a slot the loop goes through `num_rounds` rounds: it tries what `propose` returns from the
-    slot's present state, and gives `refine` the outcome. Then `act` takes the first action of the plan and shifts the
-    plan by a step, so that the next search starts warm. Nothing of that is learnt; what `update` learns is a copy: a
-    network that is shown what the planner did, so that there is a policy to deploy (`policy_layers`).
+    Before every action of a slot the loop goes through rounds, one for each number in `round_sizes`: it tries what
+    `propose` returns from the slot's present state, and gives `refine` the outcome. Then `act` with `explore` takes the
+    first action of the plan and shifts the plan by a step, so that the next search starts warm. Nothing of that is
+    learnt; what `update` learns is a copy: a network that is shown what the planner did, so that there is a policy to
+    deploy. *It is the copy that acts where `explore` is false*, as `policy_layers` say.
 
     Every step of a trial is a step of the simulator, and is counted as one.
 
     Attributes:
         num_envs: slots whose episodes are planned side by side.
-        num_rounds: rounds of trials before an action.
         horizon: steps H of a plan.
         minds_ends: rewards after an end of the task are left out of a plan's return; else they count as the
             simulator gives them.
@@ -295,25 +295,41 @@ class Planner(Algorithm):
     watches: ClassVar[bool] = False
 
     num_envs: int
-    num_rounds: int
     horizon: int
     minds_ends: bool
 
+    @property
     @abstractmethod
-    def num_plans(self, round: int) -> int:
-        """Return the plans that a round tries."""
+    def round_sizes(self) -> tuple[int, ...]:
+        """Plans tried in each of the rounds before an action. Equal neighbours share a program."""
+
+    @property
+    def steps_per_action(self) -> int:
+        """Steps of the simulator before an action."""
+        return sum(self.round_sizes) * self.horizon
 
     @abstractmethod
-    def propose(self, actor: Actor, carry: Carry, key: Key, *, round: int) -> Action:
-        """Return plans to try, (N, H, ...), N = `num_plans(round)`, each action within the bounds of `spec.action`."""
+    def propose(self, actor: Actor, carry: Carry, key: Key, *, round: Int[Array, ""], count: int) -> Action:
+        """Return plans to try, (N, H, ...), each action within the bounds of `spec.action`.
+
+        Args:
+            actor: from `actor`.
+            carry: what the slot remembers.
+            key: of the slot, the step and the round.
+            round: from 0; *it may be traced*.
+            count: N, the round's number in `round_sizes`.
+        """
 
     @abstractmethod
-    def refine(self, actor: Actor, carry: Carry, plans: Action, tried: Tried, *, round: int) -> Carry:
-        """Return what the slot remembers after a round's outcome."""
+    def refine(self, actor: Actor, carry: Carry, plans: Action, tried: Tried, *, round: Int[Array, ""]) -> Carry:
+        """Return what the slot remembers after a round's outcome, which has no `states` here."""
 
     @abstractmethod
-    def plan(self, carry: Carry) -> tuple[Action, Float[Array, ""]]:
-        """Return the plan that would be carried out now, (H, ...), and its return as it was tried, float64."""
+    def plan(self, carry: Carry) -> tuple[Action, Float[Array, "H"]]:
+        """Return the plan that would be carried out now, (H, ...), and its rewards as they were tried, float64.
+
+        Rewards after an end are 0 where ends are minded; they are NaN where just this plan was never tried.
+        """
 
     def demonstrations(self, state: State) -> Demonstrations | None:
         """Return what the copy is taught from; None where there is no copy."""

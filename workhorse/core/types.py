@@ -2,7 +2,7 @@
 
 from typing import Any, NamedTuple
 
-__all__ = ["Demonstrations", "Moments", "Returns", "Rollout", "Step", "Transitions", "Tried"]
+__all__ = ["Demonstrations", "Linearisation", "Moments", "Returns", "Rollout", "Step", "Transitions", "Tried"]
 
 
 class Step(NamedTuple):
@@ -107,6 +107,35 @@ class Demonstrations(NamedTuple):
     obs: Any
     action: Any
     is_there: Any
+
+
+class Linearisation(NamedTuple):
+    """A task near one of its states: x' - x* = A (x - x*) + B (u - u*) and obs - obs* = C (x - x*).
+
+    x is the physics of `Simulator`, u the action laid flat, *in the algorithm's own numbers*; of each choice among n it is
+    a place from -1, the first, to 1, the last.
+
+    Attributes:
+        state_matrix: A, float64 (X, X).
+        action_matrix: B, float64 (X, U).
+        observation_matrix: C, float64 (D, X); rows of zeros for what is no smooth function of the physics.
+        physics: x*, float64 (X,).
+        obs: obs*, float64 (D,).
+        action: u*, float64 (U,).
+        drift: the most that a coordinate moves in one step from x* under u*: 0 where x* is an equilibrium, float64.
+        reward: of that step, float64.
+        env_steps: steps of the simulator that it took to find all this, int64.
+    """
+
+    state_matrix: Any
+    action_matrix: Any
+    observation_matrix: Any
+    physics: Any
+    obs: Any
+    action: Any
+    drift: Any
+    reward: Any
+    env_steps: Any
 
 
 class Tried(NamedTuple):

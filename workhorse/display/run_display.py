@@ -160,7 +160,9 @@ class Display(Lines, Observer):
             )
         if summary.failed_episodes:
             lines.append(f"broken         {summary.failed_episodes} episodes whose simulation failed")
-        lines.append(f"policy         {folder.policy}")
+        manifest = folder.manifest()
+        rival = rival_line(manifest.task, manifest.task_options, summary.episode_return.value)
+        lines += [f"rival          {rival}", f"policy         {folder.policy}"]
         for line in lines:
             self._say(line)
         if self._silent:

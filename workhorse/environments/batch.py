@@ -1,6 +1,7 @@
 """B slots of a pure environment behind the interface of a host environment, so that one loop serves both kinds."""
 
 import functools
+import math
 from functools import partial
 from typing import Any
 
@@ -122,13 +123,16 @@ class JaxBatch:
         )
 
     def physics(self, states: np.ndarray) -> np.ndarray:
-        """Return the numbers of the state's leaves called `physics`; all real ones where none is called so."""
-        return states[:, _is_physics(self._env)]
+        """Return the numbers of the state's leaves called `physics`; all real ones where none is called so.
+
+        A task that has velocities among its positions says in `physics_order` which numbers come first here.
+        """
+        return states[:, _motion(self._env)]
 
     def with_physics(self, states: np.ndarray, physics: np.ndarray) -> np.ndarray:
         """Return rows with other such numbers."""
         changed = np.array(np.broadcast_to(states, (len(physics), states.shape[1])))
-        changed[:, _is_physics(self._env)] = physics
+        changed[:, _motion(self._env)] = physics
         return changed
 
     def close(self) -> None:
@@ -215,20 +219,22 @@ def _template(env: JaxEnv) -> Any:
     return jax.eval_shape(env.reset, jax.random.key(0))[0]
 
 
-def _is_physics(env: JaxEnv) -> np.ndarray:
-    """Tell which numbers of a row are the state of motion."""
+def _motion(env: JaxEnv) -> np.ndarray:
+    """Return the places in a row of the state of motion, positions and then velocities."""
     leaves = jax.tree_util.tree_leaves_with_path(_template(env))
     named = ["physics" in jax.tree_util.keystr(path) for path, _ in leaves]
     if not any(named):
         named = [jnp.issubdtype(leaf.dtype, jnp.floating) for _, leaf in leaves]
-    return np.concatenate([np.full(leaf.size, own) for own, (_, leaf) in zip(named, leaves, strict=True)])
+    is_own = np.concatenate([np.full(leaf.size, own) for own, (_, leaf) in zip(named, leaves, strict=True)])
+    order = getattr(env, "physics_order", None)  # of tasks that do not have them so
+    return np.flatnonzero(is_own) if order is None else np.flatnonzero(is_own)[list(order)]
 
 
 @jax.jit
 def _rows(states: Any) -> Any:
     """Return states (B, ...) as rows (B, S)."""
     leaves = jax.tree.leaves(states)
-    return jnp.concatenate([leaf.reshape(len(leaf), -1).astype(jnp.float64) for leaf in leaves], axis=1)
+    return jnp.concatenate([leaf.reshape(len(leaf), math.prod(leaf.shape[1:])).astype(jnp.float64) for leaf in leaves], axis=1)
 
 
 def _from_rows(env: JaxEnv, rows: Any) -> Any:
@@ -236,7 +242,7 @@ def _from_rows(env: JaxEnv, rows: Any) -> Any:
     leaves, structure = jax.tree.flatten(_template(env))
     ends = np.cumsum([leaf.size for leaf in leaves])[:-1]
     parts = jnp.split(rows, ends, axis=1)
-    made = [part.reshape(-1, *leaf.shape).astype(leaf.dtype) for part, leaf in zip(parts, leaves, strict=True)]
+    made = [part.reshape(len(rows), *leaf.shape).astype(leaf.dtype) for part, leaf in zip(parts, leaves, strict=True)]
     return jax.tree.unflatten(structure, made)
 
 

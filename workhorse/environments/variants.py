@@ -25,8 +25,8 @@ __all__ = ["Change", "Variant", "VariantState"]
 class Change:
     """What differs from the task as it is. The default of each option changes nothing.
 
-    The clock counts the task's own steps, of which `action_repeat` make one of the variant. Whatever is delayed is paid in full by the end of an episode, so that an
-    episode's return is that of the task.
+    The clock counts the task's own steps, of which `action_repeat` make one of the variant. Whatever is delayed is paid
+    in full by the end of an episode, so that an episode's return is that of the task.
 
     Attributes:
         reward_at_end: pay the sum of an episode's rewards in its last step, and 0 before.

@@ -67,10 +67,19 @@ def usual_evaluations(env_steps: int, episode_steps: int) -> UsualEvaluations:
 
 
 def check_warmup(algorithm: Algorithm, env_steps: int) -> None:
-    """Raise a `UsageError` where a budget ends before the first update of an algorithm with a replay."""
-    from workhorse.core.algorithm import OffPolicy
+    """Raise a `UsageError` where a budget ends before the first update from a replay, or a planner's first action."""
+    from workhorse.core.algorithm import OffPolicy, Planner
     from workhorse.training.off_policy import updates_due
 
+    if isinstance(algorithm, Planner) and env_steps < algorithm.steps_per_action:
+        sizes, horizon = " + ".join(map(str, algorithm.round_sizes)), algorithm.horizon
+        if len(set(algorithm.round_sizes)) == 1:
+            sizes = f"{len(algorithm.round_sizes)} x {algorithm.round_sizes[0]}"
+        raise UsageError(
+            f"{algorithm.name} tries {sizes} plans of {horizon} steps before each action, "
+            f"{algorithm.steps_per_action:,} steps, so that {env_steps:,} are too few for one action: give --env-steps at least "
+            f"{algorithm.steps_per_action:,}, or try fewer or shorter plans."
+        )
     if not isinstance(algorithm, OffPolicy) or updates_due(algorithm, env_steps):
         return
     least = algorithm.warmup_env_steps + math.ceil(algorithm.batch_size / float(algorithm.replay_ratio))
@@ -88,7 +97,7 @@ def budget_notes(algorithm: Algorithm, env_steps: int, schedule: Schedule) -> li
         env_steps: the budget.
         schedule: of the run.
     """
-    from workhorse.core.algorithm import OffPolicy, OnPolicy, Population
+    from workhorse.core.algorithm import OffPolicy, OnPolicy, Planner, Population
     from workhorse.training.replay_arrays import replay_bytes
 
     limit, notes = algorithm.spec.max_episode_steps or 0, list[str]()
@@ -103,19 +112,32 @@ def budget_notes(algorithm: Algorithm, env_steps: int, schedule: Schedule) -> li
             f"plays {episodes:,} episodes of up to {limit:,} steps, which may be more than --env-steps {env_steps}: "
             f"the run will train up to {iteration:,} in its first"
         )
+    elif isinstance(algorithm, Planner):
+        iteration = algorithm.num_envs * limit * (1 + algorithm.steps_per_action)
+        how = (
+            f"plays {algorithm.num_envs:,} planned episodes of up to {limit:,} steps, which may be more than "
+            f"--env-steps {env_steps}: with all trials the run will take up to {iteration:,} in its first"
+        )
+        notes.append(
+            f"{algorithm.name} takes {algorithm.steps_per_action:,} steps of the simulator before each action, so that "
+            f"an episode takes up to {iteration // algorithm.num_envs:,}, in training as in an evaluation. Ends of the "
+            f"task are {'minded' if algorithm.minds_ends else 'not minded'}: rewards after one are "
+            f"{'left out of' if algorithm.minds_ends else 'part of'} a plan's return."
+        )
     if isinstance(algorithm, OffPolicy):
         mebibytes = replay_bytes(algorithm) / 2**20
         memory = f"{mebibytes / 1024:,.1f} GiB" if mebibytes >= 1024 else f"{math.ceil(mebibytes):,} MiB"
         notes.append(f"The replay of {algorithm.replay_capacity:,} steps takes {memory} of memory.")
     if iteration > env_steps:
         notes.append(f"An iteration of {algorithm.name} {how}.")
-    final = schedule.final_episodes * limit
+    each = limit * (1 + algorithm.steps_per_action) if isinstance(algorithm, Planner) else limit
+    final = schedule.final_episodes * each
     if final > max(env_steps, iteration):
         episodes, remedy = f"{schedule.final_episodes:,} episodes", ": --final-episodes chooses fewer"
         if schedule.final_episodes == 1:
             episodes, remedy = "an episode", ""
         notes.append(
-            f"The last evaluation plays {episodes} of up to {limit:,} steps, up to {final:,} "
+            f"The last evaluation plays {episodes} of up to {each:,} steps, up to {final:,} "
             f"beside the {max(env_steps, iteration):,} of training{remedy}."
         )
     return notes

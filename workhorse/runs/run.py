@@ -190,7 +190,7 @@ class TrainingRun:
 
     def _evaluated(self, found: Evaluation) -> dict[str, float]:
         """Count an evaluation's steps and return its metrics."""
-        self._meters.evaluation_steps += int(found.lengths.sum())
+        self._meters.evaluation_steps += found.steps
         self._meters.last_return = float(found.returns.mean())
         return {
             "evaluation_return": float(found.returns.mean()),
@@ -287,7 +287,7 @@ class TrainingRun:
             interval,
             tuple(map(float, found.returns)),
             env_steps,
-            self._meters.evaluation_steps + int(found.lengths.sum()),
+            self._meters.evaluation_steps + found.steps,
             None if step_seconds is None else env_steps * step_seconds,
             self._account.ledger.wall_s,
             self._meters.wall_s,
@@ -367,6 +367,7 @@ def record_evaluation(
         "returns": [value if math.isfinite(value) else None for value in returns],
         "lengths": [int(value) for value in found.lengths],
         "failures": list(found.failures),
+        "measures": dict(found.measures),
     }
     place = folder.evaluations / name
     with writing("the evaluation", place):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import TYPE_CHECKING, ClassVar, NamedTuple, Protocol
 
 import jax
@@ -19,7 +20,7 @@ from workhorse.core.errors import UsageError
 from workhorse.core.machine import describe_hardware
 from workhorse.core.randomness import draw, root_key
 from workhorse.core.spec import EnvSpec
-from workhorse.core.types import Returns, Rollout, Transitions
+from workhorse.core.types import Demonstrations, Linearisation, Returns, Rollout, Transitions
 
 if TYPE_CHECKING:
     from workhorse.training.plan import Plan
@@ -56,11 +57,18 @@ class Evaluation(NamedTuple):
         returns: undiscounted, float64 (E,).
         lengths: steps, int32 (E,).
         failures: a sentence for each episode whose simulation broke.
+        measures: what else was measured, by the names of `runs/metrics.toml`: what planning cost.
     """
 
     returns: np.ndarray
     lengths: np.ndarray
     failures: Failures
+    measures: Mapping[str, float] = MappingProxyType({})
+
+    @property
+    def steps(self) -> int:
+        """Steps of the simulator, those of planning among them."""
+        return int(self.lengths.sum() * (1 + self.measures.get("planning_steps_per_action", 0)))
 
 
 class Message(NamedTuple):
@@ -192,8 +200,10 @@ def make_loop(plan: Plan, spec: EnvSpec, threads: int) -> Loop:
             the machine has.
     """
     from workhorse.training.evolve import Evolve  # the loops build on this module
+    from workhorse.training.linear_control import LinearControl
     from workhorse.training.off_policy import OffPolicyLoop
     from workhorse.training.on_policy import OnPolicyLoop
+    from workhorse.training.plan_ahead import PlanAhead
 
     algorithm = plan.make_algorithm(spec)
     if algorithm.consumes is Returns:
@@ -204,6 +214,11 @@ def make_loop(plan: Plan, spec: EnvSpec, threads: int) -> Loop:
         return OnPolicyLoop.on_this_machine(plan, algorithm, threads)
     if algorithm.consumes is Transitions:
         return OffPolicyLoop.on_this_machine(plan, algorithm, threads)
+    if algorithm.consumes is Linearisation:
+        return LinearControl.on_this_machine(plan, algorithm, threads)
+    if algorithm.consumes is Demonstrations:
+        check_memory(plan, algorithm, 0)
+        return PlanAhead.on_this_machine(plan, algorithm, threads)
     raise TypeError(f"{type(algorithm).__name__} consumes {algorithm.consumes}, for which there is no loop.")
 
 

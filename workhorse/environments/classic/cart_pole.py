@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass
 from functools import cached_property
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -64,6 +64,9 @@ class CartPole:
     by 1.4e-16 at most (XLA contracts multiply-adds and has its own sine); *an open-loop pole grows that past 1e-9
     after some 180 steps*, so long episodes are equal step by step and not as a whole.
     """
+
+    physics_order: ClassVar[tuple[int, ...]] = (0, 2, 1, 3)
+    """Places of the positions, and then of the velocities, in `CartPoleState.physics`."""
 
     sutton_barto_reward: bool = False
     max_episode_steps: int | None = 500

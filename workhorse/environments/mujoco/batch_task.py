@@ -21,7 +21,7 @@ from workhorse.core.errors import UsageError
 from workhorse.core.spec import Box, EnvSpec, changed_options
 from workhorse.core.types import Step, Tried
 from workhorse.environments.mujoco.contact_batch import ContactBatch
-from workhorse.environments.mujoco.model import Flags, Floats, Frame, Judged, Terms, load_model
+from workhorse.environments.mujoco.model import SIDE_BY_SIDE, Flags, Floats, Frame, Judged, Terms, load_model
 from workhorse.environments.mujoco.task_options import read_options
 from workhorse.environments.mujoco.trials import Trials
 
@@ -35,7 +35,6 @@ _BROKEN = {
     int(mujoco.mjtWarning.mjWARN_BADCTRL): "an action was NaN",
 }
 """The warnings after which MuJoCo goes on with something else than it was told: the reset state, or no control."""
-_SIDE_BY_SIDE = ("cinert", "cvel", "cfrc_ext")
 
 
 class BatchTask(ABC):
@@ -248,6 +247,11 @@ class BatchTask(ABC):
         self._position[slots] = states[:, size:].reshape(len(slots), *self._position.shape[1:])
         self._elapsed[slots] = 0
 
+    def positions_at(self, slots: NDArray[np.intp]) -> Floats:
+        """Return what `position` is at the start of an episode in the slots' states, a row each."""
+        self._derive(slots)
+        return self.position(self._whole.rows(slots)).reshape(len(slots), -1)
+
     def rollout(
         self, states: Floats, plans: Floats, keys: np.ndarray | None = None, *, observed: bool = False
     ) -> Tried:
@@ -262,6 +266,8 @@ class BatchTask(ABC):
         """Return rows with other qpos and qvel, and the position that progress is measured by moved along."""
         changed = np.array(np.broadcast_to(states, (len(physics), states.shape[1])))
         changed[:, 1 : 1 + self.model.nq + self.model.nv] = physics
+        if self._position.size:
+            changed[:, self._simulations.state.shape[1] :] = self._trials.positions(changed)
         return changed
 
     def close(self) -> None:
@@ -378,7 +384,7 @@ class BatchTask(ABC):
         arrays = {"phase": phase}
         for name in self.fields:
             array = self._simulations.bind(name)
-            arrays[name] = array.reshape(self._num_slots, -1) if name in _SIDE_BY_SIDE else array
+            arrays[name] = array.reshape(self._num_slots, -1) if name in SIDE_BY_SIDE else array
         return Frame(arrays)
 
     def _describe(self) -> EnvSpec:

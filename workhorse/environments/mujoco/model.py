@@ -15,13 +15,16 @@ from numpy.typing import NDArray
 from workhorse.core.errors import UsageError
 from workhorse.environments.mujoco.task_options import model_path
 
-__all__ = ["Flags", "Floats", "Frame", "Judged", "Terms", "load_model"]
+__all__ = ["SIDE_BY_SIDE", "Flags", "Floats", "Frame", "Judged", "Terms", "load_model"]
 
 Floats = NDArray[np.float64]
 Flags = NDArray[np.bool_]
 Terms = dict[str, Any]
 Judged = tuple[Floats, Flags]
 """Reward (n,) of a step, and where it ended the task, (n,)."""
+
+SIDE_BY_SIDE = ("cinert", "cvel", "cfrc_ext")
+"""Fields whose bodies a `Frame` has side by side."""
 
 _LOADING = threading.Lock()
 """MuJoCo has one warning handler for the process, so threads that load models take turns."""
