@@ -2,7 +2,17 @@
 
 from typing import Any, NamedTuple
 
-__all__ = ["Demonstrations", "Derivatives", "Linearisation", "Moments", "Returns", "Rollout", "Step", "Transitions", "Tried"]
+__all__ = [
+    "Demonstrations",
+    "Derivatives",
+    "Linearisation",
+    "Moments",
+    "Returns",
+    "Rollout",
+    "Step",
+    "Transitions",
+    "Tried",
+]
 
 
 class Step(NamedTuple):

@@ -146,7 +146,7 @@ def derivatives_along(env: Simulator, algorithm: ILQR, rows: np.ndarray, plans: 
     up, down = slice(1, 1 + both), slice(1 + both, 1 + 2 * both)
     slopes = np.moveaxis(after[up] - after[down], 0, 2) / (2 * distance)
     curvature = np.zeros((slots * horizon, both, both))
-    curvature[:, first, second] = ((reward[1 + 2 * both :] - reward[up][first] - reward[up][second] + reward[0])).T
+    curvature[:, first, second] = (reward[1 + 2 * both :] - reward[up][first] - reward[up][second] + reward[0]).T
     curvature += curvature.swapaxes(1, 2)
     curvature[:, np.arange(both), np.arange(both)] = (reward[up] - 2 * reward[0] + reward[down]).T
     reward_slope = (reward[up] - reward[down]).T / (2 * distance)
