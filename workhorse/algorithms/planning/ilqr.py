@@ -69,8 +69,10 @@ class ILQR(Copier):
     summary = "improve a plan by Newton-like steps along derivatives of the task, before each action"
     takes = "box"
 
-    num_rounds: int = 4
-    """Steps of the whole plan before an action."""
+    horizon: int = 20
+    """Steps of a plan."""
+    num_rounds: int = 3
+    """Newton-like steps of the whole plan before an action."""
     num_factors: int = 10
     """Parts of a change that are tried, evenly spaced in their logarithm from 1 to 0.001, beside none of it."""
     difference: float = 1e-4
