@@ -92,7 +92,9 @@ def test_a_cart_of_mujoco_holds_as_in_an_evaluation():
     """Pushing against the pole's fall holds a second from all states of the task's own, and not from wide ones."""
     env = make("InvertedPendulum-v5", 10, 1)
     weight = np.array([[0.3, 8.0, 0.4, 1.3]], np.float32)
-    policy = Policy((Dense(weight), Mode()), observation=env.spec.observation, action=env.spec.action, task=env.spec.task)
+    policy = Policy(
+        (Dense(weight), Mode()), observation=env.spec.observation, action=env.spec.action, task=env.spec.task
+    )
     found = measure_basin(env, policy, 0, states=25, factors=(1, 100), limit=60)
     assert found.held[0] == 25 and found.held[1] < 15
     env.close()

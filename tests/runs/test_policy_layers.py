@@ -90,7 +90,9 @@ ACTIONS = {"box": Box((-1.0, -0.2), (1.0, 2.0)), "discrete": Discrete(3)}
 def trained(name, action, **settings):
     """An algorithm and an actor with parameters and moments as if it had learnt; one component never varied."""
     known = registry.options(name)
-    settings = {option: value for option, value in settings.items() if option in known or option not in ("policy", "hidden")}
+    settings = {
+        option: value for option, value in settings.items() if option in known or option not in ("policy", "hidden")
+    }
     algorithm = registry.make(name, EnvSpec("test", Box.unbounded(D), action, 100), settings)
     state = algorithm.init(jax.random.key(0))
     rows = np.random.default_rng(1).normal(size=(20, D)) * [1, 3, 0.1, 0, 2] + [0, 1, 5, 2, 0]

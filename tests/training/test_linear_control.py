@@ -96,7 +96,13 @@ def test_the_derivative_of_observations_is_that_at_the_state_and_odd_rows_are_le
     x = np.array([0.3, -0.1, 0.0, 0.0])
     near = linearised(step_of(Slides(observed=observed)), x, np.array([0.0, -0.75]), 1e-5)
     expected = np.zeros((7, 4))
-    expected[0, 0], expected[1, 0], expected[2, 1], expected[3, 2], expected[4, 3] = math.cos(0.3), -math.sin(0.3), 3, 1, 1
+    expected[0, 0], expected[1, 0], expected[2, 1], expected[3, 2], expected[4, 3] = (
+        math.cos(0.3),
+        -math.sin(0.3),
+        3,
+        1,
+        1,
+    )
     np.testing.assert_allclose(near.observation_matrix, expected, atol=2e-3)
     assert (near.observation_matrix[5:] == 0).all()
     np.testing.assert_allclose(near.obs[:5], [math.sin(0.3), math.cos(0.3), -0.3, 0, 0], atol=1e-6)
@@ -177,9 +183,13 @@ def test_the_state_of_rest_that_pays_most_is_taken_and_ties_go_to_the_nearest() 
 
 
 def test_where_every_state_of_rest_ends_the_task_there_is_no_target() -> None:
-    with pytest.raises(UsageError, match=r"no state in which Slides-v0 can rest.*every state of rest that was found ends"):
+    with pytest.raises(
+        UsageError, match=r"no state in which Slides-v0 can rest.*every state of rest that was found ends"
+    ):
         loop_of(Slides(ends=True)).linearisation(0)
-    with pytest.raises(UsageError, match=r"from 16 candidates: the one that comes nearest to it moves by .* in coordinate 2"):
+    with pytest.raises(
+        UsageError, match=r"from 16 candidates: the one that comes nearest to it moves by .* in coordinate 2"
+    ):
         loop_of(Slides(pull=5.0)).linearisation(0)
 
 
@@ -188,7 +198,9 @@ def test_a_target_that_is_no_equilibrium_is_refused_before_any_work(tmp_path: Pa
     env = environments.make("Pendulum-v1")
     with pytest.raises(UsageError, match=r"\(1.0, 0.0\) it moves by 0.331 in coordinate 1 \(velocity 0\) in one step"):
         loop_of(env, target=(1.0, 0.0))
-    with pytest.raises(UsageError, match=r"must have the 2 coordinates of Pendulum-v1, 1 positions and then 1 velo.*got 3"):
+    with pytest.raises(
+        UsageError, match=r"must have the 2 coordinates of Pendulum-v1, 1 positions and then 1 velo.*got 3"
+    ):
         loop_of(env, target=(0.0, 0.0, 0.0))
     assert loop_of(env, target=(0.0, 0.0)).linearisation(0).env_steps < 30
 
@@ -204,7 +216,9 @@ def test_refusals_at_the_command_line_cost_nothing(tmp_path: Path, capsys: Any) 
 
 def test_a_task_that_cannot_be_put_into_a_state_is_refused_with_the_rivals_that_remain() -> None:
     plan = Plan("weird/Walk-v0", {"max_episode_steps": 20}, "lqr", {}, 0)
-    with pytest.raises(UsageError, match=r"lqr tries plans.*Gymnasium adapter: rivals that need no copies are left, as rules"):
+    with pytest.raises(
+        UsageError, match=r"lqr tries plans.*Gymnasium adapter: rivals that need no copies are left, as rules"
+    ):
         make_loop(plan, plan.spec(), 1)
     plan = Plan("CartPole-v1", {}, "lqr", {}, 0, slots=4)
     with pytest.raises(UsageError, match="lqr chooses its slots itself: leave slots=4 out"):
@@ -231,7 +245,9 @@ def test_iterations_are_equal_bit_for_bit_after_a_resume_and_take_other_candidat
 
     whole, rows = run(4)
     again, later = run(2, run(2)[0])
-    assert digest(whole.state) == digest(again.state) and whole.env_steps == again.env_steps == sum(r["steps"] for r in rows)
+    assert digest(whole.state) == digest(again.state) and whole.env_steps == again.env_steps == sum(
+        r["steps"] for r in rows
+    )
     assert [row["target_reward"] for row in later] == [row["target_reward"] for row in rows[2:]]
     assert len({row["target_reward"] for row in rows}) == 4
 

@@ -18,7 +18,10 @@ from workhorse.core.types import Step, Tried
 from workhorse.environments.actions import idle_actions
 from workhorse.environments.protocol import HostEnv, JaxEnv
 
-__all__ = ["JaxBatch", "as_batch", "episode_keys"]
+__all__ = ["JaxBatch", "as_batch", "episode_keys", "step_rows"]
+
+LANES = 16
+"""Numbers that a vector instruction takes at most, 16 of single precision."""
 
 
 class JaxBatch:
@@ -177,6 +180,22 @@ def episode_keys(env: HostEnv, root: int, stream: str, *indices: int | np.ndarra
     return np.asarray(flat)[:count].reshape(*rows[0].shape, 2)
 
 
+def step_rows(env: JaxEnv, states: Any, actions: Any, keys: Any) -> tuple[Any, Step]:
+    """Step every row once, with bits that do not depend on how many rows there are.
+
+    *A compiled loop takes rows several at a time and the last ones singly*, and a sine has other last bits in the one
+    than in the other: so rows are filled up to a multiple of `LANES`.
+    """
+    count = jax.tree.leaves(actions)[0].shape[0]
+    missing = -count % LANES
+
+    def filled(leaf: Any) -> Any:
+        return jnp.concatenate([leaf, jnp.repeat(leaf[:1], missing, axis=0)]) if missing else leaf
+
+    stepped = jax.vmap(env.step)(*jax.tree.map(filled, (states, actions, keys)))
+    return jax.tree.map(lambda leaf: leaf[:count], stepped) if missing else stepped
+
+
 def _every(slots: np.ndarray | None) -> np.ndarray | slice:
     return slice(None) if slots is None else slots
 
@@ -201,10 +220,8 @@ def _reset_some(env: JaxEnv, keys: Any, mask: Any, old: tuple[Any, Any]) -> tupl
 
 @partial(jax.jit, static_argnums=0)
 def _step(env: JaxEnv, states: Any, actions: Any, keys: Any, times: Any) -> tuple[Any, Step]:
-    def one(state: Any, action: Any, key: Any, time: Any) -> tuple[Any, Step]:
-        return env.step(state, action, jax.random.fold_in(jax.random.wrap_key_data(key), time))
-
-    return jax.vmap(one)(states, actions, keys, times)
+    step_keys = jax.vmap(lambda key, time: jax.random.fold_in(jax.random.wrap_key_data(key), time))(keys, times)
+    return step_rows(env, states, actions, step_keys)
 
 
 @jax.jit
@@ -234,7 +251,8 @@ def _motion(env: JaxEnv) -> np.ndarray:
 def _rows(states: Any) -> Any:
     """Return states (B, ...) as rows (B, S)."""
     leaves = jax.tree.leaves(states)
-    return jnp.concatenate([leaf.reshape(len(leaf), math.prod(leaf.shape[1:])).astype(jnp.float64) for leaf in leaves], axis=1)
+    flat = [leaf.reshape(len(leaf), math.prod(leaf.shape[1:])) for leaf in leaves]  # -1 would not do where one is empty
+    return jnp.concatenate([leaf.astype(jnp.float64) for leaf in flat], axis=1)
 
 
 def _from_rows(env: JaxEnv, rows: Any) -> Any:

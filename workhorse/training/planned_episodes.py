@@ -20,13 +20,13 @@ from jaxtyping import PyTree
 from workhorse.core.algorithm import Action, Actor, Carry, Key, Planner
 from workhorse.core.randomness import draw, root_key
 from workhorse.core.types import Demonstrations, Tried
-from workhorse.environments.batch import episode_keys
+from workhorse.environments.batch import episode_keys, step_rows
 from workhorse.environments.protocol import HostEnv, JaxEnv, Simulator, failure_reason
 from workhorse.networks.heads import task_action
 from workhorse.training.loop import Failures
 from workhorse.training.rollouts import begun
 
-__all__ = ["Planned", "PlanningPlayer", "planning_player"]
+__all__ = ["HostPlanning", "Planned", "PlanningPlayer", "planning_player"]
 
 
 class Planned(NamedTuple):
@@ -59,10 +59,10 @@ class PlanningPlayer(Protocol):
 
 def planning_player(algorithm: Planner, env: Simulator | JaxEnv, root: int) -> PlanningPlayer:
     """Return what plays a planner's episodes; a host environment has `num_envs` slots."""
-    return _HostPlanning(algorithm, env, root) if isinstance(env, HostEnv) else _JaxPlanning(algorithm, env, root)
+    return HostPlanning(algorithm, env, root) if isinstance(env, HostEnv) else _JaxPlanning(algorithm, env, root)
 
 
-class _HostPlanning:
+class HostPlanning:
     """Planned episodes in the slots of a host environment."""
 
     def __init__(self, algorithm: Planner, env: Simulator, root: int) -> None:
@@ -255,7 +255,7 @@ def _tried(env: JaxEnv, horizon: int, watches: bool, states: PyTree, sent: Actio
         states, is_broken = carried
         actions, place = timed
         keys = jnp.repeat(jax.random.fold_in(key, place)[None], slots * count)
-        states, step = jax.vmap(env.step)(states, actions, keys)
+        states, step = step_rows(env, states, actions, keys)
         is_broken = is_broken | ~jnp.isfinite(step.reward)
         reward = jnp.where(is_broken, 0.0, step.reward).astype(jnp.float64)
         return (states, is_broken), (reward, step.terminated | is_broken, step.next_obs if watches else None)
@@ -308,7 +308,7 @@ def _episodes(
         carry = _planned(env, algorithm, actor, carry, states, keys, noise)
         action, sent, promised, carry = _acted(algorithm, actor, carry, obs, keys)
         now_keys = jax.vmap(lambda key: jax.random.fold_in(key, now + 1))(step_keys)
-        states, step = jax.vmap(env.step)(states, sent, now_keys)
+        states, step = step_rows(env, states, sent, now_keys)
         apart = jnp.abs(step.reward - promised)
         told = (
             returns + jnp.where(active, step.reward, 0.0),

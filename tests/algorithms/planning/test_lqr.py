@@ -200,7 +200,10 @@ def test_costs_can_be_swept():
         ({"position_cost": -1.0}, r"LQR.position_cost must be a finite number of at least 0: got -1.0"),
         ({"num_candidates": 0}, r"LQR.num_candidates must be a finite number above 0: got 0"),
         ({"difference": 0.0}, r"LQR.difference must be a finite number above 0"),
-        ({"target": (0.0, float("nan"))}, r"LQR.target must be finite numbers, the task's coordinates: got \(0.0, nan\)"),
+        (
+            {"target": (0.0, float("nan"))},
+            r"LQR.target must be finite numbers, the task's coordinates: got \(0.0, nan\)",
+        ),
         ({"target": ()}, r"LQR.target must be finite numbers"),
     ],
 )

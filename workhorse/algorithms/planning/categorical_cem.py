@@ -6,15 +6,15 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from workhorse.algorithms.planning.planner import Copier, CopyActor, shifted
+from workhorse.algorithms.planning.choices import ChoicePlanner, held_choices
+from workhorse.algorithms.planning.planner import CopyActor, shifted
 from workhorse.core.algorithm import Action, Key
 from workhorse.core.configuration import configuration
 from workhorse.core.errors import UsageError
 from workhorse.core.ranges import require_positive
-from workhorse.core.spec import Discrete
 from workhorse.core.types import Tried
 
-__all__ = ["CategoricalCEM", "held_choices"]
+__all__ = ["CategoricalCEM"]
 
 
 class Choices(NamedTuple):
@@ -32,13 +32,13 @@ class Choices(NamedTuple):
 
 
 @configuration
-class CategoricalCEM(Copier):
+class CategoricalCEM(ChoicePlanner):
     """Cross-entropy method with an independent distribution over the choices at each step.
 
         p'_t(c) = (1 - smoothing) share of elites with c at t + smoothing p_t(c)
 
-    *Where all plans return the same, nothing was learnt, and p stays.* With probability `stickiness` a step of a plan
-    repeats the choice before it instead of drawing one: pushing one way for a while gets further than trembling does.
+    *Where all plans return the same, nothing was learnt, and p stays.* Steps repeat the choice before them with
+    probability `stickiness`, see `ChoicePlanner`.
     The best plan that was tried is the one whose first choice is taken; it is tried again, shifted by a step, before
     the next. A new action starts from the shifted distribution, moved towards the uniform one by `forgetting`.
 
@@ -48,42 +48,29 @@ class CategoricalCEM(Copier):
 
     name = "categorical-cem"
     summary = "cross-entropy method over plans of choices, before each action"
-    takes = "discrete"
 
-    num_plans: int = 50
-    """Plans tried in a round."""
-    num_rounds: int = 3
-    """Rounds of trials before an action."""
     num_elites: int = 8
     """Plans of a round that the next is drawn from."""
     smoothing: float = 0.1
     """Weight of the former distribution in the new one."""
     forgetting: float = 0.3
     """Weight of the uniform distribution in the one that a new action starts from."""
-    stickiness: float = 0.7
-    """Probability that a step repeats the choice before it."""
 
     def validate(self) -> None:
         super().validate()
-        require_positive("CategoricalCEM", num_rounds=self.num_rounds, num_elites=self.num_elites)
+        require_positive("CategoricalCEM", num_elites=self.num_elites)
         if self.num_plans <= self.num_elites:
             raise UsageError(
                 f"CategoricalCEM.num_plans must exceed num_elites, else nothing is chosen: got {self.num_plans} and "
                 f"{self.num_elites}."
             )
-        for option in ("smoothing", "forgetting", "stickiness"):
+        for option in ("smoothing", "forgetting"):
             if not 0 <= getattr(self, option) <= 1:
                 raise UsageError(f"CategoricalCEM.{option} must be in [0, 1]: got {getattr(self, option)}.")
 
-    @property
-    def round_sizes(self) -> tuple[int, ...]:
-        return (self.num_plans,) * self.num_rounds
-
     def begin(self, actor: CopyActor, slot: Int[Array, ""]) -> Choices:
-        assert isinstance(self.spec.action, Discrete)
-        count = self.spec.action.count
-        uniform = jnp.full((self.horizon, count), 1.0 / count, jnp.float32)
-        return Choices(uniform, jnp.zeros(self.horizon, jnp.int32), jnp.full(self.horizon, jnp.nan, jnp.float64))
+        uniform = jnp.full((self.horizon, self.num_choices), 1.0 / self.num_choices, jnp.float32)
+        return Choices(uniform, self.first_plan(), self._untried())
 
     def propose(self, actor: CopyActor, carry: Choices, key: Key, *, round: Int[Array, ""], count: int) -> Action:
         """Return plans drawn from the distribution; the first is the best one so far."""
@@ -109,18 +96,5 @@ class CategoricalCEM(Copier):
 
     def advance(self, carry: Choices, key: Key) -> tuple[Action, Choices]:
         forget = jnp.asarray(self.forgetting, jnp.float32)
-        count = carry.probability.shape[1]
-        probability = (1 - forget) * shifted(carry.probability) + forget / count
-        return carry.plan[0], Choices(probability, shifted(carry.plan), jnp.full_like(carry.reward, jnp.nan))
-
-
-def held_choices(drawn: Int[Array, "... H"], holds: Array) -> Int[Array, "... H"]:
-    """Return the choices with each replaced by the one before it, as it came out, where `holds`; the first one stays.
-
-    Example:
-        >>> held_choices(jnp.array([0, 1, 2, 1]), jnp.array([True, False, True, True])).tolist()
-        [0, 1, 1, 1]
-    """
-    steps = jnp.arange(drawn.shape[-1])
-    since = jax.lax.cummax(jnp.where(holds & (steps > 0), 0, steps), axis=drawn.ndim - 1)
-    return jnp.take_along_axis(drawn, since, axis=-1)
+        probability = (1 - forget) * shifted(carry.probability) + forget / self.num_choices
+        return carry.plan[0], Choices(probability, self.shifted_plan(carry.plan, key), self._untried())

@@ -6,13 +6,11 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from workhorse.algorithms.planning.categorical_cem import held_choices
-from workhorse.algorithms.planning.planner import Copier, CopyActor, shifted
+from workhorse.algorithms.planning.choices import ChoicePlanner
+from workhorse.algorithms.planning.planner import CopyActor
 from workhorse.core.algorithm import Action, Key
 from workhorse.core.configuration import configuration
-from workhorse.core.errors import UsageError
 from workhorse.core.ranges import require_positive
-from workhorse.core.spec import Discrete
 from workhorse.core.types import Tried
 
 __all__ = ["IW", "Frontier"]
@@ -43,14 +41,14 @@ class Frontier(NamedTuple):
 
 
 @configuration
-class IW(Copier):
+class IW(ChoicePlanner):
     """Rollout-IW(1): a state is new where some feature of it was never seen as early in a plan.
 
     A feature is one observation component in one bin; it has the least depth t at which any plan of this search has
-    seen it. State t of a plan is new where t is less than that depth for one of its features. A plan *reaches* as far
-    as its states have been new without a gap, and *where it was new is where others branch off*: a plan to try follows
-    an earlier one, drawn evenly from all that reach beyond the first step, up to a step drawn evenly from those it
-    reached, and draws the rest, in which a step repeats the choice before it with probability `stickiness`. So plans go
+    seen it. State t of a plan is new where t is less than that depth for one of its features, and is no worse than new
+    where t equals it. A plan *reaches* as far as its states have been no worse than new up to a last new one. *Where it
+    was new is where others branch off*: a plan to try follows an earlier one, drawn evenly from all that reach
+    anywhere, up to a step drawn evenly from those it reached, and draws the rest, see `ChoicePlanner`. So plans go
     where no plan has been before, without asking for a reward. The best plan by return is carried out, and is tried
     again, shifted by a step, as the first of the next search; of equal plans the one that reaches furthest is taken.
 
@@ -63,38 +61,24 @@ class IW(Copier):
 
     name = "iw"
     summary = "width-based search: plans branch where an observation was new, before each action"
-    takes = "discrete"
     watches = True
 
-    num_plans: int = 32
-    """Plans tried in a round."""
-    num_rounds: int = 8
-    """Rounds of trials before an action."""
     num_bins: int = 16
     """Bins of an observation component within the range of the first round."""
-    stickiness: float = 0.7
-    """Probability that a drawn step repeats the choice before it."""
 
     def validate(self) -> None:
         super().validate()
-        require_positive("IW", num_plans=self.num_plans, num_rounds=self.num_rounds, num_bins=self.num_bins)
-        if not 0 <= self.stickiness <= 1:
-            raise UsageError(f"IW.stickiness must be in [0, 1]: got {self.stickiness}.")
-
-    @property
-    def round_sizes(self) -> tuple[int, ...]:
-        return (self.num_plans,) * self.num_rounds
+        require_positive("IW", num_bins=self.num_bins)
 
     def begin(self, actor: CopyActor, slot: Int[Array, ""]) -> Frontier:
-        still = jnp.zeros(self.horizon, jnp.int32)
-        return self._fresh(still)
+        return self._fresh(self.first_plan())
 
     def _fresh(self, plan: Int[Array, "H"]) -> Frontier:
         """Return what a search begins with."""
         total, size = self.num_plans * self.num_rounds, self.spec.observation.size
         return Frontier(
             plan,
-            jnp.full(self.horizon, jnp.nan, jnp.float64),
+            self._untried(),
             jnp.zeros((total, self.horizon), jnp.int32),
             jnp.zeros(total, jnp.int32),
             jnp.full((size, 3 * self.num_bins), UNSEEN, jnp.int32),
@@ -104,19 +88,12 @@ class IW(Copier):
 
     def propose(self, actor: CopyActor, carry: Frontier, key: Key, *, round: Int[Array, ""], count: int) -> Action:
         """Return plans that follow an earlier one as far as it was new, or less far, and go their own way then."""
-        assert isinstance(self.spec.action, Discrete)
-        stem_key, place_key, drawn_key, held_key = jax.random.split(key, 4)
+        stem_key, place_key, own_key = jax.random.split(key, 3)
         logits = jnp.where(carry.reach > 0, 0.0, -jnp.inf).astype(jnp.float32)
         stems = jax.random.categorical(stem_key, jnp.where(round == 0, 0.0, logits), shape=(count,))
         reach = jnp.where(round == 0, 0, carry.reach[stems])
-        place = jax.random.uniform(place_key, (count,), jnp.float32)
-        branch = jnp.floor(place * (reach + 1)).astype(jnp.int32)
-        drawn = jax.random.randint(drawn_key, (count, self.horizon), 0, self.spec.action.count, jnp.int32)
-        holds = jax.random.uniform(held_key, (count, self.horizon), jnp.float32)
-        steps = jnp.arange(self.horizon)
-        holds = (holds < jnp.asarray(self.stickiness, jnp.float32)) & (steps > branch[:, None])
-        own = held_choices(drawn, holds)
-        plans = jnp.where(steps < branch[:, None], carry.plans[stems], own)
+        branch = jnp.floor(jax.random.uniform(place_key, (count,), jnp.float32) * (reach + 1)).astype(jnp.int32)
+        plans = self.completed(own_key, carry.plans[stems], branch)
         return jnp.where(round == 0, plans.at[0].set(carry.plan), plans)
 
     def refine(
@@ -154,7 +131,7 @@ class IW(Copier):
         def one(depth: Array, given: tuple[Array, Array]) -> tuple[Array, Array]:
             bins, ended = given
             is_new = (steps[:, None] < depth[size, bins]).any(-1)
-            # a plan of its own stem is not new where it repeats what was seen, but its reach goes on
+            # along its stem a plan repeats what was seen, at the same depth
             within = jnp.cumsum(ended) - ended == 0
             same = (steps[:, None] <= depth[size, bins]).any(-1)
             reach = jnp.where(is_new & within, steps + 1, 0)
@@ -169,4 +146,4 @@ class IW(Copier):
         return carry.plan, carry.reward
 
     def advance(self, carry: Frontier, key: Key) -> tuple[Action, Frontier]:
-        return carry.plan[0], self._fresh(shifted(carry.plan))
+        return carry.plan[0], self._fresh(self.shifted_plan(carry.plan, key))
