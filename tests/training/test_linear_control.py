@@ -17,8 +17,9 @@ from workhorse.core.spec import Box, Discrete, EnvSpec, MultiBinary, MultiDiscre
 from workhorse.core.types import Step
 from workhorse.environments import registry as environments
 from workhorse.environments.batch import JaxBatch, as_batch
-from workhorse.training.linear_control import LinearControl, OneStep, find_rest, linearised
+from workhorse.training.linear_control import LinearControl
 from workhorse.training.loop import make_loop
+from workhorse.training.one_step import OneStep, find_rest, linearised
 from workhorse.training.plan import Plan
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "environments"))
@@ -92,7 +93,7 @@ def test_a_linear_task_is_differenced_exactly_in_the_algorithms_own_numbers() ->
 
 @pytest.mark.parametrize("observed", ["float64", "float32"])
 def test_the_derivative_of_observations_is_that_at_the_state_and_odd_rows_are_left_out(observed: str) -> None:
-    """The force depends on the action, the last row jumps beside the state: neither is a function that can be followed."""
+    """The force depends on the action, and the last row jumps beside the state: neither can be followed."""
     x = np.array([0.3, -0.1, 0.0, 0.0])
     near = linearised(step_of(Slides(observed=observed)), x, np.array([0.0, -0.75]), 1e-5)
     expected = np.zeros((7, 4))
