@@ -27,8 +27,10 @@ RESULT = Path(__file__).parent / "results" / "rules.json"
 SEARCHES = ("signed-rules", "pid")
 COSTLY = {"Ant-v5": 16, "HumanoidStandup-v5": 16, "HalfCheetah-v5": 32, "Swimmer-v5": 48}
 """Members of a population on tasks whose first episodes are 1,000 long steps; 96 elsewhere."""
-ITERATIONS, LEAST_STEPS = 2, 60_000
-"""Iterations of each search at least, and steps up to which it goes on."""
+EPISODES = {16: 8, 32: 12, 48: 20, 96: 100}
+"""Episodes that are shown, by the members of a population."""
+ITERATIONS, LEAST_STEPS = 2, {"classic": 100_000, "mujoco": 20_000}
+"""Iterations of each search at least, and steps up to which it goes on, by the kind of task."""
 
 
 def row(returns: Any, choice: str, trial_episodes: int, trial_steps: int) -> dict[str, Any]:
@@ -53,7 +55,7 @@ def searched(task: str, name: str, members: int, episodes: int, seed: int) -> di
     loop = make_loop(plan, plan.spec(), 1)
     try:
         progress = loop.start()
-        while int(progress.iteration) < ITERATIONS or int(progress.env_steps) < LEAST_STEPS:
+        while int(progress.iteration) < ITERATIONS or int(progress.env_steps) < LEAST_STEPS[TASKS[task].kind]:
             progress, _, _ = loop.iterate(progress)
         returns = loop.evaluate(progress, episodes).returns
         words = loop.algorithm.in_words(progress.state)  # type: ignore[attr-defined]
@@ -64,9 +66,9 @@ def searched(task: str, name: str, members: int, episodes: int, seed: int) -> di
 
 def measured(task: str, seed: int) -> dict[str, Any]:
     """Measure one task."""
-    begun = time.monotonic()
+    begun = time.process_time()
     members = COSTLY.get(task, 96)
-    episodes = {16: 8, 32: 12, 48: 20}.get(members, 100)
+    episodes = EPISODES[members]
     floor = measure_floor(task, {}, episodes, seed, threads=1)
     action = ", ".join(f"{value:.3g}" for value in floor.action)
     found = {
@@ -75,7 +77,7 @@ def measured(task: str, seed: int) -> dict[str, Any]:
         "constant": row(floor.constant, f"({action})", floor.trial_episodes, floor.trial_steps),
         **{name: searched(task, name, members, episodes, seed) for name in SEARCHES},
     }
-    return {"task": task, "floor": list(floor.greatest), "seconds": time.monotonic() - begun, "rows": found}
+    return {"task": task, "floor": list(floor.greatest), "core_s": time.process_time() - begun, "rows": found}
 
 
 def main() -> None:
@@ -90,18 +92,20 @@ def main() -> None:
     with ProcessPoolExecutor(arguments.processes, multiprocessing.get_context("spawn")) as pool:
         jobs = {task: pool.submit(measured, task, arguments.seed) for task in longest_first}
         tasks = [jobs[task].result() for task in arguments.tasks]
+    core_s = sum(task["core_s"] for task in tasks)
     seconds = time.monotonic() - begun
     for task in tasks:
-        print(f"{task['task']}, {task['seconds']:.1f} s, floor: {task['floor'][0]} {task['floor'][1]:.1f}")
+        print(f"{task['task']}, {task['core_s']:.1f} core-seconds, floor: {task['floor'][0]} {task['floor'][1]:.1f}")
         for name, one in task["rows"].items():
             low, high = one["interval"]
             price = f"{one['trial_steps']:,} steps" if one["trial_steps"] else "no trial"
             print(f"  {name:13} {one['mean']:9.1f} [{low:.1f}, {high:.1f}]  {price:>15}  {one['choice']}")
-    print(f"{seconds:.0f} s in all")
+    print(f"{seconds:.0f} s and {core_s:.0f} core-seconds in all")
     record = {
         **head(f"python bench/rules.py --processes {arguments.processes}"),
         "seed": arguments.seed,
         "seconds": seconds,
+        "core_s": core_s,
         "tasks": tasks,
     }
     arguments.into.write_text(json.dumps(record, indent=1))

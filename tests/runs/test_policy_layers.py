@@ -152,6 +152,7 @@ CASES = [
     for name in registry.entries()
     for action, policy in KINDS
     if registry.algorithm_class(name).consumes is not Transitions
+    and "policy" in registry.options(name)
     or (policy == "mlp" and registry.algorithm_class(name).takes == action)
 ]
 
