@@ -161,6 +161,16 @@ def test_states_of_rest_are_found_where_they_are() -> None:
     assert held.drift[1] > 0.1, "no torque within the bounds holds it"
 
 
+def test_an_angle_that_is_wrapped_has_not_moved_by_a_turn() -> None:
+    """Acrobot stands upright at pi, where its angle jumps to -pi; upright it is unstable, and can be balanced."""
+    near = loop_of(environments.make("Acrobot-v1"), target=(math.pi, 0.0, 0.0, 0.0)).linearisation(0)
+    hanging = linearised(step_of(environments.make("Acrobot-v1")), np.zeros(4), np.zeros(1), 1e-5)
+    assert near.drift < 1e-6
+    assert np.abs(np.linalg.eigvals(near.state_matrix)).max() > 1.5
+    assert np.abs(np.linalg.eigvals(hanging.state_matrix)).max() < 1.01
+    assert np.abs(near.state_matrix).max() < 20, "a turn over the difference is 600,000"
+
+
 def loop_of(env: Any, root: int = 0, **settings: Any) -> LinearControl:
     algorithm: Any = registry.make("lqr", env.spec, settings)
     return LinearControl(algorithm, root, env)

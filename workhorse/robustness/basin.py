@@ -57,7 +57,7 @@ def measure_basin(
     """Return from how many initial states, as the task draws them and made wider, a policy holds.
 
     A wider state is centre + factor * (initial state - centre), in positions and velocities; the centre is the target,
-    or the mean of the initial states. A policy holds where the task's clock is reached, no step terminates, and the last
+    or the mean of the initial states. A policy holds where the clock is reached, no step terminates, and the last
     state is near the target where one is given. *The first action is the one for the initial state itself*, because
     a state is observed only after a step.
 

@@ -89,8 +89,12 @@ class OneStep:
             plans = actions.astype(np.int8)[:, None]
         tried = self._env.rollout(self._env.with_physics(self._row, physics), plans, observed=True)
         self.count += count
-        obs = np.asarray(tried.next_obs, np.float64).reshape(count, -1)
-        return Stepped(self._env.physics(tried.states), tried.reward[:, 0], tried.terminated[:, 0], obs)
+        obs, after = np.asarray(tried.next_obs, np.float64).reshape(count, -1), self._env.physics(tried.states)
+        positions = self.size - self.size // 2
+        # an angle that went round by itself, as Acrobot's do at pi, has not moved by a turn
+        turns = np.round((after[:, :positions] - physics[:, :positions]) / (2 * np.pi))
+        after[:, :positions] -= 2 * np.pi * turns
+        return Stepped(after, tried.reward[:, 0], tried.terminated[:, 0], obs)
 
 
 def _mixed(weights: np.ndarray, leaf: np.ndarray) -> np.ndarray:
