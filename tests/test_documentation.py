@@ -108,10 +108,12 @@ def slug(heading: str) -> str:
 
 
 def own_pages() -> set[str]:
-    """The pages that `docs/navigation.py` puts into the menu: one for each class of the registry."""
+    """The pages that `docs/navigation.py` puts into the menu: one for each class, but those of a folder with a page."""
     names: dict[str, str] = {}
     for row in registry.entries().values():
-        names.setdefault(row.cls, row.name)
+        folder = row.module.split(".")[-2]
+        shared = (ROOT / "docs" / "algorithms" / f"{folder}.md").exists()
+        names.setdefault(row.cls, folder if shared else row.name)
     return {f"algorithms/{name}.md" for name in names.values()}
 
 

@@ -18,6 +18,14 @@ SEARCH = {
     "alive_bonus": 0.0,
     "episodes_per_member": 1,
 }
+CONTEST = {
+    "rescale_actions": True,
+    "num_candidates": 48,
+    "num_finalists": 16,
+    "trials": 4,
+    "episodes_per_member": 1,
+}
+RAW = {"normalise_observations": False, "observation_clip": 1e6}
 GRADIENT = {
     "rescale_actions": True,
     "num_envs": 8,
@@ -232,6 +240,22 @@ DEFAULTS = {
     "trpo+": GRADIENT | TRPO,
     "ddpg": REPLAY | DDPG,
     "naf": REPLAY | NAF,
+    "zero": {"rescale_actions": True, "episodes_per_member": 16},
+    "random": {"rescale_actions": True, "episodes_per_member": 16},
+    "constant": CONTEST,
+    "signed-rules": CONTEST | {"most_paired": 12},
+    "pid": CONTEST | {"num_candidates": 40, "num_finalists": 10, "set_point": 0.0},
+    "random-search": SEARCH | RAW | {"num_candidates": 16, "num_finalists": 4, "trials": 5, "weight_std": 1.0},
+    "cem": SEARCH
+    | RAW
+    | {
+        "num_candidates": 20,
+        "num_elites": 4,
+        "initial_std": 1.0,
+        "extra_std": 0.5,
+        "extra_iterations": 10,
+        "episodes_per_member": 3,
+    },
     "td3": REPLAY | TD3,
     "sac": REPLAY | SAC,
     "sac-n": REPLAY | SAC_N,

@@ -5,7 +5,7 @@ from typing import Any
 
 from workhorse.advice.store import find_rivals
 
-__all__ = ["rival_line"]
+__all__ = ["rival_line", "rival_mark"]
 
 
 def rival_line(task: str, options: Mapping[str, Any], result: float) -> str:
@@ -25,6 +25,13 @@ def rival_line(task: str, options: Mapping[str, Any], result: float) -> str:
     best = found.best
     said = f"none found for {found.budget_s:,.0f} core-seconds"
     return said if best is None else f"{said}; the best is {best.contender.name} with {_number(best.interval.value)}"
+
+
+def rival_mark(task: str, options: Mapping[str, Any], result: float) -> tuple[str, float] | None:
+    """Return name and mean return of the rival to draw beside a result: the cheapest within 5 %, else the best one."""
+    found = find_rivals(task, options)
+    rival = None if found is None else found.cheapest_within(result) or found.best
+    return None if rival is None else (rival.contender.name, rival.interval.value)
 
 
 def _number(value: float) -> str:

@@ -103,8 +103,8 @@ class Outcome:
         """Return what `record` wrote."""
         row = dict(record)
         contender = Contender(**row.pop("contender"))
-        lists = {name: tuple(row.pop(name)) for name in ("returns", "lengths")}
-        return Outcome(contender, **row, **lists)
+        returns, lengths = tuple(row.pop("returns")), tuple(row.pop("lengths"))
+        return Outcome(contender, returns=returns, lengths=lengths, **row)
 
 
 RIVALS: tuple[tuple[str, str, int], ...] = (

@@ -107,7 +107,7 @@ def conclude(folder: StudyFolder, cores: int, quiet: bool, make: MakeLoop | None
 
     from workhorse.api.study import conducted
     from workhorse.display.study_display import cell_table, study_display_for, table_notes
-    from workhorse.reports.study_tables import spending_text
+    from workhorse.reports.study_tables import rival_sentences, spending_text
     from workhorse.studies.cells import summarise
     from workhorse.studies.outliers import outlying_seeds
     from workhorse.studies.spending import spending
@@ -123,7 +123,13 @@ def conclude(folder: StudyFolder, cores: int, quiet: bool, make: MakeLoop | None
         print(note)
     for verdict in verdicts(results, cells):
         print(verdict.sentence)
-    for sentence in (*unequal_steps(cells), *search_sentences(results), *outlying_seeds(cells), *results.notes):
+    for sentence in (
+        *rival_sentences(results, cells),
+        *unequal_steps(cells),
+        *search_sentences(results),
+        *outlying_seeds(cells),
+        *results.notes,
+    ):
         print(sentence)
     print(spending_text(spending(folder)))
     print(f"Report: {page}")

@@ -249,6 +249,7 @@ class EnvSpec:
         action_format: how a task from outside wants its actions; None where it takes them as `action` says.
         observation_format: how a task from outside gives its observations; None where they are arrays of `observation`.
         unscaled: the task's own box, where `action` is that box rescaled to [-1, 1]; None where `action` is the task's.
+        physics_size: coordinates of the task's motion, where a loop has asked its simulator for them; else 0.
     """
 
     task: str
@@ -262,6 +263,7 @@ class EnvSpec:
     action_format: ActionFormat | None = None
     observation_format: ObservationFormat | None = None
     unscaled: Box | None = None
+    physics_size: int = 0
 
     @property
     def task_action(self) -> ActionSpace:

@@ -2,7 +2,17 @@
 
 from typing import Any, NamedTuple
 
-__all__ = ["Demonstrations", "Linearisation", "Moments", "Returns", "Rollout", "Step", "Transitions", "Tried"]
+__all__ = [
+    "Demonstrations",
+    "Derivatives",
+    "Linearisation",
+    "Moments",
+    "Returns",
+    "Rollout",
+    "Step",
+    "Transitions",
+    "Tried",
+]
 
 
 class Step(NamedTuple):
@@ -136,6 +146,22 @@ class Linearisation(NamedTuple):
     drift: Any
     reward: Any
     env_steps: Any
+
+
+class Derivatives(NamedTuple):
+    """Derivatives of a task along a plan of H steps, with respect to z = (x, u), physics and then the action laid flat.
+
+    Attributes:
+        state_matrix: of the physics after a step with respect to that before it, float64 (H, X, X).
+        action_matrix: with respect to the action, *in the algorithm's own numbers*, float64 (H, X, U).
+        reward_slope: of the step's reward, float64 (H, X + U).
+        reward_curvature: its second derivatives, float64 (H, X + U, X + U).
+    """
+
+    state_matrix: Any
+    action_matrix: Any
+    reward_slope: Any
+    reward_curvature: Any
 
 
 class Tried(NamedTuple):

@@ -14,6 +14,7 @@ from rich.console import Console, Group
 from rich.live import Live
 from rich.text import Text
 
+from workhorse.advice.line import rival_line
 from workhorse.algorithms.recipes import Recipe
 from workhorse.display.fitting import DECORATION, Part, bar, fitted
 from workhorse.display.time_left import TimeLeft

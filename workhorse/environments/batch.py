@@ -1,6 +1,7 @@
 """B slots of a pure environment behind the interface of a host environment, so that one loop serves both kinds."""
 
 import functools
+import math
 from functools import partial
 from typing import Any
 
@@ -250,7 +251,8 @@ def _motion(env: JaxEnv) -> np.ndarray:
 def _rows(states: Any) -> Any:
     """Return states (B, ...) as rows (B, S)."""
     leaves = jax.tree.leaves(states)
-    return jnp.concatenate([leaf.reshape(len(leaf), -1).astype(jnp.float64) for leaf in leaves], axis=1)
+    flat = [leaf.reshape(len(leaf), math.prod(leaf.shape[1:])) for leaf in leaves]  # -1 would not do where one is empty
+    return jnp.concatenate([leaf.astype(jnp.float64) for leaf in flat], axis=1)
 
 
 def _from_rows(env: JaxEnv, rows: Any) -> Any:
@@ -258,7 +260,7 @@ def _from_rows(env: JaxEnv, rows: Any) -> Any:
     leaves, structure = jax.tree.flatten(_template(env))
     ends = np.cumsum([leaf.size for leaf in leaves])[:-1]
     parts = jnp.split(rows, ends, axis=1)
-    made = [part.reshape(-1, *leaf.shape).astype(leaf.dtype) for part, leaf in zip(parts, leaves, strict=True)]
+    made = [part.reshape(len(rows), *leaf.shape).astype(leaf.dtype) for part, leaf in zip(parts, leaves, strict=True)]
     return jax.tree.unflatten(structure, made)
 
 

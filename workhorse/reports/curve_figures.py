@@ -7,6 +7,7 @@ import numpy as np
 import plotly.graph_objects as go
 import polars as pl
 
+from workhorse.advice.line import rival_mark
 from workhorse.reports.figure import DASHES, Figure, LegendEntry, band, blank, hover_name, level
 from workhorse.reports.palette import LIGHT, NUM_SERIES, series, shade, variant_colours
 from workhorse.reports.wording import number_text, rate_text, slug, steps_text
@@ -41,7 +42,7 @@ def learning_curves(results: StudyResults, task: str, cells: Sequence[CellSummar
     """
     if not any(run.curve_steps.size for cell in cells for run in cell.runs):
         return None
-    levels = _levels(results, task)
+    levels = _levels(results, task, max((cell.scores.mean() for cell in cells), default=np.nan))
     rows = [row for cell in cells for row in _curve_rows(cell, random_return(results, task))]
     longest = max((row["env_steps"] for row in rows), default=0.0)
     rows += [{"line": name, "env_steps": at, "return": value} for name, value, *_ in levels for at in (0.0, longest)]
@@ -234,8 +235,8 @@ def _curve_caption(cells: Sequence[CellSummary]) -> str:
     return " ".join([*sentences, *(f"{variant}: {note}." for variant, note in notes.items())])
 
 
-def _levels(results: StudyResults, task: str) -> list[tuple[str, float, str, str]]:
-    """Name, return, dash and colour of the horizontal lines."""
+def _levels(results: StudyResults, task: str, best: float) -> list[tuple[str, float, str, str]]:
+    """Name, return, dash and colour of the horizontal lines; the rival is that of the best variant's mean return."""
     found = []
     floor, threshold = results.floors.get(task), results.thresholds.get(task)
     if floor is not None:
@@ -246,6 +247,9 @@ def _levels(results: StudyResults, task: str) -> list[tuple[str, float, str, str
         ]
     if threshold is not None:
         found.append(("success threshold", float(threshold), "dash", "ink"))
+    rival = rival_mark(task, results.task_options.get(task, {}), best)
+    if rival is not None:
+        found.append((f"rival without learning, {rival[0]}:", rival[1], "longdashdot", "ink"))
     return found
 
 

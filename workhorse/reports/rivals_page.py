@@ -47,9 +47,9 @@ def frontier_figure(found: Measured) -> Figure:
 
 
 def _panel(there: list[Outcome], price: str, title: str) -> go.Figure:
-    panel = blank(x=title, y="return", height=380)
-    panel.update_xaxes(type="log")
-    for one in there:
+    panel = blank(x=title, y="return", height=380, x_ticks=",~g" if price == "core_s" else "~s")
+    panel.update_xaxes(type="log", dtick=1)
+    for order, one in enumerate(sorted(there, key=lambda one: getattr(one, price))):
         place = KINDS.index(one.contender.kind)
         interval = one.interval
         panel.add_trace(
@@ -58,7 +58,7 @@ def _panel(there: list[Outcome], price: str, title: str) -> go.Figure:
                 y=[interval.value],
                 mode="markers+text",
                 text=[one.contender.algorithm],
-                textposition="top center",
+                textposition=("top center", "bottom center", "middle right")[order % 3],  # neighbours in price apart
                 textfont={"size": 10},
                 marker={"color": series(place), "symbol": SYMBOLS[place], "size": 9},
                 error_y=whiskers(interval.value, interval.low, interval.high, series(place)),

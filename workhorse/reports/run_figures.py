@@ -187,7 +187,7 @@ def _draw_levels(panel: go.Figure, rows: pl.DataFrame, levels: Sequence[Level]) 
     low, high = float(values.min()), float(values.max())
     room, end = 0.5 * ((high - low) or abs(high) or 1.0), float(rows["env_steps"].max())  # type: ignore[arg-type]
     keys = []
-    for (words, value), dash in zip(levels, ("dot", "dash"), strict=False):
+    for (words, value), dash in zip(levels, ("dot", "dash", "longdashdot"), strict=False):
         if low - room <= value <= high + room:
             text = f"{words}: {number_text(value)}"
             level(panel, value, [0.0, end], text, dash)

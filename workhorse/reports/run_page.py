@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import polars as pl
 
+from workhorse.advice.line import rival_line, rival_mark
 from workhorse.core.errors import UsageError
 from workhorse.environments.bounds import return_bounds
 from workhorse.reports.again import modules_needed, reproduce, run_again
@@ -180,7 +181,10 @@ def _returns(metrics: pl.DataFrame, last: _Evaluation | None, manifest: Manifest
         rows = metrics.filter(pl.col("iteration") == last.iteration)
         steps = float(rows["env_steps"][-1]) if len(rows) else math.nan
     interval = last.interval if last and math.isfinite(steps) else None
-    return returns_over_training(metrics, interval, steps, _levels(manifest))
+    levels = _levels(manifest)
+    if last is not None and (rival := rival_mark(manifest.task, manifest.task_options, last.mean)) is not None:
+        levels.append(Level(f"rival without learning, {rival[0]}", rival[1]))
+    return returns_over_training(metrics, interval, steps, levels)
 
 
 def _levels(manifest: Manifest) -> list[Level]:
@@ -265,6 +269,7 @@ def _facts(
         result["return"] = _mean_text(last)
         if drawn is not None:
             result["return, actions drawn"] = _mean_text(drawn)
+        result["cheapest rival"] = rival_line(manifest.task, manifest.task_options, last.mean)
         result["worst, best episode"] = f"{number_text(min(last.returns))}, {number_text(max(last.returns))}"
     steps = status.env_steps if status else 0
     result["training steps"] = f"{steps_text(steps)} of {steps_text(manifest.env_steps)} planned"

@@ -18,6 +18,7 @@ from workhorse.reports.study_tables import (
     all_runs,
     failures,
     reliability_table,
+    rival_sentences,
     robustness_sentences,
     robustness_table,
     search_words,
@@ -95,6 +96,7 @@ def _add_answers(page: Page, results: StudyResults, cells: Sequence[CellSummary]
     cards = [task_cards(results, task, here) for task in results.tasks if (here := _of(cells, task))]
     page.add("scores-and-grades", "Scores and grades", *cards, grade_rules(cells))
     steps = sentences(unequal_steps(cells), "text")
+    page.add("rivals", "What would do without learning", sentences(rival_sentences(results, cells)))
     page.add("tests", "What the tests say", verdict_list(verdicts(results, cells)), steps)
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
+from workhorse.advice.line import rival_line
 from workhorse.reports.markup import Markup, escape, link, paragraph, sentences, table
 from workhorse.reports.study_cards import endings_text
 from workhorse.reports.tuning_figures import setting_text
@@ -28,6 +29,7 @@ __all__ = [
     "all_runs",
     "failures",
     "reliability_table",
+    "rival_sentences",
     "robustness_sentences",
     "robustness_table",
     "search_words",
@@ -290,3 +292,13 @@ def _least(cell: CellSummary, artefact: str) -> Markup:
         f'<div class="heat-cell" style="background: color-mix(in srgb, var(--bad) {lost}%, transparent)">'
         f"{share_text(float(share))}{interval} <span>at {escape(at)}</span></div>"
     )
+
+
+def rival_sentences(results: StudyResults, cells: Sequence[CellSummary]) -> list[str]:
+    """Return, for each task, the cheapest rival of its best variant."""
+    found = []
+    for task in dict.fromkeys(cell.task for cell in cells):
+        best = max((cell for cell in cells if cell.task == task), key=lambda cell: cell.scores.mean())
+        line = rival_line(task, results.task_options.get(task, {}), float(best.scores.mean()))
+        found.append(f"Cheapest rival of {best.variant} on {task}: {line}.")
+    return found

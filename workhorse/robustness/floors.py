@@ -23,7 +23,7 @@ __all__ = ["measure_floor"]
 
 TRIAL_ROUNDS = 3
 """Rounds of trials, of 64 constant actions each: the whole space, then twice the neighbourhood of the best."""
-TRIAL_STEPS = 250
+TRIAL_STEPS = 100
 """Steps after which a trial episode is cut. It only chooses: the score is that of whole episodes."""
 
 

@@ -217,7 +217,7 @@ def find_rest(step: OneStep, starts: np.ndarray, difference: float, *, moves: bo
     return Rest(*kept, whole)
 
 
-def _chosen(is_new: np.ndarray):  # noqa: ANN202
+def _chosen(is_new: np.ndarray):
     return lambda new, old: np.where(is_new.reshape(-1, *[1] * (new.ndim - 1)), new, old)
 
 

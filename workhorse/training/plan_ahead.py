@@ -9,6 +9,7 @@ import jax
 import numpy as np
 from jaxtyping import PyTree
 
+from workhorse.algorithms.planning.ilqr import ILQR
 from workhorse.core.algorithm import Algorithm, Key, Planner
 from workhorse.core.errors import UsageError
 from workhorse.core.randomness import draw, root_key
@@ -17,7 +18,8 @@ from workhorse.environments import registry as environments
 from workhorse.environments.protocol import HostEnv, JaxEnv, Simulator
 from workhorse.training.episodes import evaluation_work, make_player, num_chunks, numbered
 from workhorse.training.loop import Evaluation, Failures, GoesOn, Loop, Progress
-from workhorse.training.planned_episodes import Planned, planning_player
+from workhorse.training.optimised_episodes import OptimisedEpisodes, sized
+from workhorse.training.planned_episodes import Planned, PlanningPlayer, planning_player
 from workhorse.training.rollouts import actor_of
 from workhorse.training.step_length import with_step_norm
 
@@ -53,7 +55,12 @@ class PlanAhead(Loop):
         self.algorithm: Planner = algorithm
         self.root, self.num_slots = root, algorithm.num_envs
         self._env = env
-        self._player = planning_player(algorithm, as_simulator(algorithm, env), root)
+        simulator = as_simulator(algorithm, env)
+        if isinstance(algorithm, ILQR):
+            self.algorithm = algorithm = sized(algorithm, simulator)
+            self._player: PlanningPlayer = OptimisedEpisodes.of(algorithm, simulator, root)
+        else:
+            self._player = planning_player(algorithm, simulator, root)
         self._copies = make_player(algorithm, env, algorithm.num_envs, root)
 
     @staticmethod

@@ -26,7 +26,7 @@ from workhorse.networks.heads import task_action
 from workhorse.training.loop import Failures
 from workhorse.training.rollouts import begun
 
-__all__ = ["Planned", "PlanningPlayer", "planning_player"]
+__all__ = ["HostPlanning", "Planned", "PlanningPlayer", "planning_player"]
 
 
 class Planned(NamedTuple):
@@ -59,10 +59,10 @@ class PlanningPlayer(Protocol):
 
 def planning_player(algorithm: Planner, env: Simulator | JaxEnv, root: int) -> PlanningPlayer:
     """Return what plays a planner's episodes; a host environment has `num_envs` slots."""
-    return _HostPlanning(algorithm, env, root) if isinstance(env, HostEnv) else _JaxPlanning(algorithm, env, root)
+    return HostPlanning(algorithm, env, root) if isinstance(env, HostEnv) else _JaxPlanning(algorithm, env, root)
 
 
-class _HostPlanning:
+class HostPlanning:
     """Planned episodes in the slots of a host environment."""
 
     def __init__(self, algorithm: Planner, env: Simulator, root: int) -> None:
