@@ -154,7 +154,7 @@ def test_what_the_copy_is_shown_is_what_was_seen_and_done(name):
     loop = opened(plan)
     assert isinstance(loop, PlanAhead)
     actor = actor_of(loop.algorithm, loop.start().state)
-    taken = loop._player.play(actor, "reset", 0, np.arange(2, dtype=np.int32)).taken
+    taken = loop.player.play(actor, "reset", 0, np.arange(2, dtype=np.int32)).taken
     env = as_batch(environments.make(plan.task, 2, 1, **plan.task_options), 2)
     obs = env.reset(episode_keys(env, plan.seed, "reset", 0, np.arange(2)))
     for time in range(9):
