@@ -102,8 +102,8 @@ def main() -> None:
         row = measured(task, ROWS[task], arguments.actions, arguments.threads)
         rows.append(row)
         print(
-            f"{task}: {row['planning_steps_per_s']:,.0f} planning steps/s, raw {row['raw_step_per_s']:,.0f} by step and "
-            f"{row['raw_rollout_per_s']:,.0f} by rollout: ratio {row['ratio']:.3f}",
+            f"{task}: {row['planning_steps_per_s']:,.0f} planning steps/s, raw {row['raw_step_per_s']:,.0f} by step "
+            f"and {row['raw_rollout_per_s']:,.0f} by rollout: ratio {row['ratio']:.3f}",
             flush=True,
         )
     record = {**head("python bench/planning_speed.py"), "threads": arguments.threads, "rows": rows}
