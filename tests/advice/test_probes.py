@@ -99,7 +99,7 @@ def test_luck_is_told_from_policies():
 
 
 def test_guesses_hold_a_pole_as_often_as_published():
-    """1.95 % of N(0, 1) linear policies hold it for 475 steps in the mean: here every second one, without a constant."""
+    """1.95 % of N(0, 1) linear policies hold it for 475 steps in the mean: here those without a constant."""
     found = guess(as_batch(registry.make("CartPole-v1"), 12_000), 12, 500)
     share = (found.means[::2] >= 475).mean()
     assert 0.008 < share < 0.045 and found.steps == found.returns.sum()
