@@ -96,8 +96,7 @@ def run(arguments: Sequence[str]) -> int:
     save_rivals(found, root)
     print("\nWhat nothing cheaper equals:")
     for one in frontier(outcomes):
-        print(
-            f"  {number_text(one.core_s, 3):>8} core-seconds  {interval_text(one.interval):<28} {one.contender.algorithm}"
-        )
+        name, price = one.contender.algorithm, number_text(one.core_s, 3)
+        print(f"  {price:>8} core-seconds  {interval_text(one.interval):<28} {name}")
     print(f"\nThe page is {write_rivals_page(found, root)}")
     return 0
