@@ -356,13 +356,14 @@ def test_width_based_search_finds_a_far_goal_that_drawn_plans_miss():
 def test_a_plan_reaches_as_far_as_it_was_new_without_a_gap():
     algorithm = made("iw", CHOICES, horizon=4)
     unseen = jnp.full((1, 12), 2**30, jnp.int32)
-    bins = jnp.array([[[1], [2], [3], [4]], [[1], [2], [5], [6]], [[2], [3], [7], [8]], [[1], [1], [9], [9]]])
-    ended = jnp.zeros((4, 4), bool)
-    depth, reach = algorithm._explored(unseen, bins, ended)
+    rows = [[1, 2, 3, 4], [1, 2, 5, 6], [2, 3, 7, 8], [1, 1, 9, 9], [5, 4, 6, 6]]
+    bins = jnp.array(rows)[..., None]
+    depth, reach = algorithm._explored(unseen, bins, jnp.zeros((5, 4), bool))
     # the second follows the first for two steps and goes on anew; the third comes to 2 and 3 earlier than they did;
-    # the fourth falls back to 1 later than the first was there, so that what follows is cut off
-    assert reach.tolist() == [4, 4, 4, 0]
-    assert depth[0].tolist()[1:10] == [0, 0, 1, 3, 2, 3, 2, 3, 2**30]
+    # the fourth falls back to 1 later than the first was there, so that what follows is cut off; the last sees nothing
+    # but what was seen, three times earlier
+    assert reach.tolist() == [4, 4, 4, 0, 3]
+    assert depth[0].tolist()[1:10] == [0, 0, 1, 1, 0, 2, 2, 3, 2**30]
     _, cut = algorithm._explored(unseen, bins[:1], jnp.array([[False, True, False, False]]))
     assert cut.tolist() == [2], "beyond an end there is nothing to reach"
 
