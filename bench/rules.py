@@ -1,9 +1,10 @@
 """Rules and floors of all shipped tasks: `python bench/rules.py [--processes 2] [--tasks Ant-v5 ...] [--into FILE]`.
 
 For each task: random actions, the action zero, the best constant action, the best of a searched family of signed rules,
-and the best of searched PID loops where there are at most three. Whatever is chosen is chosen on the initial states of training episodes and shown on
-those of evaluations, with Student's 95 % interval over these episodes; the episodes and steps of the choice are counted
-and printed beside it. One process a core, each with one thread; the table is meant to take no more than a minute.
+and the best of searched PID loops where there are at most three. Whatever is chosen is chosen on the initial states of
+training episodes and shown on those of evaluations, with Student's 95 % interval over these episodes; the episodes and
+steps of the choice are counted and printed beside it. One process a core, each with one thread; the table is meant to
+take no more than a minute.
 """
 
 import argparse
