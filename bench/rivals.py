@@ -21,7 +21,9 @@ def measure(task: str, budget_s: float) -> Measured:
     """Run the rivals of a task on one thread."""
     outcomes = run_rivals(task, {}, budget_s=budget_s, threads=1)
     for one in outcomes:
-        print(f"  {one.contender.name:<20}", f"{one.interval.value:,.1f}" if one.returns else one.failure, flush=True)
+        print(
+            f"  {one.contender.algorithm:<20}", f"{one.interval.value:,.1f}" if one.returns else one.failure, flush=True
+        )
     floors = [one.interval.value for one in outcomes if one.contender.kind == "floor" and one.returns]
     hardware = describe_hardware()
     return Measured(

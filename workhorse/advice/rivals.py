@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from workhorse.algorithms.recipes import recipe
 from workhorse.core.algorithm import Planner
 from workhorse.core.errors import UsageError
 from workhorse.core.spec import Box, Discrete, EnvSpec
@@ -21,7 +22,17 @@ from workhorse.statistics.intervals import Interval, mean_interval
 from workhorse.training.loop import Evaluation, Loop, Progress, make_loop
 from workhorse.training.plan import Plan
 
-__all__ = ["RIVALS", "Contender", "Outcome", "cheapest_within", "contenders", "frontier", "run_contender", "run_rivals"]
+__all__ = [
+    "RIVALS",
+    "Contender",
+    "Outcome",
+    "cheapest_within",
+    "contender_for",
+    "contenders",
+    "frontier",
+    "run_contender",
+    "run_rivals",
+]
 
 
 @dataclass(frozen=True)
@@ -32,19 +43,13 @@ class Contender:
         algorithm: its name.
         kind: what it is, in a word: floor, rule, linear, search, plan or tree.
         env_steps: of its search, at most; 0 for a planner, which searches while it acts.
-        settings: that differ from its defaults.
+        settings: that differ from its defaults: those of the task's recipe, where there is one.
     """
 
     algorithm: str
     kind: str
     env_steps: int
     settings: Mapping[str, Any] = field(default_factory=dict)
-
-    @property
-    def name(self) -> str:
-        """How it is called: the algorithm, and its settings where there are any."""
-        own = ", ".join(f"{name} {value}" for name, value in self.settings.items())
-        return f"{self.algorithm} ({own})" if own else self.algorithm
 
 
 @dataclass(frozen=True)
@@ -133,7 +138,13 @@ _FOR_CHOICES = ("categorical-cem", "uct", "iw")
 def contenders(spec: EnvSpec) -> list[Contender]:
     """Return the rivals that can take a task's actions, the cheapest first."""
     left_out = _FOR_CHOICES if isinstance(spec.action, Box) else _FOR_BOXES if isinstance(spec.action, Discrete) else ()
-    return [Contender(*row) for row in RIVALS if row[0] not in left_out]
+    return [contender_for(spec.task, *row) for row in RIVALS if row[0] not in left_out]
+
+
+def contender_for(task: str, algorithm: str, kind: str, env_steps: int) -> Contender:
+    """Return a rival with the settings of the task's recipe, where there is one."""
+    known = recipe(task, algorithm)
+    return Contender(algorithm, kind, env_steps, {} if known is None else dict(known.settings))
 
 
 def run_contender(

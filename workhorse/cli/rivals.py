@@ -60,10 +60,10 @@ def run(arguments: Sequence[str]) -> int:
 
     def told(one: Outcome) -> None:
         if not one.returns:
-            print(f"{one.contender.name:<21}{one.failure}", flush=True)
+            print(f"{one.contender.algorithm:<21}{one.failure}", flush=True)
             return
         factor = "" if one.real_time_factor is None else f"{number_text(one.real_time_factor, 2)}x"
-        row = f"{one.contender.name:<21}{interval_text(one.interval):<30}"
+        row = f"{one.contender.algorithm:<21}{interval_text(one.interval):<30}"
         print(f"{row}{steps_text(one.steps):>9}{number_text(one.core_s, 2):>9}{factor:>11}", flush=True)
         if one.in_words:
             print(f"{'':<21}{one.in_words}", flush=True)
@@ -96,6 +96,7 @@ def run(arguments: Sequence[str]) -> int:
     save_rivals(found, root)
     print("\nWhat nothing cheaper equals:")
     for one in frontier(outcomes):
-        print(f"  {number_text(one.core_s, 3):>8} core-seconds  {interval_text(one.interval):<28} {one.contender.name}")
+        name, price = one.contender.algorithm, number_text(one.core_s, 3)
+        print(f"  {price:>8} core-seconds  {interval_text(one.interval):<28} {name}")
     print(f"\nThe page is {write_rivals_page(found, root)}")
     return 0

@@ -18,7 +18,7 @@ STUDY_WORDS = {
     "Success": "A run that finished at the task's threshold or above it. Without a threshold: above the upper ends of "
     "the intervals of all floors.",
     "Floor": "The greatest mean return of three policies that learn nothing: random actions, doing nothing, and the "
-    "best constant action, which is chosen on other initial states than it is scored on. Doing nothing often beats chance.",
+    "best constant action, which is chosen on other initial states than it is scored on. Chance is often not the best.",
     "Reliability, robustness, cost": "Letters from A to E, each by the rule under the cards. In brackets are the "
     "letters that the interval allows: A (to C) says that A is the estimate and C cannot be ruled out.",
     "Crashed, diverged, collapsed": "Crashed: the process raised or died. Diverged: trained to the end, but the "

@@ -445,3 +445,11 @@ SEVERAL = EnvSpec("test", Box.unbounded(3), MultiDiscrete((2, 3)), 20)
 def test_settings_and_spaces_that_cannot_be_used(name, spec, given, words):
     with pytest.raises(UsageError, match=words):
         made(name, spec, **given)
+
+
+def test_plans_of_a_round_part():
+    """Beginnings of one round are spread over the choices, for those under way are counted."""
+    algorithm = made("uct", CHOICES, horizon=4, num_plans=12, num_rounds=1)
+    fresh = algorithm.begin(None, jnp.asarray(0))
+    plans = proposed(algorithm, None, fresh, jax.random.key(0), np.int32(1), 12)
+    assert np.bincount(plans[:, 0], minlength=2).tolist() == [6, 6]
