@@ -16,6 +16,7 @@ import numpy as np
 from mujoco.batch import Batch
 from record import head
 
+from workhorse.core.algorithm import Planner
 from workhorse.core.randomness import root_key
 from workhorse.environments import registry
 from workhorse.training.plan import Plan
@@ -57,6 +58,7 @@ def measured(task: str, settings: dict[str, Any], actions: int, threads: int) ->
     """Measure one task."""
     plan = Plan(task, {"max_episode_steps": actions}, "icem", settings, 0)
     algorithm = plan.make_algorithm(plan.spec())
+    assert isinstance(algorithm, Planner)
     env: Any = registry.make(task, 1, threads, **plan.task_options)
     actor, trials = actor_of(algorithm, algorithm.init(root_key(0))), []
     rollout = env.rollout
