@@ -73,7 +73,8 @@ def score(name: str, classes: tuple[str, ...]) -> dict:
     for family in dict.fromkeys(families):
         out = families == family
         model = fit(
-            [row for row, left in zip(rows, out, strict=True) if not left], {g: works[g][~out] for g in classes}
+            [row for row, left in zip(rows, out, strict=True) if not left],
+            {g: works[g][~out].tolist() for g in classes},
         )
         for place in np.flatnonzero(out):
             for group, value in model.probabilities(rows[place]).items():

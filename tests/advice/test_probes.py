@@ -99,7 +99,7 @@ def test_luck_is_told_from_policies():
 
 
 def test_guesses_hold_a_pole_as_often_as_published():
-    """1.95 % of N(0, 1) linear policies hold it for 475 steps in the mean: here every second one, without a constant."""
+    """1.95 % of N(0, 1) linear policies hold it for 475 steps in the mean: here those without a constant."""
     found = guess(as_batch(registry.make("CartPole-v1"), 12_000), 12, 500)
     share = (found.means[::2] >= 475).mean()
     assert 0.008 < share < 0.045 and found.steps == found.returns.sum()
@@ -107,7 +107,11 @@ def test_guesses_hold_a_pole_as_often_as_published():
 
 def test_climbers_are_judged_on_other_episodes_and_grouped():
     found = climb(JaxBatch(Echo(0, 12), 16), 10, 12)
-    assert found.returns.shape == (8,) and set(found.returns) <= {0.0, 11.0, 22.0}  # of an observation that is 0 at first
+    assert found.returns.shape == (8,) and set(found.returns) <= {
+        0.0,
+        11.0,
+        22.0,
+    }  # of an observation that is 0 at first
     assert found.groups == len(set(found.returns)) and found.steps == 16 * 12 * 11
     assert found.share_of_best == (found.returns == found.returns.max()).mean()
     assert clusters(np.array([1.0, 1.0])).tolist() == [0, 0]

@@ -216,6 +216,20 @@ SAC_DISCRETE = {
     "temperature": 0.2,
     "learn_temperature": True,
 }
+ILQR = {
+    "rescale_actions": True,
+    "num_envs": 1,
+    "horizon": 20,
+    "minds_ends": True,
+    "hidden": (64, 64),
+    "learning_rate": 1e-3,
+    "copy_updates": 500,
+    "copy_batch_size": 256,
+    "memory_size": 20_000,
+    "num_rounds": 3,
+    "num_factors": 10,
+    "difference": 1e-4,
+}
 LQR = {
     "rescale_actions": True,
     "position_cost": 1.0,
@@ -226,6 +240,7 @@ LQR = {
     "difference": 1e-5,
 }
 DEFAULTS = {
+    "ilqr": ILQR,
     "lqr": LQR,
     "ars": SEARCH | ARS,
     "finite-differences": SEARCH | {"difference": 0.05, "learning_rate": 0.1, "coordinates": None},

@@ -17,8 +17,9 @@ from workhorse.core.spec import Box, Discrete, EnvSpec, MultiBinary, MultiDiscre
 from workhorse.core.types import Step
 from workhorse.environments import registry as environments
 from workhorse.environments.batch import JaxBatch, as_batch
-from workhorse.training.linear_control import LinearControl, OneStep, find_rest, linearised
+from workhorse.training.linear_control import LinearControl
 from workhorse.training.loop import make_loop
+from workhorse.training.one_step import OneStep, find_rest, linearised
 from workhorse.training.plan import Plan
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "environments"))
@@ -92,7 +93,7 @@ def test_a_linear_task_is_differenced_exactly_in_the_algorithms_own_numbers() ->
 
 @pytest.mark.parametrize("observed", ["float64", "float32"])
 def test_the_derivative_of_observations_is_that_at_the_state_and_odd_rows_are_left_out(observed: str) -> None:
-    """The force depends on the action, the last row jumps beside the state: neither is a function that can be followed."""
+    """The force depends on the action, and the last row jumps beside the state: neither can be followed."""
     x = np.array([0.3, -0.1, 0.0, 0.0])
     near = linearised(step_of(Slides(observed=observed)), x, np.array([0.0, -0.75]), 1e-5)
     expected = np.zeros((7, 4))
@@ -158,6 +159,16 @@ def test_states_of_rest_are_found_where_they_are() -> None:
     np.testing.assert_array_equal(held.physics, [[0.2, 0.0], [1.0, 0.0]])
     np.testing.assert_allclose(held.actions[0], -15 * np.sin(0.2) / 6, atol=1e-6)
     assert held.drift[1] > 0.1, "no torque within the bounds holds it"
+
+
+def test_an_angle_that_is_wrapped_has_not_moved_by_a_turn() -> None:
+    """Acrobot stands upright at pi, where its angle jumps to -pi; upright it is unstable, and can be balanced."""
+    near = loop_of(environments.make("Acrobot-v1"), target=(math.pi, 0.0, 0.0, 0.0)).linearisation(0)
+    hanging = linearised(step_of(environments.make("Acrobot-v1")), np.zeros(4), np.zeros(1), 1e-5)
+    assert near.drift < 1e-6
+    assert np.abs(np.linalg.eigvals(near.state_matrix)).max() > 1.5
+    assert np.abs(np.linalg.eigvals(hanging.state_matrix)).max() < 1.01
+    assert np.abs(near.state_matrix).max() < 20, "a turn over the difference is 600,000"
 
 
 def loop_of(env: Any, root: int = 0, **settings: Any) -> LinearControl:

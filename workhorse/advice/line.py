@@ -21,17 +21,19 @@ def rival_line(task: str, options: Mapping[str, Any], result: float) -> str:
     rival = found.cheapest_within(result)
     if rival is not None:
         price = f"{_number(rival.core_s)} core-seconds and {rival.steps:,.0f} simulator steps"
-        return f"{rival.contender.name} earns {_number(rival.interval.value)} for {price}"
+        return f"{rival.contender.algorithm} earns {_number(rival.interval.value)} for {price}"
     best = found.best
     said = f"none found for {found.budget_s:,.0f} core-seconds"
-    return said if best is None else f"{said}; the best is {best.contender.name} with {_number(best.interval.value)}"
+    return (
+        said if best is None else f"{said}; the best is {best.contender.algorithm} with {_number(best.interval.value)}"
+    )
 
 
 def rival_mark(task: str, options: Mapping[str, Any], result: float) -> tuple[str, float] | None:
     """Return name and mean return of the rival to draw beside a result: the cheapest within 5 %, else the best one."""
     found = find_rivals(task, options)
     rival = None if found is None else found.cheapest_within(result) or found.best
-    return None if rival is None else (rival.contender.name, rival.interval.value)
+    return None if rival is None else (rival.contender.algorithm, rival.interval.value)
 
 
 def _number(value: float) -> str:

@@ -13,7 +13,7 @@ import numpy as np
 
 from workhorse.advice.branching import action_horizon, greedy_on_random, is_repeatable
 from workhorse.advice.play import Played, guess, play_randomly
-from workhorse.advice.rivals import Contender, run_contender
+from workhorse.advice.rivals import contender_for, run_contender
 from workhorse.advice.short_runs import climb, sign_of_life
 from workhorse.core.errors import UsageError
 from workhorse.core.spec import Box, Discrete, EnvSpec
@@ -279,7 +279,7 @@ class _Measuring:
         planner = "mppi" if isinstance(space, Box) else "categorical-cem"
         most = self._slots(self._most_steps, 60, 60)
         cut = {"max_episode_steps": most} if most < self._most_steps else {}
-        contender = Contender(planner, "plan", 0)
+        contender = contender_for(self.card.task, planner, "plan", 0)
         options = {**self.card.options, **cut}
         found = run_contender(self.card.task, options, contender, episodes=2, threads=self._threads, seed=self._seed)
         if found.failure:

@@ -7,10 +7,13 @@ plan, and the cores while it ran. It is chosen on the episodes of the stream "re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from workhorse.advice.films import film_rival
+from workhorse.algorithms.recipes import recipe
 from workhorse.core.algorithm import Planner
 from workhorse.core.errors import UsageError
 from workhorse.core.spec import Box, Discrete, EnvSpec
@@ -21,7 +24,17 @@ from workhorse.statistics.intervals import Interval, mean_interval
 from workhorse.training.loop import Evaluation, Loop, Progress, make_loop
 from workhorse.training.plan import Plan
 
-__all__ = ["RIVALS", "Contender", "Outcome", "cheapest_within", "contenders", "frontier", "run_contender", "run_rivals"]
+__all__ = [
+    "RIVALS",
+    "Contender",
+    "Outcome",
+    "cheapest_within",
+    "contender_for",
+    "contenders",
+    "frontier",
+    "run_contender",
+    "run_rivals",
+]
 
 
 @dataclass(frozen=True)
@@ -32,19 +45,13 @@ class Contender:
         algorithm: its name.
         kind: what it is, in a word: floor, rule, linear, search, plan or tree.
         env_steps: of its search, at most; 0 for a planner, which searches while it acts.
-        settings: that differ from its defaults.
+        settings: that differ from its defaults: those of the task's recipe, where there is one.
     """
 
     algorithm: str
     kind: str
     env_steps: int
     settings: Mapping[str, Any] = field(default_factory=dict)
-
-    @property
-    def name(self) -> str:
-        """How it is called: the algorithm, and its settings where there are any."""
-        own = ", ".join(f"{name} {value}" for name, value in self.settings.items())
-        return f"{self.algorithm} ({own})" if own else self.algorithm
 
 
 @dataclass(frozen=True)
@@ -103,8 +110,8 @@ class Outcome:
         """Return what `record` wrote."""
         row = dict(record)
         contender = Contender(**row.pop("contender"))
-        lists = {name: tuple(row.pop(name)) for name in ("returns", "lengths")}
-        return Outcome(contender, **row, **lists)
+        returns, lengths = tuple(row.pop("returns")), tuple(row.pop("lengths"))
+        return Outcome(contender, returns=returns, lengths=lengths, **row)
 
 
 RIVALS: tuple[tuple[str, str, int], ...] = (
@@ -133,7 +140,13 @@ _FOR_CHOICES = ("categorical-cem", "uct", "iw")
 def contenders(spec: EnvSpec) -> list[Contender]:
     """Return the rivals that can take a task's actions, the cheapest first."""
     left_out = _FOR_CHOICES if isinstance(spec.action, Box) else _FOR_BOXES if isinstance(spec.action, Discrete) else ()
-    return [Contender(*row) for row in RIVALS if row[0] not in left_out]
+    return [contender_for(spec.task, *row) for row in RIVALS if row[0] not in left_out]
+
+
+def contender_for(task: str, algorithm: str, kind: str, env_steps: int) -> Contender:
+    """Return a rival with the settings of the task's recipe, where there is one."""
+    known = recipe(task, algorithm)
+    return Contender(algorithm, kind, env_steps, {} if known is None else dict(known.settings))
 
 
 def run_contender(
@@ -145,6 +158,7 @@ def run_contender(
     budget_s: float = float("inf"),
     threads: int = 0,
     seed: int = 0,
+    film: Path | None = None,
 ) -> Outcome:
     """Run a rival on a task: its search first, then episodes with other initial states.
 
@@ -155,6 +169,7 @@ def run_contender(
         budget_s: core-seconds, after which its search ends.
         threads: simulation threads.
         seed: root of all draws.
+        film: file for a film of the first episode that it is scored on; no part of the price.
     """
     plan = Plan(task, options, contender.algorithm, contender.settings, seed)
     begun = time.process_time()
@@ -164,7 +179,10 @@ def run_contender(
     except UsageError as error:
         return Outcome(contender, seed, failure=str(error))
     try:
-        return _outcome(loop, spec, contender, episodes, begun, budget_s, seed)
+        progress, outcome = _outcome(loop, spec, contender, episodes, begun, budget_s, seed)
+        if film is not None:
+            film_rival(loop, progress, task, options, seed, film)
+        return outcome
     except UsageError as error:
         return Outcome(contender, seed, core_s_before=time.process_time() - begun, failure=str(error))
     finally:
@@ -173,7 +191,7 @@ def run_contender(
 
 def _outcome(
     loop: Loop, spec: EnvSpec, contender: Contender, episodes: int, begun: float, budget_s: float, seed: int
-) -> Outcome:
+) -> tuple[Progress, Outcome]:
     progress = loop.start()
     while int(progress.env_steps) < contender.env_steps and time.process_time() - begun < budget_s:
         progress, _, _ = loop.iterate(progress)
@@ -185,7 +203,7 @@ def _outcome(
     factor = found.measures.get("real_time_factor")
     if factor is None and spec.step_seconds:
         factor = float(found.lengths.sum()) * spec.step_seconds / max(seconds, 1e-9)
-    return Outcome(
+    return progress, Outcome(
         contender,
         seed,
         tuple(map(float, found.returns)),
@@ -223,11 +241,13 @@ def run_rivals(
     threads: int = 0,
     seed: int = 0,
     only: Sequence[str] = (),
+    films: Path | None = None,
     told: Callable[[Outcome], None] = lambda outcome: None,
 ) -> list[Outcome]:
     """Run every rival that can take a task, the cheapest first, under one budget of core-seconds.
 
     Each gets an equal share of what those before it left. What is left out for want of budget says so in `failure`.
+    With `films`, a folder, each that plays is filmed.
 
     Raises:
         UsageError: the budget is no positive number, a rival's name is unknown, or the task cannot be made.
@@ -254,7 +274,14 @@ def run_rivals(
             begun = time.process_time()
             share = left / (len(chosen) - place)
             outcome = run_contender(
-                task, options, contender, episodes=episodes, budget_s=share, threads=threads, seed=seed
+                task,
+                options,
+                contender,
+                episodes=episodes,
+                budget_s=share,
+                threads=threads,
+                seed=seed,
+                film=None if films is None or not is_simulator else films / f"{contender.algorithm}.mp4",
             )
             left -= time.process_time() - begun
         outcomes.append(outcome)

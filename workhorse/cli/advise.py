@@ -63,6 +63,8 @@ def run(arguments: Sequence[str]) -> int:
     if options.task is None:
         raise UsageError("Expected a task, as in `workhorse advise CartPole-v1`, or --score.")
     task_options = task_options_of(options)
+    if not options.step_price >= 0:  # before a minute is spent
+        raise UsageError(f"The price of a step must be at least 0: got {options.step_price!r}.")
     check_task(options.task)
     from workhorse.advice.advise import advice_on, save_forecast
     from workhorse.advice.probe import probe_task

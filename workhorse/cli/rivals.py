@@ -41,6 +41,8 @@ class RivalsOptions(EnvironmentOptions, RivalsTask):
     """Seed of all draws."""
     threads: int = 0
     """Simulation threads; 0 uses one for each core."""
+    films: bool = False
+    """Film an episode of each."""
     folder: str = "rivals"
     """Folder in which results are kept, one folder a task."""
 
@@ -51,7 +53,7 @@ def run(arguments: Sequence[str]) -> int:
     task_options = task_options_of(options)
     check_task(options.task)
     from workhorse.advice.rivals import Outcome, frontier, run_rivals
-    from workhorse.advice.store import Measured, save_rivals
+    from workhorse.advice.store import Measured, folder_of, save_rivals
     from workhorse.core.machine import describe_hardware
     from workhorse.reports.rivals_page import write_rivals_page
     from workhorse.reports.wording import interval_text, number_text, steps_text
@@ -60,16 +62,17 @@ def run(arguments: Sequence[str]) -> int:
 
     def told(one: Outcome) -> None:
         if not one.returns:
-            print(f"{one.contender.name:<21}{one.failure}", flush=True)
+            print(f"{one.contender.algorithm:<21}{one.failure}", flush=True)
             return
         factor = "" if one.real_time_factor is None else f"{number_text(one.real_time_factor, 2)}x"
-        row = f"{one.contender.name:<21}{interval_text(one.interval):<30}"
+        row = f"{one.contender.algorithm:<21}{interval_text(one.interval):<30}"
         print(f"{row}{steps_text(one.steps):>9}{number_text(one.core_s, 2):>9}{factor:>11}", flush=True)
         if one.in_words:
             print(f"{'':<21}{one.in_words}", flush=True)
         if one.failure:
             print(f"{'':<21}{one.failure}", flush=True)
 
+    root = Path(options.folder)
     outcomes = run_rivals(
         options.task,
         task_options,
@@ -78,6 +81,7 @@ def run(arguments: Sequence[str]) -> int:
         threads=options.threads,
         seed=options.seed,
         only=options.only,
+        films=folder_of(options.task, task_options, root) / "films" if options.films else None,
         told=told,
     )
     floors = [one.interval.value for one in outcomes if one.contender.kind == "floor" and one.returns]
@@ -92,10 +96,10 @@ def run(arguments: Sequence[str]) -> int:
         time.strftime("%Y-%m-%d"),
         f"{hardware.cores} cores of {hardware.cpu}",
     )
-    root = Path(options.folder)
     save_rivals(found, root)
     print("\nWhat nothing cheaper equals:")
     for one in frontier(outcomes):
-        print(f"  {number_text(one.core_s, 3):>8} core-seconds  {interval_text(one.interval):<28} {one.contender.name}")
+        name, price = one.contender.algorithm, number_text(one.core_s, 3)
+        print(f"  {price:>8} core-seconds  {interval_text(one.interval):<28} {name}")
     print(f"\nThe page is {write_rivals_page(found, root)}")
     return 0

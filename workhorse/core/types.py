@@ -122,8 +122,8 @@ class Demonstrations(NamedTuple):
 class Linearisation(NamedTuple):
     """A task near one of its states: x' - x* = A (x - x*) + B (u - u*) and obs - obs* = C (x - x*).
 
-    x is the physics of `Simulator`, u the action laid flat, *in the algorithm's own numbers*; of each choice among n it is
-    a place from -1, the first, to 1, the last.
+    x is the physics of `Simulator`, u the action laid flat, *in the algorithm's own numbers*; of each choice among n it
+    is a place from -1, the first, to 1, the last.
 
     Attributes:
         state_matrix: A, float64 (X, X).

@@ -14,7 +14,7 @@ import numpy as np
 
 from workhorse.core.algorithm import Key
 from workhorse.core.errors import UsageError
-from workhorse.core.spec import Box, EnvSpec
+from workhorse.core.spec import Box, Discrete, EnvSpec
 from workhorse.core.types import Step
 from workhorse.environments.protocol import JaxEnv
 
@@ -100,8 +100,12 @@ class Variant:
     env: JaxEnv
     change: Change
 
-    @cached_property
+    @property
     def spec(self) -> EnvSpec:
+        return self._spec
+
+    @cached_property
+    def _spec(self) -> EnvSpec:
         spec, change = self.env.spec, self.change
         if bad := [place for place in change.hidden if not 0 <= place < spec.observation.size]:
             raise UsageError(
@@ -109,20 +113,20 @@ class Variant:
                 f"{spec.observation.size - 1}."
             )
         noisy = change.observation_noise > 0
-        low, high = ([*map(float, bound)] for bound in (spec.observation.low, spec.observation.high))
         kept = [place for place in range(spec.observation.size) if place not in change.hidden]
-        ends = [
-            tuple(sign * np.inf if noisy else bound[place] for place in kept) + (sign * np.inf,) * change.distractors
-            for sign, bound in ((-1, low), (1, high))
-        ]
-        if not ends[0]:
+        low, high = (
+            tuple(sign * np.inf if noisy else float(bound[place]) for place in kept)
+            + (sign * np.inf,) * change.distractors
+            for sign, bound in ((-1, spec.observation.low), (1, spec.observation.high))
+        )
+        if not low:
             raise UsageError(f"{spec.task}: the option hidden leaves nothing to observe; leave a component out of it.")
         own = tuple(
             (one.name, getattr(change, one.name)) for one in fields(change) if getattr(change, one.name) != one.default
         )
         return replace(
             spec,
-            observation=Box(*ends),
+            observation=Box(low, high),
             max_episode_steps=(
                 None if spec.max_episode_steps is None else -(-spec.max_episode_steps // change.action_repeat)
             ),
@@ -198,4 +202,5 @@ class Variant:
         space = self.env.spec.action
         if isinstance(space, Box):
             return jax.random.uniform(key, space.shape, jnp.float32, jnp.asarray(space.low), jnp.asarray(space.high))
+        assert isinstance(space, Discrete)  # as in every classic task
         return jax.random.randint(key, (), 0, space.count)

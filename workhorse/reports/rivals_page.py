@@ -11,6 +11,7 @@ from workhorse.reports.figure import SYMBOLS, Figure, LegendEntry, blank, hover_
 from workhorse.reports.markup import Markup, paragraph, sentences, table
 from workhorse.reports.page import Page
 from workhorse.reports.palette import series
+from workhorse.reports.videos import video
 from workhorse.reports.wording import interval_text, number_text, steps_text
 
 __all__ = ["KINDS", "frontier_figure", "rival_rows", "write_rivals_page"]
@@ -27,7 +28,7 @@ def frontier_figure(found: Measured) -> Figure:
     legend = tuple(LegendEntry(kind, f"series-{KINDS.index(kind)}", "dot") for kind in kinds)
     rows = [
         {
-            "rival": one.contender.name,
+            "rival": one.contender.algorithm,
             "kind": one.contender.kind,
             "return": one.interval.value,
             "low": one.interval.low,
@@ -47,9 +48,9 @@ def frontier_figure(found: Measured) -> Figure:
 
 
 def _panel(there: list[Outcome], price: str, title: str) -> go.Figure:
-    panel = blank(x=title, y="return", height=380)
-    panel.update_xaxes(type="log")
-    for one in there:
+    panel = blank(x=title, y="return", height=380, x_ticks=",~g" if price == "core_s" else "~s")
+    panel.update_xaxes(type="log", dtick=1)
+    for order, one in enumerate(sorted(there, key=lambda one: getattr(one, price))):
         place = KINDS.index(one.contender.kind)
         interval = one.interval
         panel.add_trace(
@@ -58,12 +59,12 @@ def _panel(there: list[Outcome], price: str, title: str) -> go.Figure:
                 y=[interval.value],
                 mode="markers+text",
                 text=[one.contender.algorithm],
-                textposition="top center",
+                textposition=("top center", "bottom center", "middle right")[order % 3],  # neighbours in price apart
                 textfont={"size": 10},
                 marker={"color": series(place), "symbol": SYMBOLS[place], "size": 9},
                 error_y=whiskers(interval.value, interval.low, interval.high, series(place)),
-                name=hover_name(one.contender.name),
-                hovertemplate=f"{hover_name(one.contender.name)}: {interval_text(interval)}<extra></extra>",
+                name=hover_name(one.contender.algorithm),
+                hovertemplate=f"{hover_name(one.contender.algorithm)}: {interval_text(interval)}<extra></extra>",
             )
         )
     if price == "core_s":
@@ -85,13 +86,13 @@ def rival_rows(outcomes: tuple[Outcome, ...] | list[Outcome]) -> list[tuple[str,
     rows = list[tuple[str, ...]]()
     for one in outcomes:
         if not one.returns:
-            rows.append((one.contender.name, "failed", "", "", "", one.failure))
+            rows.append((one.contender.algorithm, "failed", "", "", "", one.failure))
             continue
         before = f"{steps_text(one.steps_before)} steps, {number_text(one.core_s_before, 2)} s"
         episode = f"{steps_text(one.steps_per_episode)} steps, {number_text(one.core_s_per_episode, 2)} s"
         factor = "" if one.real_time_factor is None else f"{number_text(one.real_time_factor, 2)}x"
         said = one.in_words or one.failure
-        rows.append((one.contender.name, interval_text(one.interval), before, episode, factor, said))
+        rows.append((one.contender.algorithm, interval_text(one.interval), before, episode, factor, said))
     return rows
 
 
@@ -100,15 +101,19 @@ def write_rivals_page(found: Measured, root: Path) -> Path:
     page = Page(f"{found.task}: rivals")
     best, line = found.best, frontier(found.outcomes)
     answer = "No rival has a result." if best is None else (
-        f"Without learning, {best.contender.name} earns {interval_text(best.interval)}."
+        f"Without learning, {best.contender.algorithm} earns {interval_text(best.interval)}."
     )  # fmt: skip
     options = ", ".join(f"{name} {value}" for name, value in found.options.items())
     page.begin(f"Rivals on {found.task}{f' ({options})' if options else ''}, {found.date}", answer, Markup(""))
     page.add("frontier", "Return and price", page.draw(frontier_figure(found)) if best else Markup(""))
     head = ("rival", "return [95 %]", "before it acts", "an episode", "real time", "what it does, or why it failed")
     page.add("all", "Every rival", table(head, rival_rows(found.outcomes)))
+    folder = folder_of(found.task, found.options, root)
+    films = [folder / "films" / f"{one.contender.algorithm}.mp4" for one in line]
+    shown = "".join(video(place, folder, place.stem) for place in films if place.is_file())
+    page.add("films", "Films", Markup(f'<div class="videos">{shown}</div>') if shown else Markup(""))
     said = [
-        f"{one.contender.name}: {number_text(one.core_s, 3)} core-seconds, {interval_text(one.interval)}"
+        f"{one.contender.algorithm}: {number_text(one.core_s, 3)} core-seconds, {interval_text(one.interval)}"
         for one in line
     ]
     page.add("cheapest", "What nothing cheaper equals", sentences(said))
@@ -117,4 +122,4 @@ def write_rivals_page(found: Measured, root: Path) -> Path:
         "Make it again",
         paragraph(f"{found.made_by}. {found.machine}. Budget: {found.budget_s:g} core-seconds for all together."),
     )
-    return page.write(folder_of(found.task, found.options, root))
+    return page.write(folder)

@@ -56,10 +56,10 @@ def measure_basin(
 ) -> Basin:
     """Return from how many initial states, as the task draws them and made wider, a policy holds.
 
-    A wider state is centre + factor * (initial state - centre), in positions and velocities; the centre is the target, or
-    the mean of the initial states. A policy holds where the task's clock is reached, no step terminates, and the last
-    state is near the target where one is given. *The first action is the one for the initial state itself*, because a
-    state is observed only after a step.
+    A wider state is centre + factor * (initial state - centre), in positions and velocities; the centre is the target,
+    or the mean of the initial states. A policy holds where the clock is reached, no step terminates, and the last
+    state is near the target where one is given. *The first action is the one for the initial state itself*, because
+    a state is observed only after a step.
 
     Args:
         env: of the task; its slots are reset, and stand at initial states afterwards.
@@ -68,8 +68,8 @@ def measure_basin(
         states: initial states, each of which is tried at every width.
         factors: the widths, each above 0.
         target: physics that the policy is to hold, positions and then velocities.
-        tolerance: the most that a coordinate may be away from the target after the last step; it goes with one. *Angles
-            are not wrapped.*
+        tolerance: the most that a coordinate may be away from the target after the last step; it goes with one.
+            *Angles are not wrapped.*
         limit: steps to hold; by default the task's clock.
 
     Raises:
@@ -88,7 +88,7 @@ def measure_basin(
     wider = np.concatenate([centre + factor * (physics - centre) for factor in factors])
     rows = env.with_physics(np.tile(rows, (len(factors), 1)), wider)
     ends, taken = _played(env, policy, rows, np.tile(obs, (len(factors), *[1] * (obs.ndim - 1))), root, steps)
-    holds = np.isfinite(ends).all(axis=1)
+    holds: NDArray[np.bool_] = np.asarray(np.isfinite(ends).all(axis=1))
     if target is not None and tolerance is not None:
         holds[holds] = np.abs(ends[holds] - centre).max(axis=1) <= tolerance
     held = holds.reshape(len(factors), states).sum(axis=1)
@@ -111,7 +111,8 @@ def _played(
 ) -> tuple[NDArray[np.float64], int]:
     """Return the physics of each row after the last step, NaN where an episode ended before, and the steps taken."""
     ends = np.full(env.physics(rows).shape, np.nan)
-    places, is_alive, memory, taken = np.arange(len(rows)), np.ones(len(rows), bool), None, 0
+    places, memory, taken = np.arange(len(rows)), None, 0
+    is_alive: NDArray[np.bool_] = np.ones(len(rows), bool)
     for time in range(steps):
         actions, memory = policy.choose(obs, memory)
         keys = episode_keys(env, root, "perturb", time, places) if isinstance(env, JaxBatch) else None  # else no noise

@@ -77,8 +77,8 @@ def check_warmup(algorithm: Algorithm, env_steps: int) -> None:
             sizes = f"{len(algorithm.round_sizes)} x {algorithm.round_sizes[0]}"
         raise UsageError(
             f"{algorithm.name} tries {sizes} plans of {horizon} steps before each action, "
-            f"{algorithm.steps_per_action:,} steps, so that {env_steps:,} are too few for one action: give --env-steps at least "
-            f"{algorithm.steps_per_action:,}, or try fewer or shorter plans."
+            f"{algorithm.steps_per_action:,} steps, so that {env_steps:,} are too few for one action: give --env-steps "
+            f"at least {algorithm.steps_per_action:,}, or try fewer or shorter plans."
         )
     if not isinstance(algorithm, OffPolicy) or updates_due(algorithm, env_steps):
         return

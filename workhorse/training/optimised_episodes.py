@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -63,7 +63,7 @@ class OptimisedEpisodes(HostPlanning):
         self, actor: Actor, carry: Carry, obs: np.ndarray, living: np.ndarray, episodes: np.ndarray, key: Key, now: int
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray, Carry]:
         algorithm, factors = self._algorithm, self._algorithm.factors
-        alive = jax.tree.map(lambda leaf: np.asarray(leaf)[living], carry)
+        alive: OptimisedPlan = jax.tree.map(lambda leaf: np.asarray(leaf)[living], carry)
         start = self._env.states(living)
         best = self._rolled(start, alive, None, None, np.zeros(1))
         for number in range(algorithm.num_rounds):
@@ -75,13 +75,13 @@ class OptimisedEpisodes(HostPlanning):
             best = found.of(np.asarray(chosen))
         promised = np.asarray(alive.reward)[:, 0]
         action, alive = _advanced(algorithm, alive, key)
-        whole = [np.array(leaf) for leaf in carry]
-        for leaf, new in zip(whole, alive, strict=True):
-            leaf[living] = new
-        every = [np.zeros((len(obs), *part.shape[1:]), part.dtype) for part in (action, best.sent[:, 0, 0], promised)]
-        for part, new in zip(every, (action, best.sent[:, 0, 0], promised), strict=True):
-            part[living] = new
-        return every[0], every[1], every[2], OptimisedPlan(*whole)
+        kept = (_put(living, new, np.array(old)) for new, old in zip(alive, carry, strict=True))
+        whole = jax.tree.map(jnp.asarray, OptimisedPlan(*kept))  # type: ignore[arg-type]
+        action, sent, promised = (
+            _put(living, part, np.zeros((len(obs), *part.shape[1:]), part.dtype))
+            for part in (np.asarray(action), best.sent[:, 0, 0], promised)
+        )
+        return action, sent, promised, whole
 
     def _rolled(
         self,
@@ -154,6 +154,12 @@ def derivatives_along(env: Simulator, algorithm: ILQR, rows: np.ndarray, plans: 
     return Derivatives(*(np.nan_to_num(part).reshape(slots, horizon, *part.shape[1:]) for part in parts))
 
 
+def _put(places: np.ndarray, new: Any, into: np.ndarray) -> np.ndarray:
+    """Return `into` with its rows at `places` replaced."""
+    into[places] = new
+    return into
+
+
 def _unclipped(algorithm: ILQR, actions: np.ndarray) -> np.ndarray:
     """Return actions (N, U) as the task's, in double precision: in single, differences of actions are noise."""
     unscaled = algorithm.spec.unscaled
@@ -179,7 +185,7 @@ def _feedback(algorithm: ILQR, plan: OptimisedPlan, near: Derivatives, terminate
 
 @jax.jit
 def _refined(
-    algorithm: ILQR, actor: Actor, carry: OptimisedPlan, plans: Action, tried: Tried, number: np.ndarray
+    algorithm: ILQR, actor: Actor, carry: OptimisedPlan, plans: Action, tried: Tried, number: Any
 ) -> tuple[OptimisedPlan, jax.Array]:
     refined = jax.vmap(lambda *slot: algorithm.refine(actor, *slot, round=number))(carry, plans, tried)
     return refined, jax.vmap(lambda one: jnp.argmax(algorithm.returns(one)[0]))(tried)

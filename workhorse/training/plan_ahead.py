@@ -49,6 +49,10 @@ class PlanAhead(Loop):
 
     Nothing is kept between iterations but the copy: every episode begins with a new plan. Environment steps are those
     of the episodes and of all trials.
+
+    Attributes:
+        root: the run's seed.
+        player: plays the episodes.
     """
 
     def __init__(self, algorithm: Planner, root: int, env: HostEnv | JaxEnv) -> None:
@@ -58,9 +62,9 @@ class PlanAhead(Loop):
         simulator = as_simulator(algorithm, env)
         if isinstance(algorithm, ILQR):
             self.algorithm = algorithm = sized(algorithm, simulator)
-            self._player: PlanningPlayer = OptimisedEpisodes.of(algorithm, simulator, root)
+            self.player: PlanningPlayer = OptimisedEpisodes.of(algorithm, simulator, root)
         else:
-            self._player = planning_player(algorithm, simulator, root)
+            self.player = planning_player(algorithm, simulator, root)
         self._copies = make_player(algorithm, env, algorithm.num_envs, root)
 
     @staticmethod
@@ -86,7 +90,7 @@ class PlanAhead(Loop):
     ) -> tuple[Progress, dict[str, float], Failures]:
         algorithm, iteration = self.algorithm, int(progress.iteration)
         episodes = np.arange(self.num_slots, dtype=np.int32)
-        planned = self._player.play(actor_of(algorithm, progress.state), "reset", iteration, episodes)
+        planned = self.player.play(actor_of(algorithm, progress.state), "reset", iteration, episodes)
         begin = time.perf_counter()
         key = draw(root_key(self.root), "update", iteration)
         state, measured = _update(algorithm, progress.state, planned.taken, key)
@@ -105,7 +109,7 @@ class PlanAhead(Loop):
         actor, found = actor_of(self.algorithm, progress.state), list[Planned]()
         for chunk in range(num_chunks(num_episodes, self.num_slots)):
             episodes = numbered(chunk, num_episodes, self.num_slots)
-            found.append(self._player.play(actor, "evaluate", int(progress.iteration), episodes))
+            found.append(self.player.play(actor, "evaluate", int(progress.iteration), episodes))
         returns, length, error = (
             np.concatenate([getattr(one, name) for one in found])[:num_episodes]
             for name in ("returns", "length", "error")
@@ -114,6 +118,16 @@ class PlanAhead(Loop):
         failures = tuple(failure for one in found for failure in one.failures)
         whole = found[0]._replace(returns=returns, length=length, error=error, seconds=seconds)
         return Evaluation(returns, length, failures, self._measures(whole))
+
+    def planned_actions(self, progress: Progress, episode: int) -> np.ndarray:
+        """Return the actions of one planned episode of `evaluate`, (length, ...), *in the algorithm's own numbers*."""
+        actor = actor_of(self.algorithm, progress.state)
+        episodes = np.full(self.num_slots, -1, np.int32)
+        episodes[0] = episode
+        planned = self.player.play(actor, "evaluate", int(progress.iteration), episodes)
+        return np.asarray(planned.taken.action).reshape(-1, self.num_slots, *planned.taken.action.shape[1:])[
+            : planned.length[0], 0
+        ]
 
     def _measures(self, planned: Planned) -> dict[str, float]:
         """Return what planning cost, and how far it was from what came."""

@@ -48,29 +48,31 @@ class Feedback(NamedTuple):
 class ILQR(Copier):
     """A few Newton-like steps of the whole plan before each action.
 
-    Along the plan the task is replaced by its derivatives, the dynamics by linear and the rewards by quadratic ones, and
-    the best change of every action and its feedback on the state follow from the end backwards:
+    Along the plan the task is replaced by its derivatives, the dynamics by linear and the rewards by quadratic ones,
+    and the best change of every action and its feedback on the state follow from the end backwards:
 
         Q_uu = c_uu + B' V B + regularisation I,   k = -Q_uu^-1 Q_u,   K = -Q_uu^-1 Q_ux      (c: the cost, -reward)
 
-    with Q_u = c_u + B' v and Q_ux = c_ux + B' V A, where v and V are the slope and the curvature of the cost to go, 0 at
-    the end of the plan. Curvatures of the cost are made positive by leaving out their negative directions. k stays
+    with Q_u = c_u + B' v and Q_ux = c_ux + B' V A, where v and V are the slope and the curvature of the cost to go, 0
+    at the end of the plan. Curvatures of the cost are made positive by leaving out their negative directions. k stays
     within the bounds of the action, and a component at a bound has no feedback. Then plans with several parts of the
-    change are tried *with feedback*, and the best is taken; the unchanged one is among them, so that no plan gets worse.
+    change are tried *with feedback*, and the best is taken; the unchanged one is among them, so that none gets worse.
 
     The derivatives are differences of the task's own step (`workhorse.training.optimised_episodes`).
 
-    Source: Li and Todorov 2004, "Iterative linear quadratic regulator design for nonlinear biological movement systems";
-    bounds after Tassa, Mansard and Todorov 2014, "Control-limited differential dynamic programming", with the sets of
-    components at a bound guessed a fixed number of times.
+    Source: Li and Todorov 2004, "Iterative linear quadratic regulator design for nonlinear biological movement
+    systems"; bounds after Tassa, Mansard and Todorov 2014, "Control-limited differential dynamic programming", with the
+    sets of components at a bound guessed a fixed number of times.
     """
 
     name = "ilqr"
     summary = "improve a plan by Newton-like steps along derivatives of the task, before each action"
     takes = "box"
 
-    num_rounds: int = 4
-    """Steps of the whole plan before an action."""
+    horizon: int = 20
+    """Steps of a plan."""
+    num_rounds: int = 3
+    """Newton-like steps of the whole plan before an action."""
     num_factors: int = 10
     """Parts of a change that are tried, evenly spaced in their logarithm from 1 to 0.001, beside none of it."""
     difference: float = 1e-4

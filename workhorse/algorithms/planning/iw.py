@@ -107,8 +107,8 @@ class IW(ChoicePlanner):
         )
         bins = self._bins(obs, low, high)
         depth, reach = self._explored(carry.depth, bins, tried.terminated)
-        known = jax.lax.dynamic_update_slice(carry.plans, plans, (round * len(plans), 0))
-        reached = jax.lax.dynamic_update_slice(carry.reach, reach, (round * len(plans),))
+        known = jax.lax.dynamic_update_slice_in_dim(carry.plans, plans, round * len(plans), 0)
+        reached = jax.lax.dynamic_update_slice_in_dim(carry.reach, reach, round * len(plans), 0)
         # of equal returns the one that reaches furthest; the former best is among the plans of the first round
         first = jnp.where(round == 0, -jnp.inf, carry.reward.sum())
         best = jnp.lexsort((-reach, -returns))[0]

@@ -43,18 +43,18 @@ class LQR(Algorithm):
         K = (R + B' P B)^-1 B' P A,     P = Q + A' P A - A' P B K     (the discrete Riccati equation)
 
     dx = x - x* and du = u - u* are distances from the target, A, B and C the task's derivatives there. Q is diagonal:
-    `position_cost` and `velocity_cost`, *but only for coordinates that observations tell*; R is `action_cost`. The policy
-    is one affine layer, whose outputs are clipped to the bounds of the actions.
+    `position_cost` and `velocity_cost`, *but only for coordinates that observations tell*; R is `action_cost`. The
+    policy is one affine layer, whose outputs are clipped to the bounds of the actions.
 
-    A choice among n is n values evenly spaced from -1 to 1, and the one nearest to u is taken: it has the greatest of the
-    scores v u - v^2 / 2.
+    A choice among n is n values evenly spaced from -1 to 1, and the one nearest to u is taken: it has the greatest of
+    the scores v u - v^2 / 2.
 
-    Each iteration looks for a target from other random poses, and a policy is replaced by one whose target pays a higher
-    reward at rest. It is local: `workhorse.robustness.basin` measures from which states it holds.
+    Each iteration looks for a target from other random poses, and a policy is replaced by one whose target pays a
+    higher reward at rest. It is local: `workhorse.robustness.basin` measures from which states it holds.
 
     Source: Kalman 1960, "Contributions to the theory of optimal control". The Riccati equation is solved by doubling
-    (Chu, Fan, Lin and Wang 2004, "Structure-preserving algorithms for periodic discrete-time algebraic Riccati equations").
-    Differs by acting on observations and not on the state.
+    (Chu, Fan, Lin and Wang 2004, "Structure-preserving algorithms for periodic discrete-time algebraic Riccati
+    equations"). Differs by acting on observations and not on the state.
     """
 
     name = "lqr"
@@ -139,8 +139,8 @@ def riccati(
 ) -> Float[Array, "X X"]:
     """Return the solution P of P = Q + A' P A - A' P B (R + B' P B)^-1 B' P A, float64.
 
-    Each doubling squares the horizon's transition: after k of them, P is the cost of 2^k steps. *Where no feedback keeps
-    the cost finite, it is that of `DOUBLINGS` doublings, or not a number.*
+    Each doubling squares the horizon's transition: after k of them, P is the cost of 2^k steps. *Where no feedback
+    keeps the cost finite, it is that of `DOUBLINGS` doublings, or not a number.*
 
     Example:
         >>> one = jnp.ones((1, 1))
@@ -166,7 +166,7 @@ def num_components(space: ActionSpace) -> int:
 
 
 def scores_of_levels(space: ActionSpace) -> tuple[np.ndarray, np.ndarray]:
-    """Return W (out, U) and b (out,) such that W u + b are what the head of a policy turns into the action nearest to u.
+    """Return W (out, U) and b (out,): the head of a policy turns W u + b into the action nearest to u.
 
     Example:
         >>> [part.tolist() for part in scores_of_levels(Discrete(3))]

@@ -308,7 +308,7 @@ def knot_basis(horizon: int, num_knots: int, interpolation: str) -> Float[np.nda
 
 def _scaled(actor: CopyActor, obs: Float[Array, "..."]) -> Float[Array, "D"]:
     z = (obs.reshape(-1).astype(jnp.float32) - actor.mean) * actor.inverse_scale
-    return jnp.clip(z, -OBSERVATION_CLIP, OBSERVATION_CLIP)
+    return jnp.clip(z, jnp.float32(-OBSERVATION_CLIP), jnp.float32(OBSERVATION_CLIP))
 
 
 def _in_words(space: Any) -> str:

@@ -83,7 +83,7 @@ class Trials:
             self._records = {
                 name: np.empty((count, horizon * skip, *simulations.bind(name).shape[1:])) for name in names
             }
-        is_broken = ~np.isfinite(plans).all(axis=(1, 2))
+        is_broken: Flags = np.logical_not(np.isfinite(plans).all(axis=(1, 2)))
         try:
             control = np.repeat(plans, skip, axis=1)
             simulations.rollout(horizon * skip, control, record=names, ids=np.arange(count), out=self._records)
