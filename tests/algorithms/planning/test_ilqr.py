@@ -185,7 +185,7 @@ def loop_of(task, clock, **settings):
 @pytest.mark.parametrize("task", ["Pendulum-v1", "InvertedDoublePendulum-v5"])
 def test_what_a_plan_promises_is_what_comes_and_every_step_is_counted(task, monkeypatch):
     loop, tried = loop_of(task, 12, num_factors=3), []
-    simulator = loop._player._env  # type: ignore[attr-defined]
+    simulator = loop.player._env  # type: ignore[attr-defined]
     rollout = simulator.rollout
 
     def counted(states, plans, *rest, **more):
