@@ -53,7 +53,7 @@ def run(arguments: Sequence[str]) -> int:
     task_options = task_options_of(options)
     check_task(options.task)
     from workhorse.advice.rivals import Outcome, frontier, run_rivals
-    from workhorse.advice.store import Measured, folder_of, save_rivals
+    from workhorse.advice.store import TaskRivals, folder_of, save_rivals
     from workhorse.core.machine import describe_hardware
     from workhorse.reports.rivals_page import write_rivals_page
     from workhorse.reports.wording import interval_text, number_text, steps_text
@@ -86,7 +86,7 @@ def run(arguments: Sequence[str]) -> int:
     )
     floors = [one.interval.value for one in outcomes if one.contender.kind == "floor" and one.returns]
     hardware = describe_hardware()
-    found = Measured(
+    found = TaskRivals(
         options.task,
         task_options,
         options.budget,

@@ -6,7 +6,7 @@ import plotly.graph_objects as go
 import polars as pl
 
 from workhorse.advice.rivals import Outcome, frontier
-from workhorse.advice.store import Measured, folder_of
+from workhorse.advice.store import TaskRivals, folder_of
 from workhorse.reports.figure import SYMBOLS, Figure, LegendEntry, blank, hover_name, whiskers
 from workhorse.reports.markup import Markup, paragraph, sentences, table
 from workhorse.reports.page import Page
@@ -20,7 +20,7 @@ KINDS = ("floor", "linear", "rule", "search", "plan", "tree")
 _PRICES = (("core_s", "core-seconds to the end of the first episode"), ("steps", "simulator steps to that end"))
 
 
-def frontier_figure(found: Measured) -> Figure:
+def frontier_figure(found: TaskRivals) -> Figure:
     """Draw what each rival earns against its price, a panel a kind of price; a line joins those that none beats."""
     there = [one for one in found.outcomes if one.returns]
     panels = [_panel(there, price, title) for price, title in _PRICES]
@@ -96,7 +96,7 @@ def rival_rows(outcomes: tuple[Outcome, ...] | list[Outcome]) -> list[tuple[str,
     return rows
 
 
-def write_rivals_page(found: Measured, root: Path) -> Path:
+def write_rivals_page(found: TaskRivals, root: Path) -> Path:
     """Write the page of a task's rivals into their folder, and return it."""
     page = Page(f"{found.task}: rivals")
     best, line = found.best, frontier(found.outcomes)
