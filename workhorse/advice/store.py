@@ -10,7 +10,7 @@ from typing import Any
 
 from workhorse.advice.rivals import Outcome, cheapest_within
 from workhorse.core.errors import UsageError
-from workhorse.runs.files import write_file, writing
+from workhorse.runs.files import read_file, write_file, writing
 
 __all__ = ["TaskRivals", "find_rivals", "folder_of", "read_rivals", "save_rivals", "shipped_rivals"]
 
@@ -102,7 +102,7 @@ def read_rivals(file: Path) -> TaskRivals:
         UsageError: the file is damaged.
     """
     try:
-        record = json.loads(file.read_text())
+        record = json.loads(read_file(file))
     except (ValueError, OSError) as error:
         raise UsageError(
             f"{file} cannot be read ({error}): measure the rivals again with `workhorse rivals`."
