@@ -6,7 +6,7 @@ plan, and the cores while it ran. It is chosen on the episodes of the stream "re
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,8 @@ from workhorse.core.spec import Box, Discrete, EnvSpec
 from workhorse.environments import registry
 from workhorse.environments.batch import as_batch
 from workhorse.environments.protocol import Simulator
+from workhorse.robustness.basin import measure_basin
+from workhorse.runs.export import artefact_of
 from workhorse.statistics.intervals import Interval, mean_interval
 from workhorse.training.loop import Evaluation, Loop, Progress, make_loop
 from workhorse.training.plan import Plan
@@ -35,6 +37,10 @@ __all__ = [
     "run_contender",
     "run_rivals",
 ]
+
+
+BASIN_STATES = 100
+"""Initial states, at each width, from which linear control is tried."""
 
 
 @dataclass(frozen=True)
@@ -180,6 +186,8 @@ def run_contender(
         return Outcome(contender, seed, failure=str(error))
     try:
         progress, outcome = _outcome(loop, spec, contender, episodes, begun, budget_s, seed)
+        if contender.kind == "linear" and outcome.returns:
+            outcome = replace(outcome, in_words=_basin(loop, progress, task, options, seed))
         if film is not None:
             film_rival(loop, progress, task, options, seed, film)
         return outcome
@@ -217,6 +225,22 @@ def _outcome(
         "" if tell is None else tell(progress.state),
         "; ".join(found.failures[:1]),
     )
+
+
+def _basin(loop: Loop, progress: Progress, task: str, options: Mapping[str, Any], seed: int) -> str:
+    """Return from how many initial states a policy holds, as the task draws them and wider; no part of the price."""
+    policy = artefact_of(loop.algorithm, loop.algorithm.actor(progress.state), {})
+    env = as_batch(registry.make(task, BASIN_STATES, 1, **options), BASIN_STATES)
+    try:
+        if policy is None or not isinstance(env, Simulator) or env.spec.max_episode_steps is None:
+            return ""
+        found = measure_basin(env, policy, seed, states=BASIN_STATES)
+    finally:
+        env.close()
+    shares = zip(found.factors, found.shares(), strict=True)
+    first, *wider = (f"{share.value:.0%}" for share in found.shares())
+    rest = (f"{share} of those {factor:g}x as wide" for share, factor in zip(wider, found.factors[1:], strict=True))
+    return ", ".join([f"stays up from {first} of initial states", *rest])
 
 
 def _scored(loop: Loop, progress: Progress, episodes: int, budget_s: float) -> tuple[Evaluation, float]:
