@@ -237,7 +237,6 @@ def _basin(loop: Loop, progress: Progress, task: str, options: Mapping[str, Any]
         found = measure_basin(env, policy, seed, states=BASIN_STATES)
     finally:
         env.close()
-    shares = zip(found.factors, found.shares(), strict=True)
     first, *wider = (f"{share.value:.0%}" for share in found.shares())
     rest = (f"{share} of those {factor:g}x as wide" for share, factor in zip(wider, found.factors[1:], strict=True))
     return ", ".join([f"stays up from {first} of initial states", *rest])
