@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 PROGRAMS = [
+    ["rules.py"],
     ["memory.py"],
     ["throughput.py"],
     ["libraries.py", "evolution"],

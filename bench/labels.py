@@ -10,6 +10,7 @@ import json
 import time
 from pathlib import Path
 
+import jax
 import numpy as np
 from record import head
 
@@ -107,6 +108,7 @@ def rivals(variants: list[TaskVariant], kinds: tuple[str, ...]) -> None:
         table["variants"][variant.name] = row = measure_rivals(variant, kinds, known)
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(json.dumps(table, indent=1))
+        jax.clear_caches()  # Linux gives a process 65,530 mappings, and each program takes some
         told = {name: np.round(np.mean(one["returns"]), 1) if one["returns"] else "-" for name, one in row.items()}
         print(variant.name, told, flush=True)
 
@@ -134,6 +136,7 @@ def main() -> None:
             table["variants"][variant.name] = row = measure(variant, approach)
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_text(json.dumps(table, indent=1))
+            jax.clear_caches()
             print(variant.name, approach, np.round(row["returns"], 1), f"{row['core_seconds']:.0f} s", flush=True)
 
 

@@ -12,12 +12,12 @@ import numpy as np
 from record import head
 
 from workhorse.advice.rivals import run_rivals
-from workhorse.advice.store import SHIPPED, Measured
+from workhorse.advice.store import SHIPPED, TaskRivals
 from workhorse.core.machine import describe_hardware
 from workhorse.environments.registry import TASKS
 
 
-def measure(task: str, budget_s: float) -> Measured:
+def measure(task: str, budget_s: float) -> TaskRivals:
     """Run the rivals of a task on one thread."""
     outcomes = run_rivals(task, {}, budget_s=budget_s, threads=1)
     for one in outcomes:
@@ -26,7 +26,7 @@ def measure(task: str, budget_s: float) -> Measured:
         )
     floors = [one.interval.value for one in outcomes if one.contender.kind == "floor" and one.returns]
     hardware = describe_hardware()
-    return Measured(
+    return TaskRivals(
         task,
         {},
         budget_s,

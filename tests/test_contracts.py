@@ -92,6 +92,10 @@ def test_nothing_is_pickled() -> None:
 
 OPENERS = {
     "runs/files.py",  # the one place that opens files of run, study and policy folders
+    "advice/forecast.py",  # files of the package itself, these four
+    "advice/labels.py",
+    "advice/store.py",
+    "advice/variants.py",
     "algorithms/recipes.py",  # files of the package itself
     "algorithms/registry.py",  # sources
     "core/compilation.py",  # the user's cache of compiled programs

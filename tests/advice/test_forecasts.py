@@ -10,7 +10,7 @@ from workhorse.advice.advise import Advice, Way, advice_on, read_forecast, save_
 from workhorse.advice.forecast import CLIP, FEATURES, features, fit, read_model
 from workhorse.advice.labels import label_of, read_labels
 from workhorse.advice.probe import TaskCard
-from workhorse.advice.scoring import Trial, brier_score, reliability, score_forecasts
+from workhorse.advice.scoring import EndedRun, brier_score, reliability, score_forecasts
 from workhorse.core.errors import UsageError
 
 
@@ -68,17 +68,17 @@ def advice_of(chances, task="CartPole-v1", **numbers):
 
 def test_forecasts_are_scored_by_the_runs_of_their_task_alone():
     advice = advice_of({"es": 0.9, "gradient": 0.2})
-    trials = [Trial(f"r{place}", "CartPole-v1", {"g": 3}, "ppo", 85.0) for place in range(4)]
+    trials = [EndedRun(f"r{place}", "CartPole-v1", {"g": 3}, "ppo", 85.0) for place in range(4)]
     trials += [
-        Trial("low", "CartPole-v1", {"g": 3}, "ppo", 0.0),
-        Trial("best", "CartPole-v1", {"g": 3}, "openai-es", 100.0),
-        Trial("other", "CartPole-v1", {"g": 4}, "openai-es", 1e6),
-        Trial("elsewhere", "Acrobot-v1", {"g": 3}, "ppo", 1e6),
+        EndedRun("low", "CartPole-v1", {"g": 3}, "ppo", 0.0),
+        EndedRun("best", "CartPole-v1", {"g": 3}, "openai-es", 100.0),
+        EndedRun("other", "CartPole-v1", {"g": 4}, "openai-es", 1e6),
+        EndedRun("elsewhere", "Acrobot-v1", {"g": 3}, "ppo", 1e6),
     ]
     es, gradient = score_forecasts([advice], trials)
     assert (es.came, es.runs, es.line) == (True, ("best",), 80.0) and not es.is_wrong
     assert gradient.came and len(gradient.runs) == 5 and gradient.is_wrong
-    gradient = score_forecasts([advice], [*trials, Trial("low2", "CartPole-v1", {"g": 3}, "ppo", 79.0)])[1]
+    gradient = score_forecasts([advice], [*trials, EndedRun("low2", "CartPole-v1", {"g": 3}, "ppo", 79.0)])[1]
     assert not gradient.came  # 4 of 6
     assert score_forecasts([advice], []) == []
 

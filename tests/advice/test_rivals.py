@@ -6,7 +6,7 @@ import pytest
 
 from workhorse.advice.line import rival_line
 from workhorse.advice.rivals import Contender, Outcome, cheapest_within, contenders, frontier, run_contender, run_rivals
-from workhorse.advice.store import Measured, find_rivals, folder_of, read_rivals, save_rivals
+from workhorse.advice.store import TaskRivals, find_rivals, folder_of, read_rivals, save_rivals
 from workhorse.core.errors import UsageError
 from workhorse.core.spec import Box, Discrete, EnvSpec
 
@@ -16,7 +16,7 @@ def outcome(name, value, core_s, steps=10, kind="rule"):
 
 
 def measured(*outcomes, floor=0.0, task="CartPole-v1", options=None):
-    return Measured(task, options or {}, 60.0, floor, outcomes, "workhorse rivals", "2026-01-01", "here")
+    return TaskRivals(task, options or {}, 60.0, floor, outcomes, "workhorse rivals", "2026-01-01", "here")
 
 
 def test_within_five_per_cent_of_what_lies_above_the_floor():

@@ -81,6 +81,16 @@ def test_what_ended_does_not_come_back():
     assert found.held == (0,) and found.env_steps == 8
 
 
+def test_a_state_that_noise_has_thrown_out_does_not_come_back():
+    """A random walk of ten steps that ends outside 3, played by itself."""
+    rng, walks, alive = np.random.default_rng(0), np.random.default_rng(1).uniform(1, 2, 20_000), np.ones(20_000, bool)
+    for _ in range(10):
+        walks += 0.7 * rng.standard_normal(len(walks))
+        alive &= np.abs(walks) <= 3
+    found = measure_basin(JaxBatch(Cliff(noise=0.7), 16), acting(0.0), 0, states=800, factors=(1,))
+    assert found.shares()[0].value == pytest.approx(alive.mean(), abs=0.06)
+
+
 def test_noise_differs_from_step_to_step():
     """Ten draws of one size add up to sqrt(10) of it and not to 10."""
     env = JaxBatch(Cliff(noise=0.2), 16)

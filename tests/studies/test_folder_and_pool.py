@@ -81,7 +81,9 @@ def test_a_worker_that_died_idle_takes_no_job_along(tmp_path):
     pool = Pool(1, tmp_path)
     try:
         pool.give(FLOOR)
-        assert answered(pool)["floor"]["nothing"] == [5.0, 5.0]
+        floor = answered(pool)["floor"]
+        assert floor["nothing"] == floor["constant"] == [5.0, 5.0]
+        assert floor["trial_episodes"] == 192 and floor["trial_steps"] == 5 * 192 and len(floor["action"]) == 1
         (process,) = pool._processes
         os.kill(process._process.pid, signal.SIGKILL)
         process._process.wait()

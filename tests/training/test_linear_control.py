@@ -225,6 +225,20 @@ def test_refusals_at_the_command_line_cost_nothing(tmp_path: Path, capsys: Any) 
     assert not (tmp_path / "runs").exists()
 
 
+def test_a_run_is_evaluated_and_resumed_by_the_commands(tmp_path: Path, capsys: Any) -> None:
+    from workhorse.cli.main import main
+    from workhorse.runs.metrics import read_metrics
+
+    words = ["train", "InvertedPendulum-v5", "--algorithm", "lqr", "--runs", str(tmp_path), "--final-episodes", "2"]
+    assert main([*words, "--id", "two", "--env-steps", "1000"]) == 0
+    assert main([*words, "--id", "one"]) == 0
+    assert main(["evaluate", str(tmp_path / "one"), "--episodes", "3"]) == 0
+    assert "1,000 [1,000, 1,000]" in capsys.readouterr().out
+    assert main(["resume", str(tmp_path / "one"), "--env-steps", "1000"]) == 0
+    one, two = (read_metrics(tmp_path / name)["digest"].to_list() for name in ("one", "two"))
+    assert len(one) == 2 and one == two
+
+
 def test_a_task_that_cannot_be_put_into_a_state_is_refused_with_the_rivals_that_remain() -> None:
     plan = Plan("weird/Walk-v0", {"max_episode_steps": 20}, "lqr", {}, 0)
     with pytest.raises(

@@ -14,7 +14,7 @@ from workhorse.algorithms.recipes import recipe
 from workhorse.core.errors import UsageError
 from workhorse.core.machine import describe_hardware
 from workhorse.runs.cost import Ledger
-from workhorse.runs.files import write_file, writing
+from workhorse.runs.files import read_file, write_file, writing
 
 __all__ = ["Advice", "Way", "advice_on", "read_forecast", "save_forecast"]
 
@@ -184,7 +184,7 @@ def read_forecast(file: Path) -> Advice:
         UsageError: the file is damaged.
     """
     try:
-        row = json.loads(file.read_text())
+        row = json.loads(read_file(file))
         numbers = {name: float(value) for name, value in row["numbers"].items()}
         ways = tuple(Way(**{**way, "movers": tuple(map(tuple, way["movers"]))}) for way in row["ways"])
         return Advice(**{**row, "numbers": numbers, "ways": ways})

@@ -6,11 +6,13 @@ plan, and the cores while it ran. It is chosen on the episodes of the stream "re
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from workhorse.advice.films import film_rival
 from workhorse.algorithms.recipes import recipe
 from workhorse.core.algorithm import Planner
 from workhorse.core.errors import UsageError
@@ -18,6 +20,8 @@ from workhorse.core.spec import Box, Discrete, EnvSpec
 from workhorse.environments import registry
 from workhorse.environments.batch import as_batch
 from workhorse.environments.protocol import Simulator
+from workhorse.robustness.basin import measure_basin
+from workhorse.runs.export import artefact_of
 from workhorse.statistics.intervals import Interval, mean_interval
 from workhorse.training.loop import Evaluation, Loop, Progress, make_loop
 from workhorse.training.plan import Plan
@@ -33,6 +37,10 @@ __all__ = [
     "run_contender",
     "run_rivals",
 ]
+
+
+BASIN_STATES = 100
+"""Initial states, at each width, from which linear control is tried."""
 
 
 @dataclass(frozen=True)
@@ -156,6 +164,7 @@ def run_contender(
     budget_s: float = float("inf"),
     threads: int = 0,
     seed: int = 0,
+    film: Path | None = None,
 ) -> Outcome:
     """Run a rival on a task: its search first, then episodes with other initial states.
 
@@ -166,6 +175,7 @@ def run_contender(
         budget_s: core-seconds, after which its search ends.
         threads: simulation threads.
         seed: root of all draws.
+        film: file for a film of the first episode that it is scored on; no part of the price.
     """
     plan = Plan(task, options, contender.algorithm, contender.settings, seed)
     begun = time.process_time()
@@ -175,7 +185,12 @@ def run_contender(
     except UsageError as error:
         return Outcome(contender, seed, failure=str(error))
     try:
-        return _outcome(loop, spec, contender, episodes, begun, budget_s, seed)
+        progress, outcome = _outcome(loop, spec, contender, episodes, begun, budget_s, seed)
+        if contender.kind == "linear" and outcome.returns:
+            outcome = replace(outcome, in_words=_basin(loop, progress, task, options, seed))
+        if film is not None:
+            film_rival(loop, progress, task, options, seed, film)
+        return outcome
     except UsageError as error:
         return Outcome(contender, seed, core_s_before=time.process_time() - begun, failure=str(error))
     finally:
@@ -184,7 +199,7 @@ def run_contender(
 
 def _outcome(
     loop: Loop, spec: EnvSpec, contender: Contender, episodes: int, begun: float, budget_s: float, seed: int
-) -> Outcome:
+) -> tuple[Progress, Outcome]:
     progress = loop.start()
     while int(progress.env_steps) < contender.env_steps and time.process_time() - begun < budget_s:
         progress, _, _ = loop.iterate(progress)
@@ -196,7 +211,7 @@ def _outcome(
     factor = found.measures.get("real_time_factor")
     if factor is None and spec.step_seconds:
         factor = float(found.lengths.sum()) * spec.step_seconds / max(seconds, 1e-9)
-    return Outcome(
+    return progress, Outcome(
         contender,
         seed,
         tuple(map(float, found.returns)),
@@ -210,6 +225,21 @@ def _outcome(
         "" if tell is None else tell(progress.state),
         "; ".join(found.failures[:1]),
     )
+
+
+def _basin(loop: Loop, progress: Progress, task: str, options: Mapping[str, Any], seed: int) -> str:
+    """Return from how many initial states a policy holds, as the task draws them and wider; no part of the price."""
+    policy = artefact_of(loop.algorithm, loop.algorithm.actor(progress.state), {})
+    env = as_batch(registry.make(task, BASIN_STATES, 1, **options), BASIN_STATES)
+    try:
+        if policy is None or not isinstance(env, Simulator) or env.spec.max_episode_steps is None:
+            return ""
+        found = measure_basin(env, policy, seed, states=BASIN_STATES)
+    finally:
+        env.close()
+    first, *wider = (f"{share.value:.0%}" for share in found.shares())
+    rest = (f"{share} of those {factor:g}x as wide" for share, factor in zip(wider, found.factors[1:], strict=True))
+    return ", ".join([f"stays up from {first} of initial states", *rest])
 
 
 def _scored(loop: Loop, progress: Progress, episodes: int, budget_s: float) -> tuple[Evaluation, float]:
@@ -234,11 +264,13 @@ def run_rivals(
     threads: int = 0,
     seed: int = 0,
     only: Sequence[str] = (),
+    films: Path | None = None,
     told: Callable[[Outcome], None] = lambda outcome: None,
 ) -> list[Outcome]:
     """Run every rival that can take a task, the cheapest first, under one budget of core-seconds.
 
     Each gets an equal share of what those before it left. What is left out for want of budget says so in `failure`.
+    With `films`, a folder, each that plays is filmed.
 
     Raises:
         UsageError: the budget is no positive number, a rival's name is unknown, or the task cannot be made.
@@ -265,7 +297,14 @@ def run_rivals(
             begun = time.process_time()
             share = left / (len(chosen) - place)
             outcome = run_contender(
-                task, options, contender, episodes=episodes, budget_s=share, threads=threads, seed=seed
+                task,
+                options,
+                contender,
+                episodes=episodes,
+                budget_s=share,
+                threads=threads,
+                seed=seed,
+                film=None if films is None or not is_simulator else films / f"{contender.algorithm}.mp4",
             )
             left -= time.process_time() - begun
         outcomes.append(outcome)

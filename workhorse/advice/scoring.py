@@ -13,10 +13,10 @@ from workhorse.advice.store import find_rivals
 from workhorse.core.errors import UsageError
 from workhorse.runs.folder import RunFolder, list_runs
 
-__all__ = ["Scored", "Trial", "brier_score", "reliability", "score_forecasts", "trials_in"]
+__all__ = ["Scored", "EndedRun", "brier_score", "reliability", "score_forecasts", "trials_in"]
 
 
-class Trial(NamedTuple):
+class EndedRun(NamedTuple):
     """A run that has ended: what it was of, and the newest mean return."""
 
     id: str
@@ -51,7 +51,7 @@ class Scored(NamedTuple):
         return (self.chance >= 0.5) != self.came
 
 
-def trials_in(root: str | Path) -> list[Trial]:
+def trials_in(root: str | Path) -> list[EndedRun]:
     """Return the finished runs of a folder that have a return."""
     found = []
     for row in list_runs(root):
@@ -62,11 +62,13 @@ def trials_in(root: str | Path) -> list[Trial]:
             continue  # damaged runs say nothing
         if status is None or status.state != "finished" or status.last_return is None:
             continue
-        found.append(Trial(row.id, manifest.task, dict(manifest.task_options), manifest.algorithm, status.last_return))
+        found.append(
+            EndedRun(row.id, manifest.task, dict(manifest.task_options), manifest.algorithm, status.last_return)
+        )
     return found
 
 
-def score_forecasts(forecasts: Sequence[Advice], trials: Sequence[Trial]) -> list[Scored]:
+def score_forecasts(forecasts: Sequence[Advice], trials: Sequence[EndedRun]) -> list[Scored]:
     """Return a row for every class of every forecast that some run can judge.
 
     A class has worked if at least 4 of 5 of its runs reach floor + 0.8 * (best - floor), where `best` is the highest

@@ -10,9 +10,9 @@ from typing import Any
 
 from workhorse.advice.rivals import Outcome, cheapest_within
 from workhorse.core.errors import UsageError
-from workhorse.runs.files import write_file, writing
+from workhorse.runs.files import read_file, write_file, writing
 
-__all__ = ["Measured", "find_rivals", "folder_of", "read_rivals", "save_rivals", "shipped_rivals"]
+__all__ = ["TaskRivals", "find_rivals", "folder_of", "read_rivals", "save_rivals", "shipped_rivals"]
 
 SHIPPED = Path(__file__).parent / "rivals.json"
 FOLDER = Path("rivals")
@@ -21,7 +21,7 @@ FILE = "rivals.json"
 
 
 @dataclass(frozen=True)
-class Measured:
+class TaskRivals:
     """The rivals of one task, as they were measured together.
 
     Attributes:
@@ -57,7 +57,7 @@ class Measured:
         return {**vars(self), "options": dict(self.options), "outcomes": [one.record() for one in self.outcomes]}
 
     @staticmethod
-    def of(record: Mapping[str, Any], where: str) -> "Measured":
+    def of(record: Mapping[str, Any], where: str) -> "TaskRivals":
         """Return what `record` wrote.
 
         Raises:
@@ -65,7 +65,7 @@ class Measured:
         """
         try:
             row = dict(record)
-            return Measured(outcomes=tuple(Outcome.of(one) for one in row.pop("outcomes")), **row)
+            return TaskRivals(outcomes=tuple(Outcome.of(one) for one in row.pop("outcomes")), **row)
         except (TypeError, KeyError, AttributeError, ValueError) as error:
             raise UsageError(
                 f"{where} does not hold the rivals of a task ({error}): measure them again with `workhorse rivals`."
@@ -86,7 +86,7 @@ def folder_of(task: str, options: Mapping[str, Any], root: Path = FOLDER) -> Pat
     return root / name
 
 
-def save_rivals(found: Measured, root: Path = FOLDER) -> Path:
+def save_rivals(found: TaskRivals, root: Path = FOLDER) -> Path:
     """Write the rivals of a task, and return the file."""
     folder = folder_of(found.task, found.options, root)
     with writing("the rivals", folder / FILE):
@@ -95,29 +95,29 @@ def save_rivals(found: Measured, root: Path = FOLDER) -> Path:
     return folder / FILE
 
 
-def read_rivals(file: Path) -> Measured:
+def read_rivals(file: Path) -> TaskRivals:
     """Read the rivals of a task.
 
     Raises:
         UsageError: the file is damaged.
     """
     try:
-        record = json.loads(file.read_text())
+        record = json.loads(read_file(file))
     except (ValueError, OSError) as error:
         raise UsageError(
             f"{file} cannot be read ({error}): measure the rivals again with `workhorse rivals`."
         ) from None
-    return Measured.of(record, str(file))
+    return TaskRivals.of(record, str(file))
 
 
-def shipped_rivals() -> Sequence[Measured]:
+def shipped_rivals() -> Sequence[TaskRivals]:
     """Return the rivals of the shipped tasks, as they were measured for docs/benchmarks.md."""
     if not SHIPPED.exists():
         return ()
-    return [Measured.of(row, str(SHIPPED)) for row in json.loads(SHIPPED.read_text())["tasks"]]
+    return [TaskRivals.of(row, str(SHIPPED)) for row in json.loads(SHIPPED.read_text())["tasks"]]
 
 
-def find_rivals(task: str, options: Mapping[str, Any], root: Path = FOLDER) -> Measured | None:
+def find_rivals(task: str, options: Mapping[str, Any], root: Path = FOLDER) -> TaskRivals | None:
     """Return the rivals of exactly this task: those measured here, else the shipped ones; None where there are none.
 
     A damaged file of the user's counts as none.

@@ -136,9 +136,10 @@ def _score(options: AdviseOptions) -> int:
     from workhorse.advice.advise import read_forecast
     from workhorse.advice.scoring import brier_score, score_forecasts, trials_in
     from workhorse.reports.forecast_page import write_forecast_page
+    from workhorse.runs.files import list_folder
 
     root = Path(options.folder)
-    files = sorted(root.glob("*.json")) if root.is_dir() else []
+    files = sorted(list_folder(root, "*.json")) if root.is_dir() else []
     if not files:
         raise UsageError(f"There is no forecast in {root}: `workhorse advise TASK` makes one.")
     forecasts = []

@@ -41,6 +41,8 @@ class RivalsOptions(EnvironmentOptions, RivalsTask):
     """Seed of all draws."""
     threads: int = 0
     """Simulation threads; 0 uses one for each core."""
+    films: bool = False
+    """Film an episode of each."""
     folder: str = "rivals"
     """Folder in which results are kept, one folder a task."""
 
@@ -51,7 +53,7 @@ def run(arguments: Sequence[str]) -> int:
     task_options = task_options_of(options)
     check_task(options.task)
     from workhorse.advice.rivals import Outcome, frontier, run_rivals
-    from workhorse.advice.store import Measured, save_rivals
+    from workhorse.advice.store import TaskRivals, folder_of, save_rivals
     from workhorse.core.machine import describe_hardware
     from workhorse.reports.rivals_page import write_rivals_page
     from workhorse.reports.wording import interval_text, number_text, steps_text
@@ -70,6 +72,7 @@ def run(arguments: Sequence[str]) -> int:
         if one.failure:
             print(f"{'':<21}{one.failure}", flush=True)
 
+    root = Path(options.folder)
     outcomes = run_rivals(
         options.task,
         task_options,
@@ -78,11 +81,12 @@ def run(arguments: Sequence[str]) -> int:
         threads=options.threads,
         seed=options.seed,
         only=options.only,
+        films=folder_of(options.task, task_options, root) / "films" if options.films else None,
         told=told,
     )
     floors = [one.interval.value for one in outcomes if one.contender.kind == "floor" and one.returns]
     hardware = describe_hardware()
-    found = Measured(
+    found = TaskRivals(
         options.task,
         task_options,
         options.budget,
@@ -92,7 +96,6 @@ def run(arguments: Sequence[str]) -> int:
         time.strftime("%Y-%m-%d"),
         f"{hardware.cores} cores of {hardware.cpu}",
     )
-    root = Path(options.folder)
     save_rivals(found, root)
     print("\nWhat nothing cheaper equals:")
     for one in frontier(outcomes):

@@ -6,11 +6,12 @@ import plotly.graph_objects as go
 import polars as pl
 
 from workhorse.advice.rivals import Outcome, frontier
-from workhorse.advice.store import Measured, folder_of
+from workhorse.advice.store import TaskRivals, folder_of
 from workhorse.reports.figure import SYMBOLS, Figure, LegendEntry, blank, hover_name, whiskers
 from workhorse.reports.markup import Markup, paragraph, sentences, table
 from workhorse.reports.page import Page
 from workhorse.reports.palette import series
+from workhorse.reports.videos import video
 from workhorse.reports.wording import interval_text, number_text, steps_text
 
 __all__ = ["KINDS", "frontier_figure", "rival_rows", "write_rivals_page"]
@@ -19,7 +20,7 @@ KINDS = ("floor", "linear", "rule", "search", "plan", "tree")
 _PRICES = (("core_s", "core-seconds to the end of the first episode"), ("steps", "simulator steps to that end"))
 
 
-def frontier_figure(found: Measured) -> Figure:
+def frontier_figure(found: TaskRivals) -> Figure:
     """Draw what each rival earns against its price, a panel a kind of price; a line joins those that none beats."""
     there = [one for one in found.outcomes if one.returns]
     panels = [_panel(there, price, title) for price, title in _PRICES]
@@ -95,7 +96,7 @@ def rival_rows(outcomes: tuple[Outcome, ...] | list[Outcome]) -> list[tuple[str,
     return rows
 
 
-def write_rivals_page(found: Measured, root: Path) -> Path:
+def write_rivals_page(found: TaskRivals, root: Path) -> Path:
     """Write the page of a task's rivals into their folder, and return it."""
     page = Page(f"{found.task}: rivals")
     best, line = found.best, frontier(found.outcomes)
@@ -107,6 +108,10 @@ def write_rivals_page(found: Measured, root: Path) -> Path:
     page.add("frontier", "Return and price", page.draw(frontier_figure(found)) if best else Markup(""))
     head = ("rival", "return [95 %]", "before it acts", "an episode", "real time", "what it does, or why it failed")
     page.add("all", "Every rival", table(head, rival_rows(found.outcomes)))
+    folder = folder_of(found.task, found.options, root)
+    films = [folder / "films" / f"{one.contender.algorithm}.mp4" for one in line]
+    shown = "".join(video(place, folder, place.stem) for place in films if place.is_file())
+    page.add("films", "Films", Markup(f'<div class="videos">{shown}</div>') if shown else Markup(""))
     said = [
         f"{one.contender.algorithm}: {number_text(one.core_s, 3)} core-seconds, {interval_text(one.interval)}"
         for one in line
@@ -117,4 +122,4 @@ def write_rivals_page(found: Measured, root: Path) -> Path:
         "Make it again",
         paragraph(f"{found.made_by}. {found.machine}. Budget: {found.budget_s:g} core-seconds for all together."),
     )
-    return page.write(folder_of(found.task, found.options, root))
+    return page.write(folder)

@@ -1,5 +1,8 @@
 """From the state of a run to its policy artefact."""
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 
 from workhorse.core.algorithm import Actor, Algorithm
@@ -8,7 +11,7 @@ from workhorse.runs.layer_checks import ARRAYS
 from workhorse.runs.manifest import Manifest
 from workhorse.runs.policy import Policy
 
-__all__ = ["is_finite", "policy_of"]
+__all__ = ["artefact_of", "is_finite", "policy_of"]
 
 
 def is_finite(layers: PolicyNetwork) -> bool:
@@ -18,7 +21,20 @@ def is_finite(layers: PolicyNetwork) -> bool:
 
 
 def policy_of(algorithm: Algorithm, actor: Actor, manifest: Manifest, iteration: int, env_steps: int) -> Policy | None:
-    """Return the artefact of the noiseless policy; None where its numbers are no longer finite."""
+    """Return the artefact of a run's noiseless policy; None where its numbers are no longer finite."""
+    about = {
+        "run": manifest.id,
+        "algorithm": manifest.algorithm,
+        "seed": manifest.seed,
+        "iteration": iteration,
+        "env_steps": env_steps,
+        "workhorse": manifest.versions.get("workhorse", ""),
+    }
+    return artefact_of(algorithm, actor, about)
+
+
+def artefact_of(algorithm: Algorithm, actor: Actor, about: Mapping[str, Any]) -> Policy | None:
+    """Return the artefact of a noiseless policy with what is said `about` it; None where it is not finite."""
     layers, spec = algorithm.policy_layers(actor), algorithm.spec
     if spec.unscaled is not None and isinstance(layers[-1], Mode):
         layers = (*layers[:-1], Stretch(layers[-1].log_std))  # other heads fill the bounds they are given
@@ -31,12 +47,5 @@ def policy_of(algorithm: Algorithm, actor: Actor, manifest: Manifest, iteration:
         observation_format=spec.observation_format,
         action_format=spec.action_format,
         task=spec.task,
-        metadata={
-            "run": manifest.id,
-            "algorithm": manifest.algorithm,
-            "seed": manifest.seed,
-            "iteration": iteration,
-            "env_steps": env_steps,
-            "workhorse": manifest.versions.get("workhorse", ""),
-        },
+        metadata=dict(about),
     )

@@ -5,7 +5,7 @@ import itertools
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,7 +22,7 @@ from workhorse.runs.policy import Policy
 from workhorse.runs.quiet import quiet_libraries
 from workhorse.runs.trust import require_trusted_run
 
-__all__ = ["Video", "record"]
+__all__ = ["Drawn", "Video", "film_states", "record"]
 
 _BACKENDS = ("egl", "osmesa")
 _TRY_CONTEXT = "import mujoco; context = mujoco.GLContext(64, 64); context.make_current()"
@@ -77,6 +77,46 @@ def record(
         try:
             with writing("the video", target), create_file(target, folder.path):  # the writer opens it by its name
                 return _film(env, policy, target, int(host_keys(seed, "evaluate", 0)[0] >> 33), max_steps, progress)
+        finally:
+            env.close()
+
+
+class Drawn(NamedTuple):
+    """A shipped task as it is drawn: its id, and the options that Gymnasium takes."""
+
+    task: str
+    options: dict[str, Any]
+
+
+def film_states(drawn: Drawn, states: Sequence[np.ndarray], target: Path) -> None:
+    """Write a film of a shipped task's states of motion, one a step, drawn by Gymnasium.
+
+    Args:
+        drawn: the task.
+        states: positions and then velocities of each step, as `Simulator.physics` gives them.
+        target: the file.
+
+    Raises:
+        UsageError: the task cannot be drawn, or there is no OpenGL.
+    """
+    import imageio.v2 as imageio
+
+    with quiet_libraries():
+        env = _environment(drawn.task, drawn.options, 480, 480)
+        try:
+            env.reset(seed=0)
+            inner, rate = env.unwrapped, env.metadata.get("render_fps") or 30
+            every = max(1, round(rate / 60))
+            with writing("the film", target):
+                target.parent.mkdir(parents=True, exist_ok=True)
+                opened: Any = imageio.get_writer(target, format="FFMPEG", fps=min(rate, 60), macro_block_size=1)  # type: ignore[arg-type]
+                with opened as writer:
+                    for physics in states[::every]:
+                        if hasattr(inner, "set_state"):  # MuJoCo's
+                            inner.set_state(physics[: inner.model.nq], physics[inner.model.nq :])
+                        else:
+                            inner.state = np.array(physics)
+                        writer.append_data(_even(_frame(env)))
         finally:
             env.close()
 

@@ -148,8 +148,8 @@ def _sweep(folder: StudyFolder, id: str) -> Sweep | None:
 def _floor(record: dict[str, Any] | None) -> Floor | None:
     if record is None or "failed" in record:
         return None
-    tuples = (tuple(record.get(name, ())) for name in ("random", "nothing", "constant", "action"))
-    return Floor(*tuples, record.get("trial_episodes", 0), record.get("trial_steps", 0))
+    random, nothing, constant, action = (tuple(record[name]) for name in ("random", "nothing", "constant", "action"))
+    return Floor(random, nothing, constant, action, record["trial_episodes"], record["trial_steps"])
 
 
 def _search(folder: StudyFolder, task: str, algorithm: str) -> SearchResult | None:

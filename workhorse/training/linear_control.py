@@ -55,7 +55,7 @@ class LinearControl(Loop):
     def on_this_machine(plan: Plan, algorithm: Algorithm, threads: int) -> LinearControl:
         """Return the loop with this many simulation threads, its target checked where one is given."""
         assert isinstance(algorithm, LQR)
-        if plan.slots is not None:
+        if plan.slots not in (None, DRAWN_AT_ONCE):  # the manifest of a run has the number
             raise UsageError(f"{plan.algorithm} chooses its slots itself: leave slots={plan.slots} out.")
         env = environments.make(plan.task, DRAWN_AT_ONCE, threads, **plan.task_options)
         try:

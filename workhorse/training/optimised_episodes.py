@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -25,7 +25,7 @@ from workhorse.training.planned_episodes import HostPlanning
 __all__ = ["OptimisedEpisodes", "derivatives_along", "sized"]
 
 
-class Trajectory(NamedTuple):
+class Trajectories(NamedTuple):
     """Trials of every slot, leading axes B, N, H.
 
     Attributes:
@@ -42,9 +42,9 @@ class Trajectory(NamedTuple):
     reward: np.ndarray
     terminated: np.ndarray
 
-    def of(self, best: np.ndarray) -> Trajectory:
+    def of(self, best: np.ndarray) -> Trajectories:
         """Return one trial of each slot, (B, 1, H, ...)."""
-        return Trajectory(*(leaf[np.arange(len(best)), best][:, None] for leaf in self))
+        return Trajectories(*(leaf[np.arange(len(best)), best][:, None] for leaf in self))
 
 
 class OptimisedEpisodes(HostPlanning):
@@ -71,11 +71,11 @@ class OptimisedEpisodes(HostPlanning):
             feedback = _feedback(algorithm, alive, near, best.terminated[:, 0])
             found = self._rolled(start, alive, best, jax.tree.map(np.asarray, feedback), factors)
             tried = Tried(found.reward, found.terminated, None)
-            alive, chosen = _refined(algorithm, actor, alive, found.plans, tried, np.int32(number))
+            alive, chosen = _refined(algorithm, actor, alive, found.plans, tried, jnp.int32(number))
             best = found.of(np.asarray(chosen))
         promised = np.asarray(alive.reward)[:, 0]
         action, alive = _advanced(algorithm, alive, key)
-        kept = (_put(living, new, np.array(old)) for new, old in zip(alive, carry, strict=True))
+        kept = (_put(living, np.asarray(new), np.array(old)) for new, old in zip(alive, carry, strict=True))
         whole = jax.tree.map(jnp.asarray, OptimisedPlan(*kept))  # type: ignore[arg-type]
         action, sent, promised = (
             _put(living, part, np.zeros((len(obs), *part.shape[1:]), part.dtype))
@@ -87,10 +87,10 @@ class OptimisedEpisodes(HostPlanning):
         self,
         start: np.ndarray,
         plan: OptimisedPlan,
-        nominal: Trajectory | None,
+        nominal: Trajectories | None,
         feedback: Feedback | None,
         factors: np.ndarray,
-    ) -> Trajectory:
+    ) -> Trajectories:
         """Try the plan changed by each of the factors, with feedback on how far a trial is from the nominal one."""
         slots, count, env = len(start), len(factors), self._env
         rows, steps = np.repeat(start, count, axis=0), list[tuple]()
@@ -107,7 +107,7 @@ class OptimisedEpisodes(HostPlanning):
             steps.append((rows, planned, sent, tried.reward[:, 0], tried.terminated[:, 0]))
             rows = tried.states
         columns = (np.stack(column, axis=1) for column in zip(*steps, strict=True))
-        return Trajectory(*(column.reshape(slots, count, *column.shape[1:]) for column in columns))
+        return Trajectories(*(column.reshape(slots, count, *column.shape[1:]) for column in columns))
 
 
 def sized(algorithm: ILQR, env: Simulator | JaxEnv) -> ILQR:
@@ -154,7 +154,7 @@ def derivatives_along(env: Simulator, algorithm: ILQR, rows: np.ndarray, plans: 
     return Derivatives(*(np.nan_to_num(part).reshape(slots, horizon, *part.shape[1:]) for part in parts))
 
 
-def _put(places: np.ndarray, new: Any, into: np.ndarray) -> np.ndarray:
+def _put(places: np.ndarray, new: np.ndarray, into: np.ndarray) -> np.ndarray:
     """Return `into` with its rows at `places` replaced."""
     into[places] = new
     return into
@@ -185,7 +185,7 @@ def _feedback(algorithm: ILQR, plan: OptimisedPlan, near: Derivatives, terminate
 
 @jax.jit
 def _refined(
-    algorithm: ILQR, actor: Actor, carry: OptimisedPlan, plans: Action, tried: Tried, number: Any
+    algorithm: ILQR, actor: Actor, carry: OptimisedPlan, plans: Action, tried: Tried, number: jax.Array
 ) -> tuple[OptimisedPlan, jax.Array]:
     refined = jax.vmap(lambda *slot: algorithm.refine(actor, *slot, round=number))(carry, plans, tried)
     return refined, jax.vmap(lambda one: jnp.argmax(algorithm.returns(one)[0]))(tried)

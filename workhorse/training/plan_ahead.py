@@ -119,6 +119,16 @@ class PlanAhead(Loop):
         whole = found[0]._replace(returns=returns, length=length, error=error, seconds=seconds)
         return Evaluation(returns, length, failures, self._measures(whole))
 
+    def planned_actions(self, progress: Progress, episode: int) -> np.ndarray:
+        """Return the actions of one planned episode of `evaluate`, (length, ...), *in the algorithm's own numbers*."""
+        actor = actor_of(self.algorithm, progress.state)
+        episodes = np.full(self.num_slots, -1, np.int32)
+        episodes[0] = episode
+        planned = self.player.play(actor, "evaluate", int(progress.iteration), episodes)
+        return np.asarray(planned.taken.action).reshape(-1, self.num_slots, *planned.taken.action.shape[1:])[
+            : planned.length[0], 0
+        ]
+
     def _measures(self, planned: Planned) -> dict[str, float]:
         """Return what planning cost, and how far it was from what came."""
         simulated, passed = planned.seconds

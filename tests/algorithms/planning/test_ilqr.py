@@ -1,6 +1,6 @@
 """Iterative linear-quadratic regulator: its step, its derivatives, its trials with feedback, and what they cost."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +12,7 @@ from workhorse.algorithms import registry
 from workhorse.algorithms.planning.ilqr import OptimisedPlan, _bounded_step, _positive
 from workhorse.core.errors import UsageError
 from workhorse.core.spec import Box, Discrete, EnvSpec
-from workhorse.core.types import Derivatives, Tried
+from workhorse.core.types import Derivatives, Step, Tried
 from workhorse.environments import registry as environments
 from workhorse.environments.batch import as_batch, episode_keys
 from workhorse.training.optimised_episodes import derivatives_along
@@ -145,6 +145,36 @@ def test_derivatives_are_those_of_jax(rescaled):
         )
 
 
+class Crossed(NamedTuple):
+    """A point that stays where it is, with rewards in which every two of its coordinates and actions meet."""
+
+    mixed: Any = ((1.0, 0.3, -2.0), (0.3, 0.5, 0.7), (-2.0, 0.7, -1.0))
+
+    @property
+    def spec(self) -> EnvSpec:
+        return EnvSpec("Crossed-v0", Box.unbounded(2), Box((-2.0,), (2.0,)), 9)
+
+    def reset(self, key: Any) -> tuple[Any, Any]:
+        return jnp.zeros(2, jnp.float64), jnp.zeros(2, jnp.float32)
+
+    def step(self, state: Any, action: Any, key: Any) -> tuple[Any, Step]:
+        z = jnp.concatenate([state, action])
+        no = jnp.zeros((), bool)
+        return state, Step(state.astype(jnp.float32), z @ jnp.array(self.mixed) @ z / 2, no, no, state, {})
+
+
+def test_second_derivatives_of_two_things_at_once_are_found():
+    env = Crossed()
+    algorithm: Any = registry.make("ilqr", env.spec, {"rescale_actions": False, "horizon": 2})
+    batch: Any = as_batch(env, 1)
+    batch.reset(np.zeros((1, 2), np.uint32))
+    rows, plans = np.array([[[0.5, -1.0], [0.1, 0.2]]]), np.array([[[0.25], [-1.0]]], np.float32)
+    near = derivatives_along(batch, algorithm, rows, plans)
+    z = np.concatenate([rows, plans], axis=-1)
+    np.testing.assert_allclose(near.reward_curvature[0], np.tile(env.mixed, (2, 1, 1)), atol=1e-6)
+    np.testing.assert_allclose(near.reward_slope[0], z[0] @ np.array(env.mixed), atol=1e-8)
+
+
 def loop_of(task, clock, **settings):
     slots = 2
     env = environments.make(task, slots, 1, max_episode_steps=clock)
@@ -155,7 +185,7 @@ def loop_of(task, clock, **settings):
 @pytest.mark.parametrize("task", ["Pendulum-v1", "InvertedDoublePendulum-v5"])
 def test_what_a_plan_promises_is_what_comes_and_every_step_is_counted(task, monkeypatch):
     loop, tried = loop_of(task, 12, num_factors=3), []
-    simulator = loop._player._env  # type: ignore[attr-defined]
+    simulator = loop.player._env  # type: ignore[attr-defined]
     rollout = simulator.rollout
 
     def counted(states, plans, *rest, **more):

@@ -149,9 +149,9 @@ def uniform_points(draws: Key, numbers: Int[Array, "C"], size: int) -> Float[Arr
     g > 1 solves g^(n+1) = g + 1; `shift` is drawn once from the key.
 
     Example:
-        >>> points = uniform_points(jax.random.key(0), jnp.arange(64), 2)
-        >>> [int(((points[:, 0] < 0.5) & (points[:, 1] < half)).sum()) for half in (0.5, 1.0)]
-        [16, 32]
+        >>> points = uniform_points(jax.random.key(0), jnp.arange(1000), 2)
+        >>> round(float((points < 0.25).all(axis=1).mean()), 2)
+        0.06
 
     Source: the additive recurrence of Roberts 2018, "The unreasonable effectiveness of quasirandom sequences".
     """

@@ -14,10 +14,10 @@ from workhorse.core.ranges import require_positive
 from workhorse.core.types import Moments, Returns
 from workhorse.math import noise
 
-__all__ = ["Guesses", "RandomSearch"]
+__all__ = ["GuessState", "RandomSearch"]
 
 
-class Guesses(NamedTuple):
+class GuessState(NamedTuple):
     """A `SearchState` whose parameters are those of the leading guess, and how the guesses stand."""
 
     params: Float[Array, "n"]
@@ -44,7 +44,7 @@ class RandomSearch(ParameterSearch):
     summary = "guess linear policies and keep the best, judged again before it counts"
 
     num_candidates: int = 16
-    """Guesses an iteration."""
+    """GuessState an iteration."""
     num_finalists: int = 4
     """Best guesses so far, which are judged again in every iteration."""
     trials: int = 5
@@ -76,19 +76,19 @@ class RandomSearch(ParameterSearch):
         rows = jax.vmap(lambda row: noise.perturbation(address, row, self.num_params))(jnp.arange(count))
         return jnp.float32(self.weight_std) * rows
 
-    def init(self, key: Key) -> Guesses:
+    def init(self, key: Key) -> GuessState:
         start = super().init(key)
         first = self.guesses(start.noise_key, start.iteration, self.num_members)
-        return Guesses(first[0], *start[1:], standing=opened(first, self.num_members))
+        return GuessState(first[0], *start[1:], standing=opened(first, self.num_members))
 
-    def actor(self, state: Guesses) -> SearchActor:
+    def actor(self, state: GuessState) -> SearchActor:
         standing = state.standing
         return super().actor(state)._replace(spread=standing.candidates[standing.place])
 
     def displace(self, actor: SearchActor, member: Int[Array, ""]) -> Float[Array, "n"]:
         return actor.spread[member]
 
-    def update(self, state: Guesses, experience: Returns, key: Key) -> tuple[Guesses, Metrics]:
+    def update(self, state: GuessState, experience: Returns, key: Key) -> tuple[GuessState, Metrics]:
         standing = scored(state.standing, jnp.asarray(experience.fitness))
         place, clock = leader(standing, self.trials), state.iteration + 1
         params, mean = standing.candidates[place], means(standing)[place]
@@ -100,8 +100,8 @@ class RandomSearch(ParameterSearch):
             "candidates": (self.num_members + state.iteration * self.num_candidates).astype(jnp.float64),
             "params_norm": jnp.linalg.norm(params),
         }
-        return Guesses(*self.advanced(state, params, experience), standing=after), metrics
+        return GuessState(*self.advanced(state, params, experience), standing=after), metrics
 
-    def in_words(self, state: Guesses) -> str:
+    def in_words(self, state: GuessState) -> str:
         """Return the policy in plain words."""
         return f"a guessed {self.policy} policy with {self.num_params} parameters"

@@ -15,7 +15,7 @@ from workhorse.core.layers import Activation, Dense, PolicyNetwork
 from workhorse.core.ranges import require_non_negative
 from workhorse.core.spec import Box
 
-__all__ = ["Rule", "SignedRules"]
+__all__ = ["SignedRule", "SignedRules"]
 
 GAINS = (0.1, 0.4, 1.0)
 """Size of a push, in halves of the action's range."""
@@ -24,7 +24,7 @@ SLOPES = (0.1, 0.4, 1.0, 4.0, 10.0)
 """Push per unit of the observation, in halves of the action's range."""
 
 
-class Rule(NamedTuple):
+class SignedRule(NamedTuple):
     """drive_j = size * f(sign * (x_first + other * x_second)) for the components j that it drives, else 0.
 
     Attributes:
@@ -101,7 +101,7 @@ class SignedRules(Contest):
         start = jax.random.randint(draws, (), 0, size)
         return ((scattered(numbers, size) + start) % size).astype(jnp.int32)[:, None]
 
-    def rule(self, number: Int[Array, ""] | int) -> Rule:
+    def rule(self, number: Int[Array, ""] | int) -> SignedRule:
         """Return the rule with a number in the family."""
         rest = number
         features, forms, targets = (jnp.asarray(part) for part in (self._features, self._forms, self._targets))
@@ -109,12 +109,14 @@ class SignedRules(Contest):
         rest, form = rest // len(forms), forms[rest % len(forms)]
         rest, target = rest // len(targets), targets[rest % len(targets)]
         first, second, other = features[rest % len(features)]
-        return Rule(first, second, other, sign, form[0], form[1], target)
+        return SignedRule(first, second, other, sign, form[0], form[1], target)
 
-    def begin(self, actor: ContestActor, slot: Int[Array, ""]) -> Rule:
+    def begin(self, actor: ContestActor, slot: Int[Array, ""]) -> SignedRule:
         return self.rule(self.parameters(actor, slot)[0])
 
-    def act(self, actor: ContestActor, carry: Rule, obs: Array, key: Key, *, explore: bool) -> tuple[Array, Rule, None]:
+    def act(
+        self, actor: ContestActor, carry: SignedRule, obs: Array, key: Key, *, explore: bool
+    ) -> tuple[Array, SignedRule, None]:
         x = obs.reshape(-1).astype(jnp.float32)
         seen = carry.sign * (x[carry.first] + carry.other * x[carry.second])
         push = carry.size * jnp.where(carry.is_linear > 0, seen, jnp.sign(seen))
@@ -123,7 +125,7 @@ class SignedRules(Contest):
         return driven(self.spec.action, drive), carry, None
 
     def policy_layers(self, actor: ContestActor) -> PolicyNetwork:
-        found = Rule(*(part.item() for part in self.rule(actor.best[0])))
+        found = SignedRule(*(part.item() for part in self.rule(actor.best[0])))
         weight = np.zeros((1, self.spec.observation.size), np.float32)
         weight[0, found.first] += found.sign
         weight[0, found.second] += found.sign * found.other
@@ -142,7 +144,7 @@ class SignedRules(Contest):
             >>> rules.in_words(rules.init(jax.random.key(0))._replace(best=jnp.array([19])))
             'push with 0.4 of the range along x1'
         """
-        found = Rule(*(part.item() for part in self.rule(state.best[0])))
+        found = SignedRule(*(part.item() for part in self.rule(state.best[0])))
         along = "along" if found.sign > 0 else "against"
         seen = f"x{found.first}"
         if found.other:

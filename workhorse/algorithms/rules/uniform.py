@@ -38,7 +38,7 @@ class RandomAction(Untrained):
             case MultiDiscrete(counts):
                 return jax.random.randint(key, (len(counts),), 0, jnp.array(counts)), carry, None
             case MultiBinary(size):
-                return jax.random.bernoulli(key, 0.5, (size,)).astype(jnp.int8), carry, None
+                return jax.random.randint(key, (size,), 0, 2).astype(jnp.int8), carry, None
         low, high = (np.array(bound, np.float32).reshape(space.shape) for bound in (space.low, space.high))
         with np.errstate(over="ignore", invalid="ignore"):
             bounded = np.isfinite(high - low)
