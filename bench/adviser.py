@@ -118,7 +118,10 @@ def main() -> None:
     made_by = "adviser.py fit"
     LABELS.write_text(json.dumps({**head(made_by), "variants": gathered()}, indent=1) + "\n")
     scores = [score("without a simulator", WITHOUT_SIMULATOR), score("with a simulator", tuple(CLASSES))]
-    (RESULTS / "adviser.json").write_text(json.dumps({**head(made_by), "scores": scores}, indent=1) + "\n")
+    took = [row["seconds"]["all"] for row in json.loads(CARDS.read_text())["variants"].values()]
+    seconds = {"median": float(np.median(took)), "most": max(took)}
+    found = {**head(made_by), "seconds": seconds, "scores": scores}
+    (RESULTS / "adviser.json").write_text(json.dumps(found, indent=1) + "\n")
     for found in scores:
         said = f"{found['right']} of {found['forecasts']} right, {found['works_as_advised']} work as advised"
         print(f"{found['name']}: {said}; usual answer {found['constant_right']}", file=sys.stderr)

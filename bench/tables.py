@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 from off_policy_tables import off_policy
+from rival_tables import frontier_rows, rivals_section
 from scipy.stats import linregress, t
 
 from workhorse.statistics.intervals import difference_interval, mean_interval, proportion_interval
@@ -1002,6 +1003,7 @@ def main() -> None:
         ("## Learning", learning()),
         ("## Policy gradients", policy_gradients()),
         ("## Off-policy learning", off_policy()),
+        ("## Rivals and the adviser", rivals_section()),
         ("## Actions in a box far from zero", action_box()),
         ("## Diagnoses", diagnosis()),
         ("## The second start", second_start()),
@@ -1016,6 +1018,10 @@ def main() -> None:
     _, _, after = rest.partition(END)
     PAGE.write_text(f"{before}{BEGIN}\n\n{body}\n\n{END}{after}")
     print(PAGE)
+    rivals_page = PAGE.parent / "do-you-need-rl.md"
+    before, _, rest = rivals_page.read_text().partition(BEGIN)
+    rivals_page.write_text(f"{before}{BEGIN}\n\n" + "\n".join(frontier_rows()) + f"\n\n{END}{rest.partition(END)[2]}")
+    print(rivals_page)
     page_of_warnings = PAGE.parent / "reference" / "warnings.md"
     page_of_warnings.write_text(warnings_page())
     print(page_of_warnings)

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from workhorse.core.randomness import draw, root_key
@@ -40,7 +41,7 @@ def film_rival(loop: Loop, progress: Progress, task: str, options: Mapping[str, 
     algorithm, iteration = loop.algorithm, int(progress.iteration)
     planned = loop.planned_actions(progress, 0) if isinstance(loop, PlanAhead) else None
     actor, act = algorithm.actor(progress.state), jax.jit(algorithm.act, static_argnames="explore")
-    carry, key = algorithm.begin(actor, np.int32(-1)), draw(root_key(seed), "act", iteration)
+    carry, key = algorithm.begin(actor, jnp.asarray(-1, jnp.int32)), draw(root_key(seed), "act", iteration)
     try:
         obs = env.reset(episode_keys(env, seed, "evaluate", iteration, np.zeros(1, np.int64)))
         states, total = [env.physics(env.states())[0]], 0.0
