@@ -119,11 +119,11 @@ def planners() -> list[str]:
     if found is None:
         return ["**Planners**: not measured: `python bench/planning.py`"]
     lines = [
-        "**Planners**, whole episodes with the true simulator. Intervals are over seeds. The real-time factor is of this "
-        "machine and of whatever else ran on it.",
+        "**Planners**, whole episodes with the true simulator. Intervals are over seeds. The real-time factor is of "
+        "this machine and of whatever else ran on it.",
         "",
-        "| what | planner | seeds | return [95 %] | planning steps an action | real time | upright, solved | published | "
-        "to reach |",
+        "| what | planner | seeds | return [95 %] | planning steps an action | real time | upright, solved | "
+        "published | to reach |",
         "|---|---|---|---|---|---|---|---|---|",
     ]
     for name, row in ROWS.items():
@@ -186,8 +186,8 @@ def adviser() -> list[str]:
     if found is None:
         return ["**Adviser**: not measured: `python bench/adviser.py fit`"]
     lines = [
-        "**The adviser's forecasts**, each family of variants forecast by a model that was fitted on the other families "
-        "alone. Right: the class that is advised is the cheapest that works, by the rule of "
+        "**The adviser's forecasts**, each family of variants forecast by a model that was fitted on the other "
+        "families alone. Right: the class that is advised is the cheapest that works, by the rule of "
         "`workhorse/advice/labels.py`. Constant: the commonest answer, and the base rate, of the other families.",
         "",
         "| forecasts | right [95 %] | works as advised | constant answer right | Brier score by class | constant's | "
