@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from jaxtyping import Array
 
-from workhorse.advice.branching import action_horizon, greedy_on_random, is_repeatable
+from workhorse.advice.branching import _after_end, action_horizon, greedy_on_random, is_repeatable
 from workhorse.advice.play import Guesses, Played, guess, play_randomly
 from workhorse.advice.probe import MEASURES, _rewards, probe_task
 from workhorse.advice.short_runs import climb, clusters
@@ -59,6 +59,11 @@ def test_one_step_of_look_ahead_finds_a_reward_that_it_sees_and_no_other():
     assert near.random.mean() == pytest.approx(9, abs=5)
     far = greedy_on_random(JaxBatch(Echo(3, 12), 4), 8, 2, 3, 12)
     np.testing.assert_array_equal(far.returns, 0)  # nothing differs within three steps: the first choice is taken
+
+
+def test_what_comes_after_an_end_is_told_from_the_end_itself():
+    ended = np.array([[False, True, False, True], [False, False, False, False], [True, False, False, False]])
+    assert _after_end(ended).tolist() == [[False, False, True, True], [False] * 4, [False, True, True, True]]
 
 
 class Leaky(JaxBatch):
