@@ -25,6 +25,8 @@ from workhorse.training.plan import Plan
 RESULTS = Path(__file__).parent / "results" / "labels"
 SEEDS = 5
 EPISODES = 50
+PLANNERS = ("mppi", "categorical-cem")
+"""The planner of each kind of action; two seeds, which are not that of the cards."""
 PLAN_SECONDS = 20.0
 """Core-seconds of a seed of a planner, after which it plays no further episode."""
 BUDGETS = {"ppo": 300_000, "openai-es": 300_000, "dqn": 50_000, "sac": 20_000}
@@ -69,7 +71,7 @@ def measure(variant: TaskVariant, approach: str) -> dict:
 
 
 def measure_rivals(variant: TaskVariant, kinds: tuple[str, ...], known: dict) -> dict:
-    """Run every rival of some kinds that was not run before: five seeds of what draws, of the rest one."""
+    """Run every rival of some kinds that was not run before: five seeds of searches, two of a planner, one of others."""
     env = environments.make(variant.task, 1, 1, **variant.options)
     if isinstance(env, HostEnv):
         env.close()
@@ -77,10 +79,12 @@ def measure_rivals(variant: TaskVariant, kinds: tuple[str, ...], known: dict) ->
     for contender in contenders(env.spec):
         if contender.kind not in kinds or contender.algorithm in found:
             continue
+        if contender.kind == "plan" and contender.algorithm not in PLANNERS:
+            continue
         begun, outcomes = time.process_time(), []
-        seeds = SEEDS if contender.kind in ("search", "plan", "tree") else 1
-        budget = PLAN_SECONDS if contender.kind in ("plan", "tree") else float("inf")
-        for seed in range(seeds):
+        numbers = {"search": range(SEEDS), "plan": range(1, 3)}.get(contender.kind, range(1))
+        budget = PLAN_SECONDS if contender.kind == "plan" else float("inf")
+        for seed in numbers:
             outcomes.append(
                 run_contender(
                     variant.task, variant.options, contender, episodes=20, budget_s=budget, threads=1, seed=seed
@@ -90,7 +94,7 @@ def measure_rivals(variant: TaskVariant, kinds: tuple[str, ...], known: dict) ->
                 break
         returns = [one.interval.value for one in outcomes if one.returns]
         found[contender.algorithm] = {
-            "returns": returns if len(returns) == seeds else [],
+            "returns": returns if len(returns) == len(numbers) else [],
             "env_steps": [one.steps_before for one in outcomes],
             "planning_steps": [one.steps_per_episode for one in outcomes],
             "core_seconds": time.process_time() - begun,
