@@ -71,7 +71,7 @@ def measure(variant: TaskVariant, approach: str) -> dict:
 
 
 def measure_rivals(variant: TaskVariant, kinds: tuple[str, ...], known: dict) -> dict:
-    """Run every rival of some kinds that was not run before: five seeds of searches, two of a planner, one of others."""
+    """Run the rivals of some kinds that were not run before: 5 seeds of searches, 2 of a planner, 1 of others."""
     env = environments.make(variant.task, 1, 1, **variant.options)
     if isinstance(env, HostEnv):
         env.close()

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from workhorse.advice.advise import Advice, Way, advice_on, read_forecast, save_forecast
-from workhorse.advice.forecast import CLIP, FEATURES, features, fit, read_model
+from workhorse.advice.forecast import CLIP, FEATURES, INPUTS, features, fit, read_model
 from workhorse.advice.labels import label_of, read_labels
 from workhorse.advice.probe import TaskCard
 from workhorse.advice.scoring import EndedRun, brier_score, reliability, score_forecasts
@@ -50,6 +50,7 @@ def test_a_fit_is_where_the_penalised_loss_is_flat():
     came = [bool(row["es"] + 0.5 * generator.standard_normal() > 0) for row in found]
     model = fit(found, {"es": came}, penalty=2.0)
     table = (np.array([[row[name] for name in FEATURES] for row in found]) - model.mean) / model.scale
+    table = table[:, [FEATURES.index(name) for name in INPUTS["es"]]]
     weights = np.array(model.weights["es"])
     chance = 1 / (1 + np.exp(-(table @ weights[:-1] + weights[-1])))
     slope = table.T @ (chance - came) + 2.0 * weights[:-1]
@@ -101,7 +102,7 @@ def test_advice_is_the_cheapest_way_that_is_likely():
     without = advice_on(card_of(guess_best=500.0), simulator_available=False)
     assert "plan" not in {way.group for way in without.ways}
     gradient = next(way for way in found.ways if way.group == "gradient")
-    assert gradient.env_steps == 200_000 and gradient.core_s == pytest.approx(20.0)  # of the recipe; 2 s for 20,000
+    assert gradient.env_steps == 200_000 and gradient.core_s == pytest.approx(8.0)  # of the recipe; 2 s for 50,000
     assert gradient.command == "workhorse train CartPole-v1 --algorithm ppo --env-steps 200000"
     dear = advice_on(card_of(ppo_return=500.0), step_price=0.01)
     assert next(way for way in dear.ways if way.group == "gradient").price == pytest.approx(2000.0)
@@ -125,4 +126,4 @@ def test_forecasts_are_kept_and_damaged_ones_named(tmp_path):
 def test_what_is_shipped_fits_together():
     labels, model = read_labels(), read_model()
     assert len(labels) >= 60 and len({one.family for one in labels}) >= 5
-    assert model is not None and all(len(row) == len(FEATURES) + 1 for row in model.weights.values())
+    assert model is not None and all(len(row) == len(INPUTS[group]) + 1 for group, row in model.weights.items())

@@ -25,16 +25,14 @@ LIKELY = 0.5
 """Probability from which on a way is recommended."""
 
 _FEATURE_WORDS = {
-    "simple": "what guessing, climbing and linear control reached",
+    "simple": "what rules, guessing, climbing, PID and linear control reached",
+    "climb": "what guessing and climbing reached",
     "look_ahead": "what one step of look-ahead over random play reached",
     "es": "what a few steps of evolution strategies reached",
     "gradient": "what a few steps of policy gradients reached",
     "plan": "what planning with the simulator reached",
-    "basins": "the share of climbers that ended at the best level",
     "reach": "how many steps ahead an action matters",
     "reward_seen": "how often random play meets a reward",
-    "observations": "the size of an observation",
-    "luck": "how much luck there is in a return",
 }
 
 
@@ -147,7 +145,7 @@ def _price(card: TaskCard, group: str) -> tuple[int, float, str]:
     """Return steps, core-seconds and the command of a class, from the recipe and the speed that was measured."""
     task = f"{card.task}{''.join(f' --task-option {name}={_typed(value)}' for name, value in card.options.items())}"
     if group == "simple":
-        seconds = sum(card.seconds.get(name, 0.0) for name in ("guessing", "basins", "linear control"))
+        seconds = sum(card.seconds.get(name, 0.0) for name in ("guessing", "basins", "linear control", "rules", "pid"))
         return SIMPLE_STEPS, seconds, f"workhorse rivals {task}"
     if group == "plan":
         planner = "categorical-cem" if "plan_return" not in card.numbers and card.numbers["action_size"] > 1 else "mppi"

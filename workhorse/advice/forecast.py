@@ -13,14 +13,19 @@ __all__ = ["FEATURES", "Model", "features", "fit", "read_model"]
 
 FILE = Path(__file__).parent / "forecast.json"
 
-FEATURES = (
-    "simple", "look_ahead", "es", "gradient", "plan", "basins", "reach", "reward_seen", "observations", "luck",
-)  # fmt: skip
-"""What a forecast is made from, each about 1 in size; see `features`."""
+FEATURES = ("simple", "climb", "look_ahead", "es", "gradient", "plan", "reach", "reward_seen")
+"""What forecasts are made from, each about 1 in size; see `features`."""
+INPUTS: Mapping[str, tuple[str, ...]] = {
+    "simple": ("simple",),
+    "plan": ("plan", "look_ahead"),
+    "es": ("es", "climb"),
+    "gradient": ("gradient", "reach", "reward_seen"),
+}
+"""The features that the forecast of each class is made from: few, because there are few families to learn from."""
 CLIP = 0.03
 """Forecasts are in [CLIP, 1 - CLIP]: nobody knows better after a minute."""
 RETURNS = (
-    "random_return", "guess_best", "climb_best", "lqr_return",
+    "random_return", "guess_best", "climb_best", "lqr_return", "rule_return", "pid_return",
     "greedy_return", "plan_return", "es_return", "ppo_return",
 )  # fmt: skip
 
@@ -28,11 +33,10 @@ RETURNS = (
 def features(numbers: Mapping[str, float]) -> dict[str, float]:
     """Return the features of a task card's numbers.
 
-    Returns are told as shares of the way from the floor to the best that any probe reached: `simple` for guessing,
-    climbing and linear control, `look_ahead`, `es`, `gradient`, `plan` for the others. `basins` is the share of
-    climbers at the best level; `reach` the steps in which nine tenths of an action's effect come, on a log scale from 0
-    to 1 at 1,000; `reward_seen` of random episodes; `observations` their number on a log scale; `luck` the share of
-    guesses' variance within policies. What was not measured is left at 0.5.
+    Returns are told as shares of the way from the floor to the best that any probe reached: `simple` for rules,
+    guessing, climbing, PID and linear control, `climb` for guessing and climbing, `look_ahead`, `es`, `gradient` and
+    `plan` for the others. `reach` is the steps in which nine tenths of an action's effect come, on a log scale from 0 to
+    1 at 1,000; `reward_seen` of random episodes. What was not measured is left at 0.5.
 
     Example:
         >>> found = features({"floor": 0.0, "random_return": 0.0, "guess_best": 4.0, "ppo_return": 8.0})
@@ -58,16 +62,14 @@ def features(numbers: Mapping[str, float]) -> dict[str, float]:
         return 0.5 if math.isnan(value) else float(value)
 
     return {
-        "simple": share("guess_best", "climb_best", "lqr_return"),
+        "simple": share("guess_best", "climb_best", "lqr_return", "rule_return", "pid_return"),
+        "climb": share("guess_best", "climb_best"),
         "look_ahead": share("greedy_return"),
         "es": share("es_return"),
         "gradient": share("ppo_return"),
         "plan": share("plan_return"),
-        "basins": plain("climb_share_of_best"),
         "reach": scaled("ninth_horizon", 1000.0),
         "reward_seen": plain("reward_seen"),
-        "observations": scaled("observation_size", 400.0),
-        "luck": plain("guess_luck"),
     }
 
 
@@ -77,7 +79,7 @@ class Model:
 
     Attributes:
         mean, scale: of each feature, by which it is standardised.
-        weights: of each class, the constant last.
+        weights: of each class, in the order of its `INPUTS`, the constant last.
     """
 
     mean: tuple[float, ...]
@@ -86,21 +88,22 @@ class Model:
 
     def probabilities(self, found: Mapping[str, float]) -> dict[str, float]:
         """Return the forecast for each class."""
-        told = self._told(found)
-        return {
-            name: float(np.clip(1 / (1 + math.exp(-float(np.dot(row, told)))), CLIP, 1 - CLIP))
-            for name, row in self.weights.items()
-        }
+        told = {name: float(np.dot(row, self._told(found, name))) for name, row in self.weights.items()}
+        return {name: float(np.clip(1 / (1 + math.exp(-odds)), CLIP, 1 - CLIP)) for name, odds in told.items()}
 
     def movers(self, found: Mapping[str, float], group: str, count: int = 3) -> list[tuple[str, float]]:
         """Return the features that moved a class's forecast most, with the change of its log odds."""
-        parts = np.array(self.weights[group][:-1]) * self._told(found)[:-1]
+        parts = np.array(self.weights[group][:-1]) * self._told(found, group)[:-1]
         order = np.argsort(-np.abs(parts))[:count]
-        return [(FEATURES[place], float(parts[place])) for place in order]
+        return [(INPUTS[group][place], float(parts[place])) for place in order]
 
-    def _told(self, found: Mapping[str, float]) -> np.ndarray:
-        rows = (np.array([found[name] for name in FEATURES]) - self.mean) / self.scale
-        return np.append(rows, 1.0)
+    def _told(self, found: Mapping[str, float], group: str) -> np.ndarray:
+        row = (np.array([found[name] for name in FEATURES]) - self.mean) / self.scale
+        return np.append(row[_places(group)], 1.0)
+
+
+def _places(group: str) -> list[int]:
+    return [FEATURES.index(name) for name in INPUTS[group]]
 
 
 def fit(rows: Sequence[Mapping[str, float]], works: Mapping[str, Sequence[bool]], penalty: float = 1.0) -> Model:
@@ -113,12 +116,13 @@ def fit(rows: Sequence[Mapping[str, float]], works: Mapping[str, Sequence[bool]]
     """
     table = np.array([[row[name] for name in FEATURES] for row in rows])
     mean, scale = table.mean(0), np.maximum(table.std(0), 1e-6)
-    told = np.concatenate([(table - mean) / scale, np.ones((len(table), 1))], axis=1)
+    standard, constant = (table - mean) / scale, np.ones((len(table), 1))
     weights = {}
     for name, wanted in works.items():
+        told = np.concatenate([standard[:, _places(name)], constant], axis=1)
         sign = np.where(np.array(wanted), 1.0, -1.0)
 
-        def loss(w: np.ndarray, sign: np.ndarray = sign) -> tuple[float, np.ndarray]:
+        def loss(w: np.ndarray, sign: np.ndarray = sign, told: np.ndarray = told) -> tuple[float, np.ndarray]:
             margin = sign * (told @ w)
             slope = -sign / (1 + np.exp(margin))
             value = np.logaddexp(0, -margin).sum() + penalty / 2 * np.square(w[:-1]).sum()

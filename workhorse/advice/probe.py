@@ -5,7 +5,7 @@ simulator or no such kind of action is left out, and the reason is kept.
 """
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -27,7 +27,7 @@ __all__ = ["TaskCard", "probe_task"]
 
 WITHOUT_CLOCK = 1000
 """Steps after which a probe cuts an episode of a task that has no clock."""
-SIGN_STEPS = 20_000
+SIGN_STEPS = 50_000
 """Environment steps of a short run of a learning algorithm."""
 
 
@@ -76,6 +76,8 @@ MEASURES = {
     "climb_groups": "levels at which the climbers ended",
     "climb_share_of_best": "share of the climbers at the best level",
     "lqr_return": "mean return of linear-quadratic control",
+    "rule_return": "mean return of the best signed rule of a small family",
+    "pid_return": "mean return of the best of some PID loops",
     "plan_return": "mean return of a planner with the simulator",
     "plan_gain": "what a planner earns above the floor in the first steps of an episode",
     "es_return": "return after a few steps of evolution strategies",
@@ -92,6 +94,7 @@ def probe_task(
     simulator_available: bool = True,
     threads: int = 0,
     seed: int = 0,
+    only: Collection[str] = (),
     told: Callable[[str], None] = lambda probe: None,
 ) -> TaskCard:
     """Measure a task.
@@ -102,6 +105,7 @@ def probe_task(
         simulator_available: whether probes may branch from snapshots, which is what a user's own plant cannot do.
         threads: simulation threads; 0 uses one for each core.
         seed: root of all draws.
+        only: names of the probes to do; all where it is empty.
         told: is told the name of each probe as it begins.
 
     Raises:
@@ -112,6 +116,8 @@ def probe_task(
     measuring = _Measuring(task, dict(options), threads, seed)
     card, begun = measuring.card, time.perf_counter()
     for name, probe, branches in measuring.probes():
+        if only and name not in only:
+            continue
         reason = ""
         if branches and not simulator_available:
             reason = "it branches from snapshots, and you said that there is no simulator"
@@ -162,6 +168,8 @@ class _Measuring:
             ("look-ahead", self._look_ahead, True),
             ("basins", self._climb, False),
             ("linear control", self._lqr, True),
+            ("rules", lambda: self._search("rule_return", "signed-rules"), False),
+            ("pid", lambda: self._search("pid_return", "pid"), False),
             ("evolution strategies", lambda: self._sign("es_return", "openai-es"), False),
             ("policy gradients", lambda: self._sign("ppo_return", "ppo"), False),
             ("planning", self._plan, True),
@@ -265,6 +273,16 @@ class _Measuring:
     def _lqr(self) -> None:
         found = sign_of_life(self.card.task, self.card.options, "lqr", 1, threads=self._threads, seed=self._seed)
         self.card.numbers["lqr_return"] = found.last
+
+    def _search(self, name: str, algorithm: str) -> None:
+        steps = self._slots(300_000, 30_000, 5_000)
+        contender = contender_for(self.card.task, algorithm, "search", steps)
+        found = run_contender(
+            self.card.task, self.card.options, contender, episodes=20, threads=self._threads, seed=self._seed
+        )
+        if not found.returns:
+            raise UsageError(found.failure)
+        self.card.numbers[name] = found.interval.value
 
     def _sign(self, name: str, algorithm: str) -> None:
         found = sign_of_life(
