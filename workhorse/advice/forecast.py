@@ -35,8 +35,8 @@ def features(numbers: Mapping[str, float]) -> dict[str, float]:
 
     Returns are told as shares of the way from the floor to the best that any probe reached: `simple` for rules,
     guessing, climbing, PID and linear control, `climb` for guessing and climbing, `look_ahead`, `es`, `gradient` and
-    `plan` for the others. `reach` is the steps in which nine tenths of an action's effect come, on a log scale from 0 to
-    1 at 1,000; `reward_seen` of random episodes. What was not measured is left at 0.5.
+    `plan` for the others. `reach` is the steps in which nine tenths of an action's effect come, on a log scale that
+    ends at 1,000; `reward_seen` of random episodes. What was not measured is left at 0.5.
 
     Example:
         >>> found = features({"floor": 0.0, "random_return": 0.0, "guess_best": 4.0, "ppo_return": 8.0})
