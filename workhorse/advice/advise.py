@@ -153,7 +153,7 @@ def _price(card: TaskCard, group: str) -> tuple[int, float, str]:
     algorithm, probe = {"es": ("openai-es", "evolution strategies"), "gradient": ("ppo", "policy gradients")}[group]
     known = recipe(card.task, algorithm)
     steps = WITHOUT_RECIPE if known is None else int(known.env_steps)
-    seconds = card.seconds.get(probe, 0.0) * steps / SIGN_STEPS
+    seconds = card.seconds.get(probe, 0.0) * steps / card.numbers.get("sign_steps", SIGN_STEPS[0])
     return steps, seconds, f"workhorse train {task} --algorithm {algorithm} --env-steps {steps}"
 
 

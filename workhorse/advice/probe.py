@@ -27,8 +27,8 @@ __all__ = ["TaskCard", "probe_task"]
 
 WITHOUT_CLOCK = 1000
 """Steps after which a probe cuts an episode of a task that has no clock."""
-SIGN_STEPS = 50_000
-"""Environment steps of a short run of a learning algorithm."""
+SIGN_STEPS = (50_000, 20_000, 10_000)
+"""Environment steps of a short run of a learning algorithm: in JAX, in MuJoCo, in code of somebody else."""
 
 
 @dataclass
@@ -80,6 +80,7 @@ MEASURES = {
     "pid_return": "mean return of the best of some PID loops",
     "plan_return": "mean return of a planner with the simulator",
     "plan_gain": "what a planner earns above the floor in the first steps of an episode",
+    "sign_steps": "environment steps of a short run of a learning algorithm",
     "es_return": "return after a few steps of evolution strategies",
     "ppo_return": "return after a few steps of policy gradients",
 }
@@ -286,9 +287,14 @@ class _Measuring:
 
     def _sign(self, name: str, algorithm: str) -> None:
         found = sign_of_life(
-            self.card.task, self.card.options, algorithm, SIGN_STEPS, threads=self._threads, seed=self._seed
+            self.card.task,
+            self.card.options,
+            algorithm,
+            self._slots(*SIGN_STEPS),
+            threads=self._threads,
+            seed=self._seed,
         )
-        self.card.numbers[name] = found.last
+        self.card.numbers |= {name: found.last, "sign_steps": float(found.steps)}
 
     def _plan(self) -> None:
         space = self._spec.action

@@ -129,10 +129,10 @@ RIVALS: tuple[tuple[str, str, int], ...] = (
     ("random-search", "search", 200_000),
     ("pid", "search", 200_000),
     ("cem", "search", 300_000),
-    ("predictive-sampling", "plan", 0),
-    ("mppi", "plan", 0),
-    ("ilqr", "plan", 0),
     ("icem", "plan", 0),
+    ("mppi", "plan", 0),
+    ("predictive-sampling", "plan", 0),
+    ("ilqr", "plan", 0),
     ("categorical-cem", "plan", 0),
     ("uct", "tree", 0),
     ("iw", "tree", 0),
@@ -244,13 +244,13 @@ def _basin(loop: Loop, progress: Progress, task: str, options: Mapping[str, Any]
 
 def _scored(loop: Loop, progress: Progress, episodes: int, budget_s: float) -> tuple[Evaluation, float]:
     """Return the evaluation and its core-seconds; that of a planner has as many episodes as the budget allows."""
-    if isinstance(loop.algorithm, Planner):
-        begun = time.process_time()
-        loop.evaluate(progress, 1)
+    begun = time.process_time()
+    if isinstance(loop.algorithm, Planner) and np.isfinite(budget_s):
+        first = loop.evaluate(progress, 1)
         took = time.process_time() - begun  # with compilation, so that the guess is a safe one
-        episodes = (
-            int(np.clip((budget_s - took) // max(took, 1e-9), 1, episodes)) if np.isfinite(budget_s) else episodes
-        )
+        episodes = int(min((budget_s - took) // max(took, 1e-9), episodes))
+        if episodes <= 1:
+            return first, took
     begun = time.process_time()
     return loop.evaluate(progress, episodes), time.process_time() - begun
 
