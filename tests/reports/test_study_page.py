@@ -251,7 +251,7 @@ def test_a_threshold_below_the_random_policy_does_not_stop_the_page(tmp_path):
     results = invented.grid_study()
     low = invented.results(results.runs, thresholds={"HalfCheetah-v5": -900.0, "Hopper-v5": 1000.0})
     _, text, _ = page_of(low, tmp_path)
-    assert "is not above the random policy" in text
+    assert "is not above the floor" in text
 
 
 def test_a_grid_has_a_tornado_and_its_sensitivity(tmp_path):
