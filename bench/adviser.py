@@ -34,7 +34,7 @@ def probe(only: list[str]) -> None:
         if (only and variant.family not in only) or (former and "rules" in former["seconds"]):
             continue
         again = ("rules", "pid", "evolution strategies", "policy gradients") if former else ()
-        card = probe_task(variant.task, variant.options, budget_s=120, threads=1, only=again)
+        card = probe_task(variant.task, variant.options, budget_s=600, threads=1, only=again)
         table = json.loads(CARDS.read_text()) if CARDS.exists() else table  # another process may have written
         row = {"numbers": card.numbers, "skipped": card.skipped, "seconds": card.seconds}
         if former:
