@@ -42,7 +42,7 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--task", action="append")
     parser.add_argument("--budget", type=float, default=60.0)
-    parser.add_argument("--mujoco-budget", type=float, default=240.0)
+    parser.add_argument("--mujoco-budget", type=float, default=200.0)
     arguments = parser.parse_args()
     for task in arguments.task or TASKS:
         table = json.loads(SHIPPED.read_text()) if SHIPPED.exists() else {**head("rivals.py"), "tasks": []}

@@ -78,6 +78,12 @@ def test_a_rival_that_cannot_play_says_why():
             run_rivals("CartPole-v1", {}, **wrong)
 
 
+@pytest.mark.slow
+def test_a_planner_whose_episode_is_dearer_than_its_share_is_not_begun():
+    found = run_contender("Hopper-v5", {}, Contender("icem", "plan", 0), budget_s=5.0, threads=1)
+    assert not found.returns and "more than its share of the budget, 5; give a larger one" in found.failure
+
+
 def test_the_line_under_a_result(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     options = {"max_episode_steps": 77}

@@ -39,6 +39,8 @@ __all__ = [
 ]
 
 
+TRIED_STEPS = 20
+"""Steps of an episode by which the price of a planner is foreseen."""
 BASIN_STATES = 100
 """Initial states, at each width, from which linear control is tried."""
 
@@ -181,6 +183,9 @@ def run_contender(
     begun = time.process_time()
     try:
         spec = plan.spec()
+        too_dear = _too_dear(plan, spec, contender, budget_s, threads)
+        if too_dear:
+            return Outcome(contender, seed, core_s_before=time.process_time() - begun, failure=too_dear)
         loop = make_loop(plan, spec, threads)
     except UsageError as error:
         return Outcome(contender, seed, failure=str(error))
@@ -195,6 +200,29 @@ def run_contender(
         return Outcome(contender, seed, core_s_before=time.process_time() - begun, failure=str(error))
     finally:
         loop.close()
+
+
+def _too_dear(plan: Plan, spec: EnvSpec, contender: Contender, budget_s: float, threads: int) -> str:
+    """Return why a planner is not run in MuJoCo, where one episode of it would take more than the budget."""
+    clock = spec.max_episode_steps or 0
+    is_mujoco = plan.task in registry.TASKS and registry.TASKS[plan.task].kind == "mujoco"
+    if contender.kind != "plan" or not is_mujoco or not np.isfinite(budget_s) or clock <= 2 * TRIED_STEPS:
+        return ""
+    short = replace(plan, task_options={**plan.task_options, "max_episode_steps": TRIED_STEPS})
+    loop = make_loop(short, short.spec(), threads)
+    try:
+        loop.evaluate(loop.start(), 1)  # compiles
+        begun = time.process_time()
+        length = int(loop.evaluate(loop.start(), 1).lengths[0])
+        needed = (time.process_time() - begun) / length * clock
+    finally:
+        loop.close()
+    if needed <= budget_s:
+        return ""
+    return (
+        f"not run: an episode may take {needed:,.0f} core-seconds, more than its share of the budget, {budget_s:,.0f}; "
+        f"give a larger one"
+    )
 
 
 def _outcome(
