@@ -81,10 +81,9 @@ def score(name: str, classes: tuple[str, ...]) -> dict:
     answers = np.array([one.answer(classes) for one in labels])
     for family in dict.fromkeys(families):
         out = families == family
-        model = fit(
-            [row for row, left in zip(rows, out, strict=True) if not left],
-            {g: works[g][~out].tolist() for g in classes},
-        )
+        inside = [row for row, left in zip(rows, out, strict=True) if not left]
+        rest = {group: works[group][~out] for group in classes}
+        model = fit(inside, {group: came.tolist() for group, came in rest.items()})
         for place in np.flatnonzero(out):
             for group, value in model.probabilities(rows[place]).items():
                 chance[group][place] = value
@@ -139,10 +138,9 @@ def main() -> None:
     returns, cards = gathered(), json.loads(CARDS.read_text())["variants"]
     labels = [label_of(name, name.split("/")[0], row) for name, row in returns.items() if name in cards]
     groups = [group for group in CLASSES if all(group in one.works for one in labels)]
-    model = fit(
-        [features(cards[one.name]["numbers"]) for one in labels],
-        {group: [one.works[group] for one in labels] for group in groups},
-    )
+    rows = [features(cards[one.name]["numbers"]) for one in labels]
+    works = {group: np.array([one.works[group] for one in labels]) for group in groups}
+    model = fit(rows, {group: came.tolist() for group, came in works.items()})
     FILE.write_text(json.dumps({**head(made_by), "tasks": len(labels), "model": vars(model)}, indent=1) + "\n")
 
 

@@ -27,7 +27,7 @@ SEEDS = 5
 EPISODES = 50
 PLANNERS = ("mppi", "categorical-cem")
 """The planner of each kind of action; two seeds, which are not that of the cards."""
-PLAN_SECONDS = 20.0
+PLAN_SECONDS = 8.0
 """Core-seconds of a seed of a planner, after which it plays no further episode."""
 BUDGETS = {"ppo": 300_000, "openai-es": 300_000, "dqn": 50_000, "sac": 20_000}
 """Environment steps where there is no recipe."""

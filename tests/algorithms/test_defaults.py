@@ -216,6 +216,25 @@ SAC_DISCRETE = {
     "temperature": 0.2,
     "learn_temperature": True,
 }
+COPIED = {
+    "rescale_actions": True,
+    "num_envs": 1,
+    "minds_ends": True,
+    "hidden": (64, 64),
+    "learning_rate": 0.001,
+    "copy_updates": 500,
+    "copy_batch_size": 256,
+    "memory_size": 20000,
+}
+SPLINES = COPIED | {
+    "horizon": 30,
+    "num_plans": 32,
+    "num_rounds": 1,
+    "noise_std": 0.5,
+    "num_knots": 6,
+    "interpolation": "cubic",
+}
+CHOICES = COPIED | {"horizon": 50, "num_plans": 32, "num_rounds": 4, "stickiness": 0.8}
 ILQR = {
     "rescale_actions": True,
     "num_envs": 1,
@@ -241,6 +260,23 @@ LQR = {
 }
 DEFAULTS = {
     "ilqr": ILQR,
+    "predictive-sampling": SPLINES,
+    "mppi": SPLINES | {"temperature": 0.1},
+    "icem": COPIED
+    | {
+        "horizon": 30,
+        "num_plans": 40,
+        "num_rounds": 3,
+        "num_elites": 10,
+        "last_plans": 25,
+        "num_kept": 3,
+        "momentum": 0.1,
+        "init_std": 0.5,
+        "noise_exponent": 2.0,
+    },
+    "categorical-cem": CHOICES | {"num_elites": 8, "smoothing": 0.1, "forgetting": 0.3},
+    "uct": CHOICES | {"exploration": 0.5},
+    "iw": CHOICES | {"num_bins": 16},
     "lqr": LQR,
     "ars": SEARCH | ARS,
     "finite-differences": SEARCH | {"difference": 0.05, "learning_rate": 0.1, "coordinates": None},
