@@ -103,11 +103,16 @@ _CLASS_WORDS = {
 
 def _said(advice: "Advice", step_price: float) -> Iterator[str]:
     """Yield the lines of advice."""
+    from workhorse.advice.forecast import RETURNS
     from workhorse.advice.probe import MEASURES
     from workhorse.reports.wording import amount_text, cost_texts, hours_text, number_text, steps_text
 
     options = "".join(f"  {name}={value}" for name, value in advice.options.items())
     yield f"{advice.task}{options}: {_ANSWERS[advice.answer]}"
+    known = {name: advice.numbers[name] for name in RETURNS if name in advice.numbers}
+    if known:
+        best = max(known, key=lambda name: known[name])
+        yield f"The best that was seen: {number_text(known[best])}, {MEASURES[best]}."
     yield f"\nMeasured in {advice.seconds:.0f} s:"
     for name, words in MEASURES.items():
         if name in advice.numbers:
@@ -115,12 +120,17 @@ def _said(advice: "Advice", step_price: float) -> Iterator[str]:
     for name, reason in advice.skipped.items():
         yield from textwrap.wrap(f"{name}: left out; {reason}", WIDTH, initial_indent="  ", subsequent_indent="    ")
     yield f"\n  {'way':<31}{'works':>6}{'steps':>9}{'core time':>19}  money"
+    note = ""
     for way in advice.ways:
-        money = cost_texts(way.ledger)["money"]
+        money, hours = "unknown", "unknown"
+        if way.core_s:
+            money, _, note = cost_texts(way.ledger)["money"].partition(" (")
+            hours = hours_text(way.ledger.core_hours)
         if step_price:
             money = f"{amount_text(way.price)} for steps, {money}"
-        hours = hours_text(way.ledger.core_hours) if way.core_s else "unknown"
         yield f"  {_CLASS_WORDS[way.group]:<31}{way.chance:>6.0%}{steps_text(way.env_steps):>9}{hours:>19}  {money}"
+    if note:
+        yield f"  Money is {note.removesuffix(')')}."
     chosen = advice.chosen or max(advice.ways, key=lambda way: way.chance)
     yield f"\nWhy ({_CLASS_WORDS[chosen.group]}):"
     for words, change in chosen.movers:
