@@ -32,7 +32,7 @@ def test_rivals_are_printed_kept_and_drawn(capsys, elsewhere):
 def test_advice_is_said_and_kept_and_scored(capsys, elsewhere):
     task = "CartPole-v1 --task-option max_episode_steps=50 --threads 1"
     assert main(f"advise {task} --budget 0.001 --simulator-available no --step-price 0.01".split()) == 0
-    said = capsys.readouterr().out
+    said = " ".join(capsys.readouterr().out.split())  # it is wrapped
     assert "measuring: random play" in said and "no time left of 0.001 s" in said
     assert "you said that there is no simulator" in said and "for steps" in said
     assert "workhorse train CartPole-v1 --task-option max_episode_steps=50 --algorithm ppo --env-steps 200000" in said
