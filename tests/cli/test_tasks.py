@@ -3,6 +3,7 @@
 import re
 from pathlib import Path
 
+import gymnasium
 import pytest
 
 from workhorse.algorithms.recipes import recipes
@@ -77,6 +78,7 @@ def test_a_task_of_gymnasium_and_one_of_a_user(capsys, tmp_path, monkeypatch):
     assert "It has no recipe" in said and "render_mode" not in said
     (tmp_path / "tank_task.py").write_text(TANK)
     monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(gymnasium.registry, "Tank", raising=False)  # of another test of this process
     said = said_of("tank_task:Tank-v0", capsys)
     for row in (
         "2 numbers, each with bounds of its own",

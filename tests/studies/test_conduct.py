@@ -105,7 +105,7 @@ def test_a_seed_that_crashes_is_a_result(tmp_path):
     assert [run.outcome for run in results.runs] == ["crashed"] * 4, "none is dropped, and the study comes to its end"
     assert all("the motor came off" in run.reason for run in results.runs)
     assert "4 of 4 runs have ended; 4 crashed" in results.notes[0]
-    assert "the random and the do-nothing policy could not be run" in results.notes[1].lower()
+    assert "the policies that learn nothing could not be run" in results.notes[1].lower()
     (cell,) = summarise(results)
     assert (cell.num_crashed, cell.successes.sum()) == (4, 0)
 

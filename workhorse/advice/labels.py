@@ -66,8 +66,8 @@ def label_of(name: str, family: str, returns: Mapping[str, list[float]]) -> Labe
 
     Example:
         >>> label = label_of("a/b", "a", {"zero": [0.0], "cem": [5.0] * 5, "ppo": [10.0, 9.0, 9.0, 8.5, 1.0]})
-        >>> label.works, label.answer(("simple", "gradient"))
-        ({'simple': False, 'gradient': False}, 'none')
+        >>> label.works, label.answer(("simple", "gradient"))  # the mean of ppo is 7.5, 80 % of it 6
+        ({'simple': False, 'gradient': True}, 'gradient')
         >>> label_of("a/b", "a", {"zero": [0.0], "cem": [5.0] * 5, "ppo": [6.0] * 5}).answer(("simple", "gradient"))
         'simple'
     """

@@ -77,7 +77,7 @@ def folder_of(task: str, options: Mapping[str, Any], root: Path = FOLDER) -> Pat
 
     Example:
         >>> folder_of("CartPole-v1", {}).name, folder_of("mine:Tank-v0", {"size": 4}).name
-        ('CartPole-v1', 'mine-Tank-v0-0714be17')
+        ('CartPole-v1', 'mine-Tank-v0-1bde5590')
     """
     name = re.sub(r"[^A-Za-z0-9_.-]+", "-", task).strip(".-")
     if options:
