@@ -174,11 +174,33 @@ def planning_speed() -> list[str]:
     return [*lines, "", f"Made by {origin(found)}"]
 
 
+KINDS = ("random", "zero", "constant", "signed-rules", "pid")
+
+
 def rules() -> list[str]:
     found = read("rules")
     if found is None:
         return ["**Rules**: not measured: `python bench/rules.py`"]
-    return ["**Rules and floors** are in [Rules and guesses](algorithms/rules.md), made by " + origin(found)]
+    lines = [
+        "**Rules and floors.** Each is chosen on some episodes and shown on others, one seed; the interval is over "
+        "episodes. PID is left out where there are more than three loops.",
+        "",
+        "| task | " + " | ".join(KINDS) + " | what the rule says |",
+        "|---|" + "---|" * (len(KINDS) + 1),
+    ]
+    for task in found["tasks"]:
+        cells = [rule_cell(task["rows"].get(kind)) for kind in KINDS]
+        said = task["rows"].get("signed-rules", {}).get("choice", "")
+        lines.append(f"| {task['task']} | {' | '.join(cells)} | {said} |")
+    took = f"{found['core_s']:.0f} core-seconds, {found['seconds']:.0f} s by the clock beside other work"
+    return [*lines, "", f"To reach: 60 s in all: **missed** ({took}). Made by {origin(found)}"]
+
+
+def rule_cell(row: dict | None) -> str:
+    if row is None:
+        return "-"
+    low, high = row["interval"]
+    return f"{number(row['mean'])} [{number(low)}, {number(high)}]"
 
 
 def adviser() -> list[str]:
