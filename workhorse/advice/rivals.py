@@ -274,9 +274,11 @@ def _scored(loop: Loop, progress: Progress, episodes: int, budget_s: float) -> t
     """Return the evaluation and its core-seconds; that of a planner has as many episodes as the budget allows."""
     begun = time.process_time()
     if isinstance(loop.algorithm, Planner) and np.isfinite(budget_s):
-        first = loop.evaluate(progress, 1)
-        took = time.process_time() - begun  # with compilation, so that the guess is a safe one
-        episodes = int(min((budget_s - took) // max(took, 1e-9), episodes))
+        first, took = loop.evaluate(progress, 1), time.process_time() - begun
+        if took < budget_s / 3:  # most of it may have been compilation
+            again = time.process_time()
+            first, took = loop.evaluate(progress, 1), time.process_time() - again
+        episodes = int(min((budget_s - (time.process_time() - begun)) // max(took, 1e-9), episodes))
         if episodes <= 1:
             return first, took
     begun = time.process_time()
