@@ -1,4 +1,4 @@
-"""What each approach earns on each variant of the label set: `python bench/labels.py [--approach ppo] [--rivals]`.
+"""Measure what each approach earns on each variant: `python bench/labels.py [--approach ppo] [--rivals]`.
 
 Five seeds a variant, with the recipe of the task and the algorithm where there is one; the seeds of one variant share
 their compiled programs. What was measured before is not measured again. One file an approach goes to

@@ -4,7 +4,10 @@ import json
 
 import pytest
 
+from workhorse.advice.advise import advice_on
+from workhorse.advice.probe import TaskCard
 from workhorse.advice.store import read_rivals
+from workhorse.cli.advise import _said
 from workhorse.cli.main import main
 
 
@@ -47,6 +50,13 @@ def test_advice_is_said_and_kept_and_scored(capsys, elsewhere):
     said = capsys.readouterr().out
     assert "1 forecasts of a class on a task can be judged" in said and "Brier score" in said
     assert "Scored forecasts" in (elsewhere / "forecasts" / "report.html").read_text()
+
+
+def test_randomness_outside_the_seed_is_named():
+    advice = advice_on(TaskCard("CartPole-v1", {}, {"repeatable": 0.0, "action_size": 2.0}, {}, {}))
+    assert "CartPole-v1 draws randomness outside its seed" in " ".join("\n".join(_said(advice, 0.0)).split())
+    sound = advice_on(TaskCard("CartPole-v1", {}, {"repeatable": 1.0, "action_size": 2.0}, {}, {}))
+    assert "outside its seed" not in "\n".join(_said(sound, 0.0))
 
 
 @pytest.mark.parametrize(

@@ -1,1 +1,1 @@
-"""What should be tried before learning: rivals at the same price, and an adviser whose forecasts are scored."""
+"""Rivals of learning, each with its price, and an adviser whose forecasts are scored."""

@@ -1,4 +1,4 @@
-"""What branching tells: hidden randomness, how far ahead an action matters, what a step of look-ahead gains."""
+"""Probes that branch from snapshots: hidden randomness, the reach of an action, one step of look-ahead."""
 
 from typing import NamedTuple
 
@@ -23,7 +23,7 @@ def is_repeatable(env: Simulator, steps: int = 20, seed: int = 0) -> bool:
 
 
 class Horizon(NamedTuple):
-    """How long one changed action goes on to change the reward.
+    """Delays after which a changed action changes the reward.
 
     Attributes:
         half: steps after which half of the whole difference has come.

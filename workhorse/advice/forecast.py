@@ -14,7 +14,7 @@ __all__ = ["FEATURES", "Model", "features", "fit", "read_model"]
 FILE = Path(__file__).parent / "forecast.json"
 
 FEATURES = ("simple", "climb", "look_ahead", "es", "gradient", "plan", "reach", "reward_seen")
-"""What forecasts are made from, each about 1 in size; see `features`."""
+"""Inputs of the forecasts, each about 1 in size; see `features`."""
 INPUTS: Mapping[str, tuple[str, ...]] = {
     "simple": ("simple",),
     "plan": ("plan", "look_ahead"),

@@ -1,4 +1,4 @@
-"""What worked on each variant of the label set, by a rule that was fixed before any forecast.
+"""Labels of the variants: which approaches work, by a rule that was fixed before any forecast.
 
 An approach works on a task if at least 4 of its 5 seeds come within a fifth of the best that anything reached there:
 
@@ -37,7 +37,7 @@ LEAST_GAIN = 0.02
 
 
 class Label(NamedTuple):
-    """What worked on a task.
+    """Label of a task: which classes of approaches work on it.
 
     Attributes:
         name: of the variant.

@@ -7,7 +7,7 @@ import numpy as np
 
 from workhorse.core.addresses import host_generator, host_keys
 from workhorse.core.spec import Box, Discrete, EnvSpec
-from workhorse.environments.actions import idle_actions, random_actions
+from workhorse.environments.actions import random_actions
 from workhorse.environments.batch import episode_keys
 from workhorse.environments.protocol import HostEnv
 
@@ -121,7 +121,7 @@ def guess(env: HostEnv, episodes: int, most_steps: int, seed: int = 0) -> Guesse
 
     A `Box` component is middle + half * w . x, clipped; a choice is the highest of its scores; observations are taken
     as they are, and every second policy has a constant among them. Kinds of actions other than `Box` and `Discrete`
-    are refused by the caller.
+    are refused by the caller. The environment has a multiple of `episodes` slots.
 
     Source: Oller, Glasmachers and Cuccu 2020, "Analyzing reinforcement learning benchmarks with random weight
     guessing".
@@ -138,18 +138,10 @@ def guess(env: HostEnv, episodes: int, most_steps: int, seed: int = 0) -> Guesse
     def choose(obs: np.ndarray, time: int) -> np.ndarray:
         rows = np.asarray(obs, np.float64).reshape(len(obs), -1)
         told = np.concatenate([rows, np.ones((len(rows), 1))], axis=1)
-        return act_by(spec, np.einsum("boi,bi->bo", weights[: len(rows)], told))
+        return act_by(spec, np.einsum("boi,bi->bo", weights, told))
 
-    used = policies * episodes
-    idle = idle_actions(spec.action, env.num_slots)
-
-    def choose_all(obs: np.ndarray, time: int) -> np.ndarray:
-        action = idle.copy()
-        action[:used] = choose(obs[:used], time)
-        return action
-
-    found = play_with(env, choose_all, most_steps, 1, slots % episodes, seed=seed)
-    return Guesses(found.returns[:used].reshape(policies, episodes), int(found.lengths.sum()))
+    found = play_with(env, choose, most_steps, 1, slots % episodes, seed=seed)
+    return Guesses(found.returns.reshape(policies, episodes), int(found.lengths.sum()))
 
 
 def act_by(spec: EnvSpec, outputs: np.ndarray) -> np.ndarray:

@@ -138,6 +138,12 @@ def _said(advice: "Advice", step_price: float) -> Iterator[str]:
     yield "\nTo type, and to prove this wrong:"
     for way in advice.ways:
         yield f"  {way.command}"
+    if advice.numbers.get("repeatable") == 0:
+        said = (
+            f"{advice.task} draws randomness outside its seed: two branches from one snapshot, with the same actions, "
+            "came out differently. Plans and look-ahead cannot be trusted there; draw it from the key of the step."
+        )
+        yield from ["", *textwrap.wrap(said, WIDTH)]
     if any(math.isinf(value) for value in advice.numbers.values()):
         yield "\nAn infinite number of steps: random play met no such reward at all."
 

@@ -13,7 +13,6 @@ from workhorse.core.algorithm import Algorithm, Key, Metrics
 from workhorse.core.errors import UsageError
 from workhorse.core.randomness import draw, root_key
 from workhorse.core.types import Linearisation
-from workhorse.environments import registry as environments
 from workhorse.environments.batch import as_batch, episode_keys
 from workhorse.environments.protocol import HostEnv, JaxEnv, Simulator
 from workhorse.training.episodes import Lanes, evaluation_of, make_player
@@ -57,13 +56,7 @@ class LinearControl(Loop):
         assert isinstance(algorithm, LQR)
         if plan.slots not in (None, DRAWN_AT_ONCE):  # the manifest of a run has the number
             raise UsageError(f"{plan.algorithm} chooses its slots itself: leave slots={plan.slots} out.")
-        env = environments.make(plan.task, DRAWN_AT_ONCE, threads, **plan.task_options)
-        try:
-            return LinearControl(algorithm, plan.seed, env)
-        except UsageError:
-            if isinstance(env, HostEnv):
-                env.close()
-            raise
+        return plan.opened(DRAWN_AT_ONCE, threads, lambda env: LinearControl(algorithm, plan.seed, env))
 
     def start(self) -> Progress:
         zero = np.zeros((), np.int64)

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeVar
 
 from workhorse.algorithms import registry as algorithms
 from workhorse.core.algorithm import Algorithm
+from workhorse.core.errors import UsageError
 from workhorse.core.spec import EnvSpec
 from workhorse.environments import registry as environments
-from workhorse.environments.protocol import HostEnv
+from workhorse.environments.protocol import HostEnv, JaxEnv
 
 __all__ = ["Plan"]
+
+Made = TypeVar("Made")
 
 
 @dataclass(frozen=True)
@@ -49,6 +52,16 @@ class Plan:
         if "anneal_env_steps" not in algorithms.options(self.algorithm) or self.settings.get("anneal_env_steps"):
             return self
         return replace(self, settings={**self.settings, "anneal_env_steps": env_steps})
+
+    def opened(self, slots: int, threads: int, make: Callable[[HostEnv | JaxEnv], Made]) -> Made:
+        """Return what `make` builds on an environment of the task, which is closed again where that is refused."""
+        env = environments.make(self.task, slots, threads, **self.task_options)
+        try:
+            return make(env)
+        except UsageError:
+            if isinstance(env, HostEnv):
+                env.close()
+            raise
 
     def spec(self) -> EnvSpec:
         """Return the task's spec, from an environment of one slot that is closed again.

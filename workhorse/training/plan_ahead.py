@@ -14,7 +14,6 @@ from workhorse.core.algorithm import Algorithm, Key, Planner
 from workhorse.core.errors import UsageError
 from workhorse.core.randomness import draw, root_key
 from workhorse.core.types import Demonstrations
-from workhorse.environments import registry as environments
 from workhorse.environments.protocol import HostEnv, JaxEnv, Simulator
 from workhorse.training.episodes import evaluation_work, make_player, num_chunks, numbered
 from workhorse.training.loop import Evaluation, Failures, GoesOn, Loop, Progress
@@ -73,13 +72,7 @@ class PlanAhead(Loop):
         assert isinstance(algorithm, Planner)
         if plan.slots not in (None, algorithm.num_envs):
             raise UsageError(f"{plan.algorithm} acts in num_envs slots: set that, and leave slots={plan.slots} out.")
-        env = environments.make(plan.task, algorithm.num_envs, threads, **plan.task_options)
-        try:
-            return PlanAhead(algorithm, plan.seed, env)
-        except UsageError:
-            if isinstance(env, HostEnv):
-                env.close()
-            raise
+        return plan.opened(algorithm.num_envs, threads, lambda env: PlanAhead(algorithm, plan.seed, env))
 
     def start(self) -> Progress:
         zero = np.zeros((), np.int64)

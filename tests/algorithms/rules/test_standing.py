@@ -1,4 +1,4 @@
-"""How candidates are judged and kept, against plain Python."""
+"""Judging and keeping candidates, against plain Python."""
 
 import jax
 import jax.numpy as jnp
