@@ -91,7 +91,7 @@ def test_nothing_is_pickled() -> None:
 
 
 OPENERS = {
-    "runs/files.py",  # the one place that opens files of run, study and policy folders
+    "core/files.py",  # the one place that opens files of run, study and policy folders
     "advice/forecast.py",  # files of the package itself, these four
     "advice/labels.py",
     "advice/store.py",

@@ -12,9 +12,9 @@ import pytest
 from workhorse.cli import cost
 from workhorse.cli.main import COMMANDS, main
 from workhorse.core.errors import UsageError
+from workhorse.core.files import write_file
 from workhorse.core.machine import Hardware
 from workhorse.runs.cost import Ledger
-from workhorse.runs.files import write_file
 from workhorse.runs.folder import RunFolder
 from workhorse.runs.manifest import Manifest
 from workhorse.runs.measured import Measured, algorithm_of, measure

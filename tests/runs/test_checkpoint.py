@@ -296,7 +296,8 @@ KILLS = """
 CRASHES = """
     import os, sys
     import numpy as np
-    from workhorse.runs import checkpoint, files, tensors
+    from workhorse.core import files
+    from workhorse.runs import checkpoint, tensors
 
     import builtins, shutil
 

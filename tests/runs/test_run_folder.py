@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 
 from workhorse.core.errors import UsageError
+from workhorse.core.files import write_file, writing
 from workhorse.runs import folder as folder_module
-from workhorse.runs.files import write_file, writing
 from workhorse.runs.folder import RunFolder, list_runs
 from workhorse.runs.manifest import Manifest
 

@@ -126,7 +126,7 @@ def test_a_state_folder_that_cannot_be_written_counts_in_this_process(here, monk
         ("CartPole-v1", {}, "workhorse.algorithms.policy_gradient.ppo:PPO", []),
         ("os:system", {"command": "reboot"}, "ppo", ["os:system"]),  # imported already, and no environment
         ("shutil:rmtree", {"path": "/"}, "ppo", ["shutil:rmtree"]),
-        ("workhorse.runs.files:remove_folder", {}, "ppo", ["workhorse.runs.files:remove_folder"]),
+        ("workhorse.core.files:remove_folder", {}, "ppo", ["workhorse.core.files:remove_folder"]),
         ("antigravity:CartPole-v1", {}, "ppo", ["antigravity:CartPole-v1"]),
         ("pip:main", {}, "ppo", ["pip:main"]),  # installed, and no environment
         ("CartPole-v1", {"wrappers": ["os:system"]}, "ppo", ["os:system"]),

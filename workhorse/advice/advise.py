@@ -12,9 +12,9 @@ from workhorse.advice.labels import CLASSES
 from workhorse.advice.probe import SIGN_STEPS, TaskCard
 from workhorse.algorithms.recipes import recipe
 from workhorse.core.errors import UsageError
+from workhorse.core.files import read_file, write_file, writing
 from workhorse.core.machine import describe_hardware
 from workhorse.runs.cost import Ledger
-from workhorse.runs.files import read_file, write_file, writing
 
 __all__ = ["Advice", "Way", "advice_on", "read_forecast", "save_forecast"]
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from workhorse.advice.rivals import Outcome, cheapest_within
 from workhorse.core.errors import UsageError
-from workhorse.runs.files import read_file, write_file, writing
+from workhorse.core.files import read_file, write_file, writing
 
 __all__ = ["TaskRivals", "find_rivals", "folder_of", "read_rivals", "save_rivals", "shipped_rivals"]
 

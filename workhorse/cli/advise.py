@@ -151,8 +151,8 @@ def _said(advice: "Advice", step_price: float) -> Iterator[str]:
 def _score(options: AdviseOptions) -> int:
     from workhorse.advice.advise import read_forecast
     from workhorse.advice.scoring import brier_score, score_forecasts, trials_in
+    from workhorse.core.files import list_folder
     from workhorse.reports.forecast_page import write_forecast_page
-    from workhorse.runs.files import list_folder
 
     root = Path(options.folder)
     files = sorted(list_folder(root, "*.json")) if root.is_dir() else []

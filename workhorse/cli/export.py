@@ -29,7 +29,7 @@ def run(arguments: Sequence[str]) -> int:
     """Write a policy in another format; returns the exit code."""
     options = parse(ExportOptions, arguments)
     from workhorse.core.errors import UsageError
-    from workhorse.runs.files import write_file, writing
+    from workhorse.core.files import write_file, writing
     from workhorse.runs.onnx_model import onnx_bytes
     from workhorse.runs.policy import Policy
     from workhorse.runs.policy_files import policy_folder

@@ -26,7 +26,7 @@ def run(arguments: Sequence[str]) -> int:
     """Write a report and return the exit code."""
     options = parse(ReportOptions, arguments)
     from workhorse.core.errors import UsageError
-    from workhorse.runs.files import writing
+    from workhorse.core.files import writing
     from workhorse.studies.folder import StudyFolder, is_study
 
     place = Path(options.folder)

@@ -27,7 +27,7 @@ def run(arguments: Sequence[str]) -> int:
     """Renew the checksums of a folder, say of which files, and return the exit code."""
     options = parse(SealOptions, arguments)
     from workhorse.core.errors import UsageError
-    from workhorse.runs.files import writing
+    from workhorse.core.files import writing
     from workhorse.runs.sealing import renew_checksums
 
     folder = Path(options.folder)

@@ -63,7 +63,7 @@ def read_train_file(
 
 
 def _value(hint: Any, words: Mapping[str, Any], name: str, path: str) -> Any:
-    from workhorse.runs.records import read_value
+    from workhorse.core.records import read_value
 
     value = words.get(name)
     if isinstance(value, float) and value.is_integer() and hint in (int, int | None):

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 from workhorse.core.errors import UsageError
-from workhorse.runs.files import make_folder, remove, writing
+from workhorse.core.files import make_folder, remove, writing
 from workhorse.runs.folder import RunFolder
 from workhorse.runs.manifest import owner_of
 from workhorse.runs.sealed import read_record, write_record

@@ -9,10 +9,10 @@ import plotly.graph_objects as go
 import polars as pl
 
 from workhorse.core.errors import UsageError
+from workhorse.core.files import list_folder
 from workhorse.reports.figure import Figure, LegendEntry, band, blank, estimate_line, level
 from workhorse.reports.palette import LIGHT, series
 from workhorse.reports.wording import number_text
-from workhorse.runs.files import list_folder
 from workhorse.runs.manifest import owner_of
 from workhorse.runs.sealed import read_record
 

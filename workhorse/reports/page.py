@@ -13,10 +13,10 @@ from pathlib import Path
 import plotly.io
 from plotly.offline import get_plotlyjs
 
+from workhorse.core.files import is_there, list_folder, make_folder, remove, write_file, writing
 from workhorse.reports.figure import Figure, LegendEntry, PanelHead
 from workhorse.reports.markup import Markup, escape, paragraph, prose
 from workhorse.reports.palette import css_variables, dark_twins
-from workhorse.runs.files import is_there, list_folder, make_folder, remove, write_file, writing
 
 __all__ = ["DATA_FOLDER", "Page"]
 

@@ -11,6 +11,8 @@ import polars as pl
 
 from workhorse.advice.line import rival_line, rival_mark
 from workhorse.core.errors import UsageError
+from workhorse.core.files import list_folder
+from workhorse.core.records import read_value
 from workhorse.environments.bounds import return_bounds
 from workhorse.reports.again import modules_needed, reproduce, run_again
 from workhorse.reports.diagnosis_figures import (
@@ -44,11 +46,9 @@ from workhorse.reports.wording import (
     steps_text,
 )
 from workhorse.runs.cost import Ledger
-from workhorse.runs.files import list_folder
 from workhorse.runs.folder import RunFolder, Status
 from workhorse.runs.manifest import Manifest, owner_of
 from workhorse.runs.metrics import read_metrics
-from workhorse.runs.records import read_value
 from workhorse.runs.run import interval_of
 from workhorse.runs.sealed import read_record
 from workhorse.runs.sealing import damaged_records

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
+from workhorse.core.files import list_folder, read_file
 from workhorse.reports.markup import Markup, escape, link
 from workhorse.reports.wording import number_text
-from workhorse.runs.files import list_folder, read_file
 from workhorse.studies.cells import CellSummary
 from workhorse.studies.results import RunResult
 

@@ -10,9 +10,9 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
+from workhorse.core.files import is_there
 from workhorse.core.machine import available_cores, describe_hardware
 from workhorse.runs.cost import Ledger
-from workhorse.runs.files import is_there
 from workhorse.runs.folder import RunFolder
 from workhorse.training.loop import Loop
 

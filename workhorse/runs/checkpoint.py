@@ -20,7 +20,7 @@ from jaxtyping import PyTree
 
 from workhorse.core.digest import digest, flatten_arrays, restore_arrays
 from workhorse.core.errors import UsageError
-from workhorse.runs.files import (
+from workhorse.core.files import (
     list_folder,
     make_folder,
     remove_folder,
@@ -30,8 +30,8 @@ from workhorse.runs.files import (
     write_file,
     writing,
 )
+from workhorse.core.records import OWNER, is_plain, shown
 from workhorse.runs.manifest import owner_of
-from workhorse.runs.records import OWNER, is_plain, shown
 from workhorse.runs.tensors import DamagedFile, read_part, read_tensors, write_tensors
 
 __all__ = ["FORMAT", "KEPT", "load", "load_newest", "save", "saved_iterations", "saved_meta"]

@@ -12,10 +12,10 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from workhorse.core.errors import UsageError
-from workhorse.runs.files import ForbiddenFile, read_file, write_file, writing
+from workhorse.core.files import ForbiddenFile, read_file, write_file, writing
+from workhorse.core.records import OWNER, AtLeastZero, CountFromZero, Text, build, from_json, parse, seal
 from workhorse.runs.folder import RunFolder
 from workhorse.runs.manifest import owner_of
-from workhorse.runs.records import OWNER, AtLeastZero, CountFromZero, Text, build, from_json, parse, seal
 
 __all__ = ["BUILT_IN_PRICES", "UNKNOWN_KIND", "Ledger", "Price", "PriceBook", "PriceEntry", "PriceLine", "price"]
 

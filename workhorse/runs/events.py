@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from workhorse.runs.files import list_folder, make_folder, read_file, write_file, writing
+from workhorse.core.files import list_folder, make_folder, read_file, write_file, writing
 
 __all__ = ["EventLog"]
 

@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from workhorse.core.errors import UsageError
-from workhorse.runs.files import (
+from workhorse.core.files import (
     UnreadableFile,
     check_parts,
     is_there,
@@ -28,8 +28,8 @@ from workhorse.runs.files import (
     write_file,
     writing,
 )
+from workhorse.core.records import build
 from workhorse.runs.manifest import Manifest, owner_of, utc_now
-from workhorse.runs.records import build
 from workhorse.runs.sealed import read_record, write_record
 
 __all__ = ["RunFolder", "RunRow", "Status", "list_runs", "run_row"]

@@ -37,8 +37,8 @@ from workhorse.core.layers import (
     Tensor,
 )  # fmt: skip
 from workhorse.core.observations import ObservationFormat
+from workhorse.core.records import read_value
 from workhorse.core.spec import ActionFormat, ActionSpace, Box, Discrete, MultiBinary, MultiDiscrete, has_elements
-from workhorse.runs.records import read_value
 
 __all__ = ["ARRAYS", "PLAIN_FIELDS", "brief", "check_formats", "check_space", "checked_layers", "kind_of"]
 

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from workhorse.core.errors import UsageError
+from workhorse.core.files import read_file
 from workhorse.core.machine import Hardware, describe_hardware, installed_versions
-from workhorse.runs.files import read_file
-from workhorse.runs.records import from_json, seal
+from workhorse.core.records import from_json, seal
 
 __all__ = ["FORMAT", "Manifest", "git_state", "owner_of", "utc_now"]
 

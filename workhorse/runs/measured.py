@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 
 from workhorse.core.algorithm import Population, Rebuildable
 from workhorse.core.errors import UsageError
+from workhorse.core.files import list_folder
+from workhorse.core.records import AtLeastZero, read_value
 from workhorse.runs.cost import Ledger
-from workhorse.runs.files import list_folder
 from workhorse.runs.folder import RunFolder
 from workhorse.runs.manifest import owner_of
-from workhorse.runs.records import AtLeastZero, read_value
 from workhorse.runs.sealed import read_record
 
 if TYPE_CHECKING:

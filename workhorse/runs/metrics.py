@@ -10,11 +10,11 @@ from typing import Any
 import polars as pl
 
 from workhorse.core.errors import UsageError
+from workhorse.core.files import is_there, write_file, writing
+from workhorse.core.records import OWNER, check_owner
 from workhorse.runs.events import EventLog
-from workhorse.runs.files import is_there, write_file, writing
 from workhorse.runs.manifest import owner_of
 from workhorse.runs.metric_words import tagged
-from workhorse.runs.records import OWNER, check_owner
 from workhorse.runs.sealed import parquet_bytes, read_parquet
 
 __all__ = ["MetricsLog", "read_metrics"]

@@ -11,14 +11,14 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from workhorse.core.errors import UsageError
+from workhorse.core.files import list_folder, remove_folder, replace_folder, writing
 from workhorse.core.layers import Argmax, Bits, Layer, Mode, Normalise, Squash, Stretch, state_size
 from workhorse.core.observations import ObservationFormat
+from workhorse.core.records import PLAIN, is_plain
 from workhorse.core.spec import ActionFormat, ActionSpace, Box, Discrete, EnvSpec, MultiDiscrete
-from workhorse.runs.files import list_folder, remove_folder, replace_folder, writing
 from workhorse.runs.inference import run_head, run_hidden
 from workhorse.runs.layer_checks import brief, check_formats, checked_layers
 from workhorse.runs.policy_files import PolicyParts, policy_folder, read_policy, write_policy
-from workhorse.runs.records import PLAIN, is_plain
 from workhorse.runs.tensors import DamagedFile
 
 __all__ = ["Policy"]

@@ -17,13 +17,13 @@ from typing import Annotated, Any, Literal, NamedTuple
 import numpy as np
 
 from workhorse.core.errors import UsageError
+from workhorse.core.files import is_there, settled_folder, write_file
 from workhorse.core.layers import KINDS, Layer, Normalise, PolicyNetwork, head_for, perceptron
 from workhorse.core.observations import ObservationFormat
+from workhorse.core.records import DAMAGED, Check, build, checksum, parse, parse_json, shown
 from workhorse.core.spec import ActionFormat, ActionSpace, Box, Discrete, Goal, MultiBinary, MultiDiscrete
-from workhorse.runs.files import is_there, settled_folder, write_file
 from workhorse.runs.layer_checks import ARRAYS, PLAIN_FIELDS, kind_of
 from workhorse.runs.manifest import owner_of
-from workhorse.runs.records import DAMAGED, Check, build, checksum, parse, parse_json, shown
 from workhorse.runs.tensors import DamagedFile, read_part, read_tensors, write_tensors
 
 __all__ = ["FORMAT", "PolicyParts", "policy_folder", "read_policy", "write_policy"]

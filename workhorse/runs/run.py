@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from workhorse.core.digest import digest
+from workhorse.core.files import make_folder, writing
 from workhorse.environments.bounds import LEAST, MOST, return_bounds
 from workhorse.environments.registry import TASKS, is_native
 from workhorse.runs import checkpoint
@@ -18,7 +19,6 @@ from workhorse.runs.account import Account
 from workhorse.runs.budget import budget_notes
 from workhorse.runs.cost import Ledger
 from workhorse.runs.export import policy_of
-from workhorse.runs.files import make_folder, writing
 from workhorse.runs.folder import RunFolder
 from workhorse.runs.interrupt import Interrupt
 from workhorse.runs.manifest import Manifest, owner_of

@@ -14,8 +14,8 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from workhorse.core.errors import UsageError
-from workhorse.runs.files import read_file, write_file
-from workhorse.runs.records import OWNER, parse, parse_json, seal, unseal
+from workhorse.core.files import read_file, write_file
+from workhorse.core.records import OWNER, parse, parse_json, seal, unseal
 
 if TYPE_CHECKING:
     import polars as pl

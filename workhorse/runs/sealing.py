@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from workhorse.core.errors import UsageError
-from workhorse.runs.files import is_there, list_folder, read_file, write_file
+from workhorse.core.files import is_there, list_folder, read_file, write_file
+from workhorse.core.records import CHECKSUM, OWNER, check_owner, checksum, parse, parse_json
 from workhorse.runs.manifest import Manifest, owner_of
-from workhorse.runs.records import CHECKSUM, OWNER, check_owner, checksum, parse, parse_json
 from workhorse.runs.sealed import is_whole_table, parquet_bytes, read_parquet, read_record
 from workhorse.runs.trust import is_trusted, trust_run
 

@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 
+from workhorse.core.files import list_folder, make_folder, remove, writing
 from workhorse.runs import checkpoint
-from workhorse.runs.files import list_folder, make_folder, remove, writing
 from workhorse.runs.folder import RunFolder
 from workhorse.runs.tensors import DamagedFile, read_tensors, write_tensors
 from workhorse.training.loop import Loop, Progress, Segments

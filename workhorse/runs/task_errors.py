@@ -4,8 +4,8 @@ import contextlib
 from collections.abc import Iterator
 
 from workhorse.core.errors import TaskError, UsageError, last_frames
+from workhorse.core.files import write_file, writing
 from workhorse.runs import checkpoint
-from workhorse.runs.files import write_file, writing
 from workhorse.runs.folder import RunFolder
 
 __all__ = ["task_errors_kept"]

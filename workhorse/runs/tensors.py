@@ -13,7 +13,7 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 
-from workhorse.runs.files import ForbiddenFile, UnreadableFile, create_file, read_file
+from workhorse.core.files import ForbiddenFile, UnreadableFile, create_file, read_file
 
 __all__ = ["DamagedFile", "read_part", "read_tensors", "write_tensors"]
 
@@ -44,7 +44,7 @@ def write_tensors(path: Path, arrays: Mapping[str, np.ndarray], within: Path | N
     Args:
         path: the file.
         arrays: by name.
-        within: as in `runs.files.read_file`.
+        within: as in `core.files.read_file`.
 
     Returns:
         The SHA-256 of the file in hexadecimal.
@@ -89,7 +89,7 @@ def read_tensors(path: Path, sha256: str, within: Path | None = None) -> dict[st
 
 
 def read_part(path: Path, within: Path | None = None) -> bytes:
-    """Return the content of a file that belongs to others, as `runs.files.read_file`.
+    """Return the content of a file that belongs to others, as `core.files.read_file`.
 
     Raises:
         DamagedFile: it is missing, or no plain file.

@@ -8,7 +8,7 @@ from pathlib import Path
 import polars as pl
 
 from workhorse.core.errors import UsageError
-from workhorse.runs.files import is_there, list_folder, make_folder, remove, write_file, writing
+from workhorse.core.files import is_there, list_folder, make_folder, remove, write_file, writing
 from workhorse.runs.sealed import parquet_bytes, read_parquet
 from workhorse.training.loop import Message
 

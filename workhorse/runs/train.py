@@ -14,12 +14,12 @@ from typing import Any
 from workhorse.algorithms.recipes import Recipe
 from workhorse.core.errors import UsageError
 from workhorse.core.machine import installed_versions, threads_or_cores
+from workhorse.core.records import build
 from workhorse.environments.wrappers import require_time_limit
 from workhorse.runs import checkpoint
 from workhorse.runs.budget import check_warmup
 from workhorse.runs.folder import RunFolder
 from workhorse.runs.manifest import Manifest
-from workhorse.runs.records import build
 from workhorse.runs.run import Meters, Observer, StopTraining, Summary, TrainingRun, interval_of, record_evaluation
 from workhorse.runs.schedule import Schedule, check_annealing, check_budget
 from workhorse.runs.segments import load_progress, save_progress

@@ -26,9 +26,9 @@ from pathlib import Path
 from typing import Any
 
 from workhorse.core.errors import UsageError
+from workhorse.core.records import checksum
 from workhorse.runs.folder import RunFolder
 from workhorse.runs.manifest import Manifest
-from workhorse.runs.records import checksum
 
 __all__ = [
     "is_trusted",

@@ -13,10 +13,10 @@ import numpy as np
 
 from workhorse.core.addresses import host_keys
 from workhorse.core.errors import UsageError
+from workhorse.core.files import check_writable, create_file, make_folder, temporary_name, writing
 from workhorse.core.modules import import_module
 from workhorse.environments.constructors import registered
 from workhorse.environments.wrappers import make_environment
-from workhorse.runs.files import check_writable, create_file, make_folder, temporary_name, writing
 from workhorse.runs.folder import RunFolder
 from workhorse.runs.policy import Policy
 from workhorse.runs.quiet import quiet_libraries

@@ -18,7 +18,7 @@ from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from workhorse.core.errors import UsageError
-from workhorse.runs.files import make_folder, read_file, write_file
+from workhorse.core.files import make_folder, read_file, write_file
 from workhorse.runs.folder import RunFolder
 from workhorse.runs.manifest import Manifest
 from workhorse.runs.metric_words import tagged

@@ -19,11 +19,11 @@ from pathlib import Path
 from typing import Any
 
 from workhorse.core.errors import UsageError
+from workhorse.core.files import UnreadableFile, is_there, list_folder, make_folder, writing
 from workhorse.core.machine import describe_hardware, installed_versions
-from workhorse.runs.files import UnreadableFile, is_there, list_folder, make_folder, writing
+from workhorse.core.records import DAMAGED, build, shown
 from workhorse.runs.folder import RunFolder
 from workhorse.runs.manifest import utc_now
-from workhorse.runs.records import DAMAGED, build, shown
 from workhorse.runs.sealed import read_record, write_record
 from workhorse.runs.trust import is_trusted, key_of, names_code, needing_trust, require_trust, trust, trust_run
 from workhorse.studies.plan import StudyPlan, TrainingJob

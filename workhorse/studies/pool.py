@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from workhorse.core.compilation import CACHE_VARIABLE, compiled_folder
-from workhorse.runs.files import remove
+from workhorse.core.files import remove
 
 __all__ = ["JobEvent", "Pool", "Tell", "JobRequest"]
 

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Literal, get_args
 
 from workhorse.core.errors import UsageError
+from workhorse.core.records import AtLeastZero, Check, CountFromZero, build
 from workhorse.robustness.results import from_record
-from workhorse.runs.records import AtLeastZero, Check, CountFromZero, build
 
 __all__ = ["KINDS", "Kind", "check_record", "describe_loss"]
 

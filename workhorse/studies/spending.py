@@ -5,9 +5,9 @@ from __future__ import annotations
 import time
 from typing import NamedTuple
 
+from workhorse.core.files import list_folder
 from workhorse.core.machine import describe_hardware
 from workhorse.runs.cost import Ledger
-from workhorse.runs.files import list_folder
 from workhorse.runs.manifest import utc_now
 from workhorse.studies.folder import StudyFolder
 from workhorse.studies.record_kinds import Kind

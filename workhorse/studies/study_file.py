@@ -12,8 +12,8 @@ import yaml
 
 from workhorse.algorithms import registry as algorithms
 from workhorse.core.errors import UsageError, nearest, unknown
+from workhorse.core.records import Check, Text, build, parse
 from workhorse.environments.registry import TASKS
-from workhorse.runs.records import Check, Text, build, parse
 from workhorse.studies.plan import FIRST_TUNING_SEED, Range, Search, StudyPlan
 from workhorse.studies.rules import Budget, Until
 

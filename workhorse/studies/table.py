@@ -11,10 +11,10 @@ import numpy as np
 import polars as pl
 
 from workhorse.core.errors import UsageError
+from workhorse.core.files import write_file, writing
+from workhorse.core.records import DAMAGED, AtLeastZero, CountFromZero, Text, from_json, parse, parse_json, read_value
 from workhorse.environments.bounds import return_bounds
 from workhorse.robustness.results import from_record, to_record
-from workhorse.runs.files import write_file, writing
-from workhorse.runs.records import DAMAGED, AtLeastZero, CountFromZero, Text, from_json, parse, parse_json, read_value
 from workhorse.runs.sealed import parquet_bytes, read_parquet
 from workhorse.studies.results import Outcome, RunResult, StudyResults
 

@@ -9,10 +9,10 @@ from typing import Any
 
 from workhorse.algorithms.recipes import recipe
 from workhorse.core.errors import UsageError
+from workhorse.core.files import is_there, remove_folder
 from workhorse.runs import train as runs
 from workhorse.runs.checkpoint import saved_iterations
 from workhorse.runs.cost import Ledger
-from workhorse.runs.files import is_there, remove_folder
 from workhorse.runs.folder import RunFolder
 from workhorse.runs.manifest import Manifest
 from workhorse.runs.policy import Policy

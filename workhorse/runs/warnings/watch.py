@@ -7,11 +7,11 @@ from dataclasses import asdict, dataclass
 import numpy as np
 
 from workhorse.core.errors import UsageError
+from workhorse.core.files import read_file, writing
+from workhorse.core.records import parse, parse_json, read_value, unseal
 from workhorse.core.spec import Box, EnvSpec
-from workhorse.runs.files import read_file, writing
 from workhorse.runs.folder import RunFolder
 from workhorse.runs.manifest import owner_of
-from workhorse.runs.records import parse, parse_json, read_value, unseal
 from workhorse.runs.sealed import write_record
 from workhorse.runs.warnings import learning, off_policy, signals
 from workhorse.runs.warnings.rule import Rows, Rule

@@ -7,9 +7,9 @@ from pathlib import Path
 import polars as pl
 import pytest
 
+from workhorse.core import files
 from workhorse.core.errors import UsageError
-from workhorse.runs import files
-from workhorse.runs.files import UnreadableFile
+from workhorse.core.files import UnreadableFile
 from workhorse.runs.sealed import parquet_bytes, read_parquet, read_record, write_record
 
 

@@ -10,7 +10,7 @@ from typing import Any, Literal
 import pytest
 
 from workhorse.core.errors import UsageError
-from workhorse.runs.records import AtLeastZero, CountFromZero, Text, build, from_json, is_plain, parse, parse_json
+from workhorse.core.records import AtLeastZero, CountFromZero, Text, build, from_json, is_plain, parse, parse_json
 
 
 @dataclass(frozen=True)
