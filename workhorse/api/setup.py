@@ -18,13 +18,14 @@ from workhorse.api.tasks import check_task
 from workhorse.core.errors import UsageError
 from workhorse.environments.registry import TASKS
 from workhorse.runs.budget import EPISODES, usual_evaluations
+from workhorse.training.sources import Sources
 
 if TYPE_CHECKING:
     from workhorse.runs.folder import RunFolder
     from workhorse.runs.train import Observer, Summary
     from workhorse.training.loop import MakeLoop
 
-__all__ = ["RunSetup", "chosen_algorithm", "chosen_recipe", "resolve"]
+__all__ = ["RunSetup", "chosen_algorithm", "chosen_recipe", "resolve", "whole"]
 
 
 _WHOLE = ("seed", "slots", "threads")
@@ -58,6 +59,7 @@ class RunSetup:
         stop_on_warning, stop_at_return: when the run ends early.
         runs: the folder that holds the runs.
         id: the run's name; None for one made of task, algorithm, seed and time.
+        sources: what is learnt from beside the run's own experience; None for nothing.
     """
 
     task: str
@@ -78,15 +80,25 @@ class RunSetup:
     stop_at_return: float | None = None
     runs: str | os.PathLike[str] = "runs"
     id: str | None = None
+    sources: Sources | None = None
 
     def command(self) -> tuple[str, ...]:
         """Return the command line that trains this run."""
-        words = ["workhorse", "train", self.task, "--algorithm", self.algorithm]
+        words, sources = ["workhorse", "train", self.task, "--algorithm", self.algorithm], self.sources
+        if sources is not None:
+            words += ["--log", sources.log] if sources.log else []
+            words += ["--expert", sources.expert] if sources.expert else []
+            words += ["--held-out", str(sources.held_out)] if sources.held_out != Sources.held_out else []
+        if sources is not None and sources.use == "offline":
+            words = ["workhorse", "offline", sources.log, "--algorithm", self.algorithm]
+            words += ["--evaluate-on", self.task] if sources.evaluate else []
+            words += ["--held-out", str(sources.held_out)] if sources.held_out != Sources.held_out else []
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
-            is_option = field.default is not dataclasses.MISSING
+            is_option = field.default is not dataclasses.MISSING and field.name != "sources"
             if is_option and value != field.default:
-                words += _option(field.name, value)
+                is_updates = field.name == "env_steps" and words[1] == "offline"
+                words += _option("updates" if is_updates else field.name, value)
         for name, value in self.task_options.items():
             words += ["--task-option", f"{name}={value!r}"]
         for name, value in self.given.items():
@@ -122,6 +134,7 @@ class RunSetup:
             command=command,
             observer=observer,
             make=make,
+            sources=self.sources,
         )
 
 
@@ -155,10 +168,10 @@ def resolve(
         UsageError: an unknown task, algorithm or option, or options that contradict each other.
     """
     check_task(task)
-    env_steps, evaluate_every = _whole("env_steps", env_steps), _whole("evaluate_every", evaluate_every)
-    evaluation_episodes = _whole("evaluation_episodes", evaluation_episodes)
-    final_episodes = _whole("final_episodes", final_episodes)
-    others = {name: _whole(name, value) if name in _WHOLE else value for name, value in others.items()}
+    env_steps, evaluate_every = whole("env_steps", env_steps), whole("evaluate_every", evaluate_every)
+    evaluation_episodes = whole("evaluation_episodes", evaluation_episodes)
+    final_episodes = whole("final_episodes", final_episodes)
+    others = {name: whole(name, value) if name in _WHOLE else value for name, value in others.items()}
     known = chosen_recipe(task, algorithm)
     algorithm = chosen_algorithm(task, algorithm)
     if env_steps is None:
@@ -209,7 +222,7 @@ def chosen_algorithm(task: str, algorithm: str | None) -> str:
     return known.algorithm if known else DEFAULT_ALGORITHM
 
 
-def _whole(name: str, value: Any) -> Any:
+def whole(name: str, value: Any) -> Any:
     """Return a number such as 1e6 as the whole number that it is; None stays None."""
     if value is None or (isinstance(value, Integral) and not isinstance(value, bool)):
         return value

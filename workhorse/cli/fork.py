@@ -67,6 +67,8 @@ def run(arguments: Sequence[str]) -> int:
         scores = []
         for folder in (made.unchanged[seed], made.changed[seed]):
             _, summary = train.resume(folder.path, threads=options.threads)
+            if summary.episode_return is None:
+                raise UsageError(f"{folder.path} cannot be played, so that the two halves cannot be compared.")
             scores.append(summary.episode_return.value)
         differences.append(scores[1] - scores[0])
         print(f"seed {seed}: {scores[0]:.4g} unchanged, {scores[1]:.4g} with {change}", flush=True)

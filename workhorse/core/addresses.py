@@ -19,6 +19,7 @@ STREAMS = (
     "evaluate",  # initial states of evaluation episodes
     "sample",  # actions drawn in an evaluation of a stochastic policy
     "plan",  # plans that are tried before an action
+    "held-out",  # which episodes of a log are only measured on, and which of their steps
     "perturb",  # noise on what a policy observes while its robustness is measured
 )
 """Every stream the project draws from. A test asserts that no two share a number."""

@@ -65,6 +65,10 @@ class Transitions(NamedTuple):
         index: number of the first step in the replay, time * B + slot, int64; never used again for another step.
         weight: importance weight, 1 where sampling is uniform, float32.
         age: environment steps taken since, int64.
+        next_action: what was done at `next_obs`, in the algorithm's own numbers; where the window ended its episode, or
+            nothing was done there yet, the window's last action once more.
+        return_to_go: discounted rewards from the first step to the end of its episode, raw, float32; -inf where that
+            is not known, which is so for steps of an environment.
     """
 
     obs: Any
@@ -78,6 +82,8 @@ class Transitions(NamedTuple):
     index: Any
     weight: Any
     age: Any
+    next_action: Any = ()
+    return_to_go: Any = ()
 
 
 class Moments(NamedTuple):

@@ -315,6 +315,7 @@ def transitions(
     truncated = truncated | (is_broken & ~terminated)
     ended = (terminated | truncated).reshape(-1, *[1] * (rows.obs.ndim - 2))
     following = rows.obs[(last + 1) % (size.rows + 1), slot]
+    ended_or_newest = terminated | truncated | (last + 1 >= cursor.count)
     return Transitions(
         rows.obs[time % (size.rows + 1), slot],
         rows.action[time % size.rows, slot],
@@ -327,6 +328,8 @@ def transitions(
         index,
         weight,
         (cursor.count - time) * size.num_slots,
+        rows.action[jnp.where(ended_or_newest, last, last + 1) % size.rows, slot],
+        jnp.full(index.shape, -jnp.inf, jnp.float32),
     )
 
 

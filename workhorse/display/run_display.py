@@ -91,12 +91,18 @@ class Display(Lines, Observer):
         self._meter: GradientMeter | None = None
         self._time_left: TimeLeft | None = None
         self._doing, self._since, self._has_evaluated = "", 0.0, False
+        self._unit = "steps"
 
     def started(self, folder: RunFolder, manifest: Manifest, row: Mapping[str, Any]) -> None:
         self._folder, self._budget, self._row = folder, row["budget"], row
+        self._unit = "updates" if manifest.counts_updates else "steps"
         self._time_left = TimeLeft(row["env_steps"], row["budget"], row["schedule"], time.monotonic())
         verb = f"Continuing at iteration {row['iteration']:,}" if row["resumed"] else "Training"
-        self._say(f"{verb}: {manifest.task} by {manifest.algorithm}, seed {manifest.seed}, {self._budget:,} steps")
+        self._say(
+            f"{verb}: {manifest.task} by {manifest.algorithm}, seed {manifest.seed}, {self._budget:,} {self._unit}"
+        )
+        if manifest.sources is not None and manifest.sources.log:
+            self._say(f"Log {manifest.sources.log}, digest {manifest.sources.log_digest[:12]}")
         if manifest.recipe:
             self._say(f"Recipe {manifest.recipe}: {manifest.recipe_source}")
         elif not row["resumed"]:
@@ -133,7 +139,7 @@ class Display(Lines, Observer):
             self._time_left.iterated(row["env_steps"], float(length), time.monotonic())
         if "evaluation_return" in row:
             self._evaluated = row["evaluation_return"], row["env_steps"]
-        if math.isfinite(row["training_return"]):
+        if math.isfinite(row.get("training_return", math.nan)):
             self._return = row["training_return"], row["env_steps"]
         if "gradient_signal" in row:
             self._meter = self._meter or GradientMeter(row["steps"])
@@ -144,12 +150,17 @@ class Display(Lines, Observer):
         simulated = "-" if summary.simulated_s is None else duration_text(summary.simulated_s)
         speed = summary.env_steps / max(summary.training_s, 1e-9)
         cost = cost_texts(summary.ledger)
+        found = "not measured: no task was given to play in, see --evaluate-on"
+        if summary.episode_return is not None:
+            found = (
+                f"{interval_text(summary.episode_return)}  (mean of {len(summary.episode_returns)} episodes without "
+                f"noise, 95 % {summary.episode_return.method})"
+            )
         lines = [
-            f"return         {interval_text(summary.episode_return)}  "
-            f"(mean of {len(summary.episode_returns)} episodes without noise, 95 % {summary.episode_return.method})",
-            f"steps          {summary.env_steps:,} trained, {summary.evaluation_steps:,} evaluated",
+            f"return         {found}",
+            f"{self._unit:<14} {summary.env_steps:,} trained, {summary.evaluation_steps:,} steps evaluated",
             f"simulated      {simulated}",
-            f"wall time      {cost['wall time']}  ({speed:,.0f} steps/s while training)",
+            f"wall time      {cost['wall time']}  ({speed:,.0f} {self._unit}/s while training)",
             f"core time      {cost['core time']}",
             f"money          {cost['money']}",
         ]
@@ -162,12 +173,15 @@ class Display(Lines, Observer):
         if summary.failed_episodes:
             lines.append(f"broken         {summary.failed_episodes} episodes whose simulation failed")
         manifest = folder.manifest()
-        rival = rival_line(manifest.task, manifest.task_options, summary.episode_return.value)
-        lines += [f"rival          {rival}", f"policy         {folder.policy}"]
+        if summary.episode_return is not None:
+            rival = rival_line(manifest.task, manifest.task_options, summary.episode_return.value)
+            lines.append(f"rival          {rival}")
+        lines.append(f"policy         {folder.policy}")
         for line in lines:
             self._say(line)
         if self._silent:
-            print(f"{folder.path}  return {interval_text(summary.episode_return)}")
+            known = summary.episode_return
+            print(f"{folder.path}  return {interval_text(known) if known is not None else 'not measured'}")
 
     def _line(self, row: Mapping[str, Any]) -> str:
         return "  ".join(part.text for line in self._parts(row) for part in line if part.text)
@@ -175,7 +189,7 @@ class Display(Lines, Observer):
     def _parts(self, row: Mapping[str, Any]) -> list[list[Part]]:
         """Return what the two progress lines have; the rank says what is left out first on a narrow screen."""
         env_steps = row["env_steps"]
-        speed = f"{row['steps_per_second']:,.0f} steps/s" if "steps_per_second" in row else ""
+        speed = f"{row['steps_per_second']:,.0f} {self._unit}/s" if "steps_per_second" in row else ""
         return [
             [
                 Part(f"{min(env_steps / self._budget, 1):4.0%}", 3),
@@ -184,7 +198,7 @@ class Display(Lines, Observer):
                 Part(self._ahead(), 1),
             ],
             [
-                Part(f"{env_steps:,} of {steps_text(self._budget)} steps", 5),
+                Part(f"{env_steps:,} of {steps_text(self._budget)} {self._unit}", 5),
                 Part(speed, 4),
                 Part(f"iteration {row['iteration']:,}" if row["iteration"] else "", 6),
                 Part(self._meter.sentence if self._meter else "", 7, "dim"),

@@ -89,14 +89,17 @@ def check_warmup(algorithm: Algorithm, env_steps: int) -> None:
     )
 
 
-def budget_notes(algorithm: Algorithm, env_steps: int, schedule: Schedule) -> list[str]:
+def budget_notes(algorithm: Algorithm, env_steps: int, schedule: Schedule, *, acts: bool = True) -> list[str]:
     """Return a sentence for each part of a run that takes more steps than its budget, and for the memory of a replay.
 
     Args:
         algorithm: what learns; its iterations are not divided.
         env_steps: the budget.
         schedule: of the run.
+        acts: whether the run takes steps at all; one that learns from a log does not.
     """
+    if not acts:
+        return []
     from workhorse.core.algorithm import OffPolicy, OnPolicy, Planner, Population
     from workhorse.training.replay_arrays import replay_bytes
 

@@ -13,10 +13,11 @@ from workhorse.core.errors import UsageError
 from workhorse.core.files import read_file
 from workhorse.core.machine import Hardware, describe_hardware, installed_versions
 from workhorse.core.records import from_json, seal
+from workhorse.training.sources import Sources
 
 __all__ = ["FORMAT", "Manifest", "git_state", "owner_of", "utc_now"]
 
-FORMAT = 3
+FORMAT = 4
 """Version of the manifest's layout, and of the run folder around it."""
 
 
@@ -41,6 +42,7 @@ class Manifest:
         versions: versions of Python and of the packages that compute.
         git: {"commit", "dirty"} of the source checkout; None where the code is not in one.
         hardware: the machine.
+        sources: what is learnt from beside the run's own experience; None for nothing.
         format: version of this layout.
     """
 
@@ -60,7 +62,13 @@ class Manifest:
     versions: dict[str, str]
     git: dict[str, Any] | None
     hardware: Hardware
+    sources: Sources | None = None
     format: int = FORMAT
+
+    @property
+    def counts_updates(self) -> bool:
+        """Whether `env_steps` are updates, because a log alone is learnt from."""
+        return self.sources is not None and self.sources.use == "offline"
 
     @staticmethod
     def describe(
@@ -77,6 +85,7 @@ class Manifest:
         threads: int,
         recipe: str | None = None,
         recipe_source: str | None = None,
+        sources: Sources | None = None,
     ) -> "Manifest":
         """Describe a run about to start here and now: time, versions, commit and hardware are filled in."""
         return Manifest(
@@ -96,6 +105,7 @@ class Manifest:
             versions=installed_versions(),
             git=git_state(),
             hardware=describe_hardware(),
+            sources=sources,
         )
 
     def to_json(self) -> str:
@@ -108,7 +118,7 @@ class Manifest:
 
     @staticmethod
     def from_json(text: str | bytes, where: str | os.PathLike[str]) -> "Manifest":
-        """Read a manifest strictly: every field, no other, each of its type; formats 1 to 3.
+        """Read a manifest strictly: every field, no other, each of its type; formats 1 to 4.
 
         Args:
             text: what `to_json` wrote.
@@ -135,13 +145,16 @@ def owner_of(folder: str | os.PathLike[str]) -> str:
 
 
 def _renewed(record: dict[str, Any]) -> dict[str, Any]:
-    """Return a record of format 1 or 2 as one of format 3, which only added a checksum; any other as it is."""
-    if record["format"] == 2:
-        return record | {"format": FORMAT}
-    if record["format"] != 1:
-        return record
-    names = {"configuration": "settings"}
-    return {names.get(name, name): value for name, value in record.items() if name != "chunk"} | {"format": FORMAT}
+    """Return a record of an older format as one of format 4; any other as it is.
+
+    Format 2 renamed two fields, 3 added a checksum and 4 the sources.
+    """
+    if record["format"] == 1:
+        names = {"configuration": "settings"}
+        record = {names.get(name, name): value for name, value in record.items() if name != "chunk"} | {"format": 2}
+    if record["format"] in (2, 3):
+        return record | {"format": FORMAT, "sources": None}
+    return record
 
 
 def utc_now() -> str:

@@ -40,9 +40,10 @@ class Summary:
     """Result of a run, printed at its end.
 
     Attributes:
-        episode_return: mean raw return of the noiseless policy with its interval over episodes.
+        episode_return: mean raw return of the noiseless policy with its interval over episodes; None where a log came
+            without its task, so that the policy could not be played.
         episode_returns: the returns themselves.
-        env_steps: training steps; evaluation_steps are counted apart.
+        env_steps: training steps, or updates where a log alone was learnt from; evaluation_steps are counted apart.
         simulated_s: training steps in simulated seconds; None where the task has no such time.
         wall_s: wall time, as `workhorse cost` has it: of all sittings, with evaluations and checkpoints.
         training_s: the part of it in which iterations were computed.
@@ -52,7 +53,7 @@ class Summary:
         traffic: bytes a worker and iteration; None for a run on one machine.
     """
 
-    episode_return: Interval
+    episode_return: Interval | None
     episode_returns: tuple[float, ...]
     env_steps: int
     evaluation_steps: int
@@ -165,7 +166,7 @@ class TrainingRun:
             row["digest"] = digest(after.state)
             seconds = time.perf_counter() - begun
             found = None
-            if schedule.evaluation_due(before, int(after.env_steps)):
+            if self._loop.evaluates and schedule.evaluation_due(before, int(after.env_steps)):
                 self._observer.evaluating(schedule.evaluation_episodes, False)
                 found = self._loop.evaluate(after, schedule.evaluation_episodes)
         self._progress = after
@@ -234,7 +235,8 @@ class TrainingRun:
                 "schedule": self._schedule,
             },
         )
-        for sentence in [] if resumed else budget_notes(self._loop.algorithm, budget, self._schedule):
+        acts = not self._manifest.counts_updates
+        for sentence in [] if resumed else budget_notes(self._loop.algorithm, budget, self._schedule, acts=acts):
             self._observer.noted(sentence)
         if self._manifest.task in TASKS and not is_native(self._manifest.task, self._manifest.task_options):
             self._observer.noted(
@@ -268,8 +270,10 @@ class TrainingRun:
                 "The run ends here, as --stop-on-warning asks; `workhorse resume` would go on with it."
             )
 
-    def _judge(self, interrupt: Interrupt) -> tuple[Evaluation, Interval]:
-        """Return the last evaluation, written down."""
+    def _judge(self, interrupt: Interrupt) -> tuple[Evaluation | None, Interval | None]:
+        """Return the last evaluation, written down; nothing where the policy cannot be played."""
+        if not self._loop.evaluates:
+            return None, None
         iteration = int(self._progress.iteration)
         with interrupt.allowed():
             self._observer.evaluating(self._schedule.final_episodes, True)
@@ -280,15 +284,15 @@ class TrainingRun:
         self._note_traffic()
         return found, interval
 
-    def _summary(self, found: Evaluation, interval: Interval) -> Summary:
+    def _summary(self, found: Evaluation | None, interval: Interval | None) -> Summary:
         """Return the result, with the costs that the last save wrote down."""
         step_seconds, env_steps = self._loop.algorithm.spec.step_seconds, int(self._progress.env_steps)
         return Summary(
             interval,
-            tuple(map(float, found.returns)),
+            () if found is None else tuple(map(float, found.returns)),
             env_steps,
-            self._meters.evaluation_steps + found.steps,
-            None if step_seconds is None else env_steps * step_seconds,
+            self._meters.evaluation_steps + (0 if found is None else found.steps),
+            None if step_seconds is None or self._manifest.counts_updates else env_steps * step_seconds,
             self._account.ledger.wall_s,
             self._meters.wall_s,
             self._account.ledger.core_hours,

@@ -24,10 +24,11 @@ from workhorse.runs.run import Meters, Observer, StopTraining, Summary, Training
 from workhorse.runs.schedule import Schedule, check_annealing, check_budget
 from workhorse.runs.segments import load_progress, save_progress
 from workhorse.runs.task_errors import task_errors_kept
-from workhorse.runs.trust import require_trusted_run, trust_run
+from workhorse.runs.trust import require_trusted_run, require_trusted_sources, trust_run
 from workhorse.statistics.intervals import Interval
 from workhorse.training.loop import Evaluation, Loop, MakeLoop, Progress, make_loop
 from workhorse.training.plan import Plan
+from workhorse.training.sources import Sources
 
 __all__ = ["Observer", "Schedule", "StopTraining", "Summary", "evaluate_run", "plan_of", "resume", "start"]
 
@@ -49,6 +50,7 @@ def start(
     command: tuple[str, ...] = (),
     observer: Observer | None = None,
     make: MakeLoop | None = None,
+    sources: Sources | None = None,
 ) -> tuple[RunFolder, Summary]:
     """Train a policy in a new run folder, to the end of the budget.
 
@@ -68,6 +70,7 @@ def start(
         command: the command line, for the record.
         observer: is told what happens.
         make: makes the loop: of this process by default, of a group of runs that share programs, or of a cluster.
+        sources: what is learnt from beside the run's own experience; with a log alone, `env_steps` are updates.
 
     Returns:
         The run's folder and its summary.
@@ -77,14 +80,17 @@ def start(
         KeyboardInterrupt: on Ctrl-C or SIGTERM, after a checkpoint was written.
     """
     threads = threads_or_cores(threads)
-    plan = _checked_plan(task, task_options or {}, algorithm, settings, seed, slots, env_steps)
+    plan = _checked_plan(task, task_options or {}, algorithm, settings, seed, slots, env_steps, sources)
     schedule = schedule or Schedule()
     schedule.check()
     spec = plan.spec()
-    require_time_limit(spec)
+    if sources is None or sources.evaluate:
+        require_time_limit(spec)
     loop = (make or make_loop)(plan, spec, threads)
     try:
-        check_warmup(loop.algorithm, env_steps)
+        if sources is None or sources.use != "offline":
+            check_warmup(loop.algorithm, env_steps)
+        loop.prepare()
         folder = RunFolder.create(root, id, task=task.split(":")[-1], algorithm=algorithm, seed=seed)
         manifest = _described(folder.id, plan, loop, env_steps, threads, recipe, command)
         folder.write_manifest(manifest)
@@ -114,6 +120,7 @@ def _checked_plan(
     seed: int,
     slots: int | None,
     env_steps: int,
+    sources: Sources | None,
 ) -> Plan:
     """Return the plan of a new run, its numbers checked."""
     for name, number in (("seed", seed), ("env_steps", env_steps)):
@@ -124,7 +131,7 @@ def _checked_plan(
     check_budget(env_steps)
     if slots is not None and slots < 1:
         raise UsageError(f"The number of slots must be at least 1: got {slots}.")
-    return Plan(task, dict(task_options), algorithm, settings, seed, slots).with_budget(env_steps)
+    return Plan(task, dict(task_options), algorithm, settings, seed, slots, sources).with_budget(env_steps)
 
 
 def _described(
@@ -144,6 +151,7 @@ def _described(
         env_steps=env_steps,
         slots=loop.num_slots,
         threads=0 if loop.is_distributed else threads,
+        sources=plan.sources,
     )
 
 
@@ -177,8 +185,10 @@ def resume(
     with folder.lock(), task_errors_kept(folder):
         loop = _opened_loop(plan_of(manifest), threads, make)
         try:
-            if env_steps is not None:
+            if env_steps is not None and (manifest.sources is None or manifest.sources.use != "offline"):
                 check_warmup(loop.algorithm, env_steps)
+            require_trusted_sources(manifest)
+            loop.prepare()
             _, progress, meta, notes = load_progress(folder, loop)
             for sentence in [*notes, *_version_notes(manifest)]:
                 observer.noted(sentence)
@@ -272,6 +282,7 @@ def plan_of(manifest: Manifest) -> Plan:
         {"rescale_actions": False, **manifest.settings},
         manifest.seed,
         manifest.slots,
+        manifest.sources,
     )
 
 

@@ -38,6 +38,7 @@ __all__ = [
     "open_run",
     "require_trust",
     "require_trusted_run",
+    "require_trusted_sources",
     "trust",
     "trust_run",
 ]
@@ -107,8 +108,8 @@ def require_trust(key: str, names: list[str], what: str) -> None:
 
 
 def trust_run(manifest: Manifest) -> None:
-    """Remember that the user vouches for a run, where it names code of its own."""
-    if names_code(manifest.task, manifest.task_options, manifest.algorithm):
+    """Remember that the user vouches for a run, where it names code of its own, a log or an expert."""
+    if manifest.sources is not None or names_code(manifest.task, manifest.task_options, manifest.algorithm):
         trust(key_of(asdict(manifest)))
 
 
@@ -134,6 +135,20 @@ def require_trusted_run(manifest: Manifest) -> None:
     if not is_trusted(key):
         names = needing_trust(manifest.task, manifest.task_options, manifest.algorithm)
         require_trust(key, names, f"The run {manifest.id}")
+
+
+def require_trusted_sources(manifest: Manifest) -> None:
+    """Refuse a run from elsewhere that would read a log or an expert of its choice, outside of its folder.
+
+    Raises:
+        UsageError: the user has not vouched for it.
+    """
+    if manifest.sources is not None and not is_trusted(key_of(asdict(manifest))):
+        places = " and ".join(place for place in (manifest.sources.log, manifest.sources.expert) if place)
+        raise UsageError(
+            f"The run {manifest.id} would read {places:.200}, and it was not begun here by you: see what that is, then "
+            "say --trust, once (in Python: trust=True)."
+        )
 
 
 def _texts(value: object) -> Iterator[str]:

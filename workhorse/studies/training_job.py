@@ -133,6 +133,7 @@ def _plan_of(job: Mapping[str, Any]) -> Plan:
 
 def ended_as(folder: RunFolder, summary: runs.Summary) -> dict[str, Any]:
     """Return the record of a completed run: `finished` or `diverged`, and its numbers."""
+    assert summary.episode_return is not None  # a study's runs have a task to be played in
     score = summary.episode_return.value
     reason = ""
     if not math.isfinite(score):

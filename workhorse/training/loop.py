@@ -108,18 +108,23 @@ class Loop(ABC):
         algorithm: what learns.
         num_slots: environments side by side, part of the result's bits.
         is_distributed: other processes do the work.
+        evaluates: whether the policy can be played; a log may come without its task.
         checkpoint_every_s: the least number of seconds between two checkpoints that the clock asks for.
     """
 
     algorithm: Algorithm
     num_slots: int
     is_distributed: bool = False
+    evaluates: bool = True
     checkpoint_every_s: ClassVar[float] = 0.0
 
     @staticmethod
     def bytes_needed(algorithm: Algorithm) -> int:
         """Return the bytes that the loop's own data take at the least, beside the algorithm's state."""
         return 0
+
+    def prepare(self) -> None:  # noqa: B027  most loops need nothing
+        """Open what learning needs and evaluating does not, as a log, so that it is refused before any work."""
 
     @abstractmethod
     def start(self) -> Progress:
@@ -202,10 +207,19 @@ def make_loop(plan: Plan, spec: EnvSpec, threads: int) -> Loop:
     from workhorse.training.evolve import Evolve  # the loops build on this module
     from workhorse.training.linear_control import LinearControl
     from workhorse.training.off_policy import OffPolicyLoop
+    from workhorse.training.offline import OfflineLoop
     from workhorse.training.on_policy import OnPolicyLoop
     from workhorse.training.plan_ahead import PlanAhead
 
     algorithm = plan.make_algorithm(spec)
+    if plan.sources is not None and plan.sources.use == "offline":
+        check_memory(plan, algorithm, 0)
+        return OfflineLoop.on_this_machine(plan, algorithm, threads)
+    if getattr(algorithm, "needs_log", False) and plan.sources is None:
+        raise UsageError(
+            f"{plan.algorithm} learns from a log, and none is given: `workhorse offline LOG --algorithm "
+            f"{plan.algorithm}` learns from it alone, and --log LOG lets a run in the task begin with it."
+        )
     if algorithm.consumes is Returns:
         check_memory(plan, algorithm, Evolve.bytes_needed(algorithm))
         return Evolve.on_this_machine(plan, algorithm, threads)

@@ -10,8 +10,10 @@ from workhorse.algorithms import registry as algorithms
 from workhorse.core.algorithm import Algorithm
 from workhorse.core.errors import UsageError
 from workhorse.core.spec import EnvSpec
+from workhorse.data.opening import open_dataset
 from workhorse.environments import registry as environments
 from workhorse.environments.protocol import HostEnv, JaxEnv
+from workhorse.training.sources import Sources
 
 __all__ = ["Plan"]
 
@@ -29,6 +31,7 @@ class Plan:
         settings: options of the algorithm that differ from its defaults.
         seed: root of all randomness.
         slots: episodes of a chunk of a population; None for what `chunk_size` gives.
+        sources: what is learnt from beside one's own experience; None for nothing.
     """
 
     task: str
@@ -37,6 +40,7 @@ class Plan:
     settings: Mapping[str, Any]
     seed: int
     slots: int | None = None
+    sources: Sources | None = None
 
     def make_algorithm(self, spec: EnvSpec) -> Algorithm:
         """Return the algorithm, its settings checked.
@@ -70,6 +74,8 @@ class Plan:
             UsageError: an unknown algorithm, task or option.
         """
         algorithms.entry(self.algorithm)  # before a task is made, which may take long
+        if self.sources is not None and not self.sources.evaluate:
+            return open_dataset(self.sources.log).spec()
         env = environments.make(self.task, 1, 1, **self.task_options)
         if isinstance(env, HostEnv):
             env.close()

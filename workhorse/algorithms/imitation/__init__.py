@@ -1,0 +1,1 @@
+"""Algorithms that learn from an expert, one file each."""

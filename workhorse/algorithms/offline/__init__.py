@@ -1,0 +1,1 @@
+"""Algorithms that learn from fixed data, one file each."""

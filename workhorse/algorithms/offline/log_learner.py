@@ -1,0 +1,27 @@
+"""Base of every algorithm that learns from a log: actions in [-1, 1], observations scaled by what the log holds."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from workhorse.algorithms.replay_learner import ReplayLearner
+from workhorse.core.configuration import configuration
+
+__all__ = ["LogLearner"]
+
+
+@configuration
+class LogLearner(ReplayLearner):
+    """Settings of algorithms that learn from a log, by `workhorse offline LOG`.
+
+    Before the first update the loop shows the whole log to `observe` once: the moments in it are those of every
+    observation that is learnt from, and stay. The policy artefact holds them. The options about acting (`num_envs` to
+    `replay_capacity`) have an effect only where a run goes on in the task, with `workhorse train --log`.
+    """
+
+    needs_log: ClassVar[bool] = True
+
+    normalise_observations: bool = True
+    """Centre and scale observations by the moments of those in the log."""
+    log_share: float = 0.5
+    """Share of each batch that is drawn from the log, where a run goes on in the task."""
