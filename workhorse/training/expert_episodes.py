@@ -6,14 +6,16 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from workhorse.core.spec import Box, EnvSpec
+from workhorse.core.addresses import host_generator, host_keys
+from workhorse.core.spec import Box, Discrete, EnvSpec, MultiDiscrete
 from workhorse.data.dataset import Dataset
 from workhorse.environments.batch import episode_keys
 from workhorse.environments.protocol import HostEnv, failure_reason
+from workhorse.training.episodes import num_chunks, numbered
 from workhorse.training.experts import Expert
 from workhorse.training.loop import Failures
 
-__all__ = ["Answered", "Choose", "ExpertEpisodes", "dataset_of"]
+__all__ = ["Answered", "Choose", "ExpertEpisodes", "Noisy", "dataset_of", "demonstrated"]
 
 
 class Answered(NamedTuple):
@@ -106,6 +108,61 @@ class ExpertEpisodes:
             kept.final_obs[living[ended]] = step.next_obs[ended]
             living = living[~ended]
         return kept._replace(failures=tuple(failures))
+
+
+class Noisy:
+    """Choice of the expert's answer with noise on it, drawn from the address of the episode.
+
+    On a `Box` it is normal, with `noise` times half the range as its standard deviation (`noise` itself where there is
+    no range), clipped to the bounds; of choices a random one is taken instead with probability `noise`.
+    """
+
+    def __init__(self, spec: EnvSpec, root: int, noise: float) -> None:
+        self._spec, self._root, self._noise = spec, root, noise
+        self._draws: dict[int, np.random.Generator] = {}
+
+    def __call__(
+        self, obs: np.ndarray, answer: np.ndarray, episodes: np.ndarray, now: int
+    ) -> tuple[np.ndarray, np.ndarray]:
+        action = np.array(answer)
+        for slot in np.flatnonzero(episodes >= 0):
+            episode = int(episodes[slot])
+            if now == 0:
+                self._draws[episode] = host_generator(host_keys(self._root, "act", 0, episode))
+            action[slot] = self._noised(answer[slot], self._draws[episode])
+        return action, np.ones(len(episodes), bool)
+
+    def _noised(self, answer: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        space = self._spec.task_action
+        if isinstance(space, Box):
+            low, high = (np.reshape(bound, space.shape) for bound in (space.low, space.high))
+            half = space.middle_and_half()[1]
+            return np.clip(answer + self._noise * half * rng.standard_normal(space.shape), low, high)
+        counts = {Discrete: lambda: space.count, MultiDiscrete: lambda: np.array(space.counts)}  # type: ignore[union-attr]
+        drawn = rng.integers(0, counts.get(type(space), lambda: 2)(), np.shape(answer))
+        return np.where(rng.random(np.shape(answer)) < self._noise, drawn, answer)
+
+
+def demonstrated(
+    name: str, env: HostEnv, expert: Expert, root: int, num_episodes: int, options: dict[str, Any], noise: float = 0.0
+) -> Dataset:
+    """Return episodes that an expert plays, as a log.
+
+    Args:
+        name: of the log.
+        env: the task; its slots play side by side.
+        expert: in the slots of `env`.
+        root: seed of initial states, and of the noise.
+        num_episodes: how many.
+        options: of the task, for the card.
+        noise: see `Noisy`; 0 for none.
+    """
+    player, played = ExpertEpisodes(env, expert, root), list[Answered]()
+    choose = Noisy(env.spec, root, noise) if noise else None
+    for chunk in range(num_chunks(num_episodes, env.num_slots)):
+        episodes = numbered(chunk, num_episodes, env.num_slots)
+        played.append(player.play("reset", 0, episodes, choose))
+    return dataset_of(name, env.spec, played, options)
 
 
 def _empty(spec: EnvSpec, clock: int, slots: int) -> Answered:

@@ -1,4 +1,4 @@
-"""Experts: what can be asked what to do in a state, whether a network that was trained or a planner that tries plans."""
+"""Experts: whoever can be asked what to do in a state, a policy that was trained or a planner that tries plans."""
 
 from __future__ import annotations
 
