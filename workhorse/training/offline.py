@@ -22,12 +22,12 @@ from workhorse.core.algorithm import Algorithm, Key, OffPolicy, State
 from workhorse.core.errors import UsageError
 from workhorse.core.machine import describe_hardware
 from workhorse.core.randomness import draw, permutation, root_key
-from workhorse.core.types import Rollout, Transitions
+from workhorse.core.types import Rollout
 from workhorse.data.dataset import CHUNK, Dataset, LogRows
 from workhorse.data.opening import check_fits, check_learnable, open_dataset
 from workhorse.environments import registry as environments
 from workhorse.training.episodes import Lanes, evaluation_of, make_player
-from workhorse.training.log_measures import Probe, log_measures, probe_of
+from workhorse.training.log_measures import Probe, as_transitions, log_measures, probe_of
 from workhorse.training.loop import Evaluation, Failures, GoesOn, Loop, Progress
 from workhorse.training.on_policy import EVALUATION_SLOTS
 from workhorse.training.rollouts import actor_of
@@ -151,7 +151,7 @@ class OfflineLoop(Loop):
             rows, index = self._read(gathered), np.arange(len(gathered)).reshape(drawn.shape)
         state, metrics = _updates(algorithm, state, rows, index, root, np.uint32(first), len(train))
         measured = _step_measured(algorithm, progress.state, state, metrics)
-        measured |= log_measures(algorithm, state, self._probe, draw(root, "held-out", first))
+        measured |= log_measures(algorithm, state, self._probe, draw(root, "held-out", first), measured)
         metrics = {"steps": each, "updates": first + each, "log_rows": len(train)}
         metrics |= {name: value.item() for name, value in jax.device_get(measured).items()}
         return Progress(state, progress.iteration + 1, progress.env_steps + each), metrics, ()
@@ -191,7 +191,8 @@ class OfflineLoop(Loop):
 
     @cached_property
     def _probe(self) -> Probe:
-        return probe_of(self._parts.log, self._parts.train, self._parts.held_out, self._read, self.plan.seed)
+        parts, gamma = self._parts, float(self.algorithm.discount)
+        return probe_of(parts.log, parts.train, parts.held_out, self._read, self.plan.seed, gamma)
 
     def _observed(self, state: State) -> State:
         """Return the state that has seen every step that is learnt from once: what normalises observations."""
@@ -238,14 +239,6 @@ def _updates(
     numbers = first + jnp.arange(len(index), dtype=jnp.uint32)
     state, metrics = jax.lax.scan(one, state, (numbers, index))
     return state, jax.tree.map(lambda values: values.astype(jnp.float64).mean(0), metrics)
-
-
-def as_transitions(rows: LogRows, total: Any) -> Transitions:
-    """Return rows of a log as a batch; the last of the log's `total` steps has age 1."""
-    return Transitions(
-        rows.obs, rows.action, rows.reward, rows.discount, rows.next_obs, rows.terminated, rows.truncated, rows.steps,
-        rows.index, jnp.ones(rows.reward.shape, jnp.float32), total - rows.index, rows.next_action, rows.return_to_go,
-    )  # fmt: skip
 
 
 @jax.jit
