@@ -19,13 +19,13 @@ from jaxtyping import Array, Bool, Float
 from workhorse.core.algorithm import Key, OffPolicy, State
 from workhorse.core.randomness import draw, permutation, root_key
 from workhorse.core.spec import Box, Discrete
-from workhorse.core.types import Transitions
 from workhorse.data.dataset import Dataset, LogRows
 from workhorse.environments.bounds import value_bounds
+from workhorse.training.log_share import as_transitions
 from workhorse.training.replay_measures import MOST_TAIL, gives_values, highest_entropy
 from workhorse.training.rollouts import actor_of
 
-__all__ = ["Followed", "Neighbours", "Probe", "action_distance", "as_transitions", "log_measures", "probe_of"]
+__all__ = ["Followed", "Neighbours", "Probe", "action_distance", "log_measures", "probe_of"]
 
 PLACES = 1024
 """Held-out steps at which values are asked, at most."""
@@ -332,11 +332,3 @@ def _errors(algorithm: OffPolicy, state: State, probe: Probe, key: Key) -> dict[
         return jnp.square(errors).mean()
 
     return {"held_out_error": error(probe.rows), "trained_error": error(probe.trained)}
-
-
-def as_transitions(rows: LogRows, total: Array | int) -> Transitions:
-    """Return rows of a log as a batch; the last of the log's `total` steps has age 1."""
-    return Transitions(
-        rows.obs, rows.action, rows.reward, rows.discount, rows.next_obs, rows.terminated, rows.truncated, rows.steps,
-        rows.index, jnp.ones(rows.reward.shape, jnp.float32), total - rows.index, rows.next_action, rows.return_to_go,
-    )  # fmt: skip
