@@ -116,7 +116,10 @@ def probe_of(
     task, seen = value_bounds(log.card.task, log.card.task_options, discount), _seen_bounds(log, discount)
     entropy = highest_entropy(log.action_space) * discount / (1 - discount) if discount < 1 else np.inf
     floor = seen[0] if task[0] is None else task[0]
-    numbers = [np.float32(np.nan if value is None else value) for value in (task[1], seen[1], floor, entropy)]
+    numbers = [
+        np.float32(value) if value is not None and np.isfinite(value) else np.float32(np.nan)
+        for value in (task[1], seen[1], floor, entropy)
+    ]
     spread = np.linspace(0, len(known) - 1, min(len(places), len(known))).astype(int)
     few = jax.tree.map(lambda column: column[spread], trained)
     followed, neighbours = _followed(log, places, read, discount), _neighbours(log, rows, trained)
@@ -310,7 +313,7 @@ def _bounds(
     of_task, seen = probe.value_bound + more, probe.seen_value_bound + more
     highest = jnp.where(jnp.isnan(of_task), seen, of_task)
     # Rounding of a sum of 1 / (1 - gamma) rewards is no proof of anything.
-    above = value > highest + 1e-4 * jnp.maximum(jnp.abs(highest), jnp.abs(probe.value_floor))
+    above = value > highest + 1e-4 * jnp.maximum(jnp.abs(highest), jnp.nan_to_num(jnp.abs(probe.value_floor)))
     found = {"value_bound": of_task, "seen_value_bound": seen, "above_bound": above.mean(dtype=jnp.float32)}
     if is_soft and isinstance(algorithm.spec.action, Box):
         return found  # the entropy of a narrow density has no lower bound
