@@ -11,16 +11,20 @@ import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
 from workhorse.core.spec import ActionSpace, Box, Discrete, EnvSpec, MultiBinary, MultiDiscrete
 
-__all__ = ["CHUNK", "Card", "Dataset", "LogRows", "space_from_record", "space_record"]
+__all__ = ["CHUNK", "Card", "Dataset", "Kind", "LogRows", "space_from_record", "space_record"]
 
 CHUNK = 65_536
 """Rows looked at at a time, so that a log that is mapped from disk need not fit into memory."""
+
+
+Kind = Literal["random", "medium", "medium-replay", "expert", "medium-expert"]
+"""Kinds of logs that are made of our own runs."""
 
 
 @dataclass(frozen=True)
