@@ -45,8 +45,8 @@ def check_fits(dataset: Dataset, spec: EnvSpec) -> None:
         )
     if not same:
         raise UsageError(
-            f"The log {dataset.card.name} has the actions {acted}, but {spec.task} takes {wanted}: evaluate on the task "
-            "that it was recorded on."
+            f"The log {dataset.card.name} has the actions {acted}, but {spec.task} takes {wanted}: evaluate on the "
+            "task that it was recorded on."
         )
 
 
