@@ -28,7 +28,8 @@ def return_bounds(task: str, options: Mapping[str, Any] | None = None) -> tuple[
 
     Args:
         task: its id.
-        options: the task's options; with any but `max_episode_steps` and `previous_action`, rewards may be others, and nothing is known.
+        options: the task's options; with any but `max_episode_steps` and `previous_action`, rewards may be others, and
+            nothing is known.
 
     Example:
         >>> return_bounds("CartPole-v1"), return_bounds("CartPole-v1", {"max_episode_steps": 50})

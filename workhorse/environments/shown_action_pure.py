@@ -11,10 +11,10 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from workhorse.core.algorithm import Key
+from workhorse.core.shown_action import Shown, shown_spec
 from workhorse.core.spec import Box, Discrete, EnvSpec
 from workhorse.core.types import Step
 from workhorse.environments.protocol import JaxEnv
-from workhorse.environments.shown_action import Shown, shown_spec
 
 __all__ = ["ShownActionPure", "ShownState"]
 

@@ -14,9 +14,9 @@ import numpy as np
 from gymnasium import spaces
 
 from workhorse.core.errors import UsageError
+from workhorse.core.shown_action import Shown, action_bounds, action_numbers
 from workhorse.environments.actions import random_actions
 from workhorse.environments.gymnasium_spaces import action_space
-from workhorse.environments.shown_action import Shown, action_bounds, action_numbers
 
 __all__ = ["ShowsAction", "drawn_number"]
 

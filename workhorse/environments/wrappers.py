@@ -177,8 +177,8 @@ def make_environment(task: str, spec: Any, options: Mapping[str, Any], **extra: 
     """Return a Gymnasium environment, its wrappers and stacked frames around it.
 
     Wrappers are outside of Gymnasium's own, the first innermost, so that the time limit counts the environment's steps;
-    the previous action is shown outside of them, and frames are stacked outside of all. An environment whose constructor has a parameter of a shared option's name keeps
-    that option for itself.
+    the previous action is shown outside of them, and frames are stacked outside of all. An environment whose
+    constructor has a parameter of a shared option's name keeps that option for itself.
 
     Args:
         task: the id, for messages.
