@@ -15,6 +15,7 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
+from workhorse.core.shown_action import OPTION
 from workhorse.core.spec import ActionSpace, Box, Discrete, EnvSpec, MultiBinary, MultiDiscrete
 
 __all__ = ["CHUNK", "Card", "Dataset", "Kind", "LogRows", "space_from_record", "space_record"]
@@ -188,7 +189,8 @@ class Dataset:
     def spec(self) -> EnvSpec:
         """Return the task as far as the log tells it, for learning without an environment."""
         name, steps = self.card.task or self.card.name, self.card.max_episode_steps
-        return EnvSpec(name, self.observation, self.action_space, steps)
+        shown = tuple((name, value) for name, value in self.card.task_options.items() if name == OPTION)
+        return EnvSpec(name, self.observation, self.action_space, steps, options=shown)
 
     def next_obs(self, index: np.ndarray) -> np.ndarray:
         """Return the true successors of steps, (K, ...)."""
