@@ -28,7 +28,8 @@ def return_bounds(task: str, options: Mapping[str, Any] | None = None) -> tuple[
 
     Args:
         task: its id.
-        options: the task's options; with any but `max_episode_steps`, rewards may be others, and nothing is known.
+        options: the task's options; with any but `max_episode_steps` and `previous_action`, rewards may be others, and
+            nothing is known.
 
     Example:
         >>> return_bounds("CartPole-v1"), return_bounds("CartPole-v1", {"max_episode_steps": 50})
@@ -37,6 +38,7 @@ def return_bounds(task: str, options: Mapping[str, Any] | None = None) -> tuple[
         ((None, 100.0), (None, None))
     """
     options = dict(options or {})
+    options.pop("previous_action", None)  # what is observed pays nothing
     if task == "MountainCarContinuous-v0" and not options.keys() - {"max_episode_steps"}:
         return None, 100.0  # once, for the goal; force only costs
     known = _PER_STEP.get(task)
