@@ -12,6 +12,7 @@ from numbers import Integral
 from typing import Any
 
 from workhorse.algorithms.recipes import Recipe
+from workhorse.core.algorithm import State
 from workhorse.core.errors import UsageError
 from workhorse.core.machine import installed_versions, threads_or_cores
 from workhorse.core.records import build
@@ -96,20 +97,40 @@ def start(
         folder.write_manifest(manifest)
         trust_run(manifest)
         with folder.lock(), task_errors_kept(folder):
-            progress = _saved_start(folder, loop, schedule)
+            progress = _saved_start(folder, loop, schedule, plan)
             run = TrainingRun(folder, manifest, loop, threads, progress, Meters(), schedule, observer or Observer())
             return folder, run.to_the_end(env_steps, resumed=False)
     finally:
         loop.close()
 
 
-def _saved_start(folder: RunFolder, loop: Loop, schedule: Schedule) -> Progress:
+def _saved_start(folder: RunFolder, loop: Loop, schedule: Schedule, plan: Plan) -> Progress:
     """Return the progress before the first iteration, saved: what follows is the code path of a resume."""
     progress, meta = loop.start(), {"meters": asdict(Meters()), "schedule": asdict(schedule)}
+    if plan.sources is not None and plan.sources.begun_from:
+        progress = progress._replace(state=_state_of(plan.sources.begun_from, plan.algorithm, progress.state))
     save_progress(folder, loop, progress, meta)
     if schedule.milestones:
         checkpoint.save(folder, 0, progress, meta, "milestones")
     return progress
+
+
+def _state_of(path: str, algorithm: str, state: State) -> State:
+    """Return the newest state of another run, which is like `state`.
+
+    Raises:
+        UsageError: it is a run of another algorithm, or its state has other arrays.
+    """
+    folder = RunFolder.open(path)
+    other = folder.manifest().algorithm
+    if other != algorithm:
+        raise UsageError(f"Expected a run of {algorithm} to begin from in {path}, got one of {other}.")
+    try:
+        return checkpoint.load_newest(folder, {"state": state}, set_aside=False, part="state")[1]["state"]
+    except UsageError as error:
+        raise UsageError(
+            f"The state of {path} is not like that of this run: begin with the same task and options. {error}"
+        ) from error
 
 
 def _checked_plan(

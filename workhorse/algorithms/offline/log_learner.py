@@ -6,6 +6,7 @@ from typing import ClassVar
 
 from workhorse.algorithms.replay_learner import ReplayLearner
 from workhorse.core.configuration import configuration
+from workhorse.core.errors import UsageError
 
 __all__ = ["LogLearner"]
 
@@ -25,3 +26,8 @@ class LogLearner(ReplayLearner):
     """Centre and scale observations by the moments of those in the log."""
     log_share: float = 0.5
     """Share of each batch that is drawn from the log, where a run goes on in the task."""
+
+    def validate(self) -> None:
+        super().validate()
+        if not 0 <= self.log_share <= 1:
+            raise UsageError(f"{type(self).__name__}.log_share must be in [0, 1]: got {self.log_share}.")
