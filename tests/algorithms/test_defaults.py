@@ -258,6 +258,7 @@ LQR = {
     "num_candidates": 16,
     "difference": 1e-5,
 }
+LOG = REPLAY | {"normalise_observations": True, "log_share": 0.5}
 DEFAULTS = {
     "ilqr": ILQR,
     "predictive-sampling": SPLINES,
@@ -308,6 +309,7 @@ DEFAULTS = {
         "episodes_per_member": 3,
     },
     "td3": REPLAY | TD3,
+    "td3+bc": LOG | TD3 | {"value_weight": 2.5},
     "sac": REPLAY | SAC,
     "sac-n": REPLAY | SAC_N,
     "dqn": REPLAY | DQN,
