@@ -16,12 +16,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from workhorse.algorithms.actor_critic.sac import SAC
 from workhorse.algorithms.actor_critic.sac import LOG_STD as SAC_LOG_STD
+from workhorse.algorithms.actor_critic.sac import SAC
 from workhorse.algorithms.actor_critic.sac_n import LOG_STD as SAC_N_LOG_STD
 from workhorse.algorithms.actor_critic.sac_n import SACN
 from workhorse.algorithms.value_based.dqn import DQN
-from workhorse.core.algorithm import Action, Actor, Algorithm, Carry, Key, OffPolicy, OnPolicy, Population
+from workhorse.core.algorithm import Action, Actor, Algorithm, Carry, Key, OnPolicy, Population
 from workhorse.core.errors import UsageError
 from workhorse.core.spec import ActionSpace, Box, Discrete, EnvSpec, MultiBinary, MultiDiscrete
 from workhorse.data.replay import Cursor
