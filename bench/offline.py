@@ -83,8 +83,8 @@ SUITES: dict[str, tuple[list[Cell], range]] = {
         for kind in KINDS
     },
 }
-"""Cells, and the seeds. Settings of `phenomenon` were looked at on seed 0, which is not shown; the others are defaults but for
-the size of the networks, which is a quarter of theirs in weights, so that a core is enough."""
+"""Cells, and the seeds. Settings of `phenomenon` were looked at on seed 0, which is not shown. The others are defaults
+but for the size of the networks, a quarter of theirs in weights, so that a core is enough."""
 
 
 def make_log(cell: Cell, logs: Path, root: Path) -> None:
