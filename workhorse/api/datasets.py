@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
@@ -71,6 +72,7 @@ class Wanted:
     explore: bool
     threads: int
     noted: Callable[[str], None]
+    medium: float = MEDIUM
 
     def opened(self, slots: int) -> HostEnv | JaxEnv:
         """Return the task with some slots, which the caller closes."""
@@ -86,6 +88,7 @@ def make(
     steps: int | None = None,
     seed: int = 0,
     explore: bool = True,
+    medium: float = MEDIUM,
     task_options: Mapping[str, Any] | None = None,
     runs: str | os.PathLike[str] = "runs",
     threads: int = 0,
@@ -114,6 +117,7 @@ def make(
         seed: of initial states and actions, and of a run that is trained.
         explore: act with the exploration that the algorithm has, so that there is more than one action in a state;
             else the policies are noiseless.
+        medium: share of the way from random actions to the last policy that `medium` has come at least, in (0, 1).
         task_options: options of the task; by default those of the run.
         runs: folder for a run that is trained.
         threads: simulation threads, which do not change the log; 0 for one a core.
@@ -126,6 +130,9 @@ def make(
     """
     steps = _checked(task, kind, out, whole("steps", steps), seed, explore)
     wanted = Wanted(task, dict(task_options or {}), kind, steps, seed, explore, threads_or_cores(threads), noted)
+    if not 0 < medium < 1:
+        raise UsageError(f"medium must be a share of the way from random to the last policy, in (0, 1): got {medium}.")
+    wanted = dataclasses.replace(wanted, medium=medium)
     if from_run is None and kind != "random":
         from_run = _trained(wanted, runs, observer)
     if from_run is None:
@@ -263,7 +270,7 @@ def _medium(wanted: Wanted, history: History, references: Mapping[str, float]) -
             f"The last policy of {folder.path} returns {high:,.1f}, no more than the {low:,.1f} of random actions, so "
             "that none of its policies is medium: train it for longer, or name another run."
         )
-    level = low + MEDIUM * (high - low)
+    level = low + wanted.medium * (high - low)
     for iteration in iterations:
         policy = _acting(history, iteration, MILESTONE_EPISODES)
         if policy.mean_return >= level:
@@ -273,7 +280,7 @@ def _medium(wanted: Wanted, history: History, references: Mapping[str, float]) -
             )
             return policy
     raise UsageError(
-        f"No milestone of {folder.path} returns the {level:,.1f} that is a third of the way from random actions "
+        f"No milestone of {folder.path} returns the {level:,.1f} that is {wanted.medium:.0%} of the way from random actions "
         f"({low:,.1f}) to its last policy ({high:,.1f}): train it for longer, or name another run."
     )
 
@@ -345,9 +352,7 @@ def _one_after_the_other(parts: list[Recorded]) -> Recorded:
     )
 
 
-def _described(
-    wanted: Wanted, columns: Recorded, made: Mapping[str, Any], references: Mapping[str, float]
-) -> Dataset:
+def _described(wanted: Wanted, columns: Recorded, made: Mapping[str, Any], references: Mapping[str, float]) -> Dataset:
     """Return the log with its card."""
     env = wanted.opened(1)
     if isinstance(env, HostEnv):
