@@ -20,6 +20,7 @@ STREAMS = (
     "sample",  # actions drawn in an evaluation of a stochastic policy
     "plan",  # plans that are tried before an action
     "held-out",  # which episodes of a log are only measured on, and which of their steps
+    "intervene",  # masks that are tried on a policy, and which states an expert is asked about
     "perturb",  # noise on what a policy observes while its robustness is measured
 )
 """Every stream the project draws from. A test asserts that no two share a number."""

@@ -11,16 +11,21 @@ import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
+from workhorse.core.shown_action import OPTION
 from workhorse.core.spec import ActionSpace, Box, Discrete, EnvSpec, MultiBinary, MultiDiscrete
 
-__all__ = ["CHUNK", "Card", "Dataset", "LogRows", "space_from_record", "space_record"]
+__all__ = ["CHUNK", "Card", "Dataset", "Kind", "LogRows", "space_from_record", "space_record"]
 
 CHUNK = 65_536
 """Rows looked at at a time, so that a log that is mapped from disk need not fit into memory."""
+
+
+Kind = Literal["random", "medium", "medium-replay", "expert", "medium-expert"]
+"""Kinds of logs that are made of our own runs."""
 
 
 @dataclass(frozen=True)
@@ -184,7 +189,8 @@ class Dataset:
     def spec(self) -> EnvSpec:
         """Return the task as far as the log tells it, for learning without an environment."""
         name, steps = self.card.task or self.card.name, self.card.max_episode_steps
-        return EnvSpec(name, self.observation, self.action_space, steps)
+        shown = tuple((name, value) for name, value in self.card.task_options.items() if name == OPTION)
+        return EnvSpec(name, self.observation, self.action_space, steps, options=shown)
 
     def next_obs(self, index: np.ndarray) -> np.ndarray:
         """Return the true successors of steps, (K, ...)."""

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from workhorse.core.spec import EnvSpec
-from workhorse.environments.wrappers import OWN_CLOCK, parse_wrapper
+from workhorse.environments.wrappers import OWN_CLOCK, SHARED, shared_wrappers
 
 __all__ = ["episode_program"]
 
@@ -31,17 +31,15 @@ def episode_program(
     Returns:
         Python source; "" where options or the task cannot be written down, or the episode is too long.
     """
-    shared = {name: options[name] for name in ("wrappers", "frame_stack") if options.get(name)}
-    own = {name: value for name, value in options.items() if name not in shared}
+    shared = {name: options[name] for name in SHARED if options.get(name)}
+    own = {name: value for name, value in options.items() if name not in SHARED}
     own = {name: value for name, value in own.items() if (name, value) != ("max_episode_steps", OWN_CLOCK)}
     form = spec.action_format
     if not isinstance(entry, str) or entry.startswith("__main__") or form is None or not _is_literal(own):
         return ""
     if sum(map(np.size, actions)) > MOST_NUMBERS:
         return ""
-    wrappers = [parse_wrapper(text) for text in shared.get("wrappers", ())]
-    if "frame_stack" in shared:
-        wrappers.append(parse_wrapper(f"gymnasium.wrappers:FrameStackObservation({shared['frame_stack']})"))
+    wrappers = shared_wrappers(shared)
     modules = {"gymnasium", *(wrapper.module for wrapper in wrappers)}
     if ":" not in spec.task and not entry.startswith("gymnasium."):
         modules.add(entry.partition(":")[0])

@@ -94,11 +94,21 @@ def make(id: str, num_slots: int = 1, num_threads: int = 0, **options: Any) -> H
     task = TASKS[id]
     unset = {"wrappers": (None, [], ()), "frame_stack": (None,), "max_episode_steps": (OWN_CLOCK,)}
     options = {name: value for name, value in options.items() if value not in unset.get(name, ())}
+    shown = options.pop("previous_action", None)
     module, cls = task.target.split(":")
     factory = getattr(importlib.import_module(module), cls)
     if task.kind == "classic":
-        return _classic_task(id, factory, options)
-    return factory(num_slots, num_threads, **options)
+        return _showing_action(_classic_task(id, factory, options), shown)
+    return _showing_action(factory(num_slots, num_threads, **options), shown)
+
+
+def _showing_action(env: HostEnv | JaxEnv, shown: Any) -> HostEnv | JaxEnv:
+    """Return the environment, its observations ending with the previous action where that is asked for."""
+    if not shown:
+        return env
+    if hasattr(env, "num_slots"):
+        return importlib.import_module("workhorse.environments.shown_action").ShownAction(env, shown)
+    return importlib.import_module("workhorse.environments.shown_action_pure").ShownActionPure(env, shown)
 
 
 def _classic_task(id: str, factory: Any, options: dict[str, Any]) -> JaxEnv:

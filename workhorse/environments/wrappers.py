@@ -1,9 +1,10 @@
-"""Options that any task takes, beside its own: wrappers, stacked frames, and a time limit.
+"""Options that any task takes, beside its own: wrappers, stacked frames, a shown action, and a time limit.
 
 They lie among a task's options under names of their own, as plain JSON, so that all that carries a task's options (a
 manifest, a study file, a message to a worker) carries them too:
 
     {"wrappers": ["gymnasium.wrappers:RescaleAction(-1.0, 1.0)"], "frame_stack": 4, "max_episode_steps": 1000}
+    {"previous_action": true}     see `workhorse.environments.shown_action`; or "random"
 
 Nothing here imports Gymnasium before an environment is made.
 """
@@ -24,16 +25,21 @@ if TYPE_CHECKING:
 
 __all__ = [
     "OWN_CLOCK",
+    "SHARED",
     "Wrapper",
     "check_shared_options",
     "is_wrapped",
     "make_environment",
     "parse_wrapper",
     "require_time_limit",
+    "shared_wrappers",
 ]
 
 OWN_CLOCK = "own"
 """Value of `max_episode_steps` by which a user says that the task ends every episode by itself."""
+
+SHARED = ("wrappers", "previous_action", "frame_stack")
+"""Shared options that become wrappers, where a task is made by Gymnasium."""
 
 _MOST_STACKED = 1000
 
@@ -144,6 +150,11 @@ def check_shared_options(task: str, options: Mapping[str, object]) -> None:
             f"{task}: frame_stack must be a whole number from 1 to {_MOST_STACKED}, the observations that are stacked: "
             f"got {frames!r}."
         )
+    shown = options.get("previous_action")
+    if not (shown is None or isinstance(shown, bool) or shown == "random"):
+        raise UsageError(
+            f"{task}: previous_action must be true, false or random, what each observation ends with: got {shown!r}."
+        )
     limit = options.get("max_episode_steps")
     if limit is not None and limit != OWN_CLOCK and not (_is_whole(limit) and limit >= 1):  # type: ignore[operator]
         raise UsageError(
@@ -166,8 +177,8 @@ def make_environment(task: str, spec: Any, options: Mapping[str, Any], **extra: 
     """Return a Gymnasium environment, its wrappers and stacked frames around it.
 
     Wrappers are outside of Gymnasium's own, the first innermost, so that the time limit counts the environment's steps;
-    frames are stacked outside of all. An environment whose constructor has a parameter of a shared option's name keeps
-    that option for itself.
+    the previous action is shown outside of them, and frames are stacked outside of all. An environment whose
+    constructor has a parameter of a shared option's name keeps that option for itself.
 
     Args:
         task: the id, for messages.
@@ -182,16 +193,28 @@ def make_environment(task: str, spec: Any, options: Mapping[str, Any], **extra: 
     import gymnasium
 
     own = dict(options)
-    shared = {name: own.pop(name) for name in ("wrappers", "frame_stack") if name in own and not _takes(spec, name)}
+    shared = {name: own.pop(name) for name in SHARED if name in own and not _takes(spec, name)}
     if own.get("max_episode_steps") == OWN_CLOCK:
         del own["max_episode_steps"]
     env = gymnasium.make(spec, **{"disable_env_checker": True, **own, **extra})
-    for wrapper in shared.get("wrappers") or ():
-        env = parse_wrapper(wrapper).around(task, env)
-    if shared.get("frame_stack"):
-        call = f"gymnasium.wrappers:FrameStackObservation({shared['frame_stack']})"
-        env = parse_wrapper(call).around(task, env)
+    for wrapper in shared_wrappers(shared):
+        env = wrapper.around(task, env)
     return env
+
+
+def shared_wrappers(options: Mapping[str, Any]) -> list[Wrapper]:
+    """Return the wrappers that the shared options among a task's ask for, the innermost first.
+
+    Example:
+        >>> [wrapper.name for wrapper in shared_wrappers({"frame_stack": 4, "previous_action": True})]
+        ['ShowsAction', 'FrameStackObservation']
+    """
+    found = [parse_wrapper(text) for text in options.get("wrappers") or ()]
+    if shown := options.get("previous_action"):
+        found.append(parse_wrapper(f"workhorse.environments.shown_action_wrapper:ShowsAction({shown!r})"))
+    if frames := options.get("frame_stack"):
+        found.append(parse_wrapper(f"gymnasium.wrappers:FrameStackObservation({frames})"))
+    return found
 
 
 def _takes(spec: Any, name: str) -> bool:
