@@ -20,11 +20,16 @@ from workhorse.core.types import Transitions
 COUNT, UPDATES = 32, 1500
 SETTINGS = {
     "hidden": (16,), "batch_size": COUNT, "warmup_env_steps": COUNT, "discount": 0.5, "learning_rate": 0.01,
-    "target_rate": 0.05, "target_every": 10, "temperature": 1e-6, "learn_temperature": False,
+    "target_rate": 0.05, "target_every": 10, "temperature": 1e-6, "learn_temperature": False, "critic_penalty": 0.0,
 }  # fmt: skip
-REPLAYED = [name for name in registry.entries() if registry.algorithm_class(name).consumes is Transitions]
-TELLING = [name for name in REPLAYED if registry.algorithm_class(name).action_value is not OffPolicy.action_value]
+WITH_A_REPLAY = [name for name in registry.entries() if registry.algorithm_class(name).consumes is Transitions]
+TELLING = [name for name in WITH_A_REPLAY if registry.algorithm_class(name).action_value is not OffPolicy.action_value]
 """Those that tell the value of any action, in raw rewards."""
+REPLAYED = [
+    name
+    for name in WITH_A_REPLAY
+    if name in TELLING or not getattr(registry.algorithm_class(name), "needs_log", False)  # else it only imitates
+]
 
 # r and the discount of each half of the batch, and V
 CASES = {
@@ -57,7 +62,7 @@ def batch_of(algorithm, reward, first, second):
     number = np.arange(COUNT)
     return Transitions(
         one, action, np.full(COUNT, reward, np.float32), discount, one, discount == 0, discount > 0, steps, number,
-        np.ones(COUNT, np.float32), number + 1,
+        np.ones(COUNT, np.float32), number + 1, action, np.full(COUNT, -np.inf, np.float32),
     )  # fmt: skip
 
 

@@ -131,7 +131,7 @@ def artefact(algorithm, actor):
 def differing(algorithm, actor, policy, count=64):
     """Rows on which the algorithm and its artefact act differently, and the algorithm's actions."""
     far = 1 if getattr(algorithm, "observation_clip", None) is None else 20  # enough to be clipped
-    if getattr(algorithm, "takes", "") == "discrete":
+    if hasattr(algorithm, "takes") and isinstance(algorithm.spec.action, Discrete):
         far = 20  # enough that the biases of small networks do not choose alone
     obs = (np.random.default_rng(3).normal(size=(count, D)) * far).astype(np.float32)
 
@@ -146,13 +146,14 @@ def differing(algorithm, actor, policy, count=64):
     return ~np.isclose(found, expected, atol=1e-5).reshape(count, -1).all(axis=1), expected
 
 
+TAKEN = {"box": ("box",), "discrete": ("discrete",), "both": ("box", "discrete")}
 KINDS = [("box", "linear"), *((action, "mlp") for action in ACTIONS)]
 CASES = [
     (name, action, policy)
     for name in registry.entries()
     for action, policy in KINDS
     if "policy" in registry.options(name)
-    or (policy == "mlp" and getattr(registry.algorithm_class(name), "takes", None) == action)
+    or (policy == "mlp" and action in TAKEN.get(getattr(registry.algorithm_class(name), "takes", None), ()))
 ]
 
 

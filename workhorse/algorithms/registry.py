@@ -205,15 +205,38 @@ _NAMES = {"int": int, "float": float, "bool": bool, "str": str, "tuple": tuple, 
 
 
 def _fields(module: str, cls: str) -> dict[str, Option]:
-    """The fields of a class, those of the classes it builds on first."""
-    tree = ast.parse(_source(module))
+    """The fields of a class in the order of a dataclass: those of the classes it builds on first, the nearest last."""
+    found: dict[str, Option] = {}
+    for where, name in reversed(_lineage(module, cls)):
+        found |= _own_fields(where, name)
+    return found
+
+
+def _lineage(module: str, cls: str) -> list[tuple[str, str]]:
+    """Return (module, class) of a class and of all that it builds on, in Python's own order (C3), read from source."""
+    tree = _parsed(module)
     definition = _class_of(tree, cls)
     assert definition is not None, f"{module} has no class {cls}"
+    bases = [
+        (_imported(tree).get(base.id, module), base.id)
+        for base in definition.bases
+        if isinstance(base, ast.Name) and (_imported(tree).get(base.id, module), base.id) != (module, cls)
+    ]
+    bases = [base for base in bases if base[0] not in (INTERFACE, "abc")]
+    order, chains = [(module, cls)], [*(_lineage(*base) for base in bases), bases]
+    while chains := [chain for chain in chains if chain]:
+        follows = {one for chain in chains for one in chain[1:]}
+        nearest = next(chain[0] for chain in chains if chain[0] not in follows)
+        order.append(nearest)
+        chains = [[one for one in chain if one != nearest] for chain in chains]
+    return order
+
+
+def _own_fields(module: str, cls: str) -> dict[str, Option]:
+    """The fields that are written in a class itself."""
+    definition = _class_of(_parsed(module), cls)
+    assert definition is not None, f"{module} has no class {cls}"
     found: dict[str, Option] = {}
-    for base in definition.bases:
-        where = _imported(tree).get(base.id, module) if isinstance(base, ast.Name) else ""
-        if isinstance(base, ast.Name) and where not in (INTERFACE, "abc") and (where != module or base.id != cls):
-            found |= _fields(where, base.id)
     for node, following in zip(definition.body, [*definition.body[1:], None], strict=True):
         if not isinstance(node, ast.AnnAssign) or node.value is None or "ClassVar" in ast.unparse(node.annotation):
             continue
@@ -227,6 +250,11 @@ def _fields(module: str, cls: str) -> dict[str, Option]:
 
 def _class_of(tree: ast.Module, name: str) -> ast.ClassDef | None:
     return next((node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == name), None)
+
+
+@functools.cache
+def _parsed(module: str) -> ast.Module:
+    return ast.parse(_source(module))
 
 
 @functools.cache

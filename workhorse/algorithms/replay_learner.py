@@ -51,7 +51,7 @@ class ReplayLearner(OffPolicy):
     and `updates` (int64); `observe` keeps the first two and every `learn` adds one to the last.
     """
 
-    takes: ClassVar[Literal["box", "discrete"]]
+    takes: ClassVar[Literal["box", "discrete", "both"]]
     """Kind of actions that the algorithm can take."""
 
     spec: EnvSpec
@@ -125,7 +125,14 @@ class ReplayLearner(OffPolicy):
                     f"{'continuous' if isinstance(action, Box) else 'several at once'}: choose sac, td3 or ppo."
                 )
             return
+        if self.takes == "both" and isinstance(action, Discrete):
+            return
         if not isinstance(action, Box):
+            if self.takes == "both":
+                raise UsageError(
+                    f"{name} needs continuous actions or one of a number of choices, but those of {task} are several "
+                    "choices at once: choose ppo, which learns in the task itself."
+                )
             raise UsageError(
                 f"{name} needs continuous actions, but those of {task} are choices: choose sac-discrete or dqn."
             )
@@ -163,7 +170,8 @@ class ReplayLearner(OffPolicy):
         flat = obs.reshape(-1).astype(jnp.float32)
         if not self.normalise_observations:
             return flat
-        return jnp.clip((flat - scaling[0]) * scaling[1], -OBSERVATION_CLIP, OBSERVATION_CLIP)
+        bound = jnp.float32(OBSERVATION_CLIP)
+        return jnp.clip((flat - scaling[0]) * scaling[1], -bound, bound)
 
     def both_seen(self, state: State, experience: Transitions) -> tuple[Float[Array, "N D"], Float[Array, "N D"]]:
         """Return the observations and the successors of a batch as the networks read them."""

@@ -112,17 +112,17 @@ def resolve_offline(
         raise UsageError("Options of the task have no effect without --evaluate-on: name the task, or leave them out.")
     if not 0 < held_out < 1:
         raise UsageError(f"held_out must be a share of the log's episodes, in (0, 1): got {held_out:g}.")
-    updates = UPDATES if updates is None else whole("updates", updates)
-    if updates < 1:
-        raise UsageError(f"updates must be at least 1: got {updates}.")
+    count: int = UPDATES if updates is None else whole("updates", updates)
+    if count < 1:
+        raise UsageError(f"updates must be at least 1: got {count}.")
     found = open_dataset(log)
     if task_options is None and evaluate_on is not None and evaluate_on == found.card.task:
         task_options = found.card.task_options
     sources = Sources(
         "offline", os.path.abspath(log), found.digest(), evaluate=evaluate_on is not None, held_out=float(held_out),
-        updates_per_iteration=min(Sources.updates_per_iteration, updates),
+        updates_per_iteration=min(Sources.updates_per_iteration, count),
     )  # fmt: skip
-    every = max(updates // EVALUATIONS, 1) if evaluate_every is None else whole("evaluate_every", evaluate_every)
+    every: int = max(count // EVALUATIONS, 1) if evaluate_every is None else whole("evaluate_every", evaluate_every)
     return RunSetup(
         evaluate_on or found.card.task or found.card.name,
         dict(task_options or {}),
@@ -130,7 +130,7 @@ def resolve_offline(
         None,
         dict(settings),
         merged_settings(algorithm, None, settings),
-        env_steps=updates,
+        env_steps=count,
         evaluate_every=every if evaluate_on else 0,
         evaluation_episodes=EPISODES if evaluation_episodes is None else evaluation_episodes,
         final_episodes=FINAL_EPISODES if final_episodes is None else final_episodes,

@@ -87,12 +87,15 @@ class RunSetup:
         words, sources = ["workhorse", "train", self.task, "--algorithm", self.algorithm], self.sources
         if sources is not None:
             words += ["--log", sources.log] if sources.log else []
-            words += ["--expert", sources.expert] if sources.expert else []
+            words += ["--begin-from", sources.begun_from] if sources.begun_from else []
             words += ["--held-out", str(sources.held_out)] if sources.held_out != Sources.held_out else []
         if sources is not None and sources.use == "offline":
             words = ["workhorse", "offline", sources.log, "--algorithm", self.algorithm]
             words += ["--evaluate-on", self.task] if sources.evaluate else []
             words += ["--held-out", str(sources.held_out)] if sources.held_out != Sources.held_out else []
+        if sources is not None and sources.use == "imitate":
+            words = ["workhorse", "imitate", self.task, "--algorithm", self.algorithm]
+            words += ["--expert", sources.expert] if sources.expert else ["--log", sources.log]
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
             is_option = field.default is not dataclasses.MISSING and field.name != "sources"
@@ -104,6 +107,24 @@ class RunSetup:
         for name, value in self.given.items():
             words += _option(name, value)
         return tuple(words)
+
+    def with_sources(self, log: str | os.PathLike[str] | None, begin_from: str | os.PathLike[str] | None) -> RunSetup:
+        """Return the setup of a run that draws from a log, or begins with the newest state of another run.
+
+        Raises:
+            UsageError: no log, or no run, is there.
+        """
+        if log is None and begin_from is None:
+            return self
+        from workhorse.data.opening import open_dataset
+        from workhorse.runs.folder import RunFolder
+
+        sources = Sources("mixed")
+        if log is not None:
+            sources = dataclasses.replace(sources, log=os.path.abspath(log), log_digest=open_dataset(log).digest())
+        if begin_from is not None:
+            sources = dataclasses.replace(sources, begun_from=os.path.abspath(RunFolder.open(begin_from).path))
+        return dataclasses.replace(self, sources=sources)
 
     def start(
         self, *, command: tuple[str, ...], observer: Observer | None = None, make: MakeLoop | None = None

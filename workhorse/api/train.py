@@ -37,6 +37,8 @@ def train(
     checkpoint_every_s: float = 30.0,
     stop_on_warning: bool = False,
     stop_at_return: float | None = None,
+    log: str | os.PathLike[str] | None = None,
+    begin_from: str | os.PathLike[str] | None = None,
     callback: Callback | None = None,
     progress: bool = True,
     wandb: str | None = None,
@@ -72,6 +74,10 @@ def train(
         checkpoint_every_s: seconds between checkpoints; 0 saves after every iteration.
         stop_on_warning: whether to end the run at its first warning.
         stop_at_return: end the run at the first evaluation whose mean return is at least this.
+        log: path of a log that a share of each batch is drawn from, half where the algorithm has no `log_share`; for
+            algorithms that learn from a replay.
+        begin_from: run of the same algorithm, as one that `workhorse.offline` trained, whose newest state this run
+            begins with.
         callback: function that is given every iteration's metrics, a dictionary with `iteration`, `env_steps`,
             `training_return`, after evaluations `evaluation_return`, and what else `run.metrics` has. Where it returns
             False, the run stops: its state is saved, and `run.resume()` goes on. An exception in it is raised again
@@ -124,7 +130,7 @@ def train(
         stop_at_return=stop_at_return,
         runs=runs,
         id=id,
-    )
+    ).with_sources(log, begin_from)
     folder, summary = followed(
         lambda observer: setup.start(command=setup.command(), observer=observer),
         callback,

@@ -6,6 +6,7 @@ message is printed.
 
 import ast
 import contextlib
+import re
 import sys
 import textwrap
 from collections.abc import Sequence
@@ -51,7 +52,8 @@ def parse(
     Raises:
         UsageError: an option is unknown, lacks its value, has a value of the wrong kind, or names no folder there is.
     """
-    program = f"workhorse {kind.__name__.removesuffix('Options').lower()}"
+    words = re.findall("[A-Z][a-z]*", kind.__name__.removesuffix("Options"))  # DatasetMakeOptions: dataset make
+    program = " ".join(["workhorse", *map(str.lower, words)])
     narrow: Any = _Narrow(sys.stdout)
     with _one_sentence(kind, program, list(arguments)), contextlib.redirect_stdout(narrow):
         found = tyro.cli(

@@ -62,6 +62,10 @@ class RunOptions:
     """End the run at its first warning; otherwise warnings are only printed and kept."""
     stop_at_return: float | None = None
     """End the run at the first evaluation whose mean return reaches this, which biases the final return upwards."""
+    log: str | None = None
+    """A log that a share of each batch is drawn from, for algorithms that learn from a replay: a folder, or a file."""
+    begin_from: str | None = None
+    """A run of the same algorithm, as one of `workhorse offline`, whose newest state this run begins with."""
     wandb: str | None = None
     """Send metrics and settings to this project of Weights & Biases as well; needs `pip install 'workhorse[wandb]'`."""
     quiet: bool = False
@@ -162,7 +166,7 @@ def _setup(asked: _Asked) -> RunSetup:
         evaluate_every=options.evaluate_every,
         task_options={**asked.task_options, **task_options_of(options)},
         **{name: getattr(options, name) for name in same},
-    )
+    ).with_sources(options.log, options.begin_from)
 
 
 def _train_seeds(options: TrainOptions, seeds: int, setup: RunSetup, arguments: Sequence[str]) -> int:
@@ -173,7 +177,7 @@ def _train_seeds(options: TrainOptions, seeds: int, setup: RunSetup, arguments: 
     from workhorse.studies.folder import StudyFolder
     from workhorse.studies.study_file import plan_of
 
-    for name in ("slots", "checkpoint_every_s", "stop_on_warning", "stop_at_return", "wandb"):
+    for name in ("slots", "checkpoint_every_s", "stop_on_warning", "stop_at_return", "wandb", "log", "begin_from"):
         if getattr(options, name) != getattr(RunOptions, name):
             raise UsageError(f"--{name.replace('_', '-')} is for a single run: leave out it or --seeds.")
     if options.runs != RunOptions.runs:

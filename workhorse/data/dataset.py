@@ -11,17 +11,21 @@ import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
 from workhorse.core.shown_action import OPTION
 from workhorse.core.spec import ActionSpace, Box, Discrete, EnvSpec, MultiBinary, MultiDiscrete
 
-__all__ = ["CHUNK", "Card", "Dataset", "LogRows", "space_from_record", "space_record"]
+__all__ = ["CHUNK", "Card", "Dataset", "Kind", "LogRows", "space_from_record", "space_record"]
 
 CHUNK = 65_536
 """Rows looked at at a time, so that a log that is mapped from disk need not fit into memory."""
+
+
+Kind = Literal["random", "medium", "medium-replay", "expert", "medium-expert"]
+"""Kinds of logs that are made of our own runs."""
 
 
 @dataclass(frozen=True)
@@ -71,17 +75,17 @@ class LogRows(NamedTuple):
             the episode it is a lower end of the truth only if no reward is negative.*
     """
 
-    obs: np.ndarray
-    action: np.ndarray
-    reward: np.ndarray
-    discount: np.ndarray
-    next_obs: np.ndarray
-    terminated: np.ndarray
-    truncated: np.ndarray
-    steps: np.ndarray
-    index: np.ndarray
-    next_action: np.ndarray
-    return_to_go: np.ndarray
+    obs: Any
+    action: Any
+    reward: Any
+    discount: Any
+    next_obs: Any
+    terminated: Any
+    truncated: Any
+    steps: Any
+    index: Any
+    next_action: Any
+    return_to_go: Any
 
 
 @dataclass(frozen=True)
@@ -251,15 +255,17 @@ class Dataset:
 
     def of_episodes(self, episodes: np.ndarray) -> Dataset:
         """Return these episodes alone, in this order, copied."""
-        steps = np.concatenate([np.arange(self.begins[one], self.ends[one]) for one in episodes])
+        steps = np.concatenate([np.arange(int(self.begins[one]), int(self.ends[one])) for one in episodes])
         lengths = self.lengths[episodes]
         begins = np.concatenate([[0], np.cumsum(lengths)[:-1]]).astype(np.int64)
         log_prob = None if self.log_prob is None else self.log_prob[steps]
-        made = Dataset(
-            replace(self.card, num_episodes=len(episodes), num_steps=len(steps)),
-            *(np.asarray(column[steps]) for column in (self.obs, self.action, self.reward, self.terminated)),
-            np.asarray(self.truncated[steps]), np.asarray(self.final_obs[episodes]), begins, log_prob,
-        )  # fmt: skip
+        obs, action, reward, terminated, truncated = (
+            np.asarray(column[steps])
+            for column in (self.obs, self.action, self.reward, self.terminated, self.truncated)
+        )
+        card = replace(self.card, num_episodes=len(episodes), num_steps=len(steps))
+        final_obs = np.asarray(self.final_obs[episodes])
+        made = Dataset(card, obs, action, reward, terminated, truncated, final_obs, begins, log_prob)
         return replace(made, card=replace(made.card, digest=made.digest(), returns=made.described_returns()))
 
     def chunks(self) -> Iterator[np.ndarray]:

@@ -16,7 +16,18 @@ from pathlib import Path
 import numpy as np
 
 from workhorse.core.errors import UsageError
-from workhorse.core.files import create_file, is_there, make_folder, open_to_read, read_file, write_file, writing
+from workhorse.core.files import (
+    create_file,
+    is_there,
+    make_folder,
+    open_to_read,
+    read_file,
+    remove_folder,
+    replace_folder,
+    temporary_name,
+    write_file,
+    writing,
+)
 from workhorse.core.records import from_json, seal
 from workhorse.data.dataset import Card, Dataset
 
@@ -33,7 +44,7 @@ def is_log_folder(path: str | os.PathLike[str]) -> bool:
 
 
 def write_log_folder(dataset: Dataset, path: str | os.PathLike[str]) -> Path:
-    """Write a log into a folder, which must not be there yet, and return it.
+    """Write a log into a folder, which must not be there yet, and return it; it appears whole or not at all.
 
     Raises:
         UsageError: something is there already, or the disk cannot be written.
@@ -43,16 +54,27 @@ def write_log_folder(dataset: Dataset, path: str | os.PathLike[str]) -> Path:
         raise UsageError(f"{folder} is there already: choose another name, or remove it.")
     with writing("the log", folder):
         folder.parent.mkdir(parents=True, exist_ok=True)
-        make_folder(folder)
-        for name in COLUMNS:
-            column = getattr(dataset, name)
-            if column is not None:
-                with create_file(folder / f"{name}.npy", folder) as file:
-                    np.lib.format.write_array(file, np.ascontiguousarray(column), allow_pickle=False)
-        card = replace(dataset.card, digest=dataset.digest())
-        record = seal({**asdict(card), "format": FORMAT})
-        write_file(folder / CARD, json.dumps(record, indent=2, allow_nan=False).encode(), folder)
+        temporary = temporary_name(folder)
+        remove_folder(temporary)  # a killed process may have had this one's id
+        make_folder(temporary)
+        try:
+            _write_columns(dataset, temporary)
+            replace_folder(temporary, folder)
+        except BaseException:
+            remove_folder(temporary)
+            raise
     return folder
+
+
+def _write_columns(dataset: Dataset, folder: Path) -> None:
+    for name in COLUMNS:
+        column = getattr(dataset, name)
+        if column is not None:
+            with create_file(folder / f"{name}.npy", folder) as file:
+                np.lib.format.write_array(file, np.ascontiguousarray(column), allow_pickle=False)
+    card = replace(dataset.card, digest=dataset.digest())
+    record = seal({**asdict(card), "format": FORMAT})
+    write_file(folder / CARD, json.dumps(record, indent=2, allow_nan=False).encode(), folder)
 
 
 def read_log_folder(path: str | os.PathLike[str]) -> Dataset:

@@ -123,6 +123,7 @@ def load_newest(
     template: PyTree,
     *,
     set_aside: bool = True,
+    part: str = "",
     also: Callable[[dict[str, Any]], None] = lambda meta: None,
 ) -> tuple[int, PyTree, dict[str, Any], list[str]]:
     """Load the newest checkpoint that is whole.
@@ -132,6 +133,7 @@ def load_newest(
         template: a tree of the structure, shapes and dtypes that were saved; its values are ignored.
         set_aside: whether to take damaged checkpoints out of the count, so that `save` does not keep them in the place
             of whole ones. *False for a reader that does not hold the run's lock.*
+        part: name of the only part of what was saved that the template has; all of it by default.
         also: reads what else belongs to a checkpoint, given its meta; its `DamagedFile` is the checkpoint's.
 
     Returns:
@@ -160,6 +162,8 @@ def load_newest(
         except (DamagedFile, OSError) as damage:
             damages.append((iteration, str(damage)))
             continue
+        if part:
+            arrays = {name: array for name, array in arrays.items() if name.partition("/")[0] == part}
         tree = restore_arrays(template, arrays, where=str(place))
         for damaged, _ in damages if set_aside else ():
             _set_aside(checkpoints, damaged)

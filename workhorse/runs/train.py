@@ -8,16 +8,19 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
+from functools import partial
 from numbers import Integral
 from typing import Any
 
 from workhorse.algorithms.recipes import Recipe
+from workhorse.core.algorithm import State
 from workhorse.core.errors import UsageError
 from workhorse.core.machine import installed_versions, threads_or_cores
 from workhorse.core.records import build
 from workhorse.environments.wrappers import require_time_limit
 from workhorse.runs import checkpoint
 from workhorse.runs.budget import check_warmup
+from workhorse.runs.experts import make_run_loop
 from workhorse.runs.folder import RunFolder
 from workhorse.runs.manifest import Manifest
 from workhorse.runs.run import Meters, Observer, StopTraining, Summary, TrainingRun, interval_of, record_evaluation
@@ -26,7 +29,7 @@ from workhorse.runs.segments import load_progress, save_progress
 from workhorse.runs.task_errors import task_errors_kept
 from workhorse.runs.trust import require_trusted_run, require_trusted_sources, trust_run
 from workhorse.statistics.intervals import Interval
-from workhorse.training.loop import Evaluation, Loop, MakeLoop, Progress, make_loop
+from workhorse.training.loop import Evaluation, Loop, MakeLoop, Progress
 from workhorse.training.plan import Plan
 from workhorse.training.sources import Sources
 
@@ -86,7 +89,7 @@ def start(
     spec = plan.spec()
     if sources is None or sources.evaluate:
         require_time_limit(spec)
-    loop = (make or make_loop)(plan, spec, threads)
+    loop = (make or make_run_loop)(plan, spec, threads)
     try:
         if sources is None or sources.use != "offline":
             check_warmup(loop.algorithm, env_steps)
@@ -96,20 +99,40 @@ def start(
         folder.write_manifest(manifest)
         trust_run(manifest)
         with folder.lock(), task_errors_kept(folder):
-            progress = _saved_start(folder, loop, schedule)
+            progress = _saved_start(folder, loop, schedule, plan)
             run = TrainingRun(folder, manifest, loop, threads, progress, Meters(), schedule, observer or Observer())
             return folder, run.to_the_end(env_steps, resumed=False)
     finally:
         loop.close()
 
 
-def _saved_start(folder: RunFolder, loop: Loop, schedule: Schedule) -> Progress:
+def _saved_start(folder: RunFolder, loop: Loop, schedule: Schedule, plan: Plan) -> Progress:
     """Return the progress before the first iteration, saved: what follows is the code path of a resume."""
     progress, meta = loop.start(), {"meters": asdict(Meters()), "schedule": asdict(schedule)}
+    if plan.sources is not None and plan.sources.begun_from:
+        progress = progress._replace(state=_state_of(plan.sources.begun_from, plan.algorithm, progress.state))
     save_progress(folder, loop, progress, meta)
     if schedule.milestones:
         checkpoint.save(folder, 0, progress, meta, "milestones")
     return progress
+
+
+def _state_of(path: str, algorithm: str, state: State) -> State:
+    """Return the newest state of another run, which is like `state`.
+
+    Raises:
+        UsageError: it is a run of another algorithm, or its state has other arrays.
+    """
+    folder = RunFolder.open(path)
+    other = folder.manifest().algorithm
+    if other != algorithm:
+        raise UsageError(f"Expected a run of {algorithm} to begin from in {path}, got one of {other}.")
+    try:
+        return checkpoint.load_newest(folder, {"state": state}, set_aside=False, part="state")[1]["state"]
+    except UsageError as error:
+        raise UsageError(
+            f"The state of {path} is not like that of this run: begin with the same task and options. {error}"
+        ) from error
 
 
 def _checked_plan(
@@ -183,7 +206,7 @@ def resume(
         check_annealing(folder, manifest, env_steps)
     threads = threads_or_cores(threads)
     with folder.lock(), task_errors_kept(folder):
-        loop = _opened_loop(plan_of(manifest), threads, make)
+        loop = _opened_loop(plan_of(manifest), threads, make or partial(make_run_loop, manifest=manifest))
         try:
             if env_steps is not None and (manifest.sources is None or manifest.sources.use != "offline"):
                 check_warmup(loop.algorithm, env_steps)
@@ -263,7 +286,7 @@ def _as_saved(folder: RunFolder, meta: Mapping[str, Any]) -> tuple[Meters, Sched
 
 
 def _opened_loop(plan: Plan, threads: int, make: MakeLoop | None) -> Loop:
-    return (make or make_loop)(plan, plan.spec(), threads)
+    return (make or make_run_loop)(plan, plan.spec(), threads)
 
 
 def plan_of(manifest: Manifest) -> Plan:

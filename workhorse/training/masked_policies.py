@@ -17,7 +17,6 @@ from workhorse.core.randomness import draw, root_key
 from workhorse.core.spec import Discrete
 from workhorse.core.types import Rollout
 from workhorse.data.dataset import Dataset, LogRows
-from workhorse.environments.batch import episode_keys
 from workhorse.environments.protocol import HostEnv
 from workhorse.networks.heads import task_action
 from workhorse.training.interventions import all_masks

@@ -10,7 +10,7 @@ the number of slots, the length of an iteration, or the sittings in which the ru
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import partial
+from functools import cached_property, partial
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -30,7 +30,9 @@ from workhorse.environments import registry as environments
 from workhorse.environments.protocol import JaxEnv
 from workhorse.training.action_bounds import counted, ends_of, one_sided
 from workhorse.training.episodes import Lanes, evaluation_of, make_player
+from workhorse.training.log_share import LogShare, log_share, with_log
 from workhorse.training.loop import Evaluation, Failures, GoesOn, Loop, Progress, Segments
+from workhorse.training.offline import opened_log
 from workhorse.training.on_policy import EVALUATION_SLOTS, episode_metrics
 from workhorse.training.replay_arrays import ReplayArrays, check_replay_memory, size_of
 from workhorse.training.replay_measures import highest_entropy, measures
@@ -90,8 +92,11 @@ class OffPolicyLoop(Loop):
         arrays: of the replay.
     """
 
-    def __init__(self, algorithm: OffPolicy, root: int, collector: Collector, lanes: Lanes) -> None:
+    def __init__(
+        self, algorithm: OffPolicy, root: int, collector: Collector, lanes: Lanes, plan: Plan | None = None
+    ) -> None:
         self.algorithm: OffPolicy = algorithm
+        self._plan = plan
         self.root, self.num_slots = root, algorithm.num_envs
         self.collector, self.size = collector, size_of(algorithm)
         self.arrays = ReplayArrays(self.size, algorithm.spec)
@@ -109,7 +114,20 @@ class OffPolicyLoop(Loop):
         judges = [environments.make(plan.task, EVALUATION_SLOTS, share, **plan.task_options) for share in shares]
         lanes = Lanes([make_player(algorithm, judge, EVALUATION_SLOTS, plan.seed) for judge in judges])
         collector = make_collector(algorithm, env, plan.seed, algorithm.num_envs, algorithm.learn_every)
-        return OffPolicyLoop(algorithm, plan.seed, collector, lanes)
+        return OffPolicyLoop(algorithm, plan.seed, collector, lanes, plan)
+
+    def prepare(self) -> None:
+        self._log  # noqa: B018  opened and checked
+
+    @cached_property
+    def _log(self) -> LogShare | None:
+        """The log that a share of each batch is drawn from; None where there is none."""
+        plan, algorithm = self._plan, self.algorithm
+        if plan is None or plan.sources is None or not plan.sources.log:
+            return None
+        if algorithm.priority_exponent is not None:
+            raise UsageError(f"{plan.algorithm} draws by priority, which steps of a log have none of: leave --log out.")
+        return log_share(opened_log(plan, algorithm), algorithm)
 
     def start(self) -> Progress:
         zero = np.zeros((), np.int64)
@@ -159,7 +177,7 @@ class OffPolicyLoop(Loop):
         rounds = number + np.arange(len(due) - 1)
         result = self.arrays.given_to(
             partial(_iterate, self.collector.env, self.size, self.algorithm),
-            progress.state, data, root_key(self.root), rounds.astype(np.uint32), np.array(due),
+            progress.state, data, root_key(self.root), rounds.astype(np.uint32), np.array(due), self._log,
         )  # fmt: skip
         state, slots, cursor, priorities, ended, learnt, at_ends = result
         after = ReplayData(slots, jax.tree.map(np.asarray, cursor), priorities)
@@ -180,7 +198,7 @@ class OffPolicyLoop(Loop):
             is_broken = int(progress.env_steps) > 0 and not np.array_equal(steps.obs[0], came_to, equal_nan=True)
             state, cursor, tree, sums, ends = self.arrays.given_to(
                 partial(_learn, self.size, algorithm),
-                state, cursor, tree, steps, slots.obs, (is_broken, came_to), root, done, wanted,
+                state, cursor, tree, steps, slots.obs, (is_broken, came_to), root, done, wanted, self._log,
             )  # fmt: skip
             over, failures = [*over, ended], failures + failed
             learnt = sums if learnt is None else jax.tree.map(np.add, jax.device_get(learnt), jax.device_get(sums))
@@ -252,8 +270,10 @@ def _updated(
     root: Key,
     due: Any,
     done: Any,
+    log: LogShare | None,
 ) -> tuple[State, Any, _Learnt]:
-    """Do the updates of the numbers `done` to `due` - 1."""
+    """Do the updates of the numbers `done` to `due` - 1, with a share of each batch from the log where there is one."""
+    of_log = 0 if log is None else len(log.weight)
 
     def one(number: jax.Array, carry: tuple[State, Any, PyTree]) -> tuple[State, Any, PyTree]:
         state, tree, sums = carry
@@ -263,11 +283,13 @@ def _updated(
             cursor,
             tree,
             draw(root, "replay", number),
-            count=algorithm.batch_size,
+            count=algorithm.batch_size - of_log,
             n_steps=algorithm.n_steps,
             discount=jnp.asarray(algorithm.discount, jnp.float32),
             importance_exponent=None if tree is None else algorithm.importance_exponent(state),
         )
+        if log is not None:
+            batch = with_log(batch, log, draw(root, "replay", number, 1))
         state, priority, metrics = algorithm.learn(state, batch, draw(root, "update", number))
         metrics = metrics | _of_batch(batch)
         if tree is not None:
@@ -319,13 +341,14 @@ def _round(
     root: Key,
     done: Any,
     due: Any,
+    log: LogShare | None,
 ) -> tuple[ReplayRows, State, Cursor, Any, _Learnt, Any]:
     """Write the steps of a round to the replay, and do the updates of the numbers `done` to `due` - 1."""
     state = algorithm.observe(state, steps)
     rows, cursor, tree = replay.written(size, rows, cursor, tree, steps, newest, left)
     ends = ends_of(algorithm.spec.action)
     at_ends = () if ends is None else counted(ends, steps.action)
-    state, tree, learnt = _updated(size, algorithm, state, rows, cursor, tree, root, due, done)
+    state, tree, learnt = _updated(size, algorithm, state, rows, cursor, tree, root, due, done, log)
     return rows, state, cursor, tree, learnt, at_ends
 
 
@@ -343,9 +366,10 @@ def _learn(
     root: Key,
     done: Any,
     due: Any,
+    log: LogShare | None,
 ) -> tuple[ReplayRows, Any]:
     """Do a round's learning; the replay's arrays first."""
-    rows, *rest = _round(size, algorithm, rows, state, cursor, tree, steps, newest, left, root, done, due)
+    rows, *rest = _round(size, algorithm, rows, state, cursor, tree, steps, newest, left, root, done, due, log)
     return rows, tuple(rest)
 
 
@@ -360,6 +384,7 @@ def _iterate(
     root: Key,
     rounds: Any,
     due: Any,
+    log: LogShare | None,
 ) -> tuple[ReplayRows, Any]:
     """Do an iteration on a pure environment: rounds of steps and learning; the replay's arrays first."""
 
@@ -370,7 +395,7 @@ def _iterate(
         steps, slots, ended = collect_program(env, algorithm, algorithm.learn_every, actor, slots, root, number)
         steps = steps._replace(extras=(), carry=())
         rows, state, cursor, tree, learnt, at_ends = _round(
-            size, algorithm, rows, state, cursor, tree, steps, slots.obs, None, root, done, due
+            size, algorithm, rows, state, cursor, tree, steps, slots.obs, None, root, done, due, log
         )
         return (rows, state, slots, cursor, tree), (ended, learnt, at_ends)
 

@@ -1,7 +1,7 @@
 """The loop of learning from a log: updates alone, a thousand in one compiled program, and no environment.
 
-An iteration is `updates_per_iteration` updates. Where other loops count environment steps, this one counts updates. Some
-episodes of the log are held out: nothing is learnt from them, and every iteration is measured on them.
+An iteration is `updates_per_iteration` updates. Where other loops count environment steps, this one counts updates.
+Some episodes of the log are held out: nothing is learnt from them, and every iteration is measured on them.
 
 The rows of update n are drawn from the address ("replay", n), so that a run that is resumed draws the same ones, and so
 does one whose log is mapped from disk: there the rows of an iteration are gathered before the program runs, and here
@@ -18,16 +18,18 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Int, PyTree
 
+from workhorse.algorithms.offline.log_learner import LogLearner
 from workhorse.core.algorithm import Algorithm, Key, OffPolicy, State
 from workhorse.core.errors import UsageError
 from workhorse.core.machine import describe_hardware
 from workhorse.core.randomness import draw, permutation, root_key
-from workhorse.core.types import Rollout, Transitions
+from workhorse.core.types import Rollout
 from workhorse.data.dataset import CHUNK, Dataset, LogRows
 from workhorse.data.opening import check_fits, check_learnable, open_dataset
 from workhorse.environments import registry as environments
 from workhorse.training.episodes import Lanes, evaluation_of, make_player
 from workhorse.training.log_measures import Probe, log_measures, probe_of
+from workhorse.training.log_share import as_transitions
 from workhorse.training.loop import Evaluation, Failures, GoesOn, Loop, Progress
 from workhorse.training.on_policy import EVALUATION_SLOTS
 from workhorse.training.rollouts import actor_of
@@ -70,6 +72,11 @@ def held_out_episodes(seed: int, num_episodes: int, share: float) -> np.ndarray:
     count = min(max(int(num_episodes * share), 1), num_episodes - 1)
     drawn = np.asarray(permutation(draw(root_key(seed), "held-out"), num_episodes))
     return np.sort(drawn[:count])
+
+
+def steps_of(log: Dataset, episodes: np.ndarray) -> np.ndarray:
+    """Return the numbers of the steps of episodes, ascending, int64."""
+    return np.concatenate([np.arange(log.begins[one], log.ends[one]) for one in episodes])
 
 
 class LogParts(NamedTuple):
@@ -121,16 +128,21 @@ class OfflineLoop(Loop):
         assert self.plan.sources is not None
         log = opened_log(self.plan, self.algorithm)
         held_out = held_out_episodes(self.plan.seed, log.num_episodes, self.plan.sources.held_out)
-        kept = np.ones(log.num_steps, bool)
-        for begin, end in zip(log.begins[held_out], log.ends[held_out], strict=True):
-            kept[begin:end] = False
-        parts = LogParts(log, np.flatnonzero(kept), np.flatnonzero(~kept))
+        parts = LogParts(log, steps_of(log, self._learnt_from(log, held_out)), steps_of(log, held_out))
         if len(parts.train) < self.algorithm.batch_size:
             raise UsageError(
                 f"{type(self.algorithm).__name__}.batch_size must not exceed the {len(parts.train):,} steps of the log "
                 f"that are learnt from: got {self.algorithm.batch_size}. Lower batch_size."
             )
         return parts
+
+    def _learnt_from(self, log: Dataset, held_out: np.ndarray) -> np.ndarray:
+        """Return the numbers of the episodes that are learnt from: all others, or those that the algorithm wants."""
+        others = np.setdiff1d(np.arange(log.num_episodes), held_out)
+        if not isinstance(self.algorithm, LogLearner):
+            return others
+        weights = self.algorithm.row_weights(log.returns()[others], log.lengths[others])
+        return others if weights is None else others[np.asarray(weights) > 0]
 
     def start(self) -> Progress:
         zero = np.zeros((), np.int64)
@@ -149,10 +161,10 @@ class OfflineLoop(Loop):
         else:
             gathered = train[np.asarray(drawn).reshape(-1)]
             rows, index = self._read(gathered), np.arange(len(gathered)).reshape(drawn.shape)
-        state, metrics = _updates(algorithm, state, rows, index, root, np.uint32(first), len(train))
-        measured = _step_measured(algorithm, progress.state, state, metrics)
-        measured |= log_measures(algorithm, state, self._probe, draw(root, "held-out", first))
-        metrics = {"steps": each, "updates": first + each, "log_rows": len(train)}
+        state, learnt = _updates(algorithm, state, rows, index, root, np.uint32(first), len(train))
+        measured = _step_measured(algorithm, progress.state, state, learnt)
+        measured |= log_measures(algorithm, state, self._probe, draw(root, "held-out", first), measured)
+        metrics: dict[str, float] = {"steps": each, "updates": first + each, "log_rows": len(train)}
         metrics |= {name: value.item() for name, value in jax.device_get(measured).items()}
         return Progress(state, progress.iteration + 1, progress.env_steps + each), metrics, ()
 
@@ -179,9 +191,9 @@ class OfflineLoop(Loop):
         return self._parts.log.rows(numbers, n_steps=algorithm.n_steps, discount=gamma, spec=algorithm.spec)
 
     def _all_rows(self) -> LogRows:
-        if self._rows is None:
-            self._rows = jax.tree.map(jnp.asarray, self._read(self._parts.train))
-        return self._rows
+        rows = self._rows or jax.tree.map(jnp.asarray, self._read(self._parts.train))
+        self._rows = rows
+        return rows
 
     @cached_property
     def _is_in_memory(self) -> bool:
@@ -191,7 +203,8 @@ class OfflineLoop(Loop):
 
     @cached_property
     def _probe(self) -> Probe:
-        return probe_of(self._parts.log, self._parts.train, self._parts.held_out, self._read, self.plan.seed)
+        parts, gamma = self._parts, float(self.algorithm.discount)
+        return probe_of(parts.log, parts.train, parts.held_out, self._read, self.plan.seed, gamma)
 
     def _observed(self, state: State) -> State:
         """Return the state that has seen every step that is learnt from once: what normalises observations."""
@@ -238,14 +251,6 @@ def _updates(
     numbers = first + jnp.arange(len(index), dtype=jnp.uint32)
     state, metrics = jax.lax.scan(one, state, (numbers, index))
     return state, jax.tree.map(lambda values: values.astype(jnp.float64).mean(0), metrics)
-
-
-def as_transitions(rows: LogRows, total: Any) -> Transitions:
-    """Return rows of a log as a batch; the last of the log's `total` steps has age 1."""
-    return Transitions(
-        rows.obs, rows.action, rows.reward, rows.discount, rows.next_obs, rows.terminated, rows.truncated, rows.steps,
-        rows.index, jnp.ones(rows.reward.shape, jnp.float32), total - rows.index, rows.next_action, rows.return_to_go,
-    )  # fmt: skip
 
 
 @jax.jit
