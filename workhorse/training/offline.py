@@ -18,6 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Int, PyTree
 
+from workhorse.algorithms.offline.log_learner import LogLearner
 from workhorse.core.algorithm import Algorithm, Key, OffPolicy, State
 from workhorse.core.errors import UsageError
 from workhorse.core.machine import describe_hardware
@@ -73,6 +74,11 @@ def held_out_episodes(seed: int, num_episodes: int, share: float) -> np.ndarray:
     return np.sort(drawn[:count])
 
 
+def steps_of(log: Dataset, episodes: np.ndarray) -> np.ndarray:
+    """Return the numbers of the steps of episodes, ascending, int64."""
+    return np.concatenate([np.arange(log.begins[one], log.ends[one]) for one in episodes])
+
+
 class LogParts(NamedTuple):
     """A log, the numbers of its steps that are learnt from, and of those held out."""
 
@@ -122,16 +128,21 @@ class OfflineLoop(Loop):
         assert self.plan.sources is not None
         log = opened_log(self.plan, self.algorithm)
         held_out = held_out_episodes(self.plan.seed, log.num_episodes, self.plan.sources.held_out)
-        kept = np.ones(log.num_steps, bool)
-        for begin, end in zip(log.begins[held_out], log.ends[held_out], strict=True):
-            kept[begin:end] = False
-        parts = LogParts(log, np.flatnonzero(kept), np.flatnonzero(~kept))
+        parts = LogParts(log, steps_of(log, self._learnt_from(log, held_out)), steps_of(log, held_out))
         if len(parts.train) < self.algorithm.batch_size:
             raise UsageError(
                 f"{type(self.algorithm).__name__}.batch_size must not exceed the {len(parts.train):,} steps of the log "
                 f"that are learnt from: got {self.algorithm.batch_size}. Lower batch_size."
             )
         return parts
+
+    def _learnt_from(self, log: Dataset, held_out: np.ndarray) -> np.ndarray:
+        """Return the numbers of the episodes that are learnt from: all others, or those that the algorithm wants."""
+        others = np.setdiff1d(np.arange(log.num_episodes), held_out)
+        if not isinstance(self.algorithm, LogLearner):
+            return others
+        weights = self.algorithm.row_weights(log.returns()[others], log.lengths[others])
+        return others if weights is None else others[np.asarray(weights) > 0]
 
     def start(self) -> Progress:
         zero = np.zeros((), np.int64)
