@@ -259,6 +259,13 @@ LQR = {
     "difference": 1e-5,
 }
 LOG = REPLAY | {"normalise_observations": True, "log_share": 0.5}
+CLONER = LOG | {"deterministic": True, "noise_std": 0.1}
+ADVANTAGE = CLONER | {
+    "deterministic": False,
+    "inverse_temperature": 3.0,
+    "weight_clip": 100.0,
+    "scale_rewards": True,
+}
 DEFAULTS = {
     "ilqr": ILQR,
     "predictive-sampling": SPLINES,
@@ -310,6 +317,19 @@ DEFAULTS = {
     },
     "td3": REPLAY | TD3,
     "td3+bc": LOG | TD3 | {"value_weight": 2.5},
+    "bc": CLONER | {"top_share": 1.0},
+    "filtered-bc": CLONER | {"top_share": 0.1},
+    "iql": ADVANTAGE | {"expectile": 0.7, "anneal_learning_rate": True, "anneal_env_steps": 0},
+    "awac": ADVANTAGE | {"inverse_temperature": 1.0},
+    "rebrac": LOG
+    | TD3
+    | {
+        "hidden": (256, 256, 256),
+        "batch_size": 1024,
+        "learning_rate": 1e-3,
+        "policy_penalty": 0.01,
+        "critic_penalty": 0.01,
+    },
     "sac": REPLAY | SAC,
     "sac-n": REPLAY | SAC_N,
     "dqn": REPLAY | DQN,

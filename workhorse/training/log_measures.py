@@ -116,7 +116,10 @@ def probe_of(
     task, seen = value_bounds(log.card.task, log.card.task_options, discount), _seen_bounds(log, discount)
     entropy = highest_entropy(log.action_space) * discount / (1 - discount) if discount < 1 else np.inf
     floor = seen[0] if task[0] is None else task[0]
-    numbers = [np.float32(np.nan if value is None else value) for value in (task[1], seen[1], floor, entropy)]
+    numbers = [
+        np.float32(value) if value is not None and np.isfinite(value) else np.float32(np.nan)
+        for value in (task[1], seen[1], floor, entropy)
+    ]
     spread = np.linspace(0, len(known) - 1, min(len(places), len(known))).astype(int)
     few = jax.tree.map(lambda column: column[spread], trained)
     followed, neighbours = _followed(log, places, read, discount), _neighbours(log, rows, trained)
@@ -234,9 +237,10 @@ def log_measures(
 
     `data_value` is the value of the log's own actions, `policy_value` that of the policy's in the same states,
     `action_gap` the second less the first. `return_gap` is the value of the log's actions less what followed them,
-    where enough of it is known. `value_bound` and `seen_value_bound` are the highest values that the task's and the
-    log's rewards allow, with the most that entropy may add to a soft value; `above_bound` is the share of rows whose
-    policy value is above the first, or, where that is not known, the second, and `below_floor` those below the lowest.
+    where enough of it is known, and `data_return` the latter, with its spread. `value_bound` and `seen_value_bound`
+    are the highest values that the task's and the log's rewards allow, with the most that entropy may add to a soft
+    value; `above_bound` is the share of rows whose policy value is above the first, or, where that is not known, the
+    second, and `below_floor` those below the lowest.
     `outside_support` is the share of the policy's actions that the log does not support: 5 % of its own would be.
     `held_out_error` and `trained_error` are squared errors to the targets, on rows that were and were not learnt from.
 
@@ -295,8 +299,12 @@ def _values(
         found["entropy_bonus"] = bonus
     returns = followed.reward + followed.later * bonus + followed.weight * value(followed.obs, followed.action)
     is_known = followed.weight <= MOST_TAIL
-    gap = jnp.where(is_known, of_data - returns, 0.0).sum() / is_known.sum()
-    return found | {"return_gap": gap} | _bounds(algorithm, probe, of_policy, updates, is_soft=is_soft)
+    count = is_known.sum()
+    mean = jnp.where(is_known, returns, 0.0).sum() / count
+    found["return_gap"] = jnp.where(is_known, of_data - returns, 0.0).sum() / count
+    found["data_return"] = mean
+    found["data_return_spread"] = jnp.sqrt(jnp.where(is_known, jnp.square(returns - mean), 0.0).sum() / count)
+    return found | _bounds(algorithm, probe, of_policy, updates, is_soft=is_soft)
 
 
 def _bounds(
@@ -310,7 +318,7 @@ def _bounds(
     of_task, seen = probe.value_bound + more, probe.seen_value_bound + more
     highest = jnp.where(jnp.isnan(of_task), seen, of_task)
     # Rounding of a sum of 1 / (1 - gamma) rewards is no proof of anything.
-    above = value > highest + 1e-4 * jnp.maximum(jnp.abs(highest), jnp.abs(probe.value_floor))
+    above = value > highest + 1e-4 * jnp.maximum(jnp.abs(highest), jnp.nan_to_num(jnp.abs(probe.value_floor)))
     found = {"value_bound": of_task, "seen_value_bound": seen, "above_bound": above.mean(dtype=jnp.float32)}
     if is_soft and isinstance(algorithm.spec.action, Box):
         return found  # the entropy of a narrow density has no lower bound

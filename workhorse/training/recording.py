@@ -16,12 +16,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from workhorse.algorithms.actor_critic.sac import SAC
 from workhorse.algorithms.actor_critic.sac import LOG_STD as SAC_LOG_STD
+from workhorse.algorithms.actor_critic.sac import SAC
 from workhorse.algorithms.actor_critic.sac_n import LOG_STD as SAC_N_LOG_STD
 from workhorse.algorithms.actor_critic.sac_n import SACN
 from workhorse.algorithms.value_based.dqn import DQN
-from workhorse.core.algorithm import Action, Actor, Algorithm, Carry, Key, OffPolicy, OnPolicy, Population
+from workhorse.core.algorithm import Action, Actor, Algorithm, Carry, Key, OnPolicy, Population
 from workhorse.core.errors import UsageError
 from workhorse.core.spec import ActionSpace, Box, Discrete, EnvSpec, MultiBinary, MultiDiscrete
 from workhorse.data.replay import Cursor
@@ -31,12 +31,13 @@ from workhorse.networks.heads import task_action
 from workhorse.training.off_policy import OffPolicyLoop
 from workhorse.training.rollouts import make_collector
 
-__all__ = ["PolicyPlay", "RandomPlay", "Recorded", "record", "replay_steps", "slots_for"]
+__all__ = ["UNKNOWN_LIMIT", "PolicyPlay", "RandomPlay", "Recorded", "record", "replay_steps", "slots_for"]
 
 MOST_SLOTS = 64
 EPISODES_PER_SLOT = 10
 """Whole episodes that each slot should see at the least, so that few of a log are broken off by its end."""
 UNKNOWN_LIMIT = 1000
+"""Steps of an episode where the task has no clock."""
 CHUNK_STEPS = 512
 """Steps of each slot in a rollout."""
 
