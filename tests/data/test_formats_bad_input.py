@@ -4,6 +4,7 @@ import json
 import os
 import pickle
 import re
+from pathlib import Path
 
 import h5py
 import numpy as np
@@ -73,10 +74,10 @@ def minari(log=None):
 
 
 def metadata(change):
-    place = "walk-v0/data/metadata.json"
-    about = json.load(open(place))
+    place = Path("walk-v0/data/metadata.json")
+    about = json.loads(place.read_text())
     change(about)
-    json.dump(about, open(place, "w"))
+    place.write_text(json.dumps(about))
 
 
 # --- tables ---
@@ -110,12 +111,13 @@ def metadata(change):
          r"the only one that is terminated or truncated in log.csv, but episode 0 goes on in row 3"),
         (CSV.replace("2,0,0.5,1,1", "1,0,0.5,1,0"), ["--time", "obs_0", "--episode", "action_0"],
          r"`obs_0` to rise .* got 1 in row 2 after 1"),
-        (CSV.replace("5,0,0.5", "5,0,0.4").replace("3,0,0.5", "3,0,0.4").replace("1,1,0", "1,0,0"), ["--episode", "action_0"],
+        (CSV.replace("5,0,0.5", "5,0,0.4").replace("3,0,0.5", "3,0,0.4").replace("1,1,0", "1,0,0"),
+         ["--episode", "action_0"],
          r"rows of episode 0.5 to lie together in log.csv, but it goes on in row 4 after another one: sort the rows"),
         (CSV, ["--action-low", "-1"], r"Expected 1 or 1 numbers each for --action-low and --action-high, got 1 and 0"),
         (CSV, ["--action-low", "1", "--action-high", "-1"], r"--action-low below --action-high"),
         (CSV, ["--action-count", "3"], r"whole numbers in the column `action_0` of log.csv, got 0.5 in row 0"),
-        (CSV.replace("0.5", "-1"), ["--action", "action_0", "--action-low", "0", "--action-high", "1", "--action-count", "2"],
+        (CSV.replace("0.5", "-1"), ["--action-low", "0", "--action-high", "1", "--action-count", "2"],
          r"Give --action-count, at least 1, for choices, or"),
     ],
 )  # fmt: skip
@@ -163,10 +165,10 @@ def test_columns_are_named_of_tables_alone(capsys):
 
 def test_a_parquet_table_that_is_cut_off_or_holds_lists_is_refused(capsys):
     pl.read_csv(table(CSV)).write_parquet("log.parquet")
-    content = open("log.parquet", "rb").read()
-    open("cut.parquet", "wb").write(content[: len(content) // 2])
+    content = Path("log.parquet").read_bytes()
+    Path("cut.parquet").write_bytes(content[: len(content) // 2])
     assert "Expected a Parquet table in cut.parquet, but it cannot be read" in show(capsys, "cut.parquet")
-    open("other.parquet", "wb").write(b"no table at all")
+    Path("other.parquet").write_bytes(b"no table at all")
     assert "Expected a Parquet table in other.parquet, as its name says, got something else" in show(
         capsys, "other.parquet"
     )
@@ -184,17 +186,17 @@ def test_what_is_no_log_is_refused_and_never_executed(capsys):
         def __reduce__(self):
             return (os.mkdir, ("exploded",))
 
-    pickle.dump(Bomb(), open("log.pkl", "wb"))
+    Path("log.pkl").write_bytes(pickle.dumps(Bomb()))
     assert "got a pickle: " in (said := show(capsys, "log.pkl")) and "are never opened" in said
-    pickle.dump(Bomb(), open("log.csv", "wb"))
+    Path("log.csv").write_bytes(pickle.dumps(Bomb()))
     assert "got a pickle" in show(capsys, "log.csv")
     np.savez("log.npz", obs=np.zeros(3))
     assert "got a ZIP file, as .npz is" in show(capsys, "log.npz")
     np.save("log.npy", np.zeros(3))
     assert "got a single NumPy array" in show(capsys, "log.npy")
-    open("log.dat", "w").write("1 2 3")
+    Path("log.dat").write_text("1 2 3")
     assert "got a file of an unknown format: what is read is" in show(capsys, "log.dat")
-    open("log.hdf5", "wb").write(b"")
+    Path("log.hdf5").write_bytes(b"")
     assert "got an empty file" in show(capsys, "log.hdf5")
     assert "nothing is there: `workhorse dataset make` makes one" in show(capsys, "none")
     assert not os.path.exists("exploded")
@@ -214,10 +216,10 @@ def test_a_link_a_pipe_and_a_folder_are_no_files(capsys):
 
 
 def test_an_hdf5_file_that_is_cut_off_or_is_none_is_refused(capsys):
-    content = open(d4rl(observations=np.zeros((6, 500))), "rb").read()
-    open("log.hdf5", "wb").write(content[: len(content) // 2])
+    content = Path(d4rl(observations=np.zeros((6, 500)))).read_bytes()
+    Path("log.hdf5").write_bytes(content[: len(content) // 2])
     assert "Expected an HDF5 file in log.hdf5, but it cannot be read (" in show(capsys, "log.hdf5")
-    open("log.hdf5", "wb").write(b"no HDF5 at all")
+    Path("log.hdf5").write_bytes(b"no HDF5 at all")
     assert "Expected an HDF5 file in log.hdf5, as its name says, got something else" in show(capsys, "log.hdf5")
 
 
@@ -314,7 +316,7 @@ def test_an_unusual_compression_is_refused(capsys):
          r"arrays, or a Dict of observation, achieved_goal, desired_goal, in .*, got Discrete: flatten them"),
         (lambda about: about.update(observation_space='{"type": "Dict", "subspaces": {"a": {}, "b": {}}}'),
          r"got Dict of a, b: flatten them"),
-        (lambda about: about.update(observation_space='{"type": "Box", "shape": [2], "low": [0, 0, 0], "high": [1, 1]}'),
+        (lambda about: about.update(observation_space='{"type": "Box", "shape": [2], "low": [0, 0, 0], "high": 1}'),
          r"Expected a Box in "),
         (lambda about: about.update(action_space='{"type": "Text"}'), r"Expected actions that are a Box, .*, got Text"),
         (lambda about: about.update(workhorse_card="{}"), r"Expected a field `name` in .*, got none"),
@@ -322,7 +324,8 @@ def test_an_unusual_compression_is_refused(capsys):
             {"type": "Box", "dtype": "float64", "shape": [3], "low": [0] * 3, "high": [1] * 3}))),
          r"Expected observations of shape \(3,\) in .*, got \(2,\)"),
         (lambda about: about.update(jpeg_encoding=True, observation_space=json.dumps(
-            {"type": "Box", "dtype": "uint8", "shape": [32, 32], "low": 0, "high": 255})), r"got JPEG, which is not what"),
+            {"type": "Box", "dtype": "uint8", "shape": [32, 32], "low": 0, "high": 255})),
+         r"got JPEG, which is not what"),
     ],
 )  # fmt: skip
 def test_a_minari_data_set_of_an_older_layout_is_refused(capsys, change, sentence):
@@ -353,7 +356,8 @@ def test_a_minari_data_set_that_keeps_its_description_in_the_file_is_refused(cap
          r"columns of one length in episode 1 of .*, got actions 3, rewards 2"),
         (lambda group: group["truncations"].__setitem__(0, True),
          r"episode 1 of .* to end with its first flag, got one at step 0"),
-        (lambda group: (group.__delitem__("rewards"), group.__setitem__("rewards", h5py.SoftLink("/episode_0/rewards"))),
+        (lambda group: (group.__delitem__("rewards"),
+                        group.__setitem__("rewards", h5py.SoftLink("/episode_0/rewards"))),
          r"Expected `episode_1/rewards` in .* itself, got a link"),
         (lambda group: group.parent.move("episode_1", "episode_7"),
          r"Expected `episode_1` in .*, got episode_0, episode_7"),
