@@ -36,7 +36,7 @@ class DemonstratedOnPolicy(OnPolicyLoop):
 
     def prepare(self) -> None:
         algorithm: Any = self.algorithm
-        log = opened_log(self._plan, algorithm)
+        log = opened_log(self._plan, algorithm, least_episodes=1)  # none of them is held out
         if log.num_steps > algorithm.memory_size:
             raise UsageError(
                 f"{type(algorithm).__name__}.memory_size must hold the {log.num_steps:,} steps of the log "
