@@ -4,7 +4,7 @@ All three do the same: batches of 256 out of 100,000 rows with Hopper's sizes (1
 one core, in turn, each round in a process of its own; what is compiled or allocated at first is not counted. PY is a
 Python that has torch and d3rlpy (`pip install torch d3rlpy`), FOLDER a checkout of CORL, of which the classes of
 `algorithms/offline/td3_bc.py` and `iql.py` are used: its scripts import d4rl, which cannot be installed, and so
-stand-ins take the place of what only their command lines need. The rows are noise: learning does not change how long it takes.
+stand-ins take the place of what only their command lines need. The rows are noise, which changes no time.
 """
 
 from __future__ import annotations

@@ -112,6 +112,9 @@ def test_values_and_returns_are_those_of_a_plain_loop(kind):
     assert 0 < known.sum() < len(known), "some are too near to a cut"
     gaps = values - np.array([total for total, _ in pairs])
     assert found["return_gap"] == pytest.approx(gaps[known].mean(), rel=1e-4, abs=1e-5)
+    totals = np.array([total for total, _ in pairs])[known]
+    assert found["data_return"] == pytest.approx(totals.mean(), rel=1e-4, abs=1e-5)
+    assert found["data_return_spread"] == pytest.approx(totals.std(), rel=1e-3)
     assert found.get("entropy_bonus") == (0.25 if bonus else None)
 
 

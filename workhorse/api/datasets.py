@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
@@ -12,7 +11,8 @@ from typing import Any, NamedTuple, get_args
 import numpy as np
 
 from workhorse.algorithms.recipes import recipe
-from workhorse.api.setup import resolve, whole
+from workhorse.algorithms.settings import merged_settings
+from workhorse.api.setup import whole
 from workhorse.api.tasks import check_task
 from workhorse.core.algorithm import Planner
 from workhorse.core.digest import digest
@@ -25,7 +25,8 @@ from workhorse.data.dataset import Card, Dataset, Kind, space_record
 from workhorse.data.log_folder import read_log_folder, write_log_folder
 from workhorse.environments import registry as environments
 from workhorse.environments.protocol import HostEnv, JaxEnv
-from workhorse.runs import checkpoint
+from workhorse.runs import checkpoint, train
+from workhorse.runs.budget import usual_evaluations
 from workhorse.runs.history import History, opened
 from workhorse.runs.run import Observer
 from workhorse.runs.segments import restore_segments
@@ -33,7 +34,15 @@ from workhorse.runs.trust import key_of, open_run
 from workhorse.training.episodes import Lanes, evaluation_of, make_player
 from workhorse.training.off_policy import OffPolicyLoop
 from workhorse.training.on_policy import EVALUATION_SLOTS
-from workhorse.training.recording import PolicyPlay, RandomPlay, Recorded, record, replay_steps, slots_for
+from workhorse.training.recording import (
+    UNKNOWN_LIMIT,
+    PolicyPlay,
+    RandomPlay,
+    Recorded,
+    record,
+    replay_steps,
+    slots_for,
+)
 from workhorse.training.rollouts import actor_of
 
 __all__ = ["MEDIUM", "STEPS", "make"]
@@ -47,6 +56,10 @@ MEDIUM = 1 / 3
 RANDOM_EPISODES, EXPERT_EPISODES, MILESTONE_EPISODES = 100, 100, 20
 TRAINED_STEPS = 100_000
 """Budget of a run on a task that has no recipe."""
+MILESTONES = 50
+"""States that a run keeps which is trained for logs: a policy may become good quickly."""
+LATE_MEDIUM = 2 / 3
+"""Share of that way from which on the card says that a medium policy is not much worse than the last one."""
 PART_OFFSET = 1_000_003
 """Added to the seed for the second half of a log, so that its initial states are not those of the first."""
 
@@ -70,9 +83,14 @@ class Wanted:
     steps: int
     seed: int
     explore: bool
+    medium: float
     threads: int
     noted: Callable[[str], None]
-    medium: float = MEDIUM
+
+    @property
+    def command(self) -> tuple[str, ...]:
+        """The command line that asks for this log, but for its folder."""
+        return ("workhorse", "dataset", "make", self.task, "--kind", self.kind, "--seed", str(self.seed))
 
     def opened(self, slots: int) -> HostEnv | JaxEnv:
         """Return the task with some slots, which the caller closes."""
@@ -129,10 +147,13 @@ def make(
         UsageError: something given cannot be used, or the run has no policy of that kind.
     """
     steps = _checked(task, kind, out, whole("steps", steps), seed, explore)
-    wanted = Wanted(task, dict(task_options or {}), kind, steps, seed, explore, threads_or_cores(threads), noted)
     if not 0 < medium < 1:
-        raise UsageError(f"medium must be a share of the way from random to the last policy, in (0, 1): got {medium}.")
-    wanted = dataclasses.replace(wanted, medium=medium)
+        raise UsageError(
+            f"--medium must be a share of the way from random to the last policy, in (0, 1): got {medium}."
+        )
+    wanted = Wanted(
+        task, dict(task_options or {}), kind, steps, seed, explore, medium, threads_or_cores(threads), noted
+    )
     if from_run is None and kind != "random":
         from_run = _trained(wanted, runs, observer)
     if from_run is None:
@@ -188,11 +209,13 @@ def _trained(wanted: Wanted, runs: str | os.PathLike[str], observer: Observer | 
             "a run with another one, and name it by --from-run."
         )
     known = recipe(wanted.task, algorithm)
-    setup = resolve(
-        wanted.task, algorithm, settings={}, env_steps=known.env_steps if known else TRAINED_STEPS, seed=wanted.seed,
-        task_options=wanted.task_options, threads=wanted.threads, runs=runs,
+    steps = known.env_steps if known else TRAINED_STEPS
+    usual = usual_evaluations(steps, env.spec.max_episode_steps or UNKNOWN_LIMIT)
+    folder, _ = train.start(
+        task=wanted.task, task_options=wanted.task_options, algorithm=algorithm, recipe=known, env_steps=steps,
+        settings=merged_settings(algorithm, known, {}), seed=wanted.seed, threads=wanted.threads, root=runs,
+        schedule=train.Schedule(*usual, milestones=MILESTONES), observer=observer, command=wanted.command,
     )  # fmt: skip
-    folder, _ = setup.start(command=setup.command(), observer=observer)
     wanted.noted(f"The log is made of the run {folder.path}; --from-run {folder.path} makes more of it.")
     return folder.path
 
@@ -226,7 +249,9 @@ def _from_run(wanted: Wanted, history: History) -> tuple[Recorded, dict[str, Any
         steps = wanted.steps // len(acting) + (wanted.steps % len(acting) if number == 0 else 0)
         play = PolicyPlay(history.loop.algorithm, wanted.explore, slots_for(steps, spec.max_episode_steps))
         parts.append(_played(wanted, play, policy.actor, steps, number))
-    made["policies"] = [_of_policy(policy) | {"steps": len(part.reward)} for policy, part in zip(acting, parts)]
+    made["policies"] = [
+        _of_policy(policy) | {"steps": len(part.reward)} for policy, part in zip(acting, parts, strict=True)
+    ]
     return _one_after_the_other(parts), made | {"explores": wanted.explore}, references
 
 
@@ -253,7 +278,7 @@ def _of_policy(policy: Acting) -> dict[str, Any]:
 
 
 def _medium(wanted: Wanted, history: History, references: Mapping[str, float]) -> Acting:
-    """Return the first milestone whose policy is at least a third of the way from random to the last one.
+    """Return the first milestone whose policy is at least as far from random as `wanted.medium` says.
 
     Raises:
         UsageError: the run kept none, or none is.
@@ -280,8 +305,8 @@ def _medium(wanted: Wanted, history: History, references: Mapping[str, float]) -
             )
             return policy
     raise UsageError(
-        f"No milestone of {folder.path} returns the {level:,.1f} that is {wanted.medium:.0%} of the way from random actions "
-        f"({low:,.1f}) to its last policy ({high:,.1f}): train it for longer, or name another run."
+        f"No milestone of {folder.path} returns the {level:,.1f} that is {wanted.medium:.0%} of the way from random "
+        f"actions ({low:,.1f}) to its last policy ({high:,.1f}): train it for longer, or name another run."
     )
 
 
@@ -294,7 +319,7 @@ def _replay(history: History, medium: Acting) -> Recorded:
             "be made of: name a run of sac-n, sac, td3, ddpg or dqn."
         )
     until = history.kept(medium.iteration).data.cursor
-    iteration, progress, _, _ = checkpoint.load_newest(
+    _, progress, _, _ = checkpoint.load_newest(
         folder.path, loop.start(), set_aside=False, also=lambda meta: restore_segments(folder, loop, meta)
     )
     newest = progress.data.cursor
@@ -363,14 +388,13 @@ def _described(wanted: Wanted, columns: Recorded, made: Mapping[str, Any], refer
         f"{name}-{wanted.kind}", wanted.task, options, space_record(spec.observation), space_record(spec.task_action),
         len(columns.begins), len(columns.reward), spec.max_episode_steps, "", wanted.kind,
     )  # fmt: skip
-    log = Dataset(card, **columns._asdict())
+    log = Dataset(replace(card, references=dict(references)), **columns._asdict())
     card = replace(
-        card,
+        log.card,
         digest=log.digest(),
         made={"seed": wanted.seed, **made, "versions": installed_versions()},
         returns=log.described_returns(),
         coverage=coverage_of(log),
-        references=dict(references),
         notes=tuple(_notes(wanted, log, made)),
     )
     return replace(log, card=card)
@@ -380,6 +404,14 @@ def _notes(wanted: Wanted, log: Dataset, made: Mapping[str, Any]) -> list[str]:
     """Return what a reader of the card should know."""
     broken = int(log.is_broken_off(log.ends - 1).sum())
     notes = []
+    references, policies = log.card.references, made.get("policies", [])
+    if "medium" in wanted.kind and policies:
+        way = (policies[0]["return"] - references["random"]) / (references["expert"] - references["random"])
+        if way > LATE_MEDIUM:
+            notes.append(
+                f"The medium policy has come {way:.0%} of the way from random actions to the last policy, because the "
+                f"run kept no state nearer to {wanted.medium:.0%}."
+            )
     if broken:
         notes.append(f"{broken} of {log.num_episodes} episodes were broken off where the recording ended.")
     if log.log_prob is not None:

@@ -139,6 +139,9 @@ def resolve_imitate(
     if log is None:
         assert expert is not None
         count = DEMONSTRATIONS if demonstrations is None else demonstrations
+        if count < (least := 2 if _learns_from_a_log(algorithm) else 1):
+            why = ", one of which is only measured on" if least > 1 else ""
+            raise UsageError(f"demonstrations must be at least {least} for {algorithm}{why}: got {count}.")
         log = _shown(task, expert, count, noise, logs, task_options or {}, seed, threads)
     elif demonstrations is not None or noise:
         raise UsageError("--demonstrations and --noise are of an expert that shows them: leave them out with --log.")
@@ -223,8 +226,6 @@ def _shown(
     """Return the folder of the demonstrations, played now where they are not there yet."""
     from workhorse.runs.experts import find_expert
 
-    if count < 2:
-        raise UsageError(f"demonstrations must be at least 2, one of which is only measured on: got {count}.")
     if not 0 <= noise < float("inf"):
         raise UsageError(f"noise must be a finite number of at least 0: got {noise}.")
     found = find_expert(expert)

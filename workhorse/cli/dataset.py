@@ -98,8 +98,9 @@ def make(arguments: Sequence[str]) -> int:
     with observer:
         log = make_log(
             options.task, options.kind, options.out, from_run=options.from_run, steps=options.steps, seed=options.seed,
-            explore=options.explore, medium=options.medium, task_options=task_options or None, runs=options.runs, threads=options.threads,
-            trust=options.trust, observer=observer, noted=(lambda sentence: None) if options.quiet else print,
+            explore=options.explore, medium=options.medium, task_options=task_options or None, runs=options.runs,
+            threads=options.threads, trust=options.trust, observer=observer,
+            noted=(lambda sentence: None) if options.quiet else print,
         )  # fmt: skip
     card = log.card
     print(

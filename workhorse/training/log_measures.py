@@ -237,9 +237,10 @@ def log_measures(
 
     `data_value` is the value of the log's own actions, `policy_value` that of the policy's in the same states,
     `action_gap` the second less the first. `return_gap` is the value of the log's actions less what followed them,
-    where enough of it is known. `value_bound` and `seen_value_bound` are the highest values that the task's and the
-    log's rewards allow, with the most that entropy may add to a soft value; `above_bound` is the share of rows whose
-    policy value is above the first, or, where that is not known, the second, and `below_floor` those below the lowest.
+    where enough of it is known, and `data_return` the latter, with its spread. `value_bound` and `seen_value_bound`
+    are the highest values that the task's and the log's rewards allow, with the most that entropy may add to a soft
+    value; `above_bound` is the share of rows whose policy value is above the first, or, where that is not known, the
+    second, and `below_floor` those below the lowest.
     `outside_support` is the share of the policy's actions that the log does not support: 5 % of its own would be.
     `held_out_error` and `trained_error` are squared errors to the targets, on rows that were and were not learnt from.
 
@@ -298,8 +299,12 @@ def _values(
         found["entropy_bonus"] = bonus
     returns = followed.reward + followed.later * bonus + followed.weight * value(followed.obs, followed.action)
     is_known = followed.weight <= MOST_TAIL
-    gap = jnp.where(is_known, of_data - returns, 0.0).sum() / is_known.sum()
-    return found | {"return_gap": gap} | _bounds(algorithm, probe, of_policy, updates, is_soft=is_soft)
+    count = is_known.sum()
+    mean = jnp.where(is_known, returns, 0.0).sum() / count
+    found["return_gap"] = jnp.where(is_known, of_data - returns, 0.0).sum() / count
+    found["data_return"] = mean
+    found["data_return_spread"] = jnp.sqrt(jnp.where(is_known, jnp.square(returns - mean), 0.0).sum() / count)
+    return found | _bounds(algorithm, probe, of_policy, updates, is_soft=is_soft)
 
 
 def _bounds(

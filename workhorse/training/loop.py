@@ -206,6 +206,7 @@ def make_loop(plan: Plan, spec: EnvSpec, threads: int, open_expert: OpenExpert |
         UsageError: an unknown option, a value out of range, spaces that the algorithm cannot take, or more memory than
             the machine has.
     """
+    from workhorse.training.demonstrated import DemonstratedOnPolicy
     from workhorse.training.evolve import Evolve  # the loops build on this module
     from workhorse.training.imitation import ImitationLoop
     from workhorse.training.linear_control import LinearControl
@@ -234,6 +235,14 @@ def make_loop(plan: Plan, spec: EnvSpec, threads: int, open_expert: OpenExpert |
     if algorithm.consumes is Returns:
         check_memory(plan, algorithm, Evolve.bytes_needed(algorithm))
         return Evolve.on_this_machine(plan, algorithm, threads)
+    if getattr(algorithm, "needs_demonstrations", False):
+        if plan.sources is None or not plan.sources.log:
+            raise UsageError(
+                f"{plan.algorithm} learns from demonstrations, and none are given: `workhorse imitate {plan.task} "
+                f"--expert RUN --algorithm {plan.algorithm}`, or --log LOG instead of --expert."
+            )
+        check_memory(plan, algorithm, OnPolicyLoop.bytes_needed(algorithm))
+        return DemonstratedOnPolicy.of(plan, OnPolicyLoop.on_this_machine(plan, algorithm, threads))
     if algorithm.consumes is Rollout:
         check_memory(plan, algorithm, OnPolicyLoop.bytes_needed(algorithm))
         return OnPolicyLoop.on_this_machine(plan, algorithm, threads)

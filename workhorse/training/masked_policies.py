@@ -119,7 +119,9 @@ def split_rows(algorithm: MaskedBC, log: Dataset, held_out: np.ndarray) -> tuple
     return learnt, rest
 
 
-def fitted(algorithm: MaskedBC, rows: LogRows, held_out: LogRows, updates: int, seed: int) -> MaskedPolicies:
+def fitted(
+    algorithm: MaskedBC, rows: LogRows, held_out: LogRows, updates: int, seed: int, mask: np.ndarray | None = None
+) -> MaskedPolicies:
     """Return the policies after some updates on rows of a log.
 
     With equal seeds and rows it is what `workhorse offline` trains, to the bit.
@@ -130,9 +132,12 @@ def fitted(algorithm: MaskedBC, rows: LogRows, held_out: LogRows, updates: int, 
         held_out: what the policies are measured on.
         updates: how many.
         seed: of the weights and the batches.
+        mask: the most that a sample shows, (F,); by default that of the algorithm.
     """
     root, total = root_key(seed), len(rows.reward)
     state = _observed(algorithm, _begun(algorithm, root), rows)
+    if mask is not None:  # not as an option, for which a program would be compiled anew
+        state = state._replace(mask=jnp.asarray(mask, jnp.float32))
     filled = np.arange(max(1 << (total - 1).bit_length(), 1024)) % total  # few sizes: each is a program of its own
     state = _trained(algorithm, state, jax.tree.map(lambda column: column[filled], rows), updates, root, total)
     return MaskedPolicies(algorithm, state, held_out)

@@ -44,7 +44,7 @@ MEMORY_SHARE = 0.4
 """Share of the machine's memory up to which a log's rows are kept there; beyond it they stay on disk."""
 
 
-def opened_log(plan: Plan, algorithm: Algorithm) -> Dataset:
+def opened_log(plan: Plan, algorithm: Algorithm, least_episodes: int = 2) -> Dataset:
     """Return the log of a plan, checked: it is the one that the plan was made with, and fits the algorithm's task.
 
     Raises:
@@ -57,7 +57,7 @@ def opened_log(plan: Plan, algorithm: Algorithm) -> Dataset:
             f"The log in {plan.sources.log} is not the one that this run was begun with: its columns do not have the "
             f"digest {plan.sources.log_digest[:12]}. Put that log back, or begin a new run."
         )
-    check_learnable(log)
+    check_learnable(log, least_episodes)
     check_fits(log, algorithm.spec)
     return log
 

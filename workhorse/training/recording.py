@@ -31,12 +31,13 @@ from workhorse.networks.heads import task_action
 from workhorse.training.off_policy import OffPolicyLoop
 from workhorse.training.rollouts import make_collector
 
-__all__ = ["PolicyPlay", "RandomPlay", "Recorded", "record", "replay_steps", "slots_for"]
+__all__ = ["UNKNOWN_LIMIT", "PolicyPlay", "RandomPlay", "Recorded", "record", "replay_steps", "slots_for"]
 
 MOST_SLOTS = 64
 EPISODES_PER_SLOT = 10
 """Whole episodes that each slot should see at the least, so that few of a log are broken off by its end."""
 UNKNOWN_LIMIT = 1000
+"""Steps of an episode where the task has no clock."""
 CHUNK_STEPS = 512
 """Steps of each slot in a rollout."""
 

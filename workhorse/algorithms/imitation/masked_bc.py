@@ -52,7 +52,7 @@ class MaskedState(NamedTuple):
 class MaskedBC(LogLearner):
     """Behaviour cloning whose input is multiplied by a random mask, which the network is told.
 
-        z = (x * G, G),   G_i ~ Bernoulli(p) for each sample and factor i
+        z = (x * G, G),   G_i = mask_i B_i,   B_i ~ Bernoulli(p) for each sample and factor i
         choices:  loss = -log softmax(f(z))_a
         a box:    loss = |tanh(f(z)) - a|^2 / A
 
@@ -76,9 +76,9 @@ class MaskedBC(LogLearner):
     """Components of each factor, one after the other, which are masked together; by default each component is one up to
     8, and beyond that the observation has 4 groups of nearly equal size; a previous action is always one factor."""
     mask: tuple[int, ...] = ()
-    """Which factors the policy sees, a 1 or a 0 for each; by default all."""
+    """Which factors the policy sees, a 1 or a 0 for each, and no training sample shows more; by default all."""
     seen_share: float = 0.5
-    """Probability p that a factor of a sample is seen; 1 for plain behaviour cloning, which knows one mask alone."""
+    """Probability p that a factor of a sample is seen; 1 for plain behaviour cloning from the factors of the mask."""
 
     def validate(self) -> None:
         super().validate()
@@ -158,7 +158,7 @@ class MaskedBC(LogLearner):
         count = experience.reward.shape[0]
         seen = jax.vmap(lambda obs: self.seen(self.scaling(state.observations), obs))(experience.obs)
         share = jnp.asarray(self.seen_share, jnp.float32)
-        mask = jax.random.bernoulli(key, share, (count, len(self.factor_sizes))).astype(jnp.float32)
+        mask = state.mask * jax.random.bernoulli(key, share, (count, len(self.factor_sizes))).astype(jnp.float32)
 
         def loss(network: MLP) -> tuple[Array, tuple[Array, Array]]:
             each, right = jax.vmap(lambda *row: self.loss(network, *row))(seen, mask, experience.action)
