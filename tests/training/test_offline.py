@@ -168,7 +168,7 @@ class TestMixed:
         rows = log.rows(np.array([log.num_steps - 1]), n_steps=1, discount=0.9, spec=log.spec().rescaled())
         assert as_transitions(rows, log.num_steps).age.tolist() == [1]
 
-    @pytest.mark.parametrize("algorithm", ["td3+bc", "sac"])
+    @pytest.mark.parametrize("algorithm", ["td3+bc", pytest.param("sac", marks=pytest.mark.slow)])
     def test_a_run_in_the_task_goes_on_from_a_log_and_resumes_to_the_same_bits(self, log, tmp_path, algorithm):
         first = resolve_offline(log, algorithm, settings=SMALL, updates=10, threads=1, runs=tmp_path, id="log")
         first.start(command=())

@@ -39,6 +39,10 @@ KNOWN_STEPS = 4096
 INSIDE = 0.95
 """Share of the log's own actions that count as supported by its other ones."""
 
+LEAST_DISTANCE = 0.05
+"""Distance, in half the range of an action, that is supported in any log: one without noise holds a single action in a
+state, which no network meets to a hundredth."""
+
 WIDEST_OBSERVATION = 4096
 """Components of an observation up to which states are compared."""
 
@@ -171,7 +175,7 @@ def _neighbours(log: Dataset, rows: LogRows, known: LogRows) -> Neighbours | Non
     is_self[~is_self.any(1), -1] = True
     others = own[~is_self].reshape(len(own), count)
     distance = _distance(np, actions, actions[others], isinstance(space, Discrete))
-    threshold = np.float32(np.quantile(distance, INSIDE))
+    threshold = np.float32(max(np.quantile(distance, INSIDE), LEAST_DISTANCE))
     return Neighbours(actions[_nearest(states[0], states[1], count)], np.asarray(threshold))
 
 
@@ -237,9 +241,10 @@ def log_measures(
 
     `data_value` is the value of the log's own actions, `policy_value` that of the policy's in the same states,
     `action_gap` the second less the first. `return_gap` is the value of the log's actions less what followed them,
-    where enough of it is known. `value_bound` and `seen_value_bound` are the highest values that the task's and the
-    log's rewards allow, with the most that entropy may add to a soft value; `above_bound` is the share of rows whose
-    policy value is above the first, or, where that is not known, the second, and `below_floor` those below the lowest.
+    where enough of it is known, and `data_return` the latter, with its spread. `value_bound` and `seen_value_bound`
+    are the highest values that the task's and the log's rewards allow, with the most that entropy may add to a soft
+    value; `above_bound` is the share of rows whose policy value is above the first, or, where that is not known, the
+    second, and `below_floor` those below the lowest.
     `outside_support` is the share of the policy's actions that the log does not support: 5 % of its own would be.
     `held_out_error` and `trained_error` are squared errors to the targets, on rows that were and were not learnt from.
 
@@ -298,8 +303,12 @@ def _values(
         found["entropy_bonus"] = bonus
     returns = followed.reward + followed.later * bonus + followed.weight * value(followed.obs, followed.action)
     is_known = followed.weight <= MOST_TAIL
-    gap = jnp.where(is_known, of_data - returns, 0.0).sum() / is_known.sum()
-    return found | {"return_gap": gap} | _bounds(algorithm, probe, of_policy, updates, is_soft=is_soft)
+    count = is_known.sum()
+    mean = jnp.where(is_known, returns, 0.0).sum() / count
+    found["return_gap"] = jnp.where(is_known, of_data - returns, 0.0).sum() / count
+    found["data_return"] = mean
+    found["data_return_spread"] = jnp.sqrt(jnp.where(is_known, jnp.square(returns - mean), 0.0).sum() / count)
+    return found | _bounds(algorithm, probe, of_policy, updates, is_soft=is_soft)
 
 
 def _bounds(

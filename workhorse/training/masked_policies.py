@@ -119,7 +119,9 @@ def split_rows(algorithm: MaskedBC, log: Dataset, held_out: np.ndarray) -> tuple
     return learnt, rest
 
 
-def fitted(algorithm: MaskedBC, rows: LogRows, held_out: LogRows, updates: int, seed: int) -> MaskedPolicies:
+def fitted(
+    algorithm: MaskedBC, rows: LogRows, held_out: LogRows, updates: int, seed: int, mask: np.ndarray | None = None
+) -> MaskedPolicies:
     """Return the policies after some updates on rows of a log.
 
     With equal seeds and rows it is what `workhorse offline` trains, to the bit.
@@ -130,9 +132,12 @@ def fitted(algorithm: MaskedBC, rows: LogRows, held_out: LogRows, updates: int, 
         held_out: what the policies are measured on.
         updates: how many.
         seed: of the weights and the batches.
+        mask: the most that a sample shows, (F,); by default that of the algorithm.
     """
     root, total = root_key(seed), len(rows.reward)
     state = _observed(algorithm, _begun(algorithm, root), rows)
+    if mask is not None:  # not as an option, for which a program would be compiled anew
+        state = state._replace(mask=jnp.asarray(mask, jnp.float32))
     filled = np.arange(max(1 << (total - 1).bit_length(), 1024)) % total  # few sizes: each is a program of its own
     state = _trained(algorithm, state, jax.tree.map(lambda column: column[filled], rows), updates, root, total)
     return MaskedPolicies(algorithm, state, held_out)
@@ -203,7 +208,7 @@ def _trained(
 @jax.jit
 def _losses(algorithm: MaskedBC, state: MaskedState, obs: Array, action: Array, mask: Array) -> Any:
     scaling = algorithm.scaling(state.observations)
-    loss = jax.vmap(lambda one, taken: algorithm.loss(state.network, algorithm.seen(scaling, one), mask, taken))
+    loss = jax.vmap(lambda one, taken: algorithm.loss(state.average, algorithm.seen(scaling, one), mask, taken))
     each, right = loss(obs, action)
     return each.mean(), right.mean()
 
@@ -224,6 +229,6 @@ def _outputs(algorithm: MaskedBC, state: MaskedState, obs: Array, masks: Array) 
     scaling = algorithm.scaling(state.observations)
 
     def one(obs: Array, mask: Array) -> Array:
-        return algorithm.output(state.network, algorithm.seen(scaling, obs), mask)
+        return algorithm.output(state.average, algorithm.seen(scaling, obs), mask)
 
     return jax.vmap(lambda obs: jax.vmap(partial(one, obs))(masks))(obs)
