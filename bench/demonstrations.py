@@ -169,8 +169,10 @@ def _done(suite: Suite, cell: Cell, seed: int, arguments: argparse.Namespace, gi
     log = log_of(suite, cell, seed, arguments)
     if cell.steps:
         return workhorse.train(suite.task, cell.learner, env_steps=cell.steps, log=log, **given)
-    steps = suite.gail_steps if cell.learner == "gail" else 10_000
-    return workhorse.imitate(suite.task, log=log, algorithm=cell.learner, env_steps=steps, **given)
+    if cell.learner == "gail":
+        return workhorse.imitate(suite.task, log=log, algorithm="gail", env_steps=suite.gail_steps, **given)
+    # one episode has fewer steps than the default batch
+    return workhorse.imitate(suite.task, log=log, algorithm=cell.learner, env_steps=10_000, batch_size=128, **given)
 
 
 def cell_result(suite: Suite, cell: Cell, folders: list[RunFolder], each: float) -> dict:
