@@ -106,4 +106,4 @@ def _at_an_end(dataset: Dataset, rows: np.ndarray) -> np.ndarray:
         part = np.asarray(dataset.obs[some])
         least, most = np.minimum(least, part.min(0)), np.maximum(most, part.max(0))
     found = np.asarray(dataset.obs[rows])
-    return ((found == least) | (found == most)).reshape(len(rows), -1).any(1)
+    return ((found == least) | (found == most)).reshape(len(rows), dataset.observation.size).any(1)
