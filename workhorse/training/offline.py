@@ -40,6 +40,9 @@ if TYPE_CHECKING:
 
 __all__ = ["OfflineLoop", "held_out_episodes", "opened_log"]
 
+Number = int | np.integer | Int[Array, ""]
+"""A count, on the host or traced."""
+
 MEMORY_SHARE = 0.4
 """Share of the machine's memory up to which a log's rows are kept there; beyond it they stay on disk."""
 
@@ -229,7 +232,7 @@ def _observe(algorithm: OffPolicy, state: State, rows: LogRows) -> State:
 
 
 @partial(jax.jit, static_argnums=(2, 3))
-def _drawn(root: Key, first: Any, updates: int, count: int, rows: Any) -> Int[Array, "U N"]:
+def _drawn(root: Key, first: Number, updates: int, count: int, rows: Number) -> Int[Array, "U N"]:
     """Return the numbers of the rows of each of some updates, uniformly and with replacement."""
     numbers = first + jnp.arange(updates, dtype=jnp.uint32)
     return jax.vmap(lambda number: jax.random.randint(draw(root, "replay", number), (count,), 0, rows))(numbers)
@@ -237,7 +240,7 @@ def _drawn(root: Key, first: Any, updates: int, count: int, rows: Any) -> Int[Ar
 
 @jax.jit
 def _updates(
-    algorithm: OffPolicy, state: State, rows: LogRows, index: Int[Array, "U N"], root: Key, first: Any, total: Any
+    algorithm: OffPolicy, state: State, rows: LogRows, index: Int[Array, "U N"], root: Key, first: Number, total: Number
 ) -> tuple[State, PyTree]:
     """Do one update for each row of `index`; return the mean metrics."""
 
