@@ -61,8 +61,8 @@ def _has_left(rows: Rows) -> bool:
     meaning="The policy's actions have values that no reward allows: they are made up, and the policy follows them.",
     condition=(
         "the mean value of the policy's actions on held-out steps is above the highest value that the rewards of the "
-        "task allow, or, where these are not known, those of the log, by a quarter of the spread of the log's returns; "
-        "of soft values, above the bound with the most entropy that there was"
+        "task allow, or, where these are not known, those of the log, by a quarter of the spread of the log's returns "
+        "where that is known; of soft values, above the bound with the most entropy that there was"
     ),
     persistence=2,
     cost=COST,
@@ -71,9 +71,9 @@ def _has_left(rows: Rows) -> bool:
     source=SOURCE,
 )
 def _above_bound(rows: Rows) -> str | None:
-    value, spread = rows.newest("policy_value"), _spread(rows)
+    value, room = rows.newest("policy_value"), float(np.nan_to_num(0.25 * _spread(rows)))
     bound, whose = _bound(rows)
-    if value > bound + 0.25 * spread:
+    if value > bound + room:
         return (
             f"the policy's actions have a mean value of {value:.3g} on held-out steps, and no reward that {whose} "
             f"allows more than {bound:.3g}"
@@ -86,7 +86,7 @@ def _above_bound(rows: Rows) -> str | None:
     meaning="Values of the log's own actions rise away from the returns that followed them.",
     condition=(
         "the gap between both has risen by the spread of these returns since it was smallest, or 0, and three in ten "
-        "of the policy's actions have no support in the log"
+        "of the policy's actions have no support in the log; or it has risen by three times their spread"
     ),
     persistence=3,
     cost=COST,
@@ -96,11 +96,10 @@ def _above_bound(rows: Rows) -> str | None:
 )
 def _leave_returns(rows: Rows) -> str | None:
     rise, spread = _rise(rows), _spread(rows)
-    if rise > spread and _has_left(rows):
+    if rise > 3 * spread or (rise > spread and _has_left(rows)):
         return (
             f"values of the log's actions are {rows.newest('return_gap'):.3g} above the returns that followed them, "
-            f"whose spread is {spread:.3g}, and {rows.newest('outside_support'):.0%} of the policy's actions have no "
-            "support in the log"
+            f"{rise:.3g} more than they were, where these returns have a spread of {spread:.3g}"
         )
     return None
 
@@ -124,7 +123,7 @@ def _unsupported(rows: Rows) -> str | None:
     if len(gap) < 15 or not _has_left(rows):
         return None
     before, now = float(gap[:5].mean()), float(gap[-5:].mean())
-    if now > max(1.5 * before, 0.1 * spread):
+    if now > 1.5 * before and now > 0.1 * spread:
         return (
             f"the policy's actions have values {now:.3g} above the log's own, {before:.3g} ten iterations before, and "
             f"{rows.newest('outside_support'):.0%} of them have no support in the log"
