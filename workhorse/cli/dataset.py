@@ -75,6 +75,8 @@ class DatasetMakeOptions(EnvironmentOptions):
     """Seed of initial states and actions, and of a run that is trained; equal seeds give equal logs."""
     explore: bool = True
     """Act with the exploration that the algorithm has; else without noise, one action in a state."""
+    medium: float = 1 / 3
+    """Share of the way from random actions to the last policy that `medium` has come at least."""
     runs: str = "runs"
     """Folder for a run that is trained."""
     threads: int = 0
@@ -96,8 +98,9 @@ def make(arguments: Sequence[str]) -> int:
     with observer:
         log = make_log(
             options.task, options.kind, options.out, from_run=options.from_run, steps=options.steps, seed=options.seed,
-            explore=options.explore, task_options=task_options or None, runs=options.runs, threads=options.threads,
-            trust=options.trust, observer=observer, noted=(lambda sentence: None) if options.quiet else print,
+            explore=options.explore, medium=options.medium, task_options=task_options or None, runs=options.runs,
+            threads=options.threads, trust=options.trust, observer=observer,
+            noted=(lambda sentence: None) if options.quiet else print,
         )  # fmt: skip
     card = log.card
     print(

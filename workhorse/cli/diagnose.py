@@ -1,4 +1,4 @@
-"""`workhorse diagnose RUN`."""
+"""`workhorse diagnose RUN`, and `workhorse diagnose LOG --only confusion`."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from typing import Literal
 
 import tyro
 
+from workhorse.cli.confusion import asks_for_confusion
+from workhorse.cli.confusion import run as of_log
 from workhorse.cli.options import Count, parse
 from workhorse.cli.places import RunPath
 
@@ -24,6 +26,8 @@ class DiagnoseOptions:
 
     Do its gradient estimates agree? How good is its value function? Did its trust region hold? Does its surrogate
     follow the reward? Earlier measurements are kept and not repeated.
+
+    Of demonstrations: `workhorse diagnose LOG --only confusion --help`.
     """
 
     run: tyro.conf.Positional[RunPath]
@@ -48,6 +52,8 @@ class DiagnoseOptions:
 
 def run(arguments: Sequence[str]) -> int:
     """Measure the assumptions of a policy gradient on a run, print them, and return the exit code."""
+    if asks_for_confusion(arguments):  # of a log, and not of a run
+        return of_log(arguments)
     options = parse(DiagnoseOptions, arguments)
     from workhorse.runs.trust import open_run
 

@@ -50,9 +50,7 @@ def with_previous_action(log: Dataset, drawn: np.ndarray | None = None) -> Datas
         observation=space_record(spec.observation),
         task_options={**log.card.task_options, OPTION: kind},
     )
-    made = replace(
-        log, card=card, obs=_joined(log.obs, before), final_obs=_joined(log.final_obs, after[log.ends - 1])
-    )
+    made = replace(log, card=card, obs=_joined(log.obs, before), final_obs=_joined(log.final_obs, after[log.ends - 1]))
     return replace(made, card=replace(card, digest=made.digest()))
 
 

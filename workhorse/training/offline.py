@@ -18,6 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Int, PyTree
 
+from workhorse.algorithms.offline.log_learner import LogLearner
 from workhorse.core.algorithm import Algorithm, Key, OffPolicy, State
 from workhorse.core.errors import UsageError
 from workhorse.core.machine import describe_hardware
@@ -43,7 +44,7 @@ MEMORY_SHARE = 0.4
 """Share of the machine's memory up to which a log's rows are kept there; beyond it they stay on disk."""
 
 
-def opened_log(plan: Plan, algorithm: Algorithm) -> Dataset:
+def opened_log(plan: Plan, algorithm: Algorithm, least_episodes: int = 2) -> Dataset:
     """Return the log of a plan, checked: it is the one that the plan was made with, and fits the algorithm's task.
 
     Raises:
@@ -56,7 +57,7 @@ def opened_log(plan: Plan, algorithm: Algorithm) -> Dataset:
             f"The log in {plan.sources.log} is not the one that this run was begun with: its columns do not have the "
             f"digest {plan.sources.log_digest[:12]}. Put that log back, or begin a new run."
         )
-    check_learnable(log)
+    check_learnable(log, least_episodes)
     check_fits(log, algorithm.spec)
     return log
 
@@ -71,6 +72,11 @@ def held_out_episodes(seed: int, num_episodes: int, share: float) -> np.ndarray:
     count = min(max(int(num_episodes * share), 1), num_episodes - 1)
     drawn = np.asarray(permutation(draw(root_key(seed), "held-out"), num_episodes))
     return np.sort(drawn[:count])
+
+
+def steps_of(log: Dataset, episodes: np.ndarray) -> np.ndarray:
+    """Return the numbers of the steps of episodes, ascending, int64."""
+    return np.concatenate([np.arange(int(log.begins[one]), int(log.ends[one])) for one in episodes])
 
 
 class LogParts(NamedTuple):
@@ -122,16 +128,21 @@ class OfflineLoop(Loop):
         assert self.plan.sources is not None
         log = opened_log(self.plan, self.algorithm)
         held_out = held_out_episodes(self.plan.seed, log.num_episodes, self.plan.sources.held_out)
-        kept = np.ones(log.num_steps, bool)
-        for begin, end in zip(log.begins[held_out], log.ends[held_out], strict=True):
-            kept[begin:end] = False
-        parts = LogParts(log, np.flatnonzero(kept), np.flatnonzero(~kept))
+        parts = LogParts(log, steps_of(log, self._learnt_from(log, held_out)), steps_of(log, held_out))
         if len(parts.train) < self.algorithm.batch_size:
             raise UsageError(
                 f"{type(self.algorithm).__name__}.batch_size must not exceed the {len(parts.train):,} steps of the log "
                 f"that are learnt from: got {self.algorithm.batch_size}. Lower batch_size."
             )
         return parts
+
+    def _learnt_from(self, log: Dataset, held_out: np.ndarray) -> np.ndarray:
+        """Return the numbers of the episodes that are learnt from: all others, or those that the algorithm wants."""
+        others = np.setdiff1d(np.arange(log.num_episodes), held_out)
+        if not isinstance(self.algorithm, LogLearner):
+            return others
+        weights = self.algorithm.row_weights(log.returns()[others], log.lengths[others])
+        return others if weights is None else others[np.asarray(weights) > 0]
 
     def start(self) -> Progress:
         zero = np.zeros((), np.int64)

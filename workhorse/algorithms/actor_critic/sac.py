@@ -111,6 +111,15 @@ class SAC(ReplayLearner):
         """The entropy H*."""
         return jnp.asarray(-self.action_size if self.target_entropy is None else self.target_entropy, jnp.float32)
 
+    @property
+    def policy_rate(self) -> Float[Array, ""]:
+        """Step size of the policy and the temperature."""
+        return jnp.asarray(self.learning_rate, jnp.float32)
+
+    def pessimistic(self, critics: Any, obs: Float[Array, "N D"], action: Float[Array, "N A"]) -> Float[Array, "N"]:
+        """Return the smallest of the critics' values of actions."""
+        return jnp.minimum(*values(critics, obs, action))
+
     # --- acting ---
 
     def init(self, key: Key) -> SACState:
@@ -171,15 +180,15 @@ class SAC(ReplayLearner):
         """Return y, from scaled successors."""
         noise = jax.random.normal(key, (len(next_obs), self.action_size), jnp.float32)
         next_action, log_prob = jax.vmap(_at)(jax.vmap(state.policy)(next_obs), noise)
-        value = jnp.minimum(*values(state.targets, next_obs, next_action))
+        value = self.pessimistic(state.targets, next_obs, next_action)
         reward = jnp.float32(self.reward_scale) * experience.reward
         return reward + experience.discount * (value - jnp.exp(state.log_temperature) * log_prob)
 
     def action_value(self, state: SACState, obs: Array, action: Array) -> Float[Array, ""]:
         """Return the smaller of both critics' soft values."""
         seen = self.seen(self.scaling(state.observations), obs)[None]
-        both = values(state.critics, seen, action.reshape(1, -1).astype(jnp.float32))
-        return jnp.minimum(*both)[0] / jnp.asarray(self.reward_scale, jnp.float32)
+        value = self.pessimistic(state.critics, seen, action.reshape(1, -1).astype(jnp.float32))[0]
+        return value / jnp.asarray(self.reward_scale, jnp.float32)
 
     def entropy_bonus(self, state: SACState, obs: Array, key: Key) -> Float[Array, ""]:
         seen = self.seen(self.scaling(state.observations), obs)
@@ -211,17 +220,17 @@ class SAC(ReplayLearner):
 
         def loss(policy: MLP) -> tuple[Array, tuple[Array, Array]]:
             action, log_prob = jax.vmap(_at)(jax.vmap(policy)(obs), noise)
-            value = jnp.minimum(*values(state.critics, obs, action))
+            value = self.pessimistic(state.critics, obs, action)
             return (temperature * log_prob - value).mean(), (log_prob, action)
 
         (total, (log_prob, action)), gradient = jax.value_and_grad(loss, has_aux=True)(state.policy)
         policy_memory, critic_memory, temperature_memory = state.optimisers
-        policy, policy_memory = adam_step(state.policy, gradient, policy_memory, self.learning_rate)
+        policy, policy_memory = adam_step(state.policy, gradient, policy_memory, self.policy_rate)
         log_temperature = state.log_temperature
         if self.learn_temperature:
             slope = -(log_prob.mean() + self.wanted_entropy)
             log_temperature, temperature_memory = adam_step(
-                log_temperature, slope, temperature_memory, self.learning_rate
+                log_temperature, slope, temperature_memory, self.policy_rate
             )
         after = state._replace(
             policy=policy,
