@@ -25,7 +25,16 @@ from workhorse.training.log_share import as_transitions
 from workhorse.training.replay_measures import MOST_TAIL, gives_values, highest_entropy
 from workhorse.training.rollouts import actor_of
 
-__all__ = ["Followed", "Neighbours", "Probe", "action_distance", "log_measures", "probe_of"]
+__all__ = [
+    "Followed",
+    "Neighbours",
+    "Probe",
+    "ProbeValues",
+    "action_distance",
+    "log_measures",
+    "probe_of",
+    "probe_values",
+]
 
 PLACES = 1024
 """Held-out steps at which values are asked, at most."""
@@ -262,19 +271,22 @@ def log_measures(
 def _measured(
     algorithm: OffPolicy, state: State, probe: Probe, key: Key, updates: Mapping[str, Array]
 ) -> dict[str, Array]:
-    act_key, bonus_key, error_key = jax.random.split(key, 3)
-    actor, rows = actor_of(algorithm, state), probe.rows
-    carry = algorithm.begin(actor, jnp.int32(-1))
-    count = len(rows.reward)
-    act = jax.vmap(lambda obs, key: algorithm.act(actor, carry, obs, key, explore=False)[0])
-    action = act(rows.obs, jax.random.split(act_key, count))
-    found = {}
-    if probe.neighbours is not None:
-        found["outside_support"] = _outside(algorithm, action, probe.neighbours).mean()
+    value_key, error_key = jax.random.split(key)
     if gives_values(algorithm):
-        found |= _values(algorithm, state, probe, action, bonus_key, updates)
-        found |= _errors(algorithm, state, probe, error_key)
-    return found
+        found = _values(algorithm, state, probe, value_key, updates)
+        return found | _errors(algorithm, state, probe, error_key)
+    if probe.neighbours is None:
+        return {}
+    action = _actions(algorithm, state, probe, value_key)
+    return {"outside_support": _outside(algorithm, action, probe.neighbours).mean()}
+
+
+def _actions(algorithm: OffPolicy, state: State, probe: Probe, key: Key) -> Array:
+    """Return the policy's actions on the held-out steps, without exploration."""
+    actor = actor_of(algorithm, state)
+    carry = algorithm.begin(actor, jnp.int32(-1))
+    act = jax.vmap(lambda obs, key: algorithm.act(actor, carry, obs, key, explore=False)[0])
+    return act(probe.rows.obs, jax.random.split(key, len(probe.rows.reward)))
 
 
 def _outside(algorithm: OffPolicy, action: Array, neighbours: Neighbours) -> Bool[Array, "K"]:
@@ -284,31 +296,60 @@ def _outside(algorithm: OffPolicy, action: Array, neighbours: Neighbours) -> Boo
     return distance > neighbours.threshold + 1e-6
 
 
-def _values(
-    algorithm: OffPolicy, state: State, probe: Probe, action: Array, key: Key, updates: Mapping[str, Array]
-) -> dict[str, Array]:
+class ProbeValues(NamedTuple):
+    """Values on the held-out steps of a probe, leading axis K.
+
+    Attributes:
+        data, policy: of the log's own actions, and of the policy's.
+        returns: what followed the log's actions, with the policy's entropy where values are soft.
+        is_known: enough of it was seen.
+        is_outside: the policy's action has no support in the log; None where that is not measured.
+        bonus: mean that entropy adds to a soft value in one step.
+    """
+
+    data: Any
+    policy: Any
+    returns: Any
+    is_known: Any
+    is_outside: Any
+    bonus: Any
+
+
+@jax.jit
+def probe_values(algorithm: OffPolicy, state: State, probe: Probe, key: Key) -> ProbeValues:
+    """Return the values that an algorithm gives to the log's actions and to its own, and what followed the former."""
+    act_key, bonus_key = jax.random.split(key)
+    action = _actions(algorithm, state, probe, act_key)
     rows, followed = probe.rows, probe.followed
     value: Any = jax.vmap(partial(algorithm.action_value, state))
-    of_data, of_policy = value(rows.obs, rows.action), value(rows.obs, action)
-    found = {
-        "data_value": of_data.mean(),
-        "policy_value": of_policy.mean(),
-        "action_gap": (of_policy - of_data).mean(),
-    }
-    bonus = jnp.float32(0.0)
-    is_soft = type(algorithm).entropy_bonus is not OffPolicy.entropy_bonus
-    if is_soft:
-        added: Any = jax.vmap(partial(algorithm.entropy_bonus, state))
-        bonus = added(rows.obs, jax.random.split(key, len(of_data))).mean()
-        found["entropy_bonus"] = bonus
+    added: Any = jax.vmap(partial(algorithm.entropy_bonus, state))
+    bonus = added(rows.obs, jax.random.split(bonus_key, len(rows.reward))).mean()
     returns = followed.reward + followed.later * bonus + followed.weight * value(followed.obs, followed.action)
     is_known = followed.weight <= MOST_TAIL
-    count = is_known.sum()
-    mean = jnp.where(is_known, returns, 0.0).sum() / count
-    found["return_gap"] = jnp.where(is_known, of_data - returns, 0.0).sum() / count
-    found["data_return"] = mean
-    found["data_return_spread"] = jnp.sqrt(jnp.where(is_known, jnp.square(returns - mean), 0.0).sum() / count)
-    return found | _bounds(algorithm, probe, of_policy, updates, is_soft=is_soft)
+    outside = None if probe.neighbours is None else _outside(algorithm, action, probe.neighbours)
+    return ProbeValues(value(rows.obs, rows.action), value(rows.obs, action), returns, is_known, outside, bonus)
+
+
+def _values(
+    algorithm: OffPolicy, state: State, probe: Probe, key: Key, updates: Mapping[str, Array]
+) -> dict[str, Array]:
+    there = probe_values(algorithm, state, probe, key)
+    known, count = there.is_known, there.is_known.sum()
+    mean = jnp.where(known, there.returns, 0.0).sum() / count
+    found = {
+        "data_value": there.data.mean(),
+        "policy_value": there.policy.mean(),
+        "action_gap": (there.policy - there.data).mean(),
+        "return_gap": jnp.where(known, there.data - there.returns, 0.0).sum() / count,
+        "data_return": mean,
+        "data_return_spread": jnp.sqrt(jnp.where(known, jnp.square(there.returns - mean), 0.0).sum() / count),
+    }
+    is_soft = type(algorithm).entropy_bonus is not OffPolicy.entropy_bonus
+    if is_soft:
+        found["entropy_bonus"] = there.bonus
+    if there.is_outside is not None:
+        found["outside_support"] = there.is_outside.mean()
+    return found | _bounds(algorithm, probe, there.policy, updates, is_soft=is_soft)
 
 
 def _bounds(
