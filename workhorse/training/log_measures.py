@@ -62,6 +62,7 @@ class Followed(NamedTuple):
     Attributes:
         reward: discounted rewards to the end of the episode; where it did not terminate, to before its last step.
         weight: of the value of that last step, which stands for what is not known; 0 where the episode terminated.
+            A value above what rewards allow counts as what they allow.
         later: sum of gamma^j over the steps after this one, to the last: weight of what entropy adds to a soft value.
         obs, action: at the episode's last step.
     """
@@ -97,7 +98,7 @@ class Probe(NamedTuple):
             the task sets no bound that is known.
         seen_value_bound: the highest value that no reward above the log's largest allows.
         value_floor: the lowest value, by the task's rewards where they are known, else by the log's.
-        entropy: highest entropy of a policy times the weight of later steps, gamma / (1 - gamma).
+        later: weight of all later steps together, gamma / (1 - gamma); NaN for a discount of 1.
     """
 
     rows: LogRows
@@ -107,7 +108,7 @@ class Probe(NamedTuple):
     value_bound: Any
     seen_value_bound: Any
     value_floor: Any
-    entropy: Any
+    later: Any
 
 
 def probe_of(
@@ -127,11 +128,11 @@ def probe_of(
     known = _some(train, KNOWN_STEPS, seed, 2)
     rows, trained = read(places), read(known)
     task, seen = value_bounds(log.card.task, log.card.task_options, discount), _seen_bounds(log, discount)
-    entropy = highest_entropy(log.action_space) * discount / (1 - discount) if discount < 1 else np.inf
+    later = discount / (1 - discount) if discount < 1 else np.inf
     floor = seen[0] if task[0] is None else task[0]
     numbers = [
         np.float32(value) if value is not None and np.isfinite(value) else np.float32(np.nan)
-        for value in (task[1], seen[1], floor, entropy)
+        for value in (task[1], seen[1], floor, later)
     ]
     spread = np.linspace(0, len(known) - 1, min(len(places), len(known))).astype(int)
     few = jax.tree.map(lambda column: column[spread], trained)
@@ -324,7 +325,11 @@ def probe_values(algorithm: OffPolicy, state: State, probe: Probe, key: Key) -> 
     value: Any = jax.vmap(partial(algorithm.action_value, state))
     added: Any = jax.vmap(partial(algorithm.entropy_bonus, state))
     bonus = added(rows.obs, jax.random.split(bonus_key, len(rows.reward))).mean()
-    returns = followed.reward + followed.later * bonus + followed.weight * value(followed.obs, followed.action)
+    # A value that rewards do not allow must not make its own witness: it stands for what was cut within the bounds.
+    highest = jnp.where(jnp.isnan(probe.value_bound), probe.seen_value_bound, probe.value_bound)
+    highest = jnp.nan_to_num(highest + jnp.maximum(bonus, 0.0) * probe.later, nan=jnp.inf)
+    cut = jnp.minimum(value(followed.obs, followed.action), highest)
+    returns = followed.reward + followed.later * bonus + followed.weight * cut
     is_known = followed.weight <= MOST_TAIL
     outside = None if probe.neighbours is None else _outside(algorithm, action, probe.neighbours)
     return ProbeValues(value(rows.obs, rows.action), value(rows.obs, action), returns, is_known, outside, bonus)
@@ -359,7 +364,8 @@ def _bounds(
     more = jnp.float32(0.0)
     if is_soft and "temperature" in updates:
         factor = updates.get("reward_factor", jnp.asarray(getattr(algorithm, "reward_scale", 1.0)))
-        more = (updates["temperature"] / factor * jnp.maximum(probe.entropy, 0.0)).astype(jnp.float32)
+        most = max(highest_entropy(algorithm.spec.action), 0.0)
+        more = (updates["temperature"] / factor * most * probe.later).astype(jnp.float32)
     of_task, seen = probe.value_bound + more, probe.seen_value_bound + more
     highest = jnp.where(jnp.isnan(of_task), seen, of_task)
     # Rounding of a sum of 1 / (1 - gamma) rewards is no proof of anything.
