@@ -166,7 +166,7 @@ class OfflineLoop(Loop):
             rows, index = self._read(gathered), np.arange(len(gathered)).reshape(drawn.shape)
         state, learnt = _updates(algorithm, state, rows, index, root, np.uint32(first), len(train))
         measured = _step_measured(algorithm, progress.state, state, learnt)
-        measured |= log_measures(algorithm, state, self._probe, draw(root, "held-out", first), measured)
+        measured |= log_measures(algorithm, state, self.probe, draw(root, "held-out", first), measured)
         metrics: dict[str, float] = {"steps": each, "updates": first + each, "log_rows": len(train)}
         metrics |= {name: value.item() for name, value in jax.device_get(measured).items()}
         return Progress(state, progress.iteration + 1, progress.env_steps + each), metrics, ()
@@ -205,7 +205,8 @@ class OfflineLoop(Loop):
         return not there or row * len(train) <= MEMORY_SHARE * there
 
     @cached_property
-    def _probe(self) -> Probe:
+    def probe(self) -> Probe:
+        """What every iteration is measured on."""
         parts, gamma = self._parts, float(self.algorithm.discount)
         return probe_of(parts.log, parts.train, parts.held_out, self._read, self.plan.seed, gamma)
 
