@@ -338,6 +338,43 @@ DEFAULTS = {
         "episodes_per_member": 3,
     },
     "td3": REPLAY | TD3,
+    "cql": LOG
+    | SAC
+    | {
+        "conservative_weight": 10.0,
+        "num_actions": 10,
+        "penalty_rows": 64,
+        "target_gap": None,
+        "entropy_backup": False,
+        "policy_rate_share": 0.3,
+    },
+    "bcq": LOG
+    | {
+        "learning_rate": 0.001,
+        "batch_size": 100,
+        "model_hidden": (256, 256),
+        "num_candidates": 10,
+        "acting_candidates": 100,
+        "reach": 0.05,
+        "pessimism": 0.75,
+        "divergence_weight": 0.5,
+    },
+    "bear": LOG
+    | {
+        "behaviour": "vae",
+        "model_hidden": (256, 256),
+        "kernel": "laplacian",
+        "kernel_width": 20.0,
+        "num_matched": 5,
+        "allowed_discrepancy": 0.05,
+        "num_candidates": 10,
+        "acting_candidates": 10,
+        "pessimism": 0.75,
+        "cloning_updates": 10_000,
+        "divergence_weight": 0.5,
+        "policy_rate_share": 0.3,
+        "multiplier_rate": 0.001,
+    },
     "td3+bc": LOG | TD3 | {"value_weight": 2.5},
     "bc": CLONER | {"top_share": 1.0},
     "filtered-bc": CLONER | {"top_share": 0.1},
