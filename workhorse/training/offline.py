@@ -76,7 +76,7 @@ def held_out_episodes(seed: int, num_episodes: int, share: float) -> np.ndarray:
 
 def steps_of(log: Dataset, episodes: np.ndarray) -> np.ndarray:
     """Return the numbers of the steps of episodes, ascending, int64."""
-    return np.concatenate([np.arange(log.begins[one], log.ends[one]) for one in episodes])
+    return np.concatenate([np.arange(int(log.begins[one]), int(log.ends[one])) for one in episodes])
 
 
 class LogParts(NamedTuple):
