@@ -223,9 +223,10 @@ def _offline(policies: MaskedPolicies, log: Dataset, held_out: int) -> Confusion
     same = (action[1:] == action[:-1]).reshape(len(action) - 1, -1).all(1)
     within = np.ones(len(same), bool)
     within[log.begins[1:] - 1] = False
+    nothing_seen, only_previous, all_else, all_seen = fits
     return Confusion(
-        log.card.name, log.card.task, log.num_episodes, log.num_steps, held_out, float(same[within].mean()), *fits,
-        tuple(factors), mask=(*(1,) * (count - 1), 0),
+        log.card.name, log.card.task, log.num_episodes, log.num_steps, held_out, float(same[within].mean()),
+        nothing_seen, only_previous, all_else, all_seen, tuple(factors), mask=(*(1,) * (count - 1), 0),
     )  # fmt: skip
 
 
@@ -387,8 +388,8 @@ def _sentences(found: Confusion) -> tuple[str, ...]:
         back = "" if found.recovered is None else f", which brings back {found.recovered:.0%} of the difference"
         tries = len(found.posterior) - 1 if found.posterior else len(found.executed)
         said.append(
-            f"These demonstrations are confusing: with the previous action a policy returns {pairs}. After {tries} tries "
-            f"{how} {kept}: {found.final.mean:,.1f} [{found.final.low:,.1f}, {found.final.high:,.1f}]{back}."
+            f"These demonstrations are confusing: with the previous action a policy returns {pairs}. After {tries} "
+            f"tries {how} {kept}: {found.final.mean:,.1f} [{found.final.low:,.1f}, {found.final.high:,.1f}]{back}."
         )
     else:
         said.append(f"No confusion is shown: with the previous action a policy returns {pairs}.")
