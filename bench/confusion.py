@@ -1,4 +1,4 @@
-"""Causal confusion: `python bench/confusion.py mountain-car|hopper|pong [--expert RUN] [--into FILE]`.
+"""Causal confusion: `python bench/confusion.py mountain-car|hopper|pong|figure [--expert RUN] [--into FILE]`.
 
 For each seed: demonstrations of an expert, cloned without and with the previous action in the observation (and with a
 random one in its place, on MountainCar); the return of each; then a masked policy and at most 20 interventions, by
@@ -39,6 +39,7 @@ from workhorse.training.interventions import by_execution, by_queries
 from workhorse.training.masked_policies import fitted, play, split_rows, visit
 
 RESULT = Path(__file__).parent / "results" / "confusion.json"
+IMAGE = Path(__file__).parent.parent / "docs" / "images" / "causal_confusion.png"
 INTERVENTIONS, EPISODES = 20, 16
 
 # Worker processes of the Gymnasium adapter look for pong_ram there.
@@ -241,19 +242,64 @@ def pong() -> tuple[list[Case], Expert]:
     return [base, base._replace(hold=3)], tracker
 
 
+def figure(kept: dict[str, Any], path: Path) -> None:
+    """Draw MountainCar's sweeps, and the return of each policy on all tasks."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    cases = list(kept["cases"].values())
+    drawn = {
+        "without": ("without the previous action", "#00796b"), "with": ("with it", "#c2185b"),
+        "by_episodes": ("chosen by <= 20 episodes", "#ef6c00"), "by_answers": ("chosen by <= 20 answers", "#5e35b1"),
+    }  # fmt: skip
+    car = [one for one in cases if one["case"]["task"] == "MountainCar-v0"]
+    others = [one for one in cases if one["case"]["task"] != "MountainCar-v0"]
+    shown = plt.subplots(1, 2 + len(others), figsize=(4 * (2 + len(others)), 3.4), layout="constrained")
+    picture, axes = shown[0], np.atleast_1d(shown[1])
+    sweeps = {"steps": ("hold", 10, "demonstrated steps"), "hold": ("steps", 1000, "steps between two looks")}
+    for panel, (swept, (other, fixed, words)) in zip(axes, sweeps.items(), strict=False):
+        rows = sorted((one for one in car if one["case"][other] == fixed), key=lambda one: one["case"][swept])
+        x = [one["case"][swept] for one in rows]
+        for name, (label, colour) in drawn.items():
+            values = np.array([one["means"][name] for one in rows])
+            panel.fill_between(x, np.maximum(values[:, 1], -200), values[:, 2], color=colour, alpha=0.15, lw=0)
+            panel.plot(x, values[:, 0], "o-", color=colour, label=label, markersize=4)
+        panel.set(title=f"MountainCar, {other} {fixed}", xlabel=words, ylabel="return", xscale="log")
+        panel.set_xticks(x, [str(one) for one in x])
+        panel.minorticks_off()
+    axes[0].legend(fontsize=7, frameon=False)
+    for panel, one in zip(axes[2:], others, strict=True):
+        for place, (name, (label, colour)) in enumerate(drawn.items()):
+            value, low, high = one["means"][name]
+            panel.errorbar(value, -place, xerr=[[value - low], [high - value]], fmt="o", color=colour, capsize=3)
+            panel.annotate(label, (value, -place), textcoords="offset points", xytext=(0, 7), ha="center", fontsize=7)
+        panel.set(
+            title=f"{one['case']['task'].split(':')[-1]}, {one['case']['seeds']} seeds", xlabel="return", yticks=[]
+        )
+        panel.set_ylim(-len(drawn) + 0.5, 0.7)
+    for panel in axes:
+        panel.spines[["top", "right"]].set_visible(False)
+    picture.savefig(path, dpi=110)
+
+
 def main() -> None:
     """Measure the cases of one task, and keep them."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("task", choices=("mountain-car", "hopper", "pong"))
+    parser.add_argument("task", choices=("mountain-car", "hopper", "pong", "figure"))
     parser.add_argument("--expert", default="runs/hopper-sac-n", help="run whose policy is Hopper's expert")
     parser.add_argument("--cases", type=int, nargs="*", help="numbers of the cases to measure; all by default")
     parser.add_argument("--into", type=Path, default=RESULT)
     options = parser.parse_args()
+    kept = json.loads(options.into.read_text()) if options.into.exists() else {}
+    if options.task == "figure":
+        figure(kept, IMAGE)
+        return
     if options.task == "pong" and importlib.util.find_spec("ale_py") is None:
         sys.exit("Pong is left out: it needs the package ale-py.")
     makers = {"mountain-car": mountain_car, "hopper": lambda: hopper(options.expert), "pong": pong}
     cases, expert = makers[options.task]()
-    kept = json.loads(options.into.read_text()) if options.into.exists() else {}
     for number in options.cases or range(len(cases)):
         case = cases[number]
         found = summary(case, [measured(case, expert, seed) for seed in range(case.seeds)])

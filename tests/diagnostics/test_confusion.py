@@ -43,7 +43,7 @@ def demonstrations() -> Dataset:
                 column.append(value)
             obs, is_over = step.next_obs, bool(step.terminated[0] or step.truncated[0])
         final.append(obs[0])
-    arrays = {name: np.array(column) for name, column in columns.items()}
+    arrays: dict[str, Any] = {name: np.array(column) for name, column in columns.items()}
     return Dataset.of(
         "slow", env.spec.observation, env.spec.action, task="MountainCar-v0", max_episode_steps=200,
         final_obs=np.array(final), begins=np.array(begins), **arrays,
@@ -83,7 +83,8 @@ def test_what_helps_on_demonstrations_harms_in_the_task_and_is_left_out(examined
     assert last.answered < 0.05 and last.chance < 0.5
     assert len(found.executed) == 12 and len(found.posterior) == 13
     assert len(found.masked) == 8 and len({one.mask for one in found.masked}) == 8
-    assert any("These demonstrations are confusing" in sentence for sentence in found.sentences)
+    assert found.sentences[0].startswith("These demonstrations are confusing: the previous action costs")
+    assert "After 12 tries the expert's answers chose" in found.sentences[-1]
 
 
 @pytest.mark.slow
@@ -122,7 +123,7 @@ def test_a_log_alone_says_what_predicts_and_no_more(demonstrations: Dataset, tmp
     path = write_log_folder(demonstrations, tmp_path / "log")
     assert main(["diagnose", str(path), "--only", "confusion", "--updates", "300"]) == 0
     said = capsys.readouterr().out
-    assert "The previous action alone predicts" in said and "name the task with --evaluate-on" in said
+    assert "The previous action alone predicts" in said and "name it with --evaluate-on" in said
     record = json.loads((tmp_path / "log-confusion" / "confusion.json").read_text())
     assert record["without"] is None and record["masked"] == [] and record["factors"][0]["cost"] is None
     assert "What it costs in the task" not in (tmp_path / "log-confusion" / "report.html").read_text()
