@@ -376,6 +376,7 @@ DEFAULTS = {
         "multiplier_rate": 0.001,
     },
     "td3+bc": LOG | TD3 | {"value_weight": 2.5},
+    "masked-bc": LOG | {"learning_rate": 1e-3, "factors": (), "mask": (), "seen_share": 0.5},
     "bc": CLONER | {"top_share": 1.0},
     "filtered-bc": CLONER | {"top_share": 0.1},
     "iql": ADVANTAGE | {"expectile": 0.7, "anneal_learning_rate": True, "anneal_env_steps": 0},
