@@ -290,6 +290,28 @@ DEFAULTS = {
     "finite-differences": SEARCH | {"difference": 0.05, "learning_rate": 0.1, "coordinates": None},
     "hill-climb": SEARCH | {"num_candidates": 7, "noise_std": 0.1},
     "openai-es": SEARCH | OPENAI_ES,
+    "dagger": {
+        "rescale_actions": True,
+        "num_envs": 4,
+        "hidden": (256, 256),
+        "learning_rate": 1e-3,
+        "copy_updates": 1000,
+        "copy_batch_size": 256,
+        "memory_size": 100_000,
+        "share_decay": 0.0,
+    },
+    "gail": GRADIENT
+    | PPO
+    | {
+        "reward_form": "positive",
+        "discriminator_hidden": (64, 64),
+        "discriminator_rate": 3e-4,
+        "discriminator_updates": 32,
+        "discriminator_batch_size": 128,
+        "gradient_penalty": 1.0,
+        "normalise_inputs": True,
+        "memory_size": 100_000,
+    },
     "a2c": GRADIENT | A2C,
     "ppo": GRADIENT | PPO,
     "ppo-m": GRADIENT | PPO | PLAIN,

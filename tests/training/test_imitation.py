@@ -92,7 +92,7 @@ def test_queries_demonstrations_and_steps_are_counted_over_the_run(tmp_path):
         total += round(metrics["episode_length"] * 2)
         assert metrics["expert_queries"] == total == int(progress.env_steps) == int(progress.state.seen)
         assert metrics["demonstrations"] == 2 * (iteration + 1) and failures == ()
-        assert metrics.keys() <= known_metrics().keys() | {"copy_loss"}
+        assert metrics.keys() <= known_metrics().keys()
     assert int(progress.state.memory.is_there.sum()) == total
     loop.close()
 
@@ -159,7 +159,7 @@ class TestRefusals:
             find_expert("sac")
 
     def test_a_folder_that_is_not_there(self, tmp_path):
-        with pytest.raises(UsageError, match="Expected a policy or a run in .*nowhere, which does not exist"):
+        with pytest.raises(UsageError, match=r"Expected a policy or a run in .*nowhere, which does not exist"):
             find_expert(str(tmp_path / "nowhere"))
 
     def test_an_expert_of_another_task(self, tmp_path):
@@ -198,7 +198,7 @@ class TestRefusals:
         )  # fmt: skip
         require_trusted_sources(folder.manifest())
         monkeypatch.setattr("workhorse.runs.trust.is_trusted", lambda key: False)
-        with pytest.raises(UsageError, match="would read .*expert, and it was not begun here by you"):
+        with pytest.raises(UsageError, match=r"would read .*expert, and it was not begun here by you"):
             train.resume(folder.path, env_steps=30, threads=1)
 
 
@@ -303,7 +303,7 @@ def costs(steps, iterations, decay):
 
 @pytest.mark.slow
 def test_what_cloning_errs_by_adds_up_and_answers_in_the_copys_own_states_mend_it():
-    """As many demonstrations for both: with share_decay 1 the expert acts in all of them, which is behaviour cloning."""
+    """As many demonstrations for both: with share_decay 1 the expert acts in all, which is behaviour cloning."""
     cloned, asked = ({steps: costs(steps, 6, decay) for steps in (40, 160)} for decay in (1.0, 0.0))
     assert cloned[160] > 8 * cloned[40], "four times the steps cost more than 8 times as much, towards 16"
     assert asked[160] < 6 * asked[40], "and here towards 4"

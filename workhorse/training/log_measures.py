@@ -39,6 +39,10 @@ KNOWN_STEPS = 4096
 INSIDE = 0.95
 """Share of the log's own actions that count as supported by its other ones."""
 
+LEAST_DISTANCE = 0.05
+"""Distance, in half the range of an action, that is supported in any log: one without noise holds a single action in a
+state, which no network meets to a hundredth."""
+
 WIDEST_OBSERVATION = 4096
 """Components of an observation up to which states are compared."""
 
@@ -171,7 +175,7 @@ def _neighbours(log: Dataset, rows: LogRows, known: LogRows) -> Neighbours | Non
     is_self[~is_self.any(1), -1] = True
     others = own[~is_self].reshape(len(own), count)
     distance = _distance(np, actions, actions[others], isinstance(space, Discrete))
-    threshold = np.float32(np.quantile(distance, INSIDE))
+    threshold = np.float32(max(np.quantile(distance, INSIDE), LEAST_DISTANCE))
     return Neighbours(actions[_nearest(states[0], states[1], count)], np.asarray(threshold))
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
@@ -24,20 +25,24 @@ from workhorse.algorithms.value_based.dqn import DQN
 from workhorse.core.algorithm import Action, Actor, Algorithm, Carry, Key, OnPolicy, Population
 from workhorse.core.errors import UsageError
 from workhorse.core.spec import ActionSpace, Box, Discrete, EnvSpec, MultiBinary, MultiDiscrete
+from workhorse.data.log_findings import OwnSteps
 from workhorse.data.replay import Cursor
+from workhorse.environments import registry as environments
 from workhorse.environments.protocol import HostEnv, JaxEnv
 from workhorse.math.distributions import TanhGaussian
 from workhorse.networks.heads import task_action
 from workhorse.training.off_policy import OffPolicyLoop
 from workhorse.training.rollouts import make_collector
 
-__all__ = ["UNKNOWN_LIMIT", "PolicyPlay", "RandomPlay", "Recorded", "record", "replay_steps", "slots_for"]
+__all__ = ["UNKNOWN_LIMIT", "PolicyPlay", "RandomPlay", "Recorded", "own_steps", "record", "replay_steps", "slots_for"]
 
 MOST_SLOTS = 64
 EPISODES_PER_SLOT = 10
 """Whole episodes that each slot should see at the least, so that few of a log are broken off by its end."""
 UNKNOWN_LIMIT = 1000
 """Steps of an episode where the task has no clock."""
+OWN_STEPS, OWN_SLOTS, OWN_BEGINS = 4096, 32, 4
+"""Random steps that a log is compared with, the slots that take them, and initial observations of each slot."""
 CHUNK_STEPS = 512
 """Steps of each slot in a rollout."""
 
@@ -230,6 +235,26 @@ def record(play: PolicyPlay | RandomPlay, actor: Actor, env: HostEnv | JaxEnv, s
 
 _DTYPES = {Box: np.float32, Discrete: np.int64, MultiDiscrete: np.int64, MultiBinary: np.int8}
 """Of the actions of each kind of space in a log."""
+
+
+def own_steps(task: str, options: Mapping[str, Any], threads: int) -> OwnSteps:
+    """Return steps of random play of a task, and initial observations, that a log of it is compared with."""
+    spec, steps, firsts = None, None, []
+    for number in range(OWN_BEGINS + 1):
+        env = environments.make(task, OWN_SLOTS, threads, **options)
+        try:
+            spec = replace(env.spec, action=env.spec.task_action, unscaled=None)
+            # a step of every slot begins an episode in each
+            taken = record(RandomPlay(spec, OWN_SLOTS), (), env, OWN_SLOTS if number else OWN_STEPS, number)
+        finally:
+            if isinstance(env, HostEnv):
+                env.close()
+        if number:
+            firsts.append(taken.obs)
+        else:
+            steps = taken
+    assert spec is not None and steps is not None
+    return OwnSteps(spec, np.concatenate(firsts), steps.obs, steps.reward)
 
 
 class Parts(NamedTuple):
