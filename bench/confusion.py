@@ -219,7 +219,9 @@ def hopper(run: str) -> tuple[list[Case], Expert]:
     policy = Policy.load(run)
     settings = {"hidden": (128, 128), "batch_size": 128}
     base = Case("Hopper-v5", {}, 4000, 1, (11,), settings, 10_000, 5, 18.0)
-    return [base, base._replace(settings={"hidden": (64, 64), "batch_size": 128})], lambda obs: policy.choose(obs.astype(np.float32))[0]
+    return [base, base._replace(settings={"hidden": (64, 64), "batch_size": 128})], lambda obs: policy.choose(
+        obs.astype(np.float32)
+    )[0]
 
 
 def main() -> None:

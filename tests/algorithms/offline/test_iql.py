@@ -26,6 +26,7 @@ from workhorse.core.errors import UsageError
 from workhorse.core.spec import Box, Discrete, EnvSpec
 from workhorse.core.types import Rollout, Transitions
 from workhorse.training.plan import Plan
+from workhorse.training.sources import Sources
 
 KINDS = {"box": (BOX, {}), "choices": (CHOICES, {}), "deterministic": (BOX, {"deterministic": True})}
 
@@ -198,6 +199,8 @@ def test_expectiles_go_from_the_mean_of_the_logs_actions_to_the_best_of_them():
 def test_the_policys_rate_falls_along_half_a_cosine_over_the_budget_and_no_other_rate_does():
     plan = Plan("Pendulum-v1", {}, "iql", {}, 0).with_budget(200)
     assert plan.settings == {"anneal_env_steps": 200}
+    goes_on = Plan("Pendulum-v1", {}, "iql", {}, 0, sources=Sources("mixed", begun_from="runs/from-log"))
+    assert goes_on.with_budget(200).settings == {}, "its updates go on, and the other run's fall is over"
     algorithm = made("iql", anneal_env_steps=200, learning_rate=0.01)
     state = begun(algorithm)
     rates = [float(algorithm.rate(state._replace(updates=jnp.int64(done)))) for done in (0, 50, 100, 200, 300)]
