@@ -120,12 +120,46 @@ def batch_sizes(found: dict) -> None:
     print(IMAGES / "batch_size.png")
 
 
+def logs(found: dict) -> None:
+    """Learning from a fixed log the naive way: returns that come up and fall, and values above what can be."""
+    figure, grid = plt.subplots(2, 2, figsize=(9, 5.4), sharex=True, sharey="row", squeeze=False)
+    for column, cell in enumerate(found["cells"]):
+        rows = "1,000,000" if cell["log"].endswith("1000000") else "100,000"
+        above, below = grid[0, column], grid[1, column]
+        for run in cell["runs"]:
+            points = np.array(run["curve"])
+            above.plot(points[:, 0] / 1000, points[:, 1], color=LINE, linewidth=0.8, alpha=0.7)
+            below.plot(points[:, 0] / 1000, run["measures"]["policy_value"], color="#c2185b", linewidth=0.8, alpha=0.7)
+        for value, words in ((cell["references"]["expert"], "the expert"), (cell["references"]["random"], "random")):
+            above.axhline(value, color=INK, linewidth=0.8, linestyle="--")
+            above.text(0.98, value, words, fontsize=8, ha="right", va="bottom", transform=above.get_yaxis_transform())
+        below.axhline(0, color=INK, linewidth=1, linestyle="--")
+        below.text(
+            0.98, -1, "no value can be above 0", fontsize=8, ha="right", va="top", transform=below.get_yaxis_transform()
+        )
+        below.set_yscale("symlog", linthresh=10)
+        above.set_title(f"{rows} rows, {len(cell['runs'])} seeds", fontsize=11, color=INK, loc="left")
+        below.set_xlabel("thousand updates", fontsize=9)
+    grid[0, 0].set_ylabel("return in the task", fontsize=9)
+    grid[1, 0].set_ylabel("value of the policy's actions", fontsize=9)
+    for axes in grid.ravel():
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.tick_params(labelsize=8)
+    figure.tight_layout()
+    figure.savefig(IMAGES / "log_naive.png", dpi=130)
+    plt.close(figure)
+    print(IMAGES / "log_naive.png")
+
+
 def main() -> None:
     IMAGES.mkdir(exist_ok=True)
     policy_gradients()
     sizes = read("batch_size")
     if sizes is not None:
         batch_sizes(sizes)
+    naive = read("offline-phenomenon")
+    if naive is not None:
+        logs(naive)
     found = [
         (result, title, threshold, said)
         for suite, title, threshold, said in PANELS

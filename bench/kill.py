@@ -1,4 +1,4 @@
-"""Kill -9 at random moments, resume, compare: `python bench/kill.py [--case ars|dqn|sac] [--kills 20]`.
+"""Kill -9 at random moments, resume, compare: `python bench/kill.py [--case ars|dqn|sac|offline] [--kills 20]`.
 
 A run is killed at random moments, each time in a new process and resumed on one or two threads by chance, until it has
 been killed `--kills` times; every iteration's digest is compared with those of a run that was left alone. The replays
@@ -22,10 +22,12 @@ from workhorse.runs.metrics import read_metrics
 
 EVERY = "--seed 5 --final-episodes 2 --evaluate-every 0 --checkpoint-every-s 0 --threads 1 --quiet"
 CASES = {
-    "ars": "Hopper-v5 --algorithm ars --env-steps 400e3",
-    "dqn": "CartPole-v1 --algorithm dqn --prioritised --env-steps 100e3 --replay-capacity 5000",
-    "sac": "HalfCheetah-v5 --algorithm sac --env-steps 16e3 --warmup-env-steps 1000 --replay-capacity 4000",
+    "offline": "offline LOG --algorithm iql --hidden 64 64 --evaluate-on Pendulum-v1 --updates 60e3",
+    "ars": "train Hopper-v5 --algorithm ars --env-steps 400e3",
+    "dqn": "train CartPole-v1 --algorithm dqn --prioritised --env-steps 100e3 --replay-capacity 5000",
+    "sac": "train HalfCheetah-v5 --algorithm sac --env-steps 16e3 --warmup-env-steps 1000 --replay-capacity 4000",
 }
+LOG = "dataset make Pendulum-v1 --kind random --steps 20000 --threads 1"
 PROGRAM = [sys.executable, "-m", "workhorse.cli.main"]
 
 
@@ -42,9 +44,12 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
-    chance, train = random.Random(arguments.seed), ["train", *f"{CASES[arguments.case]} {EVERY}".split()]
+    chance, train = random.Random(arguments.seed), f"{CASES[arguments.case]} {EVERY}".split()
     with tempfile.TemporaryDirectory() as name:
         root = Path(name)
+        if "LOG" in train:
+            subprocess.run([*PROGRAM, *f"{LOG} --out {name}/log".split()], check=True, stdout=subprocess.DEVNULL)
+            train[train.index("LOG")] = f"{name}/log"
         subprocess.run([*PROGRAM, *train, "--runs", name, "--id", "straight"], check=True, stdout=subprocess.DEVNULL)
         expected = digests(root / "straight")
         killed, words, moments = 0, [*train, "--runs", name, "--id", "killed"], []
@@ -78,7 +83,7 @@ def main() -> None:
         json.dumps(
             {
                 **head(f"python bench/kill.py {chosen}--kills {arguments.kills}"),
-                "run": f"workhorse {' '.join(train)}",
+                "run": f"workhorse {CASES[arguments.case]}",
                 "kills": killed,
                 "last_saved_iteration_at_each_kill": moments,
                 "iterations": len(expected),

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 from off_policy_tables import off_policy
+from offline_tables import offline_section
 from rival_tables import frontier_rows, rivals_section
 from scipy.stats import linregress, t
 
@@ -1004,6 +1005,7 @@ def main() -> None:
         ("## Policy gradients", policy_gradients()),
         ("## Off-policy learning", off_policy()),
         ("## Rivals and the adviser", rivals_section()),
+        ("## Learning from logs", offline_section()),
         ("## Actions in a box far from zero", action_box()),
         ("## Diagnoses", diagnosis()),
         ("## The second start", second_start()),

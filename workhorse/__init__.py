@@ -13,6 +13,7 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from workhorse.api.imitate import imitate as imitate
     from workhorse.api.offline import offline as offline
     from workhorse.api.run import Run as Run
     from workhorse.api.study import Study as Study
@@ -28,13 +29,14 @@ _PLACES = {
     "Study": "api.study",
     "UsageError": "core.errors",
     "compare": "api.study",
+    "imitate": "api.imitate",
     "offline": "api.offline",
     "study": "api.study",
     "train": "api.train",
 }
 
 __version__ = "0.1.0"
-__all__ = ["Policy", "Run", "Study", "UsageError", "__version__", "compare", "offline", "study", "train"]
+__all__ = ["Policy", "Run", "Study", "UsageError", "__version__", "compare", "imitate", "offline", "study", "train"]
 
 
 def __getattr__(name: str) -> object:

@@ -259,6 +259,13 @@ LQR = {
     "difference": 1e-5,
 }
 LOG = REPLAY | {"normalise_observations": True, "log_share": 0.5}
+CLONER = LOG | {"deterministic": True, "noise_std": 0.1}
+ADVANTAGE = CLONER | {
+    "deterministic": False,
+    "inverse_temperature": 3.0,
+    "weight_clip": 100.0,
+    "scale_rewards": True,
+}
 DEFAULTS = {
     "ilqr": ILQR,
     "predictive-sampling": SPLINES,
@@ -283,6 +290,28 @@ DEFAULTS = {
     "finite-differences": SEARCH | {"difference": 0.05, "learning_rate": 0.1, "coordinates": None},
     "hill-climb": SEARCH | {"num_candidates": 7, "noise_std": 0.1},
     "openai-es": SEARCH | OPENAI_ES,
+    "dagger": {
+        "rescale_actions": True,
+        "num_envs": 4,
+        "hidden": (256, 256),
+        "learning_rate": 1e-3,
+        "copy_updates": 1000,
+        "copy_batch_size": 256,
+        "memory_size": 100_000,
+        "share_decay": 0.0,
+    },
+    "gail": GRADIENT
+    | PPO
+    | {
+        "reward_form": "positive",
+        "discriminator_hidden": (64, 64),
+        "discriminator_rate": 3e-4,
+        "discriminator_updates": 32,
+        "discriminator_batch_size": 128,
+        "gradient_penalty": 1.0,
+        "normalise_inputs": True,
+        "memory_size": 100_000,
+    },
     "a2c": GRADIENT | A2C,
     "ppo": GRADIENT | PPO,
     "ppo-m": GRADIENT | PPO | PLAIN,
@@ -309,7 +338,58 @@ DEFAULTS = {
         "episodes_per_member": 3,
     },
     "td3": REPLAY | TD3,
+    "cql": LOG
+    | SAC
+    | {
+        "conservative_weight": 10.0,
+        "num_actions": 10,
+        "penalty_rows": 64,
+        "target_gap": None,
+        "entropy_backup": False,
+        "policy_rate_share": 0.3,
+    },
+    "bcq": LOG
+    | {
+        "learning_rate": 0.001,
+        "batch_size": 100,
+        "model_hidden": (256, 256),
+        "num_candidates": 10,
+        "acting_candidates": 100,
+        "reach": 0.05,
+        "pessimism": 0.75,
+        "divergence_weight": 0.5,
+    },
+    "bear": LOG
+    | {
+        "behaviour": "vae",
+        "model_hidden": (256, 256),
+        "kernel": "laplacian",
+        "kernel_width": 20.0,
+        "num_matched": 5,
+        "allowed_discrepancy": 0.05,
+        "num_candidates": 10,
+        "acting_candidates": 10,
+        "pessimism": 0.75,
+        "cloning_updates": 10_000,
+        "divergence_weight": 0.5,
+        "policy_rate_share": 0.3,
+        "multiplier_rate": 0.001,
+    },
     "td3+bc": LOG | TD3 | {"value_weight": 2.5},
+    "masked-bc": LOG | {"learning_rate": 1e-3, "factors": (), "mask": (), "seen_share": 0.5},
+    "bc": CLONER | {"top_share": 1.0},
+    "filtered-bc": CLONER | {"top_share": 0.1},
+    "iql": ADVANTAGE | {"expectile": 0.7, "anneal_learning_rate": True, "anneal_env_steps": 0},
+    "awac": ADVANTAGE | {"inverse_temperature": 1.0},
+    "rebrac": LOG
+    | TD3
+    | {
+        "hidden": (256, 256, 256),
+        "batch_size": 1024,
+        "learning_rate": 1e-3,
+        "policy_penalty": 0.01,
+        "critic_penalty": 0.01,
+    },
     "sac": REPLAY | SAC,
     "sac-n": REPLAY | SAC_N,
     "dqn": REPLAY | DQN,

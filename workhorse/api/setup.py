@@ -88,12 +88,14 @@ class RunSetup:
         if sources is not None:
             words += ["--log", sources.log] if sources.log else []
             words += ["--begin-from", sources.begun_from] if sources.begun_from else []
-            words += ["--expert", sources.expert] if sources.expert else []
             words += ["--held-out", str(sources.held_out)] if sources.held_out != Sources.held_out else []
         if sources is not None and sources.use == "offline":
             words = ["workhorse", "offline", sources.log, "--algorithm", self.algorithm]
             words += ["--evaluate-on", self.task] if sources.evaluate else []
             words += ["--held-out", str(sources.held_out)] if sources.held_out != Sources.held_out else []
+        if sources is not None and sources.use == "imitate":
+            words = ["workhorse", "imitate", self.task, "--algorithm", self.algorithm]
+            words += ["--expert", sources.expert] if sources.expert else ["--log", sources.log]
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
             is_option = field.default is not dataclasses.MISSING and field.name != "sources"

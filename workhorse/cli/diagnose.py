@@ -1,4 +1,4 @@
-"""`workhorse diagnose RUN`."""
+"""`workhorse diagnose RUN`, and `workhorse diagnose LOG --only confusion`."""
 
 from __future__ import annotations
 
@@ -10,12 +10,14 @@ from typing import Literal
 
 import tyro
 
+from workhorse.cli.confusion import asks_for_confusion
+from workhorse.cli.confusion import run as of_log
 from workhorse.cli.options import Count, parse
 from workhorse.cli.places import RunPath
 
 __all__ = ["run"]
 
-Topic = Literal["gradients", "values", "baselines", "trust-region", "landscape"]
+Topic = Literal["gradients", "values", "baselines", "trust-region", "landscape", "log"]
 
 
 @dataclasses.dataclass
@@ -24,6 +26,9 @@ class DiagnoseOptions:
 
     Do its gradient estimates agree? How good is its value function? Did its trust region hold? Does its surrogate
     follow the reward? Earlier measurements are kept and not repeated.
+
+    Of a run from a log: are its values within what rewards allow, and near what the log shows?
+    Of demonstrations: `workhorse diagnose LOG --only confusion --help`.
     """
 
     run: tyro.conf.Positional[RunPath]
@@ -31,7 +36,8 @@ class DiagnoseOptions:
     at: tuple[int, ...] = ()
     """Iterations to measure, among those whose state was kept; by default the first, the last and two between."""
     only: tuple[Topic, ...] = ()
-    """Parts to measure; by default gradients, values and trust-region. The others take minutes or more."""
+    """Parts to measure; by default gradients, values and trust-region, and log of a run from a log. The others take
+    minutes or more."""
     budget: Count | None = None
     """Environment steps for each part at each iteration; by default 1,000,000, and for the landscape no limit."""
     estimates: int = 10
@@ -48,6 +54,8 @@ class DiagnoseOptions:
 
 def run(arguments: Sequence[str]) -> int:
     """Measure the assumptions of a policy gradient on a run, print them, and return the exit code."""
+    if asks_for_confusion(arguments):  # of a log, and not of a run
+        return of_log(arguments)
     options = parse(DiagnoseOptions, arguments)
     from workhorse.runs.trust import open_run
 

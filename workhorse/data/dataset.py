@@ -8,6 +8,7 @@ successor.
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -18,10 +19,13 @@ import numpy as np
 from workhorse.core.shown_action import OPTION
 from workhorse.core.spec import ActionSpace, Box, Discrete, EnvSpec, MultiBinary, MultiDiscrete
 
-__all__ = ["CHUNK", "Card", "Dataset", "Kind", "LogRows", "space_from_record", "space_record"]
+__all__ = ["CHUNK", "MOST_COMPONENTS", "Card", "Dataset", "Kind", "LogRows", "space_from_record", "space_record"]
 
 CHUNK = 65_536
 """Rows looked at at a time, so that a log that is mapped from disk need not fit into memory."""
+
+MOST_COMPONENTS = 10_000_000
+"""Components that a space in a file may have: bounds are kept for each."""
 
 
 Kind = Literal["random", "medium", "medium-replay", "expert", "medium-expert"]
@@ -340,7 +344,9 @@ def space_from_record(record: dict[str, Any]) -> ActionSpace:
                 return MultiBinary(int(record["size"]))
             case "box":
                 shape = tuple(int(size) for size in record["shape"])
-                size = int(np.prod(shape))
+                size = math.prod(shape)
+                if not 0 < size <= MOST_COMPONENTS:
+                    raise ValueError(f"a shape of {size:,} components")
                 bounds = []
                 for name, infinite in (("low", -np.inf), ("high", np.inf)):
                     values = [infinite if value is None else float(value) for value in record[name]]

@@ -133,7 +133,7 @@ def _settled(rows: FlatRows, begins_first: bool, count: int, is_end: bool, tally
 def _differs(one: np.ndarray, other: np.ndarray) -> np.ndarray:
     """Return True for rows that differ in any component; a NaN equals a NaN."""
     same = (one == other) | ((one != one) & (other != other))
-    return ~same.reshape(len(same), -1).all(1)
+    return ~same.all(axis=tuple(range(1, same.ndim)))
 
 
 def _joined(first: FlatRows, second: FlatRows) -> FlatRows:

@@ -119,7 +119,7 @@ def _older_version(path: Path) -> str:
 def _card(about: dict[str, Any], path: Path, observation: Box, acts: ActionSpace) -> Any:
     ours = about.get(CARD_ATTRIBUTE)
     if isinstance(ours, str):
-        return replace(card_from_text(ours, path / METADATA), observation=space_record(observation))
+        return card_from_text(ours, path / METADATA)
     name = about.get("dataset_id")
     name = name if isinstance(name, str) and name else path.parent.name
     task, options, steps = _task(about, path)

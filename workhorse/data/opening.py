@@ -193,10 +193,10 @@ def check_fits(dataset: Dataset, spec: EnvSpec) -> None:
         )
 
 
-def check_learnable(dataset: Dataset) -> None:
+def check_learnable(dataset: Dataset, least_episodes: int = 2) -> None:
     """Raise a `UsageError` where nothing can be learnt from a log: numbers that are none, no ends, one episode."""
     name = dataset.card.name
-    if dataset.num_episodes < 2:
+    if dataset.num_episodes < least_episodes:
         raise UsageError(
             f"The log {name} has {dataset.num_episodes} episode, and at least 2 are needed, one of which is only "
             "measured on: record more, or mark where episodes end."

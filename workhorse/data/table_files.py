@@ -245,14 +245,14 @@ def write_table(dataset: Dataset, path: Path, is_parquet: bool) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
         with create_file(path) as content:
             if is_parquet:
-                _write_parquet(dataset, parts, content)
+                _sink(dataset, parts, content)
             else:
                 for part in parts:
                     _frame(dataset, part).write_csv(content, include_header=part.start == 0)
     return path
 
 
-def _write_parquet(dataset: Dataset, parts: Iterator[slice], content: BinaryIO) -> None:
+def _sink(dataset: Dataset, parts: Iterator[slice], content: BinaryIO) -> None:
     from polars.io.plugins import register_io_source
 
     def frames(*wanted: object) -> Iterator[pl.DataFrame]:

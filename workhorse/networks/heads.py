@@ -7,7 +7,7 @@ from jaxtyping import Array, Float
 from workhorse.core.spec import ActionSpace, Box, Discrete, EnvSpec, MultiBinary, MultiDiscrete
 from workhorse.math.choices import grouped
 
-__all__ = ["action_of", "num_outputs", "task_action"]
+__all__ = ["action_of", "num_outputs", "own_action", "task_action"]
 
 
 def num_outputs(space: ActionSpace, action_bins: int | None = None) -> int:
@@ -72,3 +72,24 @@ def task_action(spec: EnvSpec, action: Array) -> Array:
     box, (middle, half) = spec.unscaled, spec.unscaled.middle_and_half()
     low, high = (jnp.asarray(bound, jnp.float32).reshape(box.shape) for bound in (box.low, box.high))
     return jnp.clip(middle + half * action.astype(jnp.float32), low, high)
+
+
+def own_action(spec: EnvSpec, action: Array) -> Array:
+    """Return an action of the task as an algorithm for `spec` counts it: the inverse of `task_action`.
+
+    An action outside of the task's box is moved into it.
+
+    Example:
+        >>> spec = EnvSpec("Thermostat-v0", Box.unbounded(2), Box((5.0,), (35.0,)), 10).rescaled()
+        >>> own_action(spec, jnp.array([12.5])).tolist()
+        [-0.5]
+    """
+    if not isinstance(spec.action, Box):
+        return action
+    own, (middle, half) = action.astype(jnp.float32), (np.float32(0), np.float32(1))
+    if spec.unscaled is not None:
+        middle, half = spec.unscaled.middle_and_half()
+    low, high = (
+        jnp.asarray(bound, jnp.float32).reshape(spec.action.shape) for bound in (spec.action.low, spec.action.high)
+    )
+    return jnp.clip((own - middle) / np.where(half > 0, half, np.float32(1)), low, high)

@@ -25,13 +25,14 @@ from workhorse.core.machine import threads_or_cores
 from workhorse.core.spec import EnvSpec
 from workhorse.environments.registry import is_native
 from workhorse.runs import checkpoint
+from workhorse.runs.experts import make_run_loop
 from workhorse.runs.folder import RunFolder
 from workhorse.runs.manifest import Manifest
 from workhorse.runs.metrics import read_metrics
 from workhorse.runs.segments import PLACES, restore_segments
 from workhorse.runs.tensors import DamagedFile
 from workhorse.runs.train import plan_of
-from workhorse.training.loop import Loop, Progress, make_loop
+from workhorse.training.loop import Loop, Progress
 
 __all__ = ["Difference", "History", "bisect", "kept_iterations", "opened"]
 
@@ -203,7 +204,7 @@ class History:
         """
         plan = plan_of(self.manifest)
         root = (plan.seed + offset) % 2**32
-        loop = make_loop(replace(plan, seed=root), self.spec, threads_or_cores(threads))
+        loop = make_run_loop(replace(plan, seed=root), self.spec, threads_or_cores(threads), self.manifest)
         try:
             yield loop, root
         finally:
@@ -218,9 +219,10 @@ def opened(path: str | os.PathLike[str], threads: int = 0) -> Iterator[History]:
         UsageError: the folder is no run.
     """
     folder = RunFolder.open(path)
-    plan = plan_of(folder.manifest())
+    manifest = folder.manifest()
+    plan = plan_of(manifest)
     spec = plan.spec()
-    loop = make_loop(plan, spec, threads_or_cores(threads))
+    loop = make_run_loop(plan, spec, threads_or_cores(threads), manifest)
     try:
         yield History(folder, loop, spec)
     finally:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
+from functools import partial
 from numbers import Integral
 from typing import Any
 
@@ -19,6 +20,7 @@ from workhorse.core.records import build
 from workhorse.environments.wrappers import require_time_limit
 from workhorse.runs import checkpoint
 from workhorse.runs.budget import check_warmup
+from workhorse.runs.experts import make_run_loop
 from workhorse.runs.folder import RunFolder
 from workhorse.runs.manifest import Manifest
 from workhorse.runs.run import Meters, Observer, StopTraining, Summary, TrainingRun, interval_of, record_evaluation
@@ -27,7 +29,7 @@ from workhorse.runs.segments import load_progress, save_progress
 from workhorse.runs.task_errors import task_errors_kept
 from workhorse.runs.trust import require_trusted_run, require_trusted_sources, trust_run
 from workhorse.statistics.intervals import Interval
-from workhorse.training.loop import Evaluation, Loop, MakeLoop, Progress, make_loop
+from workhorse.training.loop import Evaluation, Loop, MakeLoop, Progress
 from workhorse.training.plan import Plan
 from workhorse.training.sources import Sources
 
@@ -87,7 +89,7 @@ def start(
     spec = plan.spec()
     if sources is None or sources.evaluate:
         require_time_limit(spec)
-    loop = (make or make_loop)(plan, spec, threads)
+    loop = (make or make_run_loop)(plan, spec, threads)
     try:
         if sources is None or sources.use != "offline":
             check_warmup(loop.algorithm, env_steps)
@@ -204,7 +206,7 @@ def resume(
         check_annealing(folder, manifest, env_steps)
     threads = threads_or_cores(threads)
     with folder.lock(), task_errors_kept(folder):
-        loop = _opened_loop(plan_of(manifest), threads, make)
+        loop = _opened_loop(plan_of(manifest), threads, make or partial(make_run_loop, manifest=manifest))
         try:
             if env_steps is not None and (manifest.sources is None or manifest.sources.use != "offline"):
                 check_warmup(loop.algorithm, env_steps)
@@ -284,7 +286,7 @@ def _as_saved(folder: RunFolder, meta: Mapping[str, Any]) -> tuple[Meters, Sched
 
 
 def _opened_loop(plan: Plan, threads: int, make: MakeLoop | None) -> Loop:
-    return (make or make_loop)(plan, plan.spec(), threads)
+    return (make or make_run_loop)(plan, plan.spec(), threads)
 
 
 def plan_of(manifest: Manifest) -> Plan:

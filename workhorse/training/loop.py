@@ -23,6 +23,7 @@ from workhorse.core.spec import EnvSpec
 from workhorse.core.types import Demonstrations, Linearisation, Returns, Rollout, Transitions
 
 if TYPE_CHECKING:
+    from workhorse.training.experts import OpenExpert
     from workhorse.training.plan import Plan
 
 __all__ = ["Evaluation", "Failures", "Loop", "MakeLoop", "Message", "Progress", "Segments", "check_memory", "make_loop"]
@@ -192,19 +193,22 @@ MakeLoop = Callable[["Plan", EnvSpec, int], Loop]
 """From a plan, its task's spec and a number of threads to a loop: `make_loop`, or that of a group or a cluster."""
 
 
-def make_loop(plan: Plan, spec: EnvSpec, threads: int) -> Loop:
+def make_loop(plan: Plan, spec: EnvSpec, threads: int, open_expert: OpenExpert | None = None) -> Loop:
     """Return the loop of a plan on this machine, its settings checked.
 
     Args:
         plan: what is to be run.
         spec: of the plan's task.
         threads: simulation threads.
+        open_expert: opens the expert that the plan's sources name, once learning begins.
 
     Raises:
         UsageError: an unknown option, a value out of range, spaces that the algorithm cannot take, or more memory than
             the machine has.
     """
+    from workhorse.training.demonstrated import DemonstratedOnPolicy
     from workhorse.training.evolve import Evolve  # the loops build on this module
+    from workhorse.training.imitation import ImitationLoop
     from workhorse.training.linear_control import LinearControl
     from workhorse.training.off_policy import OffPolicyLoop
     from workhorse.training.offline import OfflineLoop
@@ -220,9 +224,25 @@ def make_loop(plan: Plan, spec: EnvSpec, threads: int) -> Loop:
             f"{plan.algorithm} learns from a log, and none is given: `workhorse offline LOG --algorithm "
             f"{plan.algorithm}` learns from it alone, and --log LOG lets a run in the task begin with it."
         )
+    if getattr(algorithm, "needs_expert", False):
+        if plan.sources is None:
+            raise UsageError(
+                f"{plan.algorithm} asks an expert, and none is given: `workhorse imitate {plan.task} --expert RUN "
+                f"--algorithm {plan.algorithm}` names one."
+            )
+        check_memory(plan, algorithm, 0)
+        return ImitationLoop.on_this_machine(plan, algorithm, threads, open_expert)
     if algorithm.consumes is Returns:
         check_memory(plan, algorithm, Evolve.bytes_needed(algorithm))
         return Evolve.on_this_machine(plan, algorithm, threads)
+    if getattr(algorithm, "needs_demonstrations", False):
+        if plan.sources is None or not plan.sources.log:
+            raise UsageError(
+                f"{plan.algorithm} learns from demonstrations, and none are given: `workhorse imitate {plan.task} "
+                f"--expert RUN --algorithm {plan.algorithm}`, or --log LOG instead of --expert."
+            )
+        check_memory(plan, algorithm, OnPolicyLoop.bytes_needed(algorithm))
+        return DemonstratedOnPolicy.of(plan, OnPolicyLoop.on_this_machine(plan, algorithm, threads))
     if algorithm.consumes is Rollout:
         check_memory(plan, algorithm, OnPolicyLoop.bytes_needed(algorithm))
         return OnPolicyLoop.on_this_machine(plan, algorithm, threads)

@@ -22,7 +22,7 @@ from workhorse.networks.heads import task_action
 from workhorse.training.interventions import all_masks
 from workhorse.training.offline import as_transitions
 
-__all__ = ["MaskedPolicies", "fitted", "play", "visit"]
+__all__ = ["MaskedPolicies", "fitted", "play", "split_rows", "visit"]
 
 SURE = 0.95
 """Weight of a policy's own probabilities; the rest goes to all choices equally, so that no answer rules a mask out."""
@@ -107,24 +107,40 @@ class MaskedPolicies:
         return SURE * grown / grown.sum(-1, keepdims=True) + (1 - SURE) / output.shape[-1]
 
 
-def fitted(algorithm: MaskedBC, log: Dataset, held_out: np.ndarray, updates: int, seed: int) -> MaskedPolicies:
-    """Return the policies after some updates on a log, but for its episodes `held_out` (numbers).
-
-    With equal seeds and episodes it is what `workhorse offline` trains, to the bit.
-    """
+def split_rows(algorithm: MaskedBC, log: Dataset, held_out: np.ndarray) -> tuple[LogRows, LogRows]:
+    """Return the rows of a log that are learnt from, and those of the episodes (numbers) that are held out."""
     kept = np.ones(log.num_steps, bool)
     for begin, end in zip(log.begins[held_out], log.ends[held_out], strict=True):
         kept[begin:end] = False
-    train, rest = (
+    learnt, rest = (
         log.rows(np.flatnonzero(chosen), n_steps=1, discount=float(algorithm.discount), spec=algorithm.spec)
         for chosen in (kept, ~kept)
     )
-    root = root_key(seed)
-    state = _observed(algorithm, _begun(algorithm, root), train)
-    total = len(train.reward)
+    return learnt, rest
+
+
+def fitted(
+    algorithm: MaskedBC, rows: LogRows, held_out: LogRows, updates: int, seed: int, mask: np.ndarray | None = None
+) -> MaskedPolicies:
+    """Return the policies after some updates on rows of a log.
+
+    With equal seeds and rows it is what `workhorse offline` trains, to the bit.
+
+    Args:
+        algorithm: the configuration.
+        rows: what is learnt from.
+        held_out: what the policies are measured on.
+        updates: how many.
+        seed: of the weights and the batches.
+        mask: the most that a sample shows, (F,); by default that of the algorithm.
+    """
+    root, total = root_key(seed), len(rows.reward)
+    state = _observed(algorithm, _begun(algorithm, root), rows)
+    if mask is not None:  # not as an option, for which a program would be compiled anew
+        state = state._replace(mask=jnp.asarray(mask, jnp.float32))
     filled = np.arange(max(1 << (total - 1).bit_length(), 1024)) % total  # few sizes: each is a program of its own
-    state = _trained(algorithm, state, jax.tree.map(lambda column: column[filled], train), updates, root, total)
-    return MaskedPolicies(algorithm, state, rest)
+    state = _trained(algorithm, state, jax.tree.map(lambda column: column[filled], rows), updates, root, total)
+    return MaskedPolicies(algorithm, state, held_out)
 
 
 def play(policies: MaskedPolicies, env: HostEnv, masks: np.ndarray, keys: np.ndarray) -> np.ndarray:
@@ -192,7 +208,7 @@ def _trained(
 @jax.jit
 def _losses(algorithm: MaskedBC, state: MaskedState, obs: Array, action: Array, mask: Array) -> Any:
     scaling = algorithm.scaling(state.observations)
-    loss = jax.vmap(lambda one, taken: algorithm.loss(state.network, algorithm.seen(scaling, one), mask, taken))
+    loss = jax.vmap(lambda one, taken: algorithm.loss(state.average, algorithm.seen(scaling, one), mask, taken))
     each, right = loss(obs, action)
     return each.mean(), right.mean()
 
@@ -213,6 +229,6 @@ def _outputs(algorithm: MaskedBC, state: MaskedState, obs: Array, masks: Array) 
     scaling = algorithm.scaling(state.observations)
 
     def one(obs: Array, mask: Array) -> Array:
-        return algorithm.output(state.network, algorithm.seen(scaling, obs), mask)
+        return algorithm.output(state.average, algorithm.seen(scaling, obs), mask)
 
     return jax.vmap(lambda obs: jax.vmap(partial(one, obs))(masks))(obs)

@@ -18,6 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Int, PyTree
 
+from workhorse.algorithms.offline.log_learner import LogLearner
 from workhorse.core.algorithm import Algorithm, Key, OffPolicy, State
 from workhorse.core.errors import UsageError
 from workhorse.core.machine import describe_hardware
@@ -39,11 +40,14 @@ if TYPE_CHECKING:
 
 __all__ = ["OfflineLoop", "held_out_episodes", "opened_log"]
 
+Number = int | np.integer | Int[Array, ""]
+"""A count, on the host or traced."""
+
 MEMORY_SHARE = 0.4
 """Share of the machine's memory up to which a log's rows are kept there; beyond it they stay on disk."""
 
 
-def opened_log(plan: Plan, algorithm: Algorithm) -> Dataset:
+def opened_log(plan: Plan, algorithm: Algorithm, least_episodes: int = 2) -> Dataset:
     """Return the log of a plan, checked: it is the one that the plan was made with, and fits the algorithm's task.
 
     Raises:
@@ -56,7 +60,7 @@ def opened_log(plan: Plan, algorithm: Algorithm) -> Dataset:
             f"The log in {plan.sources.log} is not the one that this run was begun with: its columns do not have the "
             f"digest {plan.sources.log_digest[:12]}. Put that log back, or begin a new run."
         )
-    check_learnable(log)
+    check_learnable(log, least_episodes)
     check_fits(log, algorithm.spec)
     return log
 
@@ -71,6 +75,11 @@ def held_out_episodes(seed: int, num_episodes: int, share: float) -> np.ndarray:
     count = min(max(int(num_episodes * share), 1), num_episodes - 1)
     drawn = np.asarray(permutation(draw(root_key(seed), "held-out"), num_episodes))
     return np.sort(drawn[:count])
+
+
+def steps_of(log: Dataset, episodes: np.ndarray) -> np.ndarray:
+    """Return the numbers of the steps of episodes, ascending, int64."""
+    return np.concatenate([np.arange(int(log.begins[one]), int(log.ends[one])) for one in episodes])
 
 
 class LogParts(NamedTuple):
@@ -122,16 +131,21 @@ class OfflineLoop(Loop):
         assert self.plan.sources is not None
         log = opened_log(self.plan, self.algorithm)
         held_out = held_out_episodes(self.plan.seed, log.num_episodes, self.plan.sources.held_out)
-        kept = np.ones(log.num_steps, bool)
-        for begin, end in zip(log.begins[held_out], log.ends[held_out], strict=True):
-            kept[begin:end] = False
-        parts = LogParts(log, np.flatnonzero(kept), np.flatnonzero(~kept))
+        parts = LogParts(log, steps_of(log, self._learnt_from(log, held_out)), steps_of(log, held_out))
         if len(parts.train) < self.algorithm.batch_size:
             raise UsageError(
                 f"{type(self.algorithm).__name__}.batch_size must not exceed the {len(parts.train):,} steps of the log "
                 f"that are learnt from: got {self.algorithm.batch_size}. Lower batch_size."
             )
         return parts
+
+    def _learnt_from(self, log: Dataset, held_out: np.ndarray) -> np.ndarray:
+        """Return the numbers of the episodes that are learnt from: all others, or those that the algorithm wants."""
+        others = np.setdiff1d(np.arange(log.num_episodes), held_out)
+        if not isinstance(self.algorithm, LogLearner):
+            return others
+        weights = self.algorithm.row_weights(log.returns()[others], log.lengths[others])
+        return others if weights is None else others[np.asarray(weights) > 0]
 
     def start(self) -> Progress:
         zero = np.zeros((), np.int64)
@@ -152,7 +166,7 @@ class OfflineLoop(Loop):
             rows, index = self._read(gathered), np.arange(len(gathered)).reshape(drawn.shape)
         state, learnt = _updates(algorithm, state, rows, index, root, np.uint32(first), len(train))
         measured = _step_measured(algorithm, progress.state, state, learnt)
-        measured |= log_measures(algorithm, state, self._probe, draw(root, "held-out", first), measured)
+        measured |= log_measures(algorithm, state, self.probe, draw(root, "held-out", first), measured)
         metrics: dict[str, float] = {"steps": each, "updates": first + each, "log_rows": len(train)}
         metrics |= {name: value.item() for name, value in jax.device_get(measured).items()}
         return Progress(state, progress.iteration + 1, progress.env_steps + each), metrics, ()
@@ -191,7 +205,8 @@ class OfflineLoop(Loop):
         return not there or row * len(train) <= MEMORY_SHARE * there
 
     @cached_property
-    def _probe(self) -> Probe:
+    def probe(self) -> Probe:
+        """What every iteration is measured on."""
         parts, gamma = self._parts, float(self.algorithm.discount)
         return probe_of(parts.log, parts.train, parts.held_out, self._read, self.plan.seed, gamma)
 
@@ -218,7 +233,7 @@ def _observe(algorithm: OffPolicy, state: State, rows: LogRows) -> State:
 
 
 @partial(jax.jit, static_argnums=(2, 3))
-def _drawn(root: Key, first: Any, updates: int, count: int, rows: Any) -> Int[Array, "U N"]:
+def _drawn(root: Key, first: Number, updates: int, count: int, rows: Number) -> Int[Array, "U N"]:
     """Return the numbers of the rows of each of some updates, uniformly and with replacement."""
     numbers = first + jnp.arange(updates, dtype=jnp.uint32)
     return jax.vmap(lambda number: jax.random.randint(draw(root, "replay", number), (count,), 0, rows))(numbers)
@@ -226,7 +241,7 @@ def _drawn(root: Key, first: Any, updates: int, count: int, rows: Any) -> Int[Ar
 
 @jax.jit
 def _updates(
-    algorithm: OffPolicy, state: State, rows: LogRows, index: Int[Array, "U N"], root: Key, first: Any, total: Any
+    algorithm: OffPolicy, state: State, rows: LogRows, index: Int[Array, "U N"], root: Key, first: Number, total: Number
 ) -> tuple[State, PyTree]:
     """Do one update for each row of `index`; return the mean metrics."""
 

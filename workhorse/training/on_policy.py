@@ -53,13 +53,14 @@ class OnPolicyLoop(Loop):
     Attributes:
         root: the run's seed.
         collector: collects the rollouts.
+        lanes: play the evaluations.
     """
 
     def __init__(self, algorithm: OnPolicy, root: int, collector: Collector, lanes: Lanes) -> None:
         self.algorithm: OnPolicy = algorithm
         self.root, self.num_slots = root, algorithm.num_slots
         self.collector = collector
-        self._lanes = lanes
+        self.lanes = lanes
 
     @staticmethod
     def on_this_machine(plan: Plan, algorithm: Algorithm, threads: int) -> OnPolicyLoop:
@@ -111,11 +112,11 @@ class OnPolicyLoop(Loop):
 
     def evaluate(self, progress: Progress, num_episodes: int) -> Evaluation:
         actor = actor_of(self.algorithm, progress.state)
-        return evaluation_of(self._lanes.evaluate(actor, int(progress.iteration), num_episodes), num_episodes)
+        return evaluation_of(self.lanes.evaluate(actor, int(progress.iteration), num_episodes), num_episodes)
 
     def sample(self, progress: Progress, num_episodes: int) -> Evaluation:
         actor, iteration = actor_of(self.algorithm, progress.state), int(progress.iteration)
-        return evaluation_of(self._lanes.evaluate(actor, iteration, num_episodes, explore=True), num_episodes)
+        return evaluation_of(self.lanes.evaluate(actor, iteration, num_episodes, explore=True), num_episodes)
 
     def observations(self, progress: Progress) -> np.ndarray:
         return np.asarray(progress.data.slots.obs)
@@ -125,7 +126,7 @@ class OnPolicyLoop(Loop):
 
     def close(self) -> None:
         self.collector.close()
-        self._lanes.close()
+        self.lanes.close()
 
 
 def episode_metrics(ended: Ended, num_envs: int, clock: int | None) -> dict[str, float]:

@@ -59,7 +59,7 @@ class OptimisedEpisodes(HostPlanning):
         assert isinstance(simulator, Simulator)
         return OptimisedEpisodes(algorithm, simulator, root)
 
-    def _act(
+    def act(
         self, actor: Actor, carry: Carry, obs: np.ndarray, living: np.ndarray, episodes: np.ndarray, key: Key, now: int
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray, Carry]:
         algorithm, factors = self._algorithm, self._algorithm.factors

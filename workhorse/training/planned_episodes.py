@@ -82,7 +82,7 @@ class HostPlanning:
         carry, now, simulated, begin = begun(algorithm, actor, slots), 0, 0.0, time.perf_counter()
         while len(living):
             seen[now] = obs
-            action, sent, promised, carry = self._act(actor, carry, obs, living, episodes, key, now)
+            action, sent, promised, carry = self.act(actor, carry, obs, living, episodes, key, now)
             taken = np.zeros((clock, *action.shape), action.dtype) if taken is None else taken
             taken[now] = action
             step = env.step(sent[living], living)
@@ -107,7 +107,7 @@ class HostPlanning:
             returns, length, error, (simulated, passed), _demonstrations(seen, taken, there), tuple(failures)
         )
 
-    def _act(
+    def act(
         self, actor: Actor, carry: Carry, obs: np.ndarray, living: np.ndarray, episodes: np.ndarray, key: Key, now: int
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray, Carry]:
         """Return the slots' actions, in the algorithm's numbers and in the task's, and what they promise to earn."""

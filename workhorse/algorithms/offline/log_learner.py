@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+import numpy as np
+from jaxtyping import Float, Int
+
 from workhorse.algorithms.replay_learner import ReplayLearner
 from workhorse.core.configuration import configuration
 from workhorse.core.errors import UsageError
@@ -31,3 +34,16 @@ class LogLearner(ReplayLearner):
         super().validate()
         if not 0 <= self.log_share <= 1:
             raise UsageError(f"{type(self).__name__}.log_share must be in [0, 1]: got {self.log_share}.")
+
+    def row_weights(
+        self, episode_returns: Float[np.ndarray, "E"], lengths: Int[np.ndarray, "E"]
+    ) -> Float[np.ndarray, "E"] | None:
+        """Return a weight of each of the log's episodes, those with weight 0 are not learnt from; None to use all.
+
+        The loop asks once, before training, about the episodes that are not held out.
+
+        Args:
+            episode_returns: undiscounted.
+            lengths: steps.
+        """
+        return None

@@ -6,8 +6,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from workhorse.algorithms.demonstration_learner import CopyActor
 from workhorse.algorithms.planning.choices import ChoicePlanner, held_choices
-from workhorse.algorithms.planning.planner import CopyActor, shifted
+from workhorse.algorithms.planning.planner import shifted
 from workhorse.core.algorithm import Action, Key
 from workhorse.core.configuration import configuration
 from workhorse.core.errors import UsageError

@@ -7,7 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from workhorse.algorithms.planning.planner import Copier, CopyActor, shifted
+from workhorse.algorithms.demonstration_learner import CopyActor
+from workhorse.algorithms.planning.planner import Copier, shifted
 from workhorse.core.algorithm import Action, Key
 from workhorse.core.configuration import configuration
 from workhorse.core.errors import UsageError

@@ -4,7 +4,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from workhorse.algorithms.planning.planner import BoxPlanner, CopyActor, WarmPlan
+from workhorse.algorithms.demonstration_learner import CopyActor
+from workhorse.algorithms.planning.planner import BoxPlanner, WarmPlan
 from workhorse.core.algorithm import Action, Key
 from workhorse.core.configuration import configuration
 from workhorse.core.ranges import require_positive

@@ -3,7 +3,8 @@
 import jax.numpy as jnp
 from jaxtyping import Array, Int
 
-from workhorse.algorithms.planning.planner import BoxPlanner, CopyActor, WarmPlan
+from workhorse.algorithms.demonstration_learner import CopyActor
+from workhorse.algorithms.planning.planner import BoxPlanner, WarmPlan
 from workhorse.core.algorithm import Action
 from workhorse.core.configuration import configuration
 from workhorse.core.types import Tried

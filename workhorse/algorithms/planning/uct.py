@@ -6,8 +6,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PyTree
 
+from workhorse.algorithms.demonstration_learner import CopyActor
 from workhorse.algorithms.planning.choices import ChoicePlanner
-from workhorse.algorithms.planning.planner import CopyActor
 from workhorse.core.algorithm import Action, Key
 from workhorse.core.configuration import configuration
 from workhorse.core.ranges import require_non_negative

@@ -32,6 +32,7 @@ class GradientState(NamedTuple):
         env_steps: training steps seen, for annealing.
         iteration: updates made.
         value_memory: of a recurrent value function in each slot, (B, H); nothing where there is none.
+        extra: what an algorithm that builds on a policy gradient keeps beside it.
     """
 
     params: ActorCritic
@@ -42,6 +43,7 @@ class GradientState(NamedTuple):
     env_steps: Int[Array, ""]
     iteration: Int[Array, ""]
     value_memory: Any = ()
+    extra: Any = ()
 
 
 class PolicyActor(NamedTuple):
