@@ -1,4 +1,4 @@
-"""Causal confusion: `python bench/confusion.py mountain-car|hopper|pong [--expert RUN] [--into FILE]`.
+"""Causal confusion: `python bench/confusion.py mountain-car|hopper|pong|figure [--expert RUN] [--into FILE]`.
 
 For each seed: demonstrations of an expert, cloned without and with the previous action in the observation (and with a
 random one in its place, on MountainCar); the return of each; then a masked policy and at most 20 interventions, by
@@ -13,7 +13,10 @@ demonstrated steps are swept.
 """
 
 import argparse
+import importlib.util
 import json
+import os
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -36,7 +39,11 @@ from workhorse.training.interventions import by_execution, by_queries
 from workhorse.training.masked_policies import fitted, play, split_rows, visit
 
 RESULT = Path(__file__).parent / "results" / "confusion.json"
+IMAGE = Path(__file__).parent.parent / "docs" / "images" / "causal_confusion.png"
 INTERVENTIONS, EPISODES = 20, 16
+
+# Worker processes of the Gymnasium adapter look for pong_ram there.
+os.environ["PYTHONPATH"] = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
 
 
 class Case(NamedTuple):
@@ -87,7 +94,7 @@ def demonstrations(case: Case, expert: Expert, steps: int, seed: int, stream: st
         final.append(obs[0])
         episode += 1
     env.close()
-    arrays = {name: np.array(column) for name, column in columns.items()}
+    arrays: dict[str, Any] = {name: np.array(column) for name, column in columns.items()}
     return Dataset.of(
         case.task, env.spec.observation, env.spec.action, task=case.task,
         max_episode_steps=env.spec.max_episode_steps, final_obs=np.array(final), begins=np.array(begins), **arrays,
@@ -120,7 +127,7 @@ def measured(case: Case, expert: Expert, seed: int) -> dict[str, Any]:
     masked: Any = algorithms.make("masked-bc", spec, {**case.settings, **size})
     plain: Any = algorithms.make("masked-bc", spec, {**case.settings, **size, "seen_share": 1.0})
     count = len(size["factors"])
-    rows = [split_rows(masked, with_previous_action(log), np.zeros(0, int))[0] for log in (learnt, judged)]
+    rows, rest = (split_rows(masked, with_previous_action(log), np.zeros(0, int))[0] for log in (learnt, judged))
 
     def returned(policies: Any, mask: np.ndarray, env: HostEnv = many) -> float:
         keys = episode_keys(env, seed, "evaluate", 0, np.arange(EPISODES))
@@ -131,11 +138,11 @@ def measured(case: Case, expert: Expert, seed: int) -> dict[str, Any]:
     def cloned(mask: np.ndarray) -> float:
         key = tuple(int(one) for one in mask)
         if key not in known:
-            known[key] = returned(fitted(plain, *rows, case.updates, seed, mask), mask)
+            known[key] = returned(fitted(plain, rows, rest, case.updates, seed, mask), mask)
         return known[key]
 
     everything, state = np.ones(count), np.array([*[1] * (count - 1), 0])
-    policies = fitted(masked, *rows, case.updates, seed)
+    policies = fitted(masked, rows, rest, case.updates, seed)
     losses = policies.losses(np.array([state, everything]))
     rngs = [host_generator(key) for key in host_keys(seed, "intervene", 0, np.arange(2))]
     acted = by_execution(
@@ -167,11 +174,11 @@ def _random_control(case: Case, learnt: Dataset, judged: Dataset, plain: Any, se
     """Return the return of cloning that sees a random action in place of the previous one."""
     env = as_batch(registry.make(case.task, EPISODES, 1, **case.options, previous_action="random"), EPISODES)
     rng = np.random.default_rng(seed)
-    rows = []
-    for log in (learnt, judged):
-        told = with_previous_action(log, random_actions(log.action_space, (log.num_steps,), rng))
-        rows.append(split_rows(plain, told, np.zeros(0, int))[0])
-    policies = fitted(plain, *rows, case.updates, seed)
+    told = [
+        with_previous_action(log, random_actions(log.action_space, (log.num_steps,), rng)) for log in (learnt, judged)
+    ]
+    rows, rest = (split_rows(plain, log, np.zeros(0, int))[0] for log in told)
+    policies = fitted(plain, rows, rest, case.updates, seed)
     masks = np.ones((EPISODES, len(plain.factor_sizes)), np.float32)
     return float(play(policies, env, masks, episode_keys(env, seed, "evaluate", 0, np.arange(EPISODES))).mean())
 
@@ -209,8 +216,9 @@ def mountain_car() -> tuple[list[Case], Expert]:
     """Return the cases, and the expert."""
     settings = {"hidden": (50, 50, 50), "batch_size": 64}
     base = Case("MountainCar-v0", {}, 1000, 10, (1, 1), settings, 5000, 10, -200.0)
-    cases = [base._replace(steps=steps) for steps in (100, 300, 1000, 3000)]
-    cases += [base._replace(hold=hold) for hold in (1, 3, 6, 16)]
+    fewer = base._replace(seeds=5)
+    cases = [base, *(fewer._replace(steps=steps) for steps in (3000, 300, 100))]
+    cases += [fewer._replace(hold=hold) for hold in (1, 6, 3, 16)]
     return cases, lambda obs: np.where(obs[:, 1] >= 0, 2, 0)
 
 
@@ -219,19 +227,79 @@ def hopper(run: str) -> tuple[list[Case], Expert]:
     policy = Policy.load(run)
     settings = {"hidden": (128, 128), "batch_size": 128}
     base = Case("Hopper-v5", {}, 4000, 1, (11,), settings, 10_000, 5, 18.0)
-    return [base, base._replace(settings={"hidden": (64, 64), "batch_size": 128})], lambda obs: policy.choose(obs.astype(np.float32))[0]
+    return [base, base._replace(settings={"hidden": (64, 64), "batch_size": 128})], lambda obs: policy.choose(
+        obs.astype(np.float32)
+    )[0]
+
+
+def pong() -> tuple[list[Case], Expert]:
+    """Return the cases, and the expert; the first 600 steps of a game, with the emulator's sticky actions."""
+    from pong_ram import tracker
+
+    options = {"obs_type": "ram", "wrappers": ["pong_ram:RamFeatures"], "max_episode_steps": 600}
+    settings = {"hidden": (64, 64), "batch_size": 128}
+    base = Case("ale_py:ALE/Pong-v5", options, 3000, 1, (1, 1, 2, 1, 1), settings, 10_000, 5, -13.0)
+    return [base, base._replace(hold=3)], tracker
+
+
+def figure(kept: dict[str, Any], path: Path) -> None:
+    """Draw MountainCar's sweeps, and the return of each policy on all tasks."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    cases = list(kept["cases"].values())
+    drawn = {
+        "without": ("without the previous action", "#00796b"), "with": ("with it", "#c2185b"),
+        "by_episodes": ("chosen by <= 20 episodes", "#ef6c00"), "by_answers": ("chosen by <= 20 answers", "#5e35b1"),
+    }  # fmt: skip
+    car = [one for one in cases if one["case"]["task"] == "MountainCar-v0"]
+    others = [one for one in cases if one["case"]["task"] != "MountainCar-v0"]
+    shown = plt.subplots(1, 2 + len(others), figsize=(4 * (2 + len(others)), 3.4), layout="constrained")
+    picture, axes = shown[0], np.atleast_1d(shown[1])
+    sweeps = {"steps": ("hold", 10, "demonstrated steps"), "hold": ("steps", 1000, "steps between two looks")}
+    for panel, (swept, (other, fixed, words)) in zip(axes, sweeps.items(), strict=False):
+        rows = sorted((one for one in car if one["case"][other] == fixed), key=lambda one: one["case"][swept])
+        x = [one["case"][swept] for one in rows]
+        for name, (label, colour) in drawn.items():
+            values = np.array([one["means"][name] for one in rows])
+            panel.fill_between(x, np.maximum(values[:, 1], -200), values[:, 2], color=colour, alpha=0.15, lw=0)
+            panel.plot(x, values[:, 0], "o-", color=colour, label=label, markersize=4)
+        panel.set(title=f"MountainCar, {other} {fixed}", xlabel=words, ylabel="return", xscale="log")
+        panel.set_xticks(x, [str(one) for one in x])
+        panel.minorticks_off()
+    axes[0].legend(fontsize=7, frameon=False)
+    for panel, one in zip(axes[2:], others, strict=True):
+        for place, (name, (label, colour)) in enumerate(drawn.items()):
+            value, low, high = one["means"][name]
+            panel.errorbar(value, -place, xerr=[[value - low], [high - value]], fmt="o", color=colour, capsize=3)
+            panel.annotate(label, (value, -place), textcoords="offset points", xytext=(0, 7), ha="center", fontsize=7)
+        panel.set(
+            title=f"{one['case']['task'].split(':')[-1]}, {one['case']['seeds']} seeds", xlabel="return", yticks=[]
+        )
+        panel.set_ylim(-len(drawn) + 0.5, 0.7)
+    for panel in axes:
+        panel.spines[["top", "right"]].set_visible(False)
+    picture.savefig(path, dpi=110)
 
 
 def main() -> None:
     """Measure the cases of one task, and keep them."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("task", choices=("mountain-car", "hopper"))
+    parser.add_argument("task", choices=("mountain-car", "hopper", "pong", "figure"))
     parser.add_argument("--expert", default="runs/hopper-sac-n", help="run whose policy is Hopper's expert")
     parser.add_argument("--cases", type=int, nargs="*", help="numbers of the cases to measure; all by default")
     parser.add_argument("--into", type=Path, default=RESULT)
     options = parser.parse_args()
-    cases, expert = mountain_car() if options.task == "mountain-car" else hopper(options.expert)
     kept = json.loads(options.into.read_text()) if options.into.exists() else {}
+    if options.task == "figure":
+        figure(kept, IMAGE)
+        return
+    if options.task == "pong" and importlib.util.find_spec("ale_py") is None:
+        sys.exit("Pong is left out: it needs the package ale-py.")
+    makers = {"mountain-car": mountain_car, "hopper": lambda: hopper(options.expert), "pong": pong}
+    cases, expert = makers[options.task]()
     for number in options.cases or range(len(cases)):
         case = cases[number]
         found = summary(case, [measured(case, expert, seed) for seed in range(case.seeds)])

@@ -318,6 +318,10 @@ def test_an_unusual_compression_is_refused(capsys):
          r"got Dict of a, b: flatten them"),
         (lambda about: about.update(observation_space='{"type": "Box", "shape": [2], "low": [0, 0, 0], "high": 1}'),
          r"Expected a Box in "),
+        (lambda about: about.update(observation_space='{"type": "Box", "shape": [1000000000000], "low": 0, "high": 1}'),
+         r"Expected a Box in .*its shape has 1,000,000,000,000 components"),
+        (lambda about: about.update(workhorse_card=about["workhorse_card"].replace("[2]", "[2000000000]")),
+         r"Expected spaces in the card of .*a shape of 2,000,000,000 components"),
         (lambda about: about.update(action_space='{"type": "Text"}'), r"Expected actions that are a Box, .*, got Text"),
         (lambda about: about.update(workhorse_card="{}"), r"Expected a field `name` in .*, got none"),
         (lambda about: (about.pop("workhorse_card"), about.update(observation_space=json.dumps(

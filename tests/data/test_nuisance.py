@@ -32,7 +32,7 @@ def recorded(task: str, steps: int, **options: Any) -> Dataset:
         if is_over or time == steps - 1:
             final.append(step.next_obs[0])
         obs = None if is_over else step.next_obs
-    arrays = {name: np.array(column) for name, column in columns.items()}
+    arrays: dict[str, Any] = {name: np.array(column) for name, column in columns.items()}
     spec = env.spec
     env.close()
     return Dataset.of(

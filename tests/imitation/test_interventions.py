@@ -11,10 +11,8 @@ class LinearPolicies:
     """Least squares of an action on (s, z) for each mask: the same demonstrations, four policies, noise known."""
 
     def __init__(self, seen: np.ndarray, action: np.ndarray, noise: float) -> None:
-        self.noise, self.gains = noise, []
-        for mask in all_masks(2):
-            self.gains.append(np.linalg.lstsq(seen * mask, action, rcond=None)[0])
-        self.gains = np.array(self.gains)
+        self.noise = noise
+        self.gains = np.array([np.linalg.lstsq(seen * mask, action, rcond=None)[0] for mask in all_masks(2)])
 
     def log_likelihood(self, obs: np.ndarray, action: np.ndarray) -> np.ndarray:
         return -np.square(obs @ self.gains.T - np.reshape(action, (-1, 1))) / (2 * self.noise**2)

@@ -11,6 +11,7 @@ import pytest
 from workhorse.algorithms import registry
 from workhorse.algorithms.imitation.masked_bc import MaskedBC, factor_sizes
 from workhorse.core.errors import UsageError
+from workhorse.core.layers import Dense
 from workhorse.core.randomness import draw, root_key
 from workhorse.core.spec import Box, Discrete, EnvSpec, MultiBinary
 from workhorse.data.dataset import Dataset
@@ -123,7 +124,7 @@ def test_the_artefact_is_the_policy_of_the_mask(space: Any, mask: tuple[int, ...
     obs = np.random.default_rng(2).standard_normal((60, 3)) * 3
     told = policies.act(obs, np.tile(np.array(mask, np.float32), (60, 1)))
     np.testing.assert_allclose(loaded.choose(obs)[0].reshape(told.shape), told, rtol=1e-4, atol=1e-5)
-    assert next(layer.weight.shape for layer in layers if hasattr(layer, "weight")) == (8, 3)
+    assert next(layer.weight.shape for layer in layers if isinstance(layer, Dense)) == (8, 3)
 
 
 def test_the_option_mask_bounds_what_is_trained_on_and_acts() -> None:

@@ -118,6 +118,18 @@ def test_values_and_returns_are_those_of_a_plain_loop(kind):
     assert found.get("entropy_bonus") == (0.25 if bonus else None)
 
 
+def test_a_value_that_rewards_do_not_allow_is_no_witness_of_itself():
+    """Costs alone, of which a value of 500 makes the return after a cut no higher than the least cost allows."""
+    log = made_log(np.random.default_rng(1), task="Pendulum-v1")
+    log.reward[:] = -1.0
+    log.action[:] = 0.5
+    found, _ = measured(algorithm_for(log, slope=1000.0), log)
+    pairs = [followed(log, int(step), lambda now: 0.0) for step in split(log)[1]]
+    wanted = np.mean([total for total, weight in pairs if weight <= MOST_TAIL])
+    assert found["data_return"] == pytest.approx(wanted, rel=1e-4)
+    assert found["return_gap"] == pytest.approx(500.0 + log.obs[split(log)[1], 0].mean() - wanted, rel=0.02)
+
+
 def test_errors_are_those_of_whole_batches_of_the_held_out_and_the_other_steps():
     log = made_log(np.random.default_rng(2))
     found, probe = measured(algorithm_for(log), log)

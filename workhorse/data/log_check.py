@@ -20,6 +20,8 @@ from workhorse.data.log_support import support
 __all__ = ["check_log"]
 
 COLUMNS = ("obs", "action", "reward", "final_obs")
+FEW_CUT = 0.1
+"""Share of episodes that may be cut before the clock because the recording stopped."""
 LEAST_STEPS = 400
 """Steps of which a fit needs as many between an episode's ends, or nothing is said of alignment and order."""
 
@@ -118,7 +120,9 @@ def _ends(dataset: Dataset, own: OwnSteps | None) -> Iterator[Said]:
             "episode."
         )
     yield from _at_the_limit(last, by_task & ~both, by_clock & ~both, lengths, limit)
-    if limit and (early := by_clock & ~by_task & (lengths < limit)).sum() > 0.5 * max(len(last) - 1, 1):
+    early = by_clock & ~by_task & (lengths < (limit or 0))
+    most = 0.5 if by_task.any() else FEW_CUT  # where a recording stopped, an episode may be marked as truncated
+    if early.sum() > 2 and early.mean() > most:
         yield stop(
             f"{early.sum()} episodes are cut by the clock before its {limit} steps, as {rows_named(last[early])}: they "
             "were terminated, or the limit is another one. Values would be learnt from beyond their ends."

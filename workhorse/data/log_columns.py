@@ -75,8 +75,8 @@ def _units(dataset: Dataset, own: OwnSteps) -> Iterator[Said]:
     away = np.median(np.abs(first - middle), axis=0) / half
     wrong = np.flatnonzero(away > 2.0)
     if dataset.num_episodes >= 20:
-        spread = np.percentile(np.abs(first - middle), 90, axis=0) / np.percentile(np.abs(theirs - middle), 90, axis=0)
-        wrong = np.union1d(wrong, np.flatnonzero((np.ptp(theirs, axis=0) > 0) & ((spread < 0.2) | (spread > 5))))
+        wide, known = (np.percentile(np.abs(some - middle), 90, axis=0) for some in (first, theirs))
+        wrong = np.union1d(wrong, np.flatnonzero((known > 0) & ((wide < 0.2 * known) | (wide > 5 * known))))
     if len(wrong):
         worst = int(wrong[np.argmax(away[wrong])])
         yield stop(

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from workhorse.data.dataset import Dataset
 from workhorse.data.log_findings import Said, rows_named, stop
 from workhorse.data.log_fits import SHIFTS, LogFits, surprises, unexplained
 
@@ -77,10 +78,10 @@ def contiguity(fits: LogFits) -> Iterator[Said]:
         )
         return
     index, unlike = surprises(fits)
-    rows = index[unlike > JUMP]
+    dataset, rows = fits.dataset, index[unlike > JUMP]
+    rows = rows[~_at_an_end(dataset, rows + 1)]
     if not len(rows):
         return
-    dataset = fits.dataset
     first = np.asarray(dataset.obs[dataset.begins], np.float64).reshape(dataset.num_episodes, -1)
     after = np.asarray(dataset.obs[rows + 1], np.float64).reshape(len(rows), -1)
     margin = 0.2 * np.ptp(first, axis=0) + 1e-6
@@ -96,3 +97,13 @@ def contiguity(fits: LogFits) -> Iterator[Said]:
             f"After {where} the observation jumps as it does nowhere else: rows are missing there, or episodes were "
             "joined. Begin an episode after each gap."
         )
+
+
+def _at_an_end(dataset: Dataset, rows: np.ndarray) -> np.ndarray:
+    """Return True for rows with a component that is the least or the most of the log: a stop was hit, as a wall."""
+    least, most = np.inf, -np.inf
+    for some in dataset.chunks():
+        part = np.asarray(dataset.obs[some])
+        least, most = np.minimum(least, part.min(0)), np.maximum(most, part.max(0))
+    found = np.asarray(dataset.obs[rows])
+    return ((found == least) | (found == most)).reshape(len(rows), dataset.observation.size).any(1)

@@ -223,9 +223,10 @@ def _offline(policies: MaskedPolicies, log: Dataset, held_out: int) -> Confusion
     same = (action[1:] == action[:-1]).reshape(len(action) - 1, -1).all(1)
     within = np.ones(len(same), bool)
     within[log.begins[1:] - 1] = False
+    nothing_seen, only_previous, all_else, all_seen = fits
     return Confusion(
-        log.card.name, log.card.task, log.num_episodes, log.num_steps, held_out, float(same[within].mean()), *fits,
-        tuple(factors), mask=(*(1,) * (count - 1), 0),
+        log.card.name, log.card.task, log.num_episodes, log.num_steps, held_out, float(same[within].mean()),
+        nothing_seen, only_previous, all_else, all_seen, tuple(factors), mask=(*(1,) * (count - 1), 0),
     )  # fmt: skip
 
 
@@ -359,37 +360,30 @@ def _refitted(
 
 
 def _sentences(found: Confusion) -> tuple[str, ...]:
-    said = [
+    """Return the verdict, and what it rests on."""
+    told = [
         f"The previous action alone predicts {found.previous.agreement:.1%} of the held-out actions, the rest of the "
         f"observation alone {found.state.agreement:.1%}, both together {found.everything.agreement:.1%}, and a guess "
-        f"{found.chance.agreement:.1%}; {found.repeats:.1%} of the steps repeat the action before."
+        f"{found.chance.agreement:.1%}; {found.repeats:.1%} of the steps repeat the action before.",
+        f"On held-out demonstrations the previous action {'helps' if found.factors[-1].gain > 0 else 'does not help'}: "
+        f"the loss is {found.state.loss:.4g} without it and {found.everything.loss:.4g} with it.",
     ]
-    last = found.factors[-1]
-    helps = "helps" if last.gain > 0 else "does not help"
-    said.append(
-        f"On held-out demonstrations the previous action {helps}: the loss is {found.state.loss:.4g} without it and "
-        f"{found.everything.loss:.4g} with it."
-    )
-    if found.without is None or found.shown is None or found.final is None:
-        said.append("Whether it harms shows only where the policy acts: name the task with --evaluate-on.")
-        return tuple(said)
-    said.append(
-        f"In the task, plain cloning returns {found.without.mean:,.1f} [{found.without.low:,.1f}, "
-        f"{found.without.high:,.1f}] without it and {found.shown.mean:,.1f} [{found.shown.low:,.1f}, "
-        f"{found.shown.high:,.1f}] with it."
-    )
-    assert found.harm is not None
+    if found.without is None or found.shown is None or found.final is None or found.harm is None:
+        return ("Whether the previous action harms shows only in the task: name it with --evaluate-on.", *told)
+    without, shown = _in_words(found.without), _in_words(found.shown)
+    told.append(f"In the task, plain cloning returns {without} without it and {shown} with it.")
     mean, low, high = found.harm
-    pairs = f"{mean:,.1f} [{low:,.1f}, {high:,.1f}] less, in pairs of episodes"
-    if low > 0:
+    difference = f"{mean:,.1f} [{low:,.1f}, {high:,.1f}] of the return, in pairs of episodes"
+    if low <= 0:
+        return (f"No confusion is shown: the previous action costs {difference}.", *told)
+    tries = len(found.posterior) - 1 if found.posterior else len(found.executed)
+    if tries > 0:
         kept = " and ".join(one.name for one, kept in zip(found.factors, found.mask, strict=True) if kept) or "nothing"
         how = "the expert's answers chose" if found.posterior else "the interventions chose"
         back = "" if found.recovered is None else f", which brings back {found.recovered:.0%} of the difference"
-        tries = len(found.posterior) - 1 if found.posterior else len(found.executed)
-        said.append(
-            f"These demonstrations are confusing: with the previous action a policy returns {pairs}. After {tries} tries "
-            f"{how} {kept}: {found.final.mean:,.1f} [{found.final.low:,.1f}, {found.final.high:,.1f}]{back}."
-        )
-    else:
-        said.append(f"No confusion is shown: with the previous action a policy returns {pairs}.")
-    return tuple(said)
+        told.append(f"After {tries} tries {how} {kept}: {_in_words(found.final)}{back}.")
+    return (f"These demonstrations are confusing: the previous action costs {difference}.", *told)
+
+
+def _in_words(returned: Returned) -> str:
+    return f"{returned.mean:,.1f} [{returned.low:,.1f}, {returned.high:,.1f}]"

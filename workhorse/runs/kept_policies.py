@@ -99,14 +99,14 @@ def replay_until(history: History, policy: ActingPolicy) -> Recorded:
             f"{folder.path} is a run of {history.manifest.algorithm}, which keeps no replay that medium-replay could "
             "be made of: name a run of sac-n, sac, td3, ddpg or dqn."
         )
-    until = history.kept(policy.iteration).data.cursor
+    until = history.kept(policy.iteration).data
     _, progress, _, _ = checkpoint.load_newest(
         folder.path, loop.start(), set_aside=False, also=lambda meta: restore_segments(folder, loop, meta)
     )
-    newest = progress.data.cursor
-    if int(until.count) <= int(newest.first):
+    first = int(progress.data.cursor.first)
+    if int(until.cursor.count) <= first:
         raise UsageError(
             f"The replay of {folder.path} has forgotten the steps before iteration {policy.iteration}, where it was "
             "medium: train a run with a larger replay_capacity."
         )
-    return replay_steps(loop, newest, until)
+    return replay_steps(loop, first, until)

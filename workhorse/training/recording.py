@@ -26,12 +26,11 @@ from workhorse.core.algorithm import Action, Actor, Algorithm, Carry, Key, OnPol
 from workhorse.core.errors import UsageError
 from workhorse.core.spec import ActionSpace, Box, Discrete, EnvSpec, MultiBinary, MultiDiscrete
 from workhorse.data.log_findings import OwnSteps
-from workhorse.data.replay import Cursor
 from workhorse.environments import registry as environments
 from workhorse.environments.protocol import HostEnv, JaxEnv
 from workhorse.math.distributions import TanhGaussian
 from workhorse.networks.heads import task_action
-from workhorse.training.off_policy import OffPolicyLoop
+from workhorse.training.off_policy import OffPolicyLoop, ReplayData
 from workhorse.training.rollouts import make_collector
 
 __all__ = ["UNKNOWN_LIMIT", "PolicyPlay", "RandomPlay", "Recorded", "own_steps", "record", "replay_steps", "slots_for"]
@@ -305,38 +304,36 @@ def _joined(parts: Parts, steps: int) -> Recorded:
     )
 
 
-def replay_steps(loop: OffPolicyLoop, newest: Cursor, until: Cursor) -> Recorded:
-    """Return the steps that a replay still holds of those before a cursor, as episodes of the task's own actions.
+def replay_steps(loop: OffPolicyLoop, first: int, data: ReplayData) -> Recorded:
+    """Return the steps that a replay still holds of those before a state, as episodes of the task's own actions.
 
     Args:
         loop: its replay was restored from a checkpoint.
-        newest: of that checkpoint.
-        until: of the state up to which steps are wanted.
+        first: number of the first step of a slot that the replay still holds.
+        data: what the loop kept with the state up to which steps are wanted.
     """
     arrays, size, spec = loop.arrays, loop.size, loop.algorithm.spec
-    first, count = int(newest.first), int(until.count)
-    times = np.arange(first, count)
-    names = ["action", "reward", "terminated", "truncated", "final", "finals_before", "broken"]
-    rows = arrays.read(names, np.append(times, count))
-    obs = arrays.read(["obs"], np.append(times, count))["obs"]
-    broken = np.repeat(rows["broken"][1:, None], size.num_slots, axis=1)
-    if count == int(newest.count):
-        broken[-1] = False  # nothing was written to the row after the last yet
-    terminated, truncated = rows["terminated"][:-1], rows["truncated"][:-1]
-    ended = terminated | truncated
+    times = np.arange(first, int(data.cursor.count))
+    names = ["obs", "action", "reward", "terminated", "truncated", "final", "finals_before", "broken"]
+    rows = arrays.read(names, times)
+    ended = rows["terminated"] | rows["truncated"]
+    # a row is marked where what came before it was broken off; after the last row is where the slots stand
+    broken = np.repeat(np.append(rows["broken"][1:], False)[:, None], size.num_slots, axis=1) & ~ended
+    before = rows["finals_before"]
     number = np.where(
         ended,
-        rows["finals_before"][:-1, None] + rows["final"][:-1],
-        rows["finals_before"][1:, None] - size.num_slots + np.arange(size.num_slots),
+        before[:, None] + rows["final"],
+        np.append(before[1:], 0)[:, None] - size.num_slots + np.arange(size.num_slots),
     )
     wanted = np.unique(number[ended | broken])
     finals = arrays.read(["finals"], wanted)["finals"]
-    place = np.searchsorted(wanted, np.where(ended | broken, number, wanted[0] if len(wanted) else 0))
-    own = rows["action"][:-1]
+    place = np.searchsorted(wanted, np.where(ended | broken, number, 0))
+    own = rows["action"]
     action = np.asarray(_in_task_numbers(spec, own.reshape(-1, *own.shape[2:]))).reshape(own.shape)
+    newest = np.asarray(data.slots.obs).astype(np.float32)
+    flags = rows["terminated"], rows["truncated"]
     return _joined(
-        Parts(obs[:-1], action, rows["reward"][:-1], terminated, truncated, broken & ~ended, place, finals, obs[-1]),
-        len(times) * size.num_slots,
+        Parts(rows["obs"], action, rows["reward"], *flags, broken, place, finals, newest), len(times) * size.num_slots
     )
 
 

@@ -16,6 +16,7 @@ from tests.algorithms.offline.setting import (
     batch_of,
     crossing,
     learnt_on,
+    lifted,
     made,
     perceptron,
     shaken,
@@ -25,6 +26,7 @@ from workhorse.core.errors import UsageError
 from workhorse.core.spec import Box, Discrete, EnvSpec
 from workhorse.core.types import Rollout, Transitions
 from workhorse.training.plan import Plan
+from workhorse.training.sources import Sources
 
 KINDS = {"box": (BOX, {}), "choices": (CHOICES, {}), "deterministic": (BOX, {"deterministic": True})}
 
@@ -63,6 +65,10 @@ def test_losses_targets_and_slopes_are_those_of_numpy(kind):
     batch, state = batch_of(spec), begun(algorithm)
     weight, rows = np.asarray(batch.weight, np.float64), inputs(batch, spec)
     state = state._replace(target_critics=crossing(state.target_critics, batch.obs, rows))
+    aims = values(state.target_critics, batch.obs, rows)
+    aim = aims.min(0)
+    assert set(aims.argmin(0)) == {0, 1}, "else one critic would do"
+    state = state._replace(value=lifted(state.value, np.median(aim - perceptron(state.value, batch.obs)[:, 0])))
     after, priority, metrics = after_one(algorithm, state, batch, jax.random.key(0))
     # a terminated row has no successor, a truncated one has
     target = np.array([
@@ -81,9 +87,6 @@ def test_losses_targets_and_slopes_are_those_of_numpy(kind):
         return np.mean(weight * np.square(values(critics, batch.obs, rows) - target).sum(0))
 
     assert_slopes(critic_memory, state.critics, critic_loss)
-    aims = values(state.target_critics, batch.obs, rows)
-    assert set(aims.argmin(0)) == {0, 1}, "else one critic would do"
-    aim = aims.min(0)
 
     def value_loss(value):
         error = aim - perceptron(value, batch.obs)[:, 0]
@@ -196,6 +199,8 @@ def test_expectiles_go_from_the_mean_of_the_logs_actions_to_the_best_of_them():
 def test_the_policys_rate_falls_along_half_a_cosine_over_the_budget_and_no_other_rate_does():
     plan = Plan("Pendulum-v1", {}, "iql", {}, 0).with_budget(200)
     assert plan.settings == {"anneal_env_steps": 200}
+    goes_on = Plan("Pendulum-v1", {}, "iql", {}, 0, sources=Sources("mixed", begun_from="runs/from-log"))
+    assert goes_on.with_budget(200).settings == {}, "its updates go on, and the other run's fall is over"
     algorithm = made("iql", anneal_env_steps=200, learning_rate=0.01)
     state = begun(algorithm)
     rates = [float(algorithm.rate(state._replace(updates=jnp.int64(done)))) for done in (0, 50, 100, 200, 300)]
@@ -239,7 +244,7 @@ def test_it_learns_the_better_actions_of_a_log(tmp_path, deterministic):
         path, "iql", learning_rate=3e-3, scale_rewards=False, inverse_temperature=10.0, deterministic=deterministic
     )
     np.testing.assert_allclose(acted(algorithm, state, CORNERS)[:, 0], 0.5 * np.sign(CORNERS)[:, 0], atol=0.15)
-    assert (metrics["action_gap"] > 0 and 0 < metrics["clipped_weights"] < 1) or metrics["advantage_weight"] > 0
+    assert metrics["action_gap"] > 0.3, "the mean of uniform actions loses 7 / 12"
 
 
 @pytest.mark.parametrize(

@@ -58,9 +58,10 @@ class MaskedBC(LogLearner):
         a box:    loss = |tanh(f(z)) - a|^2 / A
 
     What acts is the average of the weights, which follows them by `target_rate` at each update: single updates leave
-    noise of the size of the step, which closed loops feel. Observations x are scaled by the moments of the log, so that a masked component reads as its mean. One network holds
-    the policies of all 2^F masks; `workhorse diagnose LOG --only confusion` finds the one that acts well. To act, the
-    mask is the option `mask`. The artefact is that policy alone: the mask's columns are folded into the first layer,
+    noise of the size of the step, which closed loops feel. Observations x are scaled by the moments of the log, so that
+    a masked component reads as its mean. One network holds the policies of all 2^F masks; `workhorse diagnose LOG
+    --only confusion` finds the one that acts well. To act, the mask is the option `mask`. The artefact is that policy
+    alone: the mask's columns are folded into the first layer,
 
         weight' = W_x diag(G),   bias' = bias + W_G G,
 
