@@ -71,7 +71,7 @@ def test_the_figure_draws_what_is_there_with_the_bound_that_is_near():
 @pytest.mark.slow
 def test_a_run_from_a_log_is_diagnosed(tmp_path):
     write_log_folder(made_log(np.random.default_rng(0), task="Pendulum-v1"), tmp_path / "log")
-    small = {"hidden": (4,), "batch_size": 8, "updates": 20, "progress": False, "runs": tmp_path}
+    small = {"hidden": (4,), "batch_size": 8, "updates": 20, "progress": False, "runs": tmp_path, "held_out": 0.3}
     run = workhorse.offline(tmp_path / "log", "td3+bc", id="run", **small)
     folder = RunFolder.open(run.path)
     for only in ((), ("values",), ("log",)):
