@@ -128,16 +128,17 @@ def log_of(suite: Suite, cell: Cell, seed: int, arguments: argparse.Namespace) -
 
 def joined(name: str, logs: list[Dataset], seed: int) -> Dataset:
     """Return the episodes of several logs of one task as one, shuffled, so that the held-out ones are of all."""
-    offsets, columns = np.cumsum([0, *(log.num_steps for log in logs)]), ("obs", "action", "reward")
-    given = {
-        column: np.concatenate([getattr(log, column) for log in logs])
-        for column in (*columns, "terminated", "truncated", "final_obs")
-    }
-    begins = np.concatenate([log.begins + offset for log, offset in zip(logs, offsets, strict=False)])
-    first = logs[0]
+    offsets = np.cumsum([0, *(log.num_steps for log in logs)])
+    first, begins = logs[0], [log.begins + offset for log, offset in zip(logs, offsets, strict=False)]
+
+    def column(name: str) -> np.ndarray:
+        return np.concatenate([getattr(log, name) for log in logs])
+
     whole = Dataset.of(
         name, first.observation, first.action_space, task=first.card.task,
-        max_episode_steps=first.card.max_episode_steps, begins=begins, **given,
+        max_episode_steps=first.card.max_episode_steps, obs=column("obs"), action=column("action"),
+        reward=column("reward"), terminated=column("terminated"), truncated=column("truncated"),
+        final_obs=column("final_obs"), begins=np.concatenate(begins),
     )  # fmt: skip
     return whole.of_episodes(np.random.default_rng(seed).permutation(whole.num_episodes))
 
@@ -168,8 +169,10 @@ def _done(suite: Suite, cell: Cell, seed: int, arguments: argparse.Namespace, gi
     log = log_of(suite, cell, seed, arguments)
     if cell.steps:
         return workhorse.train(suite.task, cell.learner, env_steps=cell.steps, log=log, **given)
-    steps = suite.gail_steps if cell.learner == "gail" else 10_000
-    return workhorse.imitate(suite.task, log=log, algorithm=cell.learner, env_steps=steps, **given)
+    if cell.learner == "gail":
+        return workhorse.imitate(suite.task, log=log, algorithm="gail", env_steps=suite.gail_steps, **given)
+    # one episode has fewer steps than the default batch
+    return workhorse.imitate(suite.task, log=log, algorithm=cell.learner, env_steps=10_000, batch_size=128, **given)
 
 
 def cell_result(suite: Suite, cell: Cell, folders: list[RunFolder], each: float) -> dict:

@@ -1,11 +1,11 @@
-"""Recall and false alarms of warnings of runs from a log: `python bench/offline_warnings.py --from-run RUN [--seeds 0 1]`.
+"""Recall and false alarms of warnings of runs from a log: `python bench/offline_warnings.py --from-run RUN`.
 
-Naive off-policy learning on narrow logs of Pendulum-v1, which invents values, against algorithms that stay near the log
-and logs that are wide enough. Nothing is broken in the code of any of them, so that a run is judged by its outcome. It
-has failed where its last evaluation has lost a fifth of what the log earns above random actions, or, on a log that earns
-no more, where it is worse than the log. Recall is the share of failed runs that were warned of; a warning of a run that
-has not failed is a false alarm, *also where its values are above the bound, which is true of it all the same*: these are
-counted apart. The logs are made of RUN, a run of sac on Pendulum-v1, by `workhorse dataset make`.
+Naive off-policy learning on narrow logs of Pendulum-v1, which invents values, against algorithms that stay near the
+log and logs that are wide enough. Nothing is broken in the code of any of them, so that a run is judged by its outcome.
+It has failed where its last evaluation has lost a fifth of what the log earns above random actions, or, on a log that
+earns no more, where it is worse than the log. Recall is the share of failed runs that were warned of; a warning of a
+run that has not failed is a false alarm, *also where its values are above the bound, which is true all the same*: these
+are counted apart. The logs are made of RUN, a run of sac on Pendulum-v1, by `workhorse dataset make`.
 """
 
 import argparse

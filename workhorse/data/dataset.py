@@ -69,6 +69,10 @@ class Card:
     notes: tuple[str, ...] = ()
 
 
+HASHED_BYTES = 2**24
+"""Bytes that are hashed at a time."""
+
+
 class LogRows(NamedTuple):
     """Rows that an algorithm learns from, leading axis N; see `workhorse.core.types.Transitions` for the columns.
 
@@ -209,7 +213,9 @@ class Dataset:
         return is_last & ~(np.asarray(self.terminated[index]) | np.asarray(self.truncated[index]))
 
     def rows(self, index: np.ndarray, *, n_steps: int, discount: float, spec: EnvSpec) -> LogRows:
-        """Return the rows that begin at these steps, float32, actions in the numbers of an algorithm for `spec`.
+        """Return the rows that begin at these steps, actions in the numbers of an algorithm for `spec`.
+
+        Numbers are float32; observations of integers, as images, stay what they are.
 
         A window of `n_steps` ends with its episode, as in `data.replay.transitions`.
 
@@ -231,11 +237,11 @@ class Dataset:
         truncated = np.asarray(self.truncated[last]) | self.is_broken_off(last)
         following = np.where(last + 1 < end, last + 1, last)
         return LogRows(
-            np.asarray(self.obs[index]),
+            _single(self.obs[index]),
             _own_numbers(spec, np.asarray(self.action[index])),
             reward.astype(np.float32),
             (discount**steps * ~terminated).astype(np.float32),
-            self.next_obs(last),
+            _single(self.next_obs(last)),
             terminated,
             truncated & ~terminated,
             steps,
@@ -285,9 +291,15 @@ class Dataset:
             if column is None:
                 continue
             hasher.update(f"{name} {column.dtype.str} {column.shape}\n".encode())
-            for begin in range(0, len(column), CHUNK):
-                hasher.update(np.ascontiguousarray(column[begin : begin + CHUNK]).tobytes())
+            rows = max(HASHED_BYTES // max(column[:1].nbytes, 1), 1)
+            for begin in range(0, len(column), rows):
+                hasher.update(np.ascontiguousarray(column[begin : begin + rows]).tobytes())
         return hasher.hexdigest()
+
+
+def _single(obs: np.ndarray) -> np.ndarray:
+    obs = np.asarray(obs)
+    return obs.astype(np.float32) if obs.dtype.kind == "f" else obs
 
 
 def _own_numbers(spec: EnvSpec, action: np.ndarray) -> np.ndarray:

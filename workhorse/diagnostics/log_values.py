@@ -134,9 +134,8 @@ more than 0. 60 % of the policy's actions have no support in the log.
         words.append(f"{100 * outside:.0f} % of the policy's actions have no support in the log.")
     held_out, trained = measures.get("held_out_error", math.nan), measures.get("trained_error", math.nan)
     if not math.isnan(held_out + trained):
-        overfits = held_out > 1.5 * trained
         words.append(
             f"The squared error to the targets is {held_out:.3g} on held-out steps and {trained:.3g} on those that "
-            f"were learnt from: {'that is overfitting' if overfits else 'no overfitting'}."
+            f"were learnt from{': no overfitting' if held_out <= 1.5 * trained else ''}."
         )
     return " ".join(words)
