@@ -68,13 +68,13 @@ def slopes(loss, network, layer, entries, step=1e-5):
     return np.array(found)
 
 
-def assert_first_step_of_adam(before, after, loss, rate, layer=-1):
+def assert_first_step_of_adam(before, after, loss, rate, layer=-1, least=1e-3):
     """Adam's first step is the sign of the slope times the rate: check every entry of a layer whose slope is clear."""
     layer %= len(before.weights)
     entries = list(np.ndindex(before.weights[layer].shape))
     slope = slopes(loss, before, layer, entries)
     step = (np.asarray(before.weights[layer], float) - np.asarray(after.weights[layer], float)) / rate
-    clear = np.abs(slope) > 1e-3
+    clear = np.abs(slope) > least
     assert clear.sum() >= 4
     np.testing.assert_allclose(step[tuple(np.array(entries).T)][clear], np.sign(slope)[clear], atol=2e-2)
 

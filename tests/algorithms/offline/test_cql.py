@@ -199,6 +199,7 @@ def test_the_gap_of_equal_values_is_the_log_of_the_volume():
     assert float(gap) == pytest.approx(A * np.log(2), rel=1e-5)
 
 
+@pytest.mark.slow
 def test_it_stays_within_the_log_where_sac_leaves_it():
     settings = {"reward_scale": 10.0, "num_actions": 4}
     near, far = gains("cql", conservative_weight=1.0, **settings), gains("cql", conservative_weight=0.0, **settings)

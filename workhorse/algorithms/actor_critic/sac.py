@@ -120,6 +120,10 @@ class SAC(ReplayLearner):
         """Return the smallest of the critics' values of actions."""
         return jnp.minimum(*values(critics, obs, action))
 
+    def climbed(self, critics: Any, obs: Float[Array, "N D"], action: Float[Array, "N A"]) -> Float[Array, "N"]:
+        """Return what the policy climbs: the pessimistic value."""
+        return self.pessimistic(critics, obs, action)
+
     # --- acting ---
 
     def init(self, key: Key) -> SACState:
@@ -187,7 +191,7 @@ class SAC(ReplayLearner):
     def action_value(self, state: SACState, obs: Array, action: Array) -> Float[Array, ""]:
         """Return the smaller of both critics' soft values."""
         seen = self.seen(self.scaling(state.observations), obs)[None]
-        value = self.pessimistic(state.critics, seen, action.reshape(1, -1).astype(jnp.float32))[0]
+        value = self.climbed(state.critics, seen, action.reshape(1, -1).astype(jnp.float32))[0]
         return value / jnp.asarray(self.reward_scale, jnp.float32)
 
     def entropy_bonus(self, state: SACState, obs: Array, key: Key) -> Float[Array, ""]:
@@ -220,7 +224,7 @@ class SAC(ReplayLearner):
 
         def loss(policy: MLP) -> tuple[Array, tuple[Array, Array]]:
             action, log_prob = jax.vmap(_at)(jax.vmap(policy)(obs), noise)
-            value = self.pessimistic(state.critics, obs, action)
+            value = self.climbed(state.critics, obs, action)
             return (temperature * log_prob - value).mean(), (log_prob, action)
 
         (total, (log_prob, action)), gradient = jax.value_and_grad(loss, has_aux=True)(state.policy)
