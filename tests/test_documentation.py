@@ -64,6 +64,7 @@ def test_every_option_typed_in_the_documents_exists() -> None:
     known = {command: typed(command, "--help").stdout for command in COMMANDS}
     options = {option for name in registry.entries() for option in registry.options(name)}
     known["train"] += " ".join(f"--{option.replace('_', '-')} --no-{option.replace('_', '-')}" for option in options)
+    known["dataset"] += "".join(typed("dataset", one, "--help").stdout for one in ("make", "check", "show", "convert"))
     known["train"] += typed("train", "--algorithm", "own_algorithm:RandomSearch", "--help", folder=EXAMPLES).stdout
     for document, line in command_lines():
         command = line.split()[1]

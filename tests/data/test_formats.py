@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.data.toy_logs import COLUMNS, assert_same_columns, made, parts, walk
+from workhorse.cli.main import main
 from workhorse.core.spec import Box, Discrete
 from workhorse.data import log_pieces
 from workhorse.data.flat_rows import FlatRows, pieces_of
@@ -32,7 +33,7 @@ def written(log, folder, to):
 
 @pytest.mark.parametrize("to", ["minari", "d4rl", "parquet", "workhorse"])
 @given(drawn=parts(), rows=st.integers(1, 9))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=12, deadline=None)
 def test_what_is_written_is_read_again_bit_for_bit(to, drawn, rows):
     log = made(drawn)
     with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patched:
@@ -45,7 +46,7 @@ def test_what_is_written_is_read_again_bit_for_bit(to, drawn, rows):
 
 
 @given(drawn=parts(is_table=True), rows=st.integers(1, 9))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=12, deadline=None)
 def test_a_csv_keeps_every_number(drawn, rows):
     log = made(drawn)
     with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patched:
@@ -342,6 +343,34 @@ def test_images_are_kept_to_the_bit(minari, tmp_path):
     convert_dataset(tmp_path / "own", tmp_path / "images-v0", "minari")
     assert next(iter(minari.load_dataset("images-v0"))).observations.tobytes() == image.tobytes()
     assert open_dataset(tmp_path / "images-v0").observation == space
+
+
+# --- the commands ---
+
+
+def test_show_and_convert_say_what_is_in_a_log(tmp_path, capsys):
+    log = walk((3, 4, 2), "tcb", task="Walk-v0", task_options={"wind": 2}, max_episode_steps=4)
+    log = replace(log, card=replace(log.card, kind="medium", notes=("A note.",), references={"random": -3.0}))
+    write_log_folder(log, tmp_path / "own")
+    assert main(["dataset", "convert", str(tmp_path / "own"), str(tmp_path / "log.parquet"), "--to", "parquet"]) == 0
+    assert "log.parquet: 9 steps in 3 episodes, in the format parquet" in capsys.readouterr().out
+    assert main(["dataset", "show", str(tmp_path / "log.parquet")]) == 0
+    said = capsys.readouterr().out
+    for words in (
+        "walk (medium)",
+        "task          Walk-v0 wind=2, at most 4 steps an episode",
+        "observation   box of shape (2,) from -inf to inf, float64",
+        "action        box of shape (1,) from -1 to 1, float64",
+        "episodes      3, of 2 to 4 steps",
+        "ends          1 terminated, 1 truncated, 1 broken off",
+        "returns       2.7 with a spread of 1.9",  # 0.03, 4.06 and 4.01
+        "random        -3.0 a reference return",
+        f"digest        {log.digest()}",
+        "note          A note.",
+    ):
+        assert f"{words}\n" in said
+    bars = [line for line in said.splitlines() if "█" in line]
+    assert [line.split()[-1] for line in bars] == ["1", "2"] and bars[1].count("█") == 2 * bars[0].count("█")
 
 
 # --- what is learnt from them ---

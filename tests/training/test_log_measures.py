@@ -42,7 +42,7 @@ class KnownSoft(Known):
         return jnp.float32(0.25)
 
 
-def made_log(rng, episodes=40, task="", scale=1.0, actions=None):
+def made_log(rng, episodes=40, task="", scale=1.0, noise=0.1, actions=None):
     """A log of 5 to 30 steps an episode, of which two thirds terminate; actions follow the state."""
     lengths = rng.integers(5, 31, episodes)
     begins, total = np.append(0, np.cumsum(lengths)[:-1]), lengths.sum()
@@ -50,7 +50,7 @@ def made_log(rng, episodes=40, task="", scale=1.0, actions=None):
     last, ends = begins + lengths - 1, rng.uniform(size=episodes) < 2 / 3
     terminated, truncated = np.zeros(total, bool), np.zeros(total, bool)
     terminated[last], truncated[last] = ends, ~ends
-    action = np.clip(0.1 * obs[:, :1] + 0.01 * rng.normal(size=(total, 1)), -1, 1).astype(np.float32)
+    action = np.clip(0.1 * obs[:, :1] + noise * rng.normal(size=(total, 1)), -1, 1).astype(np.float32)
     space = Box((-1.0,), (1.0,))
     if actions is not None:
         action, space = actions(obs), Discrete(3)
@@ -116,6 +116,18 @@ def test_values_and_returns_are_those_of_a_plain_loop(kind):
     assert found["data_return"] == pytest.approx(totals.mean(), rel=1e-4, abs=1e-5)
     assert found["data_return_spread"] == pytest.approx(totals.std(), rel=1e-3)
     assert found.get("entropy_bonus") == (0.25 if bonus else None)
+
+
+def test_a_value_that_rewards_do_not_allow_is_no_witness_of_itself():
+    """Costs alone, of which a value of 500 makes the return after a cut no higher than the least cost allows."""
+    log = made_log(np.random.default_rng(1), task="Pendulum-v1")
+    log.reward[:] = -1.0
+    log.action[:] = 0.5
+    found, _ = measured(algorithm_for(log, slope=1000.0), log)
+    pairs = [followed(log, int(step), lambda now: 0.0) for step in split(log)[1]]
+    wanted = np.mean([total for total, weight in pairs if weight <= MOST_TAIL])
+    assert found["data_return"] == pytest.approx(wanted, rel=1e-4)
+    assert found["return_gap"] == pytest.approx(500.0 + log.obs[split(log)[1], 0].mean() - wanted, rel=0.02)
 
 
 def test_errors_are_those_of_whole_batches_of_the_held_out_and_the_other_steps():
@@ -196,14 +208,22 @@ def test_support_is_that_of_a_plain_loop():
     scale = log.obs[train].astype(np.float64).std(0)
     states, actions = log.obs[train] / scale, log.action[train]
     own = plain_distances(list(zip(states, actions, strict=True)), states, actions, others=True)
-    for choice in (0.0, 0.05, 0.9):
+    for choice in (0.0, 0.3, 0.9):
         found, probe = measured(algorithm_for(log, choice=choice), log)
         assert probe.neighbours is not None
         assert float(probe.neighbours.threshold) == pytest.approx(np.quantile(own, 0.95), rel=1e-3)
         rows = [(log.obs[step] / scale, np.array([choice])) for step in held]
         wanted = plain_distances(rows, states, actions, others=False) > np.quantile(own, 0.95)
         assert found["outside_support"] == pytest.approx(wanted.mean(), abs=0.011)
-    assert found["outside_support"] == 1.0, "the log holds no action of .9"
+    assert found["outside_support"] > 0.95, "the log holds hardly any action of .9"
+
+
+def test_a_log_without_noise_supports_what_is_a_hair_away():
+    log = made_log(np.random.default_rng(5), episodes=60, noise=0.0)
+    log.action[:] = 0.3
+    for choice, outside in ((0.31, 0.0), (0.4, 1.0)):
+        found, probe = measured(algorithm_for(log, choice=choice), log)
+        assert found["outside_support"] == outside and float(probe.neighbours.threshold) == pytest.approx(0.05)
 
 
 def test_the_logs_own_choices_are_inside_and_others_are_not():

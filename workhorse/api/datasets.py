@@ -1,12 +1,12 @@
-"""Make logs of episodes from our own runs, with cards that say how."""
+"""Make logs of episodes from our own runs, with cards that say how, and check logs."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, NamedTuple, get_args
+from typing import Any, get_args
 
 import numpy as np
 
@@ -15,37 +15,38 @@ from workhorse.algorithms.settings import merged_settings
 from workhorse.api.setup import whole
 from workhorse.api.tasks import check_task
 from workhorse.core.algorithm import Planner
-from workhorse.core.digest import digest
 from workhorse.core.errors import UsageError
 from workhorse.core.files import is_there
 from workhorse.core.machine import installed_versions, threads_or_cores
 from workhorse.core.spec import Box, Discrete, EnvSpec
 from workhorse.data.coverage import coverage_of
 from workhorse.data.dataset import Card, Dataset, Kind, space_record
+from workhorse.data.log_check import check_log
+from workhorse.data.log_findings import LogFinding
 from workhorse.data.log_folder import read_log_folder, write_log_folder
+from workhorse.data.opening import check_fits
 from workhorse.environments import registry as environments
 from workhorse.environments.protocol import HostEnv, JaxEnv
-from workhorse.runs import checkpoint, train
+from workhorse.environments.registry import is_native
+from workhorse.runs import train
 from workhorse.runs.budget import usual_evaluations
 from workhorse.runs.history import History, opened
+from workhorse.runs.kept_policies import acting_policy, medium_policy, newest_iteration, replay_until
 from workhorse.runs.run import Observer
-from workhorse.runs.segments import restore_segments
 from workhorse.runs.trust import key_of, open_run
 from workhorse.training.episodes import Lanes, evaluation_of, make_player
-from workhorse.training.off_policy import OffPolicyLoop
 from workhorse.training.on_policy import EVALUATION_SLOTS
 from workhorse.training.recording import (
     UNKNOWN_LIMIT,
     PolicyPlay,
     RandomPlay,
     Recorded,
+    own_steps,
     record,
-    replay_steps,
     slots_for,
 )
-from workhorse.training.rollouts import actor_of
 
-__all__ = ["MEDIUM", "STEPS", "make"]
+__all__ = ["MEDIUM", "STEPS", "check", "make"]
 
 STEPS = 100_000
 """Steps of a log whose maker was not told how many."""
@@ -53,7 +54,7 @@ STEPS = 100_000
 MEDIUM = 1 / 3
 """Share of the way from the return of random actions to that of a run's last policy that `medium` has come at least."""
 
-RANDOM_EPISODES, EXPERT_EPISODES, MILESTONE_EPISODES = 100, 100, 20
+RANDOM_EPISODES = EXPERT_EPISODES = 100
 TRAINED_STEPS = 100_000
 """Budget of a run on a task that has no recipe."""
 MILESTONES = 50
@@ -62,15 +63,6 @@ LATE_MEDIUM = 2 / 3
 """Share of that way from which on the card says that a medium policy is not much worse than the last one."""
 PART_OFFSET = 1_000_003
 """Added to the seed for the second half of a log, so that its initial states are not those of the first."""
-
-
-class Acting(NamedTuple):
-    """A kept state of a run, and the mean return of its policy without noise."""
-
-    iteration: int
-    env_steps: int
-    actor: Any
-    mean_return: float
 
 
 @dataclass(frozen=True)
@@ -172,6 +164,30 @@ def make(
     return read_log_folder(write_log_folder(dataset, out))
 
 
+def check(dataset: Dataset, *, task: str | None = None, threads: int = 0) -> Iterator[LogFinding]:
+    """Yield what is wrong with a log, what its user should know, and what it can support.
+
+    Args:
+        dataset: the log.
+        task: the task that it is of, some random steps of which are compared with it; by default the one that its card
+            names, where that is one of Workhorse's own (a card from elsewhere must not choose code to run).
+        threads: simulation threads.
+
+    Raises:
+        UsageError: the task is not known, or has other observations or actions.
+    """
+    card = dataset.card
+    if task is None and is_native(card.task, card.task_options):
+        task = card.task
+    own = None
+    if task is not None:
+        check_task(task)
+        options = card.task_options if task == card.task else {}
+        own = own_steps(task, options, threads_or_cores(threads))
+        check_fits(dataset, own.spec)
+    return check_log(dataset, own)
+
+
 def _checked(task: str, kind: str, out: str | os.PathLike[str], steps: int | None, seed: int, explore: bool) -> int:
     """Return the number of steps, everything that can be refused before any work refused."""
     check_task(task)
@@ -227,7 +243,7 @@ def _from_run(wanted: Wanted, history: History) -> tuple[Recorded, dict[str, Any
             f"The run {history.folder.path} is one of {history.manifest.algorithm}, whose policy does not act by "
             "itself in the task: name a run of another algorithm."
         )
-    expert = _acting(history, _newest(history), EXPERT_EPISODES)
+    expert = acting_policy(history, newest_iteration(history), EXPERT_EPISODES)
     spec = history.spec
     references = {"random": _random_return(wanted, spec), "expert": expert.mean_return}
     wanted.noted(f"Mean returns: {references['random']:,.1f} random, {expert.mean_return:,.1f} of the last policy.")
@@ -240,9 +256,9 @@ def _from_run(wanted: Wanted, history: History) -> tuple[Recorded, dict[str, Any
     if wanted.kind == "expert":
         acting = (expert,)
     else:
-        medium = _medium(wanted, history, references)
+        medium = medium_policy(history, references["random"], expert.mean_return, wanted.medium, wanted.noted)
         if wanted.kind == "medium-replay":
-            return _replay(history, medium), made | {"until": _of_policy(medium)}, references
+            return replay_until(history, medium), made | {"until": medium.described()}, references
         acting = (medium, expert) if wanted.kind == "medium-expert" else (medium,)
     parts = []
     for number, policy in enumerate(acting):
@@ -250,85 +266,9 @@ def _from_run(wanted: Wanted, history: History) -> tuple[Recorded, dict[str, Any
         play = PolicyPlay(history.loop.algorithm, wanted.explore, slots_for(steps, spec.max_episode_steps))
         parts.append(_played(wanted, play, policy.actor, steps, number))
     made["policies"] = [
-        _of_policy(policy) | {"steps": len(part.reward)} for policy, part in zip(acting, parts, strict=True)
+        policy.described() | {"steps": len(part.reward)} for policy, part in zip(acting, parts, strict=True)
     ]
     return _one_after_the_other(parts), made | {"explores": wanted.explore}, references
-
-
-def _newest(history: History) -> int:
-    """Return the iteration of the last state of a run."""
-    found = [*checkpoint.saved_iterations(history.folder), *checkpoint.saved_iterations(history.folder, "milestones")]
-    if not found:
-        raise UsageError(f"{history.folder.path} keeps no state at all: restore its checkpoints from a copy.")
-    return max(found)
-
-
-def _acting(history: History, iteration: int, episodes: int) -> Acting:
-    progress = history.measurable(iteration)
-    found = history.loop.evaluate(progress, episodes)
-    actor = actor_of(history.loop.algorithm, progress.state)
-    return Acting(iteration, int(progress.env_steps), actor, float(found.returns.mean()))
-
-
-def _of_policy(policy: Acting) -> dict[str, Any]:
-    return {
-        "iteration": policy.iteration, "env_steps": policy.env_steps, "return": policy.mean_return,
-        "digest": f"{digest(policy.actor):016x}",
-    }  # fmt: skip
-
-
-def _medium(wanted: Wanted, history: History, references: Mapping[str, float]) -> Acting:
-    """Return the first milestone whose policy is at least as far from random as `wanted.medium` says.
-
-    Raises:
-        UsageError: the run kept none, or none is.
-    """
-    folder, low, high = history.folder, references["random"], references["expert"]
-    iterations = checkpoint.saved_iterations(folder, "milestones")
-    if not iterations:
-        raise UsageError(
-            f"{folder.path} keeps no milestones, so that no policy on the way to its last one is known: name a run "
-            "that keeps some."
-        )
-    if not high > low:
-        raise UsageError(
-            f"The last policy of {folder.path} returns {high:,.1f}, no more than the {low:,.1f} of random actions, so "
-            "that none of its policies is medium: train it for longer, or name another run."
-        )
-    level = low + wanted.medium * (high - low)
-    for iteration in iterations:
-        policy = _acting(history, iteration, MILESTONE_EPISODES)
-        if policy.mean_return >= level:
-            wanted.noted(
-                f"Medium is milestone {iteration} after {policy.env_steps:,} steps: it returns "
-                f"{policy.mean_return:,.1f}, and the first of at least {level:,.1f} was looked for."
-            )
-            return policy
-    raise UsageError(
-        f"No milestone of {folder.path} returns the {level:,.1f} that is {wanted.medium:.0%} of the way from random "
-        f"actions ({low:,.1f}) to its last policy ({high:,.1f}): train it for longer, or name another run."
-    )
-
-
-def _replay(history: History, medium: Acting) -> Recorded:
-    """Return the steps that a run took until a milestone, as far as its replay still has them."""
-    loop, folder = history.loop, history.folder
-    if not isinstance(loop, OffPolicyLoop):
-        raise UsageError(
-            f"{folder.path} is a run of {history.manifest.algorithm}, which keeps no replay that medium-replay could "
-            "be made of: name a run of sac-n, sac, td3, ddpg or dqn."
-        )
-    until = history.kept(medium.iteration).data.cursor
-    _, progress, _, _ = checkpoint.load_newest(
-        folder.path, loop.start(), set_aside=False, also=lambda meta: restore_segments(folder, loop, meta)
-    )
-    newest = progress.data.cursor
-    if int(until.count) <= int(newest.first):
-        raise UsageError(
-            f"The replay of {folder.path} has forgotten the steps before iteration {medium.iteration}, where it was "
-            "medium: train a run with a larger replay_capacity."
-        )
-    return replay_steps(loop, newest, until)
 
 
 # --- recording ---

@@ -11,7 +11,7 @@ from workhorse.algorithms.registry import algorithm_class
 from workhorse.core.algorithm import OffPolicy
 from workhorse.core.digest import digest
 from workhorse.core.errors import UsageError, unknown
-from workhorse.diagnostics import action_values, baselines, gradients, landscape, store, values
+from workhorse.diagnostics import action_values, baselines, gradients, landscape, log_values, store, values
 from workhorse.diagnostics.plane import NoStep
 from workhorse.diagnostics.trust_region import Promise, trust_region
 from workhorse.runs.folder import RunFolder
@@ -20,7 +20,7 @@ from workhorse.training.off_policy import OffPolicyLoop
 
 __all__ = ["DEFAULT_BUDGET", "Diagnosis", "DiagnosisLines", "DiagnosisObserver", "Question", "Topic", "diagnose"]
 
-Topic = Literal["gradients", "values", "baselines", "trust-region", "landscape"]
+Topic = Literal["gradients", "values", "baselines", "trust-region", "landscape", "log"]
 
 USUAL: tuple[Topic, ...] = ("gradients", "values", "trust-region")
 
@@ -59,6 +59,8 @@ class Question:
         """Return the options that the result of a part depends on."""
         if part == "landscape":
             return {"grid": self.grid, "pairs": self.pairs}
+        if part == "log":
+            return {}
         return {"budget": self.steps} | ({"pairs": 5} if part == "values" else {"estimates": self.estimates})
 
 
@@ -121,8 +123,12 @@ def diagnose(folder: RunFolder, question: Question, observer: DiagnosisObserver)
         if name not in get_args(Topic):
             raise unknown("part", name, list(get_args(Topic)), "workhorse diagnose --help")
     wanted = question.only or _usual(folder, observer)
+    if _learns_from_log(folder):  # its values are held against the log
+        wanted = tuple("log" if name == "values" else name for name in wanted)
     found = Diagnosis(_promises(folder, question, observer) if "trust-region" in wanted else ())
-    parts: list[store.Part] = [part for part in ("gradients", "values", "baselines", "landscape") if part in wanted]
+    parts: list[store.Part] = [
+        part for part in ("gradients", "values", "baselines", "landscape", "log") if part in wanted
+    ]
     if not parts:
         observer.promised(found.promises)
         return found
@@ -149,9 +155,17 @@ def diagnose(folder: RunFolder, question: Question, observer: DiagnosisObserver)
     return found
 
 
+def _learns_from_log(folder: RunFolder) -> bool:
+    sources = folder.manifest().sources
+    return sources is not None and sources.use == "offline"
+
+
 def _usual(folder: RunFolder, observer: DiagnosisObserver) -> tuple[Topic, ...]:
     """Return the parts that are measured where none is named."""
     name = folder.manifest().algorithm
+    if _learns_from_log(folder):
+        observer.noted(f"{name} learns from a log, so that its values are held against steps of it that were held out.")
+        return ("log",)
     if not issubclass(algorithm_class(name), OffPolicy):
         return USUAL
     observer.noted(
@@ -182,6 +196,7 @@ def _possible(
         "values": lambda: _check_values(history, question.steps),
         "baselines": lambda: baselines.check_baselines(history, question.steps, question.estimates),
         "landscape": lambda: landscape.check_landscape(history, question.grid, question.pairs, question.budget),
+        "log": lambda: log_values.check_log_values(history),
     }
     gradients.check_estimates(question.estimates)
     possible, errors = [], []
@@ -211,8 +226,11 @@ def _measured(
     if record is not None:
         return record
     seen = f"{digest(history.measurable(iteration).state):016x}"
-    measure = _landscape if part == "landscape" else _by_budget
-    found = measure(history, part, iteration, question, observer)
+    if part == "log":
+        found: object = log_values.study_log_values(history, iteration)
+    else:
+        measure = _landscape if part == "landscape" else _by_budget
+        found = measure(history, part, iteration, question, observer)
     return store.write(history.folder, part, {**store.plain_json(found), "digest": seen}, asked)
 
 

@@ -23,7 +23,7 @@ from workhorse.data.log_folder import is_log_folder, read_log_folder, write_log_
 from workhorse.data.opening import open_dataset
 from workhorse.training.sources import Sources
 
-__all__ = ["DEFAULT_ALGORITHM", "imitate", "resolve_imitate"]
+__all__ = ["DEFAULT_ALGORITHM", "imitate", "resolve_imitate", "shown_log"]
 
 DEFAULT_ALGORITHM = "dagger"
 ITERATIONS = 20
@@ -142,7 +142,7 @@ def resolve_imitate(
         if count < (least := 2 if _learns_from_a_log(algorithm) else 1):
             why = ", one of which is only measured on" if least > 1 else ""
             raise UsageError(f"demonstrations must be at least {least} for {algorithm}{why}: got {count}.")
-        log = _shown(task, expert, count, noise, logs, task_options or {}, seed, threads)
+        log = shown_log(task, expert, count, noise, logs, task_options or {}, seed, threads)
     elif demonstrations is not None or noise:
         raise UsageError("--demonstrations and --noise are of an expert that shows them: leave them out with --log.")
     if _learns_from_a_log(algorithm):
@@ -219,11 +219,21 @@ def _asking(
     return dataclasses.replace(setup, sources=Sources("imitate", expert=found.name, expert_digest=found.digest))
 
 
-def _shown(
+def shown_log(
     task: str, expert: str, count: int, noise: float, logs: str | os.PathLike[str], options: Mapping[str, Any],
     seed: int, threads: int,
 ) -> Path:  # fmt: skip
-    """Return the folder of the demonstrations, played now where they are not there yet."""
+    """Return the folder of a log of demonstrations, which are played now where they are not there yet.
+
+    Args:
+        task, options: the task and its options.
+        expert: as `imitate` takes it.
+        count: episodes.
+        noise: on the actions.
+        logs: the folder that the log is written into.
+        seed: of initial states and noise.
+        threads: simulation threads.
+    """
     from workhorse.runs.experts import find_expert
 
     if not 0 <= noise < float("inf"):

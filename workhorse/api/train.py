@@ -74,10 +74,8 @@ def train(
         checkpoint_every_s: seconds between checkpoints; 0 saves after every iteration.
         stop_on_warning: whether to end the run at its first warning.
         stop_at_return: end the run at the first evaluation whose mean return is at least this.
-        log: path of a log that a share of each batch is drawn from, half where the algorithm has no `log_share`; for
-            algorithms that learn from a replay.
-        begin_from: run of the same algorithm, as one that `workhorse.offline` trained, whose newest state this run
-            begins with.
+        log: path of a log that a share of each batch is drawn from, for algorithms that learn from a replay.
+        begin_from: run of the same algorithm, as one of `workhorse.offline`, whose newest state this one begins with.
         callback: function that is given every iteration's metrics, a dictionary with `iteration`, `env_steps`,
             `training_return`, after evaluations `evaluation_return`, and what else `run.metrics` has. Where it returns
             False, the run stops: its state is saved, and `run.resume()` goes on. An exception in it is raised again

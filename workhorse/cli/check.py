@@ -10,7 +10,7 @@ import tyro
 from workhorse.cli.environment_options import EnvironmentOptions, task_options_of
 from workhorse.cli.options import parse
 
-__all__ = ["run"]
+__all__ = ["finding_row", "run"]
 
 WIDTH = 80
 INDENT = 22
@@ -44,7 +44,7 @@ def run(arguments: Sequence[str]) -> int:
     verdicts = []
     for finding in survey(options.task, task_options):
         verdicts.append(finding.verdict)
-        print(_row(finding.topic, finding.verdict, finding.text), flush=True)
+        print(finding_row(finding.topic, finding.verdict, finding.text), flush=True)
     print()
     if "stop" in verdicts:
         print("It cannot be trained on as it is.")
@@ -54,7 +54,7 @@ def run(arguments: Sequence[str]) -> int:
     return 0
 
 
-def _row(topic: str, verdict: str, text: str) -> str:
+def finding_row(topic: str, verdict: str, text: str) -> str:
     """Return a finding, wrapped to 80 columns."""
     mark = f"{_MARKS[verdict]:<4}"
     if sys.stdout.isatty():

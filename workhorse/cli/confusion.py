@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Sequence
 from typing import Literal
 
@@ -17,7 +18,7 @@ __all__ = ["asks_for_confusion", "run"]
 
 @dataclasses.dataclass
 class ConfusionOptions(EnvironmentOptions):
-    """Examine demonstrations: does the previous action confuse a policy that imitates them?
+    """Examine demonstrations for causal confusion: whether the previous action misleads a policy that imitates them.
 
     How well does it predict the next one? What does each factor of the observation add on held-out demonstrations, and
     cost in the task? Which factors do a few episodes, or questions to an expert, choose?
@@ -54,9 +55,7 @@ def asks_for_confusion(arguments: Sequence[str]) -> bool:
         >>> asks_for_confusion(["logs/mine", "--only", "confusion"]), asks_for_confusion(["runs/mine"])
         (True, False)
     """
-    words = [*arguments, ""]
-    return any(word == "--only=confusion" or pair == ("--only", "confusion")
-               for word, pair in zip(words, zip(words, words[1:], strict=False), strict=False))  # fmt: skip
+    return "--only=confusion" in arguments or ("--only", "confusion") in itertools.pairwise(arguments)
 
 
 def run(arguments: Sequence[str]) -> int:

@@ -127,7 +127,8 @@ def _lines(dataset: Any) -> Iterator[str]:
     if card.returns:
         mean, spread = card.returns["mean"], card.returns["std"]
         yield f"  returns       {mean:,.1f} with a spread of {spread:,.1f}"
-        yield from _histogram(card.returns["edges"], card.returns["counts"])
+        if spread > 0:
+            yield from _histogram(card.returns["edges"], card.returns["counts"])
     for name, value in card.references.items():
         yield f"  {name:<13} {value:,.1f} a reference return"
     yield f"  digest        {card.digest}"

@@ -17,7 +17,7 @@ from workhorse.cli.places import RunPath
 
 __all__ = ["run"]
 
-Topic = Literal["gradients", "values", "baselines", "trust-region", "landscape"]
+Topic = Literal["gradients", "values", "baselines", "trust-region", "landscape", "log"]
 
 
 @dataclasses.dataclass
@@ -27,6 +27,7 @@ class DiagnoseOptions:
     Do its gradient estimates agree? How good is its value function? Did its trust region hold? Does its surrogate
     follow the reward? Earlier measurements are kept and not repeated.
 
+    Of a run from a log: are its values within what rewards allow, and near what the log shows?
     Of demonstrations: `workhorse diagnose LOG --only confusion --help`.
     """
 
@@ -35,7 +36,8 @@ class DiagnoseOptions:
     at: tuple[int, ...] = ()
     """Iterations to measure, among those whose state was kept; by default the first, the last and two between."""
     only: tuple[Topic, ...] = ()
-    """Parts to measure; by default gradients, values and trust-region. The others take minutes or more."""
+    """Parts to measure; by default gradients, values and trust-region, and log of a run from a log. The others take
+    minutes or more."""
     budget: Count | None = None
     """Environment steps for each part at each iteration; by default 1,000,000, and for the landscape no limit."""
     estimates: int = 10

@@ -196,11 +196,33 @@ def print_landscape(record: Record) -> None:
 _LINE_WORDS = {"-": "", "raises": "rises", "lowers": "falls", "cannot be told": "cannot be told"}
 
 
+def print_log_values(record: Record) -> None:
+    measures = record["measures"]
+    print(f"values at iteration {record['iteration']}, on {record['steps']:,} held-out steps:")
+    for words, names in _LOG_LINES:
+        parts = [f"{word} {_number(measures.get(name), form)}" for word, name, form in names if name in measures]
+        if parts:
+            print(f"  {words}: {', '.join(parts)}")
+    print(f"  {record['verdict']}")
+
+
+_LOG_LINES: tuple[tuple[str, tuple[tuple[str, str, str], ...]], ...] = (
+    ("values", (("of the policy's actions", "policy_value", ".4g"), ("of the log's", "data_value", ".4g"))),
+    ("returns of the log", (("mean", "data_return", ".4g"), ("spread", "data_return_spread", ".3g"),
+                            ("values above them by", "return_gap", ".3g"))),
+    ("highest value", (("of the task", "value_bound", ".4g"), ("by the log's rewards", "seen_value_bound", ".4g"),
+                       ("above it", "above_bound", ".0%"))),
+    ("actions", (("without support", "outside_support", ".0%"), ("preferred by", "action_gap", ".3g"))),
+    ("squared error", (("held out", "held_out_error", ".3g"), ("learnt from", "trained_error", ".3g"))),
+)  # fmt: skip
+
+
 SHOWN: dict[store.Part, Callable[[Record], None]] = {
     "gradients": print_gradients,
     "values": print_values,
     "baselines": print_baselines,
     "landscape": print_landscape,
+    "log": print_log_values,
 }
 
 

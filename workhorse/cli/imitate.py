@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Annotated, Any
 
 import tyro
@@ -12,6 +13,7 @@ from workhorse.algorithms import registry
 from workhorse.api.imitate import DEFAULT_ALGORITHM, resolve_imitate
 from workhorse.cli.environment_options import EnvironmentOptions, task_options_of
 from workhorse.cli.options import Count, parse
+from workhorse.core.errors import UsageError
 
 __all__ = ["run"]
 
@@ -40,6 +42,8 @@ class ImitateOptions(EnvironmentOptions):
     """Folder that demonstrations are written into."""
     price_per_demonstration: float | None = None
     """What an episode with an expert costs: print it beside the price of computing, and of learning without one."""
+    against: str | None = None
+    """The run of learning without an expert whose price is printed; by default the expert, where it is a run."""
     prices: str | None = None
     """Price book of computing, see `workhorse cost --help`; goes with --price-per-demonstration."""
     seed: int = 0
@@ -73,6 +77,7 @@ def run(arguments: Sequence[str]) -> int:
     algorithm = _algorithm(arguments)
     options: Any = parse(_options_of(algorithm), arguments)
     words = {word.partition("=")[0].removeprefix("--").replace("-", "_") for word in arguments if word[:2] == "--"}
+    _check_prices(options)
     own = registry.options(algorithm)
     setup = resolve_imitate(
         options.task,
@@ -90,7 +95,44 @@ def run(arguments: Sequence[str]) -> int:
     with observer, sent_to_wandb(options.wandb, observer) as told:
         folder, summary = setup.start(command=("workhorse", "imitate", *arguments), observer=told)
     observer.finished(folder, summary)
+    if options.price_per_demonstration is not None:
+        print(_price_line(folder, summary.episode_return, options))
     return 0
+
+
+def _check_prices(options: Any) -> None:
+    """Refuse a price, a price book or a run to compare with that cannot be used, before any work."""
+    from workhorse.runs.cost import PriceBook
+    from workhorse.runs.demonstration_price import check_price
+    from workhorse.runs.folder import RunFolder
+
+    if options.price_per_demonstration is None:
+        for name in ("against", "prices"):
+            if getattr(options, name) is not None:
+                raise UsageError(f"--{name} is for a price: add --price-per-demonstration, or leave it out.")
+        return
+    check_price(options.price_per_demonstration)
+    PriceBook.find(options.prices)
+    if options.against is not None:
+        RunFolder.open(options.against)
+
+
+def _price_line(folder: Any, reached: Any, options: Any) -> str:
+    """Return what the run's demonstrations and its computing cost, and learning without them."""
+    from workhorse.runs.cost import Ledger, PriceBook, price
+    from workhorse.runs.demonstration_price import DemonstrationPrice, demonstrations_of, price_to_return
+    from workhorse.runs.folder import RunFolder
+
+    book = PriceBook.find(options.prices)
+    computing = price(Ledger.of(folder), book)
+    against, others, done = options.against, None, True
+    if against is None and options.expert is not None and (Path(options.expert) / "manifest.json").is_file():
+        against = options.expert
+    if against is not None and reached is not None:
+        others, done = price_to_return(RunFolder.open(against), reached.value, book)
+    count = demonstrations_of(folder) or 0
+    each = options.price_per_demonstration
+    return DemonstrationPrice(count, each, computing.total, computing.currency, others, done).line()
 
 
 _PASSED = (

@@ -25,6 +25,7 @@ COMMANDS = {
     "dataset": "make logs of episodes, check them, show them, convert them",
     "offline": "train a policy from a log of episodes alone, without an environment",
     "imitate": "train a policy from an expert: its answers, or demonstrations of it",
+    "select": "choose among the policies of some runs by a log alone",
     "resume": "continue a run that was stopped, killed or finished",
     "evaluate": "evaluate a run's policy on new episodes, without noise",
     "video": "record an episode of a run's policy as a video",

@@ -8,6 +8,7 @@ successor.
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -18,10 +19,13 @@ import numpy as np
 from workhorse.core.shown_action import OPTION
 from workhorse.core.spec import ActionSpace, Box, Discrete, EnvSpec, MultiBinary, MultiDiscrete
 
-__all__ = ["CHUNK", "Card", "Dataset", "Kind", "LogRows", "space_from_record", "space_record"]
+__all__ = ["CHUNK", "MOST_COMPONENTS", "Card", "Dataset", "Kind", "LogRows", "space_from_record", "space_record"]
 
 CHUNK = 65_536
 """Rows looked at at a time, so that a log that is mapped from disk need not fit into memory."""
+
+MOST_COMPONENTS = 10_000_000
+"""Components that a space in a file may have: bounds are kept for each."""
 
 
 Kind = Literal["random", "medium", "medium-replay", "expert", "medium-expert"]
@@ -63,6 +67,10 @@ class Card:
     coverage: dict[str, Any] = field(default_factory=dict)
     references: dict[str, float] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+
+
+HASHED_BYTES = 2**24
+"""Bytes that are hashed at a time."""
 
 
 class LogRows(NamedTuple):
@@ -205,7 +213,9 @@ class Dataset:
         return is_last & ~(np.asarray(self.terminated[index]) | np.asarray(self.truncated[index]))
 
     def rows(self, index: np.ndarray, *, n_steps: int, discount: float, spec: EnvSpec) -> LogRows:
-        """Return the rows that begin at these steps, float32, actions in the numbers of an algorithm for `spec`.
+        """Return the rows that begin at these steps, actions in the numbers of an algorithm for `spec`.
+
+        Numbers are float32; observations of integers, as images, stay what they are.
 
         A window of `n_steps` ends with its episode, as in `data.replay.transitions`.
 
@@ -227,11 +237,11 @@ class Dataset:
         truncated = np.asarray(self.truncated[last]) | self.is_broken_off(last)
         following = np.where(last + 1 < end, last + 1, last)
         return LogRows(
-            np.asarray(self.obs[index]),
+            _single(self.obs[index]),
             _own_numbers(spec, np.asarray(self.action[index])),
             reward.astype(np.float32),
             (discount**steps * ~terminated).astype(np.float32),
-            self.next_obs(last),
+            _single(self.next_obs(last)),
             terminated,
             truncated & ~terminated,
             steps,
@@ -281,9 +291,15 @@ class Dataset:
             if column is None:
                 continue
             hasher.update(f"{name} {column.dtype.str} {column.shape}\n".encode())
-            for begin in range(0, len(column), CHUNK):
-                hasher.update(np.ascontiguousarray(column[begin : begin + CHUNK]).tobytes())
+            rows = max(HASHED_BYTES // max(column[:1].nbytes, 1), 1)
+            for begin in range(0, len(column), rows):
+                hasher.update(np.ascontiguousarray(column[begin : begin + rows]).tobytes())
         return hasher.hexdigest()
+
+
+def _single(obs: np.ndarray) -> np.ndarray:
+    obs = np.asarray(obs)
+    return obs.astype(np.float32) if obs.dtype.kind == "f" else obs
 
 
 def _own_numbers(spec: EnvSpec, action: np.ndarray) -> np.ndarray:
@@ -340,7 +356,9 @@ def space_from_record(record: dict[str, Any]) -> ActionSpace:
                 return MultiBinary(int(record["size"]))
             case "box":
                 shape = tuple(int(size) for size in record["shape"])
-                size = int(np.prod(shape))
+                size = math.prod(shape)
+                if not 0 < size <= MOST_COMPONENTS:
+                    raise ValueError(f"a shape of {size:,} components")
                 bounds = []
                 for name, infinite in (("low", -np.inf), ("high", np.inf)):
                     values = [infinite if value is None else float(value) for value in record[name]]

@@ -7,7 +7,6 @@ good models: what is compared is the same model with columns that are shifted ag
 from __future__ import annotations
 
 from functools import cached_property
-from typing import NamedTuple
 
 import numpy as np
 
@@ -15,12 +14,15 @@ from workhorse.core.addresses import host_generator, host_keys
 from workhorse.core.spec import Discrete, MultiDiscrete
 from workhorse.data.dataset import Dataset
 
-__all__ = ["SHIFTS", "LogFits", "unexplained"]
+__all__ = ["SHIFTS", "LogFits", "action_columns", "surprises", "unexplained"]
 
 SAMPLE = 12_000
 FEATURES = 128
 RIDGE = 1e-4
 SHIFTS = (-1, 0, 1)
+MOST_JUDGED = 200_000
+LEAST_MOVE = 0.01
+"""Share of the spread of a component's changes below which an error of it is none."""
 
 
 class LogFits:
@@ -92,13 +94,6 @@ def action_columns(dataset: Dataset, index: np.ndarray) -> np.ndarray:
     return taken.astype(np.float64).reshape(len(index), -1)
 
 
-class _Fit(NamedTuple):
-    """Features of two halves of some rows."""
-
-    train: np.ndarray
-    test: np.ndarray
-
-
 def unexplained(inputs: list[np.ndarray], targets: np.ndarray) -> np.ndarray:
     """Return the share of each target's variance that a regression on the inputs leaves on rows it was not fitted to.
 
@@ -114,28 +109,64 @@ def unexplained(inputs: list[np.ndarray], targets: np.ndarray) -> np.ndarray:
         >>> bool(unexplained([x], x**2)[0] < 0.01), unexplained([x], 0 * x).tolist()
         (True, [0.0])
     """
-    halves = _features(np.concatenate(inputs, axis=1))
-    order = np.arange(len(targets)) % 2 == 0
-    train, test = targets[order], targets[~order]
-    mean = train.mean(0)
-    gram = halves.train.T @ halves.train
-    gram[np.diag_indices_from(gram)] += RIDGE * len(train)
-    weights = np.linalg.solve(gram, halves.train.T @ (train - mean))
-    left = np.square(test - mean - halves.test @ weights).mean(0)
+    columns = np.concatenate(inputs, axis=1)
+    rows = Features(columns).of(columns)
+    train, test = targets[::2], targets[1::2]
+    weights, mean = _fitted(rows[::2], train)
+    left = np.square(test - mean - rows[1::2] @ weights).mean(0)
     there = np.square(test - mean).mean(0)
     return np.where(there > 0, left / np.where(there > 0, there, 1), 0.0)
 
 
-def _features(columns: np.ndarray) -> _Fit:
-    """Return a constant, the standardised columns and random smooth functions of them, of even and of odd rows."""
-    spread = columns.std(0)
-    scaled = np.clip((columns - columns.mean(0)) / np.where(spread > 0, spread, 1), -8, 8)
-    drawn = _generator(1)
-    size = columns.shape[1]
-    weights = drawn.standard_normal((size, FEATURES)) / np.sqrt(size) * drawn.uniform(0.3, 2.0, FEATURES)
-    waves = np.tanh(scaled @ weights + drawn.standard_normal(FEATURES))
-    rows = np.concatenate([np.ones((len(columns), 1)), scaled, waves], axis=1)
-    return _Fit(rows[::2], rows[1::2])
+def _fitted(rows: np.ndarray, targets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the weights of a ridge regression, and the targets' mean, which it is added to."""
+    mean, gram = targets.mean(0), rows.T @ rows
+    gram[np.diag_indices_from(gram)] += RIDGE * len(rows)
+    return np.linalg.solve(gram, rows.T @ (targets - mean)), mean
+
+
+class Features:
+    """A constant, standardised columns, and random smooth functions of them."""
+
+    def __init__(self, columns: np.ndarray) -> None:
+        spread = columns.std(0)
+        self._mean, self._spread = columns.mean(0), np.where(spread > 0, spread, 1)
+        drawn, size = _generator(1), columns.shape[1]
+        self._weights = drawn.standard_normal((size, FEATURES)) / np.sqrt(size) * drawn.uniform(0.3, 2.0, FEATURES)
+        self._shift = drawn.standard_normal(FEATURES)
+
+    def of(self, columns: np.ndarray) -> np.ndarray:
+        """Return the features of rows, (K, F)."""
+        scaled = np.clip((columns - self._mean) / self._spread, -8, 8)
+        return np.concatenate([np.ones((len(columns), 1)), scaled, np.tanh(scaled @ self._weights + self._shift)], 1)
+
+
+def surprises(fits: LogFits) -> tuple[np.ndarray, np.ndarray]:
+    """Return steps with a successor in their row's episode, and how unlike the others that is.
+
+    Returns:
+        index: numbers of steps, (K,), at most `MOST_JUDGED`, evenly over the log.
+        unlike: of a quarter of the components, the least error of a regression of the change on observation and
+            action, in units of the error that one step in twenty exceeds, (K,). *A single component may jump where
+            something is hit*; where rows are missing most of them do.
+    """
+    dataset = fits.dataset
+    inner = np.setdiff1d(np.arange(dataset.num_steps), dataset.ends - 1)
+    inner = inner[:: -(-len(inner) // MOST_JUDGED)]
+    known = np.concatenate([fits.obs(), fits.action()], axis=1)
+    features = Features(known)
+    rows = features.of(known)
+    weights, mean = _fitted(rows, fits.moves)
+    error = np.abs(fits.moves - mean - rows @ weights)
+    worst = (error / np.maximum(np.percentile(error, 90, axis=0), 1e-12)).max(1)
+    usual = worst <= np.percentile(worst, 90)  # what is looked for must not be fitted
+    weights, mean = _fitted(rows[usual], fits.moves[usual])
+    obs, after = (np.asarray(dataset.obs[at], np.float64).reshape(len(inner), -1) for at in (inner, inner + 1))
+    rows = features.of(np.concatenate([obs, action_columns(dataset, inner)], axis=1))
+    error = np.abs(after - obs - mean - rows @ weights)
+    floor = 1e-9 + 1e-6 * np.abs(obs).max(0) + LEAST_MOVE * fits.moves.std(0)
+    unlike = np.sort(error / np.maximum(np.percentile(error, 95, axis=0), floor), axis=1)
+    return inner, unlike[:, unlike.shape[1] - 1 - unlike.shape[1] // 4]
 
 
 def _generator(number: int) -> np.random.Generator:

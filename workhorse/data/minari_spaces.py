@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import numpy as np
 from workhorse.core.errors import UsageError
 from workhorse.core.records import parse, parse_json
 from workhorse.core.spec import ActionSpace, Box, Discrete, Goal, MultiBinary, MultiDiscrete
+from workhorse.data.dataset import MOST_COMPONENTS
 
 __all__ = [
     "DAMAGED",
@@ -98,6 +100,8 @@ def actions_of(space: dict[str, Any], path: Path) -> tuple[ActionSpace, np.ndarr
 def _box(space: dict[str, Any], path: Path) -> Box:
     try:
         shape = tuple(int(size) for size in space["shape"])
+        if not 0 < math.prod(shape) <= MOST_COMPONENTS:
+            raise ValueError(f"its shape has {math.prod(shape):,} components")
         low, high = (np.broadcast_to(np.asarray(space[name], np.float64), shape) for name in ("low", "high"))
         return Box.of(low, high)
     except (KeyError, TypeError, ValueError) as error:

@@ -13,7 +13,7 @@ The last two questions need the task. See `docs/concepts/causal-confusion.md`.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -24,7 +24,7 @@ from workhorse.core.addresses import host_generator, host_keys
 from workhorse.core.errors import UsageError
 from workhorse.core.layers import PolicyNetwork
 from workhorse.core.shown_action import OPTION
-from workhorse.core.spec import Discrete, EnvSpec
+from workhorse.core.spec import EnvSpec
 from workhorse.data.dataset import Dataset, LogRows
 from workhorse.environments.batch import episode_keys
 from workhorse.environments.protocol import HostEnv
@@ -112,6 +112,8 @@ class Confusion:
         masked: returns of the one masked network, by mask.
         without, shown, final: returns of policies fitted for one mask each: all but the previous action, all, and the
             mask that the interventions chose.
+        harm: mean return lost when the previous action is shown, over pairs of episodes from equal initial states, and
+            Student's interval.
         executed: returns of the episodes of the intervention, in their order.
         posterior: probability of the likeliest mask after each of the expert's answers.
         mask: that was chosen; all but the previous action where nothing was tried.
@@ -133,6 +135,7 @@ class Confusion:
     without: Returned | None = None
     shown: Returned | None = None
     final: Returned | None = None
+    harm: tuple[float, float, float] | None = None
     executed: tuple[float, ...] = ()
     posterior: tuple[float, ...] = ()
     mask: tuple[int, ...] = ()
@@ -220,9 +223,10 @@ def _offline(policies: MaskedPolicies, log: Dataset, held_out: int) -> Confusion
     same = (action[1:] == action[:-1]).reshape(len(action) - 1, -1).all(1)
     within = np.ones(len(same), bool)
     within[log.begins[1:] - 1] = False
+    nothing_seen, only_previous, all_else, all_seen = fits
     return Confusion(
-        log.card.name, log.card.task, log.num_episodes, log.num_steps, held_out, float(same[within].mean()), *fits,
-        tuple(factors), mask=(*(1,) * (count - 1), 0),
+        log.card.name, log.card.task, log.num_episodes, log.num_steps, held_out, float(same[within].mean()),
+        nothing_seen, only_previous, all_else, all_seen, tuple(factors), mask=(*(1,) * (count - 1), 0),
     )  # fmt: skip
 
 
@@ -264,13 +268,11 @@ class _Player:
         self.many, self.one = make(episodes), make(1)
         self.seed, self.episodes, self.told = seed, episodes, told
 
-    def judge(self, policies: MaskedPolicies, mask: np.ndarray) -> Returned:
-        """Return the returns of a mask; all policies are judged on the same initial states."""
+    def returns(self, policies: MaskedPolicies, mask: np.ndarray) -> np.ndarray:
+        """Return the returns of a mask, (E,); all policies are judged on the same initial states."""
         masks = np.repeat(np.asarray(mask, np.float32)[None], self.episodes, 0)
         keys = episode_keys(self.many, self.seed, "evaluate", 0, np.arange(self.episodes))
-        interval = mean_interval(play(policies, self.many, masks, keys))
-        bounds = (float(interval.low), float(interval.high))
-        return Returned(tuple(int(one) for one in mask), float(interval.value), *bounds, self.episodes)
+        return play(policies, self.many, masks, keys)
 
     def keys(self, purpose: int, number: int) -> Any:
         return episode_keys(self.one, self.seed, "intervene", purpose, number, np.arange(1))
@@ -280,6 +282,15 @@ class _Player:
         self.one.close()
 
 
+def _of(mask: Sequence[float] | np.ndarray, returns: np.ndarray) -> Returned:
+    return Returned(tuple(int(one) for one in mask), *_interval(returns), len(returns))
+
+
+def _interval(values: np.ndarray) -> tuple[float, float, float]:
+    interval = mean_interval(values)
+    return float(interval.value), float(interval.low), float(interval.high)
+
+
 def _played(found: Confusion, policies: MaskedPolicies, player: _Player) -> Confusion:
     """Play the masks of the one network: all of them, or those that lack one factor."""
     count = len(found.factors)
@@ -287,7 +298,7 @@ def _played(found: Confusion, policies: MaskedPolicies, player: _Player) -> Conf
     lacking = [everything - _only(count, place)[0] for place in range(count)]
     chosen = list(policies.masks) if len(policies.masks) <= MOST_PLAYED else [everything, *lacking]
     player.told(f"playing {len(chosen)} masks for {player.episodes} episodes each")
-    returned = {one.mask: one for one in (player.judge(policies, mask) for mask in chosen)}
+    returned = {one.mask: one for one in (_of(mask, player.returns(policies, mask)) for mask in chosen)}
     whole = returned[(1,) * count].mean
     costs = [returned[tuple(int(one) for one in mask)].mean - whole for mask in lacking]
     factors = tuple(replace(one, cost=cost) for one, cost in zip(found.factors, costs, strict=True))
@@ -336,46 +347,43 @@ def _refitted(
     count = len(found.factors)
     masks = {"without": (*(1,) * (count - 1), 0), "shown": (1,) * count, "final": found.mask}
     player.told("fitting and playing a policy for each of the masks that matter")
-    known: dict[tuple[int, ...], tuple[Returned, PolicyNetwork]] = {}
+    returns, layers = {}, {}
     for mask in dict.fromkeys(masks.values()):
         policies = fitted(plain, *rows, updates, seed, np.array(mask))
-        known[mask] = player.judge(policies, np.array(mask)), policies.layers(np.array(mask))
-    returned = {name: known[mask][0] for name, mask in masks.items()}
-    return replace(found, **returned), known[found.mask][1]
+        returns[mask], layers[mask] = player.returns(policies, np.array(mask)), policies.layers(np.array(mask))
+    told = {name: _of(mask, returns[mask]) for name, mask in masks.items()}
+    harm = _interval(returns[masks["without"]] - returns[masks["shown"]])
+    return replace(found, **told, harm=harm), layers[found.mask]
 
 
 # --- in words ---
 
 
 def _sentences(found: Confusion) -> tuple[str, ...]:
-    said = [
+    """Return the verdict, and what it rests on."""
+    told = [
         f"The previous action alone predicts {found.previous.agreement:.1%} of the held-out actions, the rest of the "
         f"observation alone {found.state.agreement:.1%}, both together {found.everything.agreement:.1%}, and a guess "
-        f"{found.chance.agreement:.1%}; {found.repeats:.1%} of the steps repeat the action before."
+        f"{found.chance.agreement:.1%}; {found.repeats:.1%} of the steps repeat the action before.",
+        f"On held-out demonstrations the previous action {'helps' if found.factors[-1].gain > 0 else 'does not help'}: "
+        f"the loss is {found.state.loss:.4g} without it and {found.everything.loss:.4g} with it.",
     ]
-    last = found.factors[-1]
-    helps = "helps" if last.gain > 0 else "does not help"
-    said.append(
-        f"On held-out demonstrations the previous action {helps}: the loss is {found.state.loss:.4g} without it and "
-        f"{found.everything.loss:.4g} with it."
-    )
-    if found.without is None or found.shown is None or found.final is None:
-        said.append("Whether it harms shows only where the policy acts: name the task with --evaluate-on.")
-        return tuple(said)
-    said.append(
-        f"In the task, plain cloning returns {found.without.mean:,.1f} [{found.without.low:,.1f}, "
-        f"{found.without.high:,.1f}] without it and {found.shown.mean:,.1f} [{found.shown.low:,.1f}, "
-        f"{found.shown.high:,.1f}] with it."
-    )
-    if found.shown.high < found.without.low:
+    if found.without is None or found.shown is None or found.final is None or found.harm is None:
+        return ("Whether the previous action harms shows only in the task: name it with --evaluate-on.", *told)
+    without, shown = _in_words(found.without), _in_words(found.shown)
+    told.append(f"In the task, plain cloning returns {without} without it and {shown} with it.")
+    mean, low, high = found.harm
+    difference = f"{mean:,.1f} [{low:,.1f}, {high:,.1f}] of the return, in pairs of episodes"
+    if low <= 0:
+        return (f"No confusion is shown: the previous action costs {difference}.", *told)
+    tries = len(found.posterior) - 1 if found.posterior else len(found.executed)
+    if tries > 0:
         kept = " and ".join(one.name for one, kept in zip(found.factors, found.mask, strict=True) if kept) or "nothing"
         how = "the expert's answers chose" if found.posterior else "the interventions chose"
         back = "" if found.recovered is None else f", which brings back {found.recovered:.0%} of the difference"
-        tries = len(found.posterior) - 1 if found.posterior else len(found.executed)
-        said.append(
-            f"These demonstrations are confusing: what helps on them harms in the task. After {tries} tries {how} "
-            f"{kept}: {found.final.mean:,.1f} [{found.final.low:,.1f}, {found.final.high:,.1f}]{back}."
-        )
-    else:
-        said.append("No confusion is shown: the intervals of the two overlap, or the previous action helps.")
-    return tuple(said)
+        told.append(f"After {tries} tries {how} {kept}: {_in_words(found.final)}{back}.")
+    return (f"These demonstrations are confusing: the previous action costs {difference}.", *told)
+
+
+def _in_words(returned: Returned) -> str:
+    return f"{returned.mean:,.1f} [{returned.low:,.1f}, {returned.high:,.1f}]"

@@ -14,7 +14,7 @@ from workhorse.runs.sealed import read_record, write_record
 
 __all__ = ["Part", "Results", "Unfinished", "plain_json", "read", "write"]
 
-Part = Literal["gradients", "values", "baselines", "landscape"]
+Part = Literal["gradients", "values", "baselines", "landscape", "log"]
 
 KEEP_EVERY_S = 10.0
 """Seconds of a long diagnosis that may be lost."""

@@ -110,7 +110,7 @@ class ShowsAction(gymnasium.Wrapper):
                 return obs
             scale = max(1, min(obs.shape[:2]) // 40)
             return drawn_number(obs, int(action), (obs.shape[0] - 6 * scale, scale), scale)
-        flat = spaces.flatten(self.env.observation_space, obs)
+        flat = np.asarray(spaces.flatten(self.env.observation_space, obs))
         size = self.observation_space.shape[0] - len(flat)  # type: ignore[index]
         numbers = np.zeros(size) if action is None else action_numbers(self._space, np.asarray(action)[None])[0]
         return np.concatenate([flat, numbers]).astype(self.observation_space.dtype)

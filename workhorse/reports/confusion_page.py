@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 
 from workhorse.reports.figure import Figure, blank, interval_dot, label_rows
-from workhorse.reports.markup import paragraph, sentences, table
+from workhorse.reports.markup import Markup, paragraph, sentences, table
 from workhorse.reports.page import Page
 from workhorse.reports.palette import series
 
@@ -22,9 +22,9 @@ Record = Mapping[str, Any]
 def write_confusion_page(record: Record, folder: Path) -> Path:
     """Write the page of what `workhorse.diagnostics.confusion` found, as plain JSON, into a folder, and return it."""
     page = Page(f"confusion: {record['log']}")
-    answer, *others = reversed(record["sentences"])
+    answer, *others = record["sentences"]
     size = f"{record['steps']:,} steps of {record['episodes']:,} episodes, of which {record['held_out']:,} are held out"
-    page.begin(f"Causal confusion · {record['log']}", answer, sentences(others[::-1]) + paragraph(size, "small"))  # type: ignore[arg-type]
+    page.begin(f"Causal confusion · {record['log']}", answer, Markup(sentences(others) + paragraph(size, "small")))
     page.add("predicts", "What predicts the next action", page.draw(_predictions(record)))
     page.add("factors", "What each factor adds", table(*_factor_rows(record), numbers=range(1, 7)))
     page.add("returns", "What it costs in the task", page.draw(returns_figure(record)), page.draw(_masks(record)))
@@ -128,5 +128,7 @@ def _tries(record: Record) -> Figure | None:
         )  # fmt: skip
         panels[1].update_yaxes(range=[0, 1.02])
         columns["posterior"] = asked[1:]
-    caption = "Left: each episode under a mask that was drawn." + (" Right: what the answers settled." if asked else "")
+    caption = "Each episode was played under a mask that was drawn, more and more often one that had paid."
+    if asked:
+        caption += " An answer weighs the masks by what their policies would have done."
     return Figure("tries", "One try after another", caption, tuple(panels), pl.DataFrame(columns))

@@ -5,7 +5,7 @@ import math
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import polars as pl
 
@@ -34,6 +34,13 @@ from workhorse.reports.figure import Figure
 from workhorse.reports.landscape_figures import landscape_records, landscape_summary, plane, side_view
 from workhorse.reports.markup import Markup, definitions, escape, paragraph, sentences, table
 from workhorse.reports.metric_figures import measured, unchanged
+from workhorse.reports.offline_figures import (
+    LOG_HEAD,
+    claims_over_training,
+    log_rows,
+    log_value_records,
+    values_and_returns,
+)
 from workhorse.reports.page import Page
 from workhorse.reports.reading import reading, run_words
 from workhorse.reports.run_figures import Level, last_episodes, learns_from_a_population, returns_over_training
@@ -114,6 +121,7 @@ def write_run_report(path: str | os.PathLike[str], noted: Callable[[str], None] 
     page.add("values", "Value function", _values(values) if values else Markup(""))
     of_actions = action_value_records(folder.path)
     page.add("action-values", "Values of actions", _action_values(page, of_actions) if of_actions else Markup(""))
+    page.add("log", "Against the log", *_log(page, metrics, log_value_records(folder.path)))
     baselines = baseline_agreement(baseline_records(folder.path))
     page.add("baselines", "Baselines", page.draw(baselines) if baselines else Markup(""))
     landscapes = landscape_records(folder.path)
@@ -313,6 +321,16 @@ def _action_values(page: Page, records: list[ActionValues]) -> Markup:
     newest = f"The states of iteration {records[-1]['iteration']} whose values are the most too high:"
     drawn = page.draw(values_and_truth(records[-1]))
     return Markup("".join([paragraph(words), several, drawn, paragraph(newest), worst]))
+
+
+def _log(page: Page, metrics: pl.DataFrame, records: list[dict[str, Any]]) -> list[Markup]:
+    """Return what a run from a log claims beside what the log shows; nothing for another run."""
+    parts = [page.draw(claims_over_training(metrics))]
+    if records:
+        last = records[-1]
+        parts.insert(0, Markup(paragraph(f"Iteration {last['iteration']}: {last['verdict']}")))
+        parts += [page.draw(values_and_returns(last)), Markup(table(LOG_HEAD, log_rows(records), numbers=range(9)))]
+    return parts
 
 
 def _settings(manifest: Manifest) -> Markup:

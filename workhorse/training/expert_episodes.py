@@ -180,7 +180,7 @@ def _action_layout(spec: EnvSpec) -> tuple[tuple[int, ...], Any]:
     space = spec.task_action
     if isinstance(space, Box):
         return space.shape, np.float32
-    return (space.size,) if hasattr(space, "size") else (), np.int64
+    return () if isinstance(space, Discrete) else (space.size,), np.int64
 
 
 def dataset_of(name: str, spec: EnvSpec, played: list[Answered], options: dict[str, Any]) -> Dataset:

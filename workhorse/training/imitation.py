@@ -162,7 +162,7 @@ def _update(algorithm: DAgger, state: PyTree, shown: Demonstrations, key: Key) -
 
 @jax.jit
 def _chosen(
-    algorithm: DAgger, actor: Actor, obs: Any, episodes: Any, key: Key, iteration: Any, now: Any
+    algorithm: DAgger, actor: Actor, obs: jax.Array, episodes: jax.Array, key: Key, iteration: jax.Array, now: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
     """Return what the copy does in each slot, as an action of the task, and whether it is the expert's turn."""
 

@@ -145,7 +145,7 @@ def by_queries(
         p(G) ~ product over the answers of p_G(a | o),   the prior being equal
 
     Before each question one episode is visited under a mask that is drawn from the posterior; its state of greatest
-    disagreement is asked about. Differs from the source by listing all masks, where that samples a linear model of them.
+    disagreement is asked about. Differs from the source, which samples masks from a linear model, by listing them all.
 
     Args:
         candidates: the policies.

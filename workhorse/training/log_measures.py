@@ -25,7 +25,16 @@ from workhorse.training.log_share import as_transitions
 from workhorse.training.replay_measures import MOST_TAIL, gives_values, highest_entropy
 from workhorse.training.rollouts import actor_of
 
-__all__ = ["Followed", "Neighbours", "Probe", "action_distance", "log_measures", "probe_of"]
+__all__ = [
+    "Followed",
+    "Neighbours",
+    "Probe",
+    "ProbeValues",
+    "action_distance",
+    "log_measures",
+    "probe_of",
+    "probe_values",
+]
 
 PLACES = 1024
 """Held-out steps at which values are asked, at most."""
@@ -39,6 +48,10 @@ KNOWN_STEPS = 4096
 INSIDE = 0.95
 """Share of the log's own actions that count as supported by its other ones."""
 
+LEAST_DISTANCE = 0.05
+"""Distance, in half the range of an action, that is supported in any log: one without noise holds a single action in a
+state, which no network meets to a hundredth."""
+
 WIDEST_OBSERVATION = 4096
 """Components of an observation up to which states are compared."""
 
@@ -49,6 +62,7 @@ class Followed(NamedTuple):
     Attributes:
         reward: discounted rewards to the end of the episode; where it did not terminate, to before its last step.
         weight: of the value of that last step, which stands for what is not known; 0 where the episode terminated.
+            A value above what rewards allow counts as what they allow.
         later: sum of gamma^j over the steps after this one, to the last: weight of what entropy adds to a soft value.
         obs, action: at the episode's last step.
     """
@@ -84,7 +98,7 @@ class Probe(NamedTuple):
             the task sets no bound that is known.
         seen_value_bound: the highest value that no reward above the log's largest allows.
         value_floor: the lowest value, by the task's rewards where they are known, else by the log's.
-        entropy: highest entropy of a policy times the weight of later steps, gamma / (1 - gamma).
+        later: weight of all later steps together, gamma / (1 - gamma); NaN for a discount of 1.
     """
 
     rows: LogRows
@@ -94,7 +108,7 @@ class Probe(NamedTuple):
     value_bound: Any
     seen_value_bound: Any
     value_floor: Any
-    entropy: Any
+    later: Any
 
 
 def probe_of(
@@ -114,11 +128,11 @@ def probe_of(
     known = _some(train, KNOWN_STEPS, seed, 2)
     rows, trained = read(places), read(known)
     task, seen = value_bounds(log.card.task, log.card.task_options, discount), _seen_bounds(log, discount)
-    entropy = highest_entropy(log.action_space) * discount / (1 - discount) if discount < 1 else np.inf
+    later = discount / (1 - discount) if discount < 1 else np.inf
     floor = seen[0] if task[0] is None else task[0]
     numbers = [
         np.float32(value) if value is not None and np.isfinite(value) else np.float32(np.nan)
-        for value in (task[1], seen[1], floor, entropy)
+        for value in (task[1], seen[1], floor, later)
     ]
     spread = np.linspace(0, len(known) - 1, min(len(places), len(known))).astype(int)
     few = jax.tree.map(lambda column: column[spread], trained)
@@ -171,7 +185,7 @@ def _neighbours(log: Dataset, rows: LogRows, known: LogRows) -> Neighbours | Non
     is_self[~is_self.any(1), -1] = True
     others = own[~is_self].reshape(len(own), count)
     distance = _distance(np, actions, actions[others], isinstance(space, Discrete))
-    threshold = np.float32(np.quantile(distance, INSIDE))
+    threshold = np.float32(max(np.quantile(distance, INSIDE), LEAST_DISTANCE))
     return Neighbours(actions[_nearest(states[0], states[1], count)], np.asarray(threshold))
 
 
@@ -258,19 +272,22 @@ def log_measures(
 def _measured(
     algorithm: OffPolicy, state: State, probe: Probe, key: Key, updates: Mapping[str, Array]
 ) -> dict[str, Array]:
-    act_key, bonus_key, error_key = jax.random.split(key, 3)
-    actor, rows = actor_of(algorithm, state), probe.rows
-    carry = algorithm.begin(actor, jnp.int32(-1))
-    count = len(rows.reward)
-    act = jax.vmap(lambda obs, key: algorithm.act(actor, carry, obs, key, explore=False)[0])
-    action = act(rows.obs, jax.random.split(act_key, count))
-    found = {}
-    if probe.neighbours is not None:
-        found["outside_support"] = _outside(algorithm, action, probe.neighbours).mean()
+    value_key, error_key = jax.random.split(key)
     if gives_values(algorithm):
-        found |= _values(algorithm, state, probe, action, bonus_key, updates)
-        found |= _errors(algorithm, state, probe, error_key)
-    return found
+        found = _values(algorithm, state, probe, value_key, updates)
+        return found | _errors(algorithm, state, probe, error_key)
+    if probe.neighbours is None:
+        return {}
+    action = _actions(algorithm, state, probe, value_key)
+    return {"outside_support": _outside(algorithm, action, probe.neighbours).mean()}
+
+
+def _actions(algorithm: OffPolicy, state: State, probe: Probe, key: Key) -> Array:
+    """Return the policy's actions on the held-out steps, without exploration."""
+    actor = actor_of(algorithm, state)
+    carry = algorithm.begin(actor, jnp.int32(-1))
+    act = jax.vmap(lambda obs, key: algorithm.act(actor, carry, obs, key, explore=False)[0])
+    return act(probe.rows.obs, jax.random.split(key, len(probe.rows.reward)))
 
 
 def _outside(algorithm: OffPolicy, action: Array, neighbours: Neighbours) -> Bool[Array, "K"]:
@@ -280,31 +297,64 @@ def _outside(algorithm: OffPolicy, action: Array, neighbours: Neighbours) -> Boo
     return distance > neighbours.threshold + 1e-6
 
 
-def _values(
-    algorithm: OffPolicy, state: State, probe: Probe, action: Array, key: Key, updates: Mapping[str, Array]
-) -> dict[str, Array]:
+class ProbeValues(NamedTuple):
+    """Values on the held-out steps of a probe, leading axis K.
+
+    Attributes:
+        data, policy: of the log's own actions, and of the policy's.
+        returns: what followed the log's actions, with the policy's entropy where values are soft.
+        is_known: enough of it was seen.
+        is_outside: the policy's action has no support in the log; None where that is not measured.
+        bonus: mean that entropy adds to a soft value in one step.
+    """
+
+    data: Any
+    policy: Any
+    returns: Any
+    is_known: Any
+    is_outside: Any
+    bonus: Any
+
+
+@jax.jit
+def probe_values(algorithm: OffPolicy, state: State, probe: Probe, key: Key) -> ProbeValues:
+    """Return the values that an algorithm gives to the log's actions and to its own, and what followed the former."""
+    act_key, bonus_key = jax.random.split(key)
+    action = _actions(algorithm, state, probe, act_key)
     rows, followed = probe.rows, probe.followed
     value: Any = jax.vmap(partial(algorithm.action_value, state))
-    of_data, of_policy = value(rows.obs, rows.action), value(rows.obs, action)
+    added: Any = jax.vmap(partial(algorithm.entropy_bonus, state))
+    bonus = added(rows.obs, jax.random.split(bonus_key, len(rows.reward))).mean()
+    # A value that rewards do not allow must not make its own witness: it stands for what was cut within the bounds.
+    highest = jnp.where(jnp.isnan(probe.value_bound), probe.seen_value_bound, probe.value_bound)
+    highest = jnp.nan_to_num(highest + jnp.maximum(bonus, 0.0) * probe.later, nan=jnp.inf)
+    cut = jnp.minimum(value(followed.obs, followed.action), highest)
+    returns = followed.reward + followed.later * bonus + followed.weight * cut
+    is_known = followed.weight <= MOST_TAIL
+    outside = None if probe.neighbours is None else _outside(algorithm, action, probe.neighbours)
+    return ProbeValues(value(rows.obs, rows.action), value(rows.obs, action), returns, is_known, outside, bonus)
+
+
+def _values(
+    algorithm: OffPolicy, state: State, probe: Probe, key: Key, updates: Mapping[str, Array]
+) -> dict[str, Array]:
+    there = probe_values(algorithm, state, probe, key)
+    known, count = there.is_known, there.is_known.sum()
+    mean = jnp.where(known, there.returns, 0.0).sum() / count
     found = {
-        "data_value": of_data.mean(),
-        "policy_value": of_policy.mean(),
-        "action_gap": (of_policy - of_data).mean(),
+        "data_value": there.data.mean(),
+        "policy_value": there.policy.mean(),
+        "action_gap": (there.policy - there.data).mean(),
+        "return_gap": jnp.where(known, there.data - there.returns, 0.0).sum() / count,
+        "data_return": mean,
+        "data_return_spread": jnp.sqrt(jnp.where(known, jnp.square(there.returns - mean), 0.0).sum() / count),
     }
-    bonus = jnp.float32(0.0)
     is_soft = type(algorithm).entropy_bonus is not OffPolicy.entropy_bonus
     if is_soft:
-        added: Any = jax.vmap(partial(algorithm.entropy_bonus, state))
-        bonus = added(rows.obs, jax.random.split(key, len(of_data))).mean()
-        found["entropy_bonus"] = bonus
-    returns = followed.reward + followed.later * bonus + followed.weight * value(followed.obs, followed.action)
-    is_known = followed.weight <= MOST_TAIL
-    count = is_known.sum()
-    mean = jnp.where(is_known, returns, 0.0).sum() / count
-    found["return_gap"] = jnp.where(is_known, of_data - returns, 0.0).sum() / count
-    found["data_return"] = mean
-    found["data_return_spread"] = jnp.sqrt(jnp.where(is_known, jnp.square(returns - mean), 0.0).sum() / count)
-    return found | _bounds(algorithm, probe, of_policy, updates, is_soft=is_soft)
+        found["entropy_bonus"] = there.bonus
+    if there.is_outside is not None:
+        found["outside_support"] = there.is_outside.mean()
+    return found | _bounds(algorithm, probe, there.policy, updates, is_soft=is_soft)
 
 
 def _bounds(
@@ -314,7 +364,8 @@ def _bounds(
     more = jnp.float32(0.0)
     if is_soft and "temperature" in updates:
         factor = updates.get("reward_factor", jnp.asarray(getattr(algorithm, "reward_scale", 1.0)))
-        more = (updates["temperature"] / factor * jnp.maximum(probe.entropy, 0.0)).astype(jnp.float32)
+        most = max(highest_entropy(algorithm.spec.action), 0.0)
+        more = (updates["temperature"] / factor * most * probe.later).astype(jnp.float32)
     of_task, seen = probe.value_bound + more, probe.seen_value_bound + more
     highest = jnp.where(jnp.isnan(of_task), seen, of_task)
     # Rounding of a sum of 1 / (1 - gamma) rewards is no proof of anything.

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Float, Int
 
 from workhorse.core.algorithm import Key, OffPolicy
 from workhorse.core.errors import UsageError
@@ -30,7 +31,7 @@ class LogShare(NamedTuple):
     """A log's rows, and the weight in a batch of each that is drawn: *its length says how many are*."""
 
     rows: LogRows
-    weight: Any
+    weight: Float[Array, "n"]
 
 
 def log_share(log: Dataset, algorithm: OffPolicy) -> LogShare:
@@ -54,7 +55,7 @@ def log_share(log: Dataset, algorithm: OffPolicy) -> LogShare:
     return LogShare(jax.tree.map(jnp.asarray, read(np.arange(log.num_steps))), jnp.ones(count, jnp.float32))
 
 
-def as_transitions(rows: LogRows, total: Any) -> Transitions:
+def as_transitions(rows: LogRows, total: int | Int[Array, ""]) -> Transitions:
     """Return rows of a log as a batch; the last of the log's `total` steps has age 1."""
     return Transitions(
         rows.obs, rows.action, rows.reward, rows.discount, rows.next_obs, rows.terminated, rows.truncated, rows.steps,

@@ -208,7 +208,7 @@ def _trained(
 @jax.jit
 def _losses(algorithm: MaskedBC, state: MaskedState, obs: Array, action: Array, mask: Array) -> Any:
     scaling = algorithm.scaling(state.observations)
-    loss = jax.vmap(lambda one, taken: algorithm.loss(state.network, algorithm.seen(scaling, one), mask, taken))
+    loss = jax.vmap(lambda one, taken: algorithm.loss(state.average, algorithm.seen(scaling, one), mask, taken))
     each, right = loss(obs, action)
     return each.mean(), right.mean()
 
@@ -229,6 +229,6 @@ def _outputs(algorithm: MaskedBC, state: MaskedState, obs: Array, masks: Array) 
     scaling = algorithm.scaling(state.observations)
 
     def one(obs: Array, mask: Array) -> Array:
-        return algorithm.output(state.network, algorithm.seen(scaling, obs), mask)
+        return algorithm.output(state.average, algorithm.seen(scaling, obs), mask)
 
     return jax.vmap(lambda obs: jax.vmap(partial(one, obs))(masks))(obs)

@@ -40,6 +40,9 @@ if TYPE_CHECKING:
 
 __all__ = ["OfflineLoop", "held_out_episodes", "opened_log"]
 
+Number = int | np.integer | Int[Array, ""]
+"""A count, on the host or traced."""
+
 MEMORY_SHARE = 0.4
 """Share of the machine's memory up to which a log's rows are kept there; beyond it they stay on disk."""
 
@@ -76,7 +79,7 @@ def held_out_episodes(seed: int, num_episodes: int, share: float) -> np.ndarray:
 
 def steps_of(log: Dataset, episodes: np.ndarray) -> np.ndarray:
     """Return the numbers of the steps of episodes, ascending, int64."""
-    return np.concatenate([np.arange(log.begins[one], log.ends[one]) for one in episodes])
+    return np.concatenate([np.arange(int(log.begins[one]), int(log.ends[one])) for one in episodes])
 
 
 class LogParts(NamedTuple):
@@ -163,7 +166,7 @@ class OfflineLoop(Loop):
             rows, index = self._read(gathered), np.arange(len(gathered)).reshape(drawn.shape)
         state, learnt = _updates(algorithm, state, rows, index, root, np.uint32(first), len(train))
         measured = _step_measured(algorithm, progress.state, state, learnt)
-        measured |= log_measures(algorithm, state, self._probe, draw(root, "held-out", first), measured)
+        measured |= log_measures(algorithm, state, self.probe, draw(root, "held-out", first), measured)
         metrics: dict[str, float] = {"steps": each, "updates": first + each, "log_rows": len(train)}
         metrics |= {name: value.item() for name, value in jax.device_get(measured).items()}
         return Progress(state, progress.iteration + 1, progress.env_steps + each), metrics, ()
@@ -202,7 +205,8 @@ class OfflineLoop(Loop):
         return not there or row * len(train) <= MEMORY_SHARE * there
 
     @cached_property
-    def _probe(self) -> Probe:
+    def probe(self) -> Probe:
+        """What every iteration is measured on."""
         parts, gamma = self._parts, float(self.algorithm.discount)
         return probe_of(parts.log, parts.train, parts.held_out, self._read, self.plan.seed, gamma)
 
@@ -229,7 +233,7 @@ def _observe(algorithm: OffPolicy, state: State, rows: LogRows) -> State:
 
 
 @partial(jax.jit, static_argnums=(2, 3))
-def _drawn(root: Key, first: Any, updates: int, count: int, rows: Any) -> Int[Array, "U N"]:
+def _drawn(root: Key, first: Number, updates: int, count: int, rows: Number) -> Int[Array, "U N"]:
     """Return the numbers of the rows of each of some updates, uniformly and with replacement."""
     numbers = first + jnp.arange(updates, dtype=jnp.uint32)
     return jax.vmap(lambda number: jax.random.randint(draw(root, "replay", number), (count,), 0, rows))(numbers)
@@ -237,7 +241,7 @@ def _drawn(root: Key, first: Any, updates: int, count: int, rows: Any) -> Int[Ar
 
 @jax.jit
 def _updates(
-    algorithm: OffPolicy, state: State, rows: LogRows, index: Int[Array, "U N"], root: Key, first: Any, total: Any
+    algorithm: OffPolicy, state: State, rows: LogRows, index: Int[Array, "U N"], root: Key, first: Number, total: Number
 ) -> tuple[State, PyTree]:
     """Do one update for each row of `index`; return the mean metrics."""
 

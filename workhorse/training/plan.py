@@ -52,7 +52,12 @@ class Plan:
         return algorithms.make(self.algorithm, spec, settings)
 
     def with_budget(self, env_steps: int) -> Plan:
-        """Return the plan with its annealing schedule set to `env_steps`, where it has one that is not set."""
+        """Return the plan with its annealing schedule set to `env_steps`, where it has one that is not set.
+
+        *A run that begins with another's state has none*: counters go on, and the other's schedule is over.
+        """
+        if self.sources is not None and self.sources.begun_from:
+            return self
         if "anneal_env_steps" not in algorithms.options(self.algorithm) or self.settings.get("anneal_env_steps"):
             return self
         return replace(self, settings={**self.settings, "anneal_env_steps": env_steps})

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
@@ -24,20 +25,23 @@ from workhorse.algorithms.value_based.dqn import DQN
 from workhorse.core.algorithm import Action, Actor, Algorithm, Carry, Key, OnPolicy, Population
 from workhorse.core.errors import UsageError
 from workhorse.core.spec import ActionSpace, Box, Discrete, EnvSpec, MultiBinary, MultiDiscrete
-from workhorse.data.replay import Cursor
+from workhorse.data.log_findings import OwnSteps
+from workhorse.environments import registry as environments
 from workhorse.environments.protocol import HostEnv, JaxEnv
 from workhorse.math.distributions import TanhGaussian
 from workhorse.networks.heads import task_action
-from workhorse.training.off_policy import OffPolicyLoop
+from workhorse.training.off_policy import OffPolicyLoop, ReplayData
 from workhorse.training.rollouts import make_collector
 
-__all__ = ["UNKNOWN_LIMIT", "PolicyPlay", "RandomPlay", "Recorded", "record", "replay_steps", "slots_for"]
+__all__ = ["UNKNOWN_LIMIT", "PolicyPlay", "RandomPlay", "Recorded", "own_steps", "record", "replay_steps", "slots_for"]
 
 MOST_SLOTS = 64
 EPISODES_PER_SLOT = 10
 """Whole episodes that each slot should see at the least, so that few of a log are broken off by its end."""
 UNKNOWN_LIMIT = 1000
 """Steps of an episode where the task has no clock."""
+OWN_STEPS, OWN_SLOTS, OWN_BEGINS = 4096, 32, 4
+"""Random steps that a log is compared with, the slots that take them, and initial observations of each slot."""
 CHUNK_STEPS = 512
 """Steps of each slot in a rollout."""
 
@@ -232,6 +236,26 @@ _DTYPES = {Box: np.float32, Discrete: np.int64, MultiDiscrete: np.int64, MultiBi
 """Of the actions of each kind of space in a log."""
 
 
+def own_steps(task: str, options: Mapping[str, Any], threads: int) -> OwnSteps:
+    """Return steps of random play of a task, and initial observations, that a log of it is compared with."""
+    spec, steps, firsts = None, None, []
+    for number in range(OWN_BEGINS + 1):
+        env = environments.make(task, OWN_SLOTS, threads, **options)
+        try:
+            spec = replace(env.spec, action=env.spec.task_action, unscaled=None)
+            # a step of every slot begins an episode in each
+            taken = record(RandomPlay(spec, OWN_SLOTS), (), env, OWN_SLOTS if number else OWN_STEPS, number)
+        finally:
+            if isinstance(env, HostEnv):
+                env.close()
+        if number:
+            firsts.append(taken.obs)
+        else:
+            steps = taken
+    assert spec is not None and steps is not None
+    return OwnSteps(spec, np.concatenate(firsts), steps.obs, steps.reward)
+
+
 class Parts(NamedTuple):
     """Steps (T, B) of slots that go on from one episode into the next.
 
@@ -280,38 +304,36 @@ def _joined(parts: Parts, steps: int) -> Recorded:
     )
 
 
-def replay_steps(loop: OffPolicyLoop, newest: Cursor, until: Cursor) -> Recorded:
-    """Return the steps that a replay still holds of those before a cursor, as episodes of the task's own actions.
+def replay_steps(loop: OffPolicyLoop, first: int, data: ReplayData) -> Recorded:
+    """Return the steps that a replay still holds of those before a state, as episodes of the task's own actions.
 
     Args:
         loop: its replay was restored from a checkpoint.
-        newest: of that checkpoint.
-        until: of the state up to which steps are wanted.
+        first: number of the first step of a slot that the replay still holds.
+        data: what the loop kept with the state up to which steps are wanted.
     """
     arrays, size, spec = loop.arrays, loop.size, loop.algorithm.spec
-    first, count = int(newest.first), int(until.count)
-    times = np.arange(first, count)
-    names = ["action", "reward", "terminated", "truncated", "final", "finals_before", "broken"]
-    rows = arrays.read(names, np.append(times, count))
-    obs = arrays.read(["obs"], np.append(times, count))["obs"]
-    broken = np.repeat(rows["broken"][1:, None], size.num_slots, axis=1)
-    if count == int(newest.count):
-        broken[-1] = False  # nothing was written to the row after the last yet
-    terminated, truncated = rows["terminated"][:-1], rows["truncated"][:-1]
-    ended = terminated | truncated
+    times = np.arange(first, int(data.cursor.count))
+    names = ["obs", "action", "reward", "terminated", "truncated", "final", "finals_before", "broken"]
+    rows = arrays.read(names, times)
+    ended = rows["terminated"] | rows["truncated"]
+    # a row is marked where what came before it was broken off; after the last row is where the slots stand
+    broken = np.repeat(np.append(rows["broken"][1:], False)[:, None], size.num_slots, axis=1) & ~ended
+    before = rows["finals_before"]
     number = np.where(
         ended,
-        rows["finals_before"][:-1, None] + rows["final"][:-1],
-        rows["finals_before"][1:, None] - size.num_slots + np.arange(size.num_slots),
+        before[:, None] + rows["final"],
+        np.append(before[1:], 0)[:, None] - size.num_slots + np.arange(size.num_slots),
     )
     wanted = np.unique(number[ended | broken])
     finals = arrays.read(["finals"], wanted)["finals"]
-    place = np.searchsorted(wanted, np.where(ended | broken, number, wanted[0] if len(wanted) else 0))
-    own = rows["action"][:-1]
+    place = np.searchsorted(wanted, np.where(ended | broken, number, 0))
+    own = rows["action"]
     action = np.asarray(_in_task_numbers(spec, own.reshape(-1, *own.shape[2:]))).reshape(own.shape)
+    newest = np.asarray(data.slots.obs).astype(np.float32)
+    flags = rows["terminated"], rows["truncated"]
     return _joined(
-        Parts(obs[:-1], action, rows["reward"][:-1], terminated, truncated, broken & ~ended, place, finals, obs[-1]),
-        len(times) * size.num_slots,
+        Parts(rows["obs"], action, rows["reward"], *flags, broken, place, finals, newest), len(times) * size.num_slots
     )
 
 

@@ -51,7 +51,7 @@ class GAIL(PPO):
 
     name = "gail"
     summary = "ppo on the reward of a discriminator that learns to tell its steps from the expert's"
-    presets: ClassVar[dict[str, Any]] = {}
+    presets = {}
     needs_demonstrations: ClassVar[bool] = True
 
     reward_form: Literal["positive", "negative", "either"] = "positive"

@@ -11,7 +11,7 @@ import optax
 from jaxtyping import Array, Bool, Float
 
 from workhorse.algorithms.offline.log_learner import LogLearner
-from workhorse.algorithms.replay_learner import ADAM, adam_step
+from workhorse.algorithms.replay_learner import ADAM, adam_step, moved_towards
 from workhorse.core.algorithm import Carry, Key, Metrics
 from workhorse.core.configuration import configuration
 from workhorse.core.errors import UsageError
@@ -38,9 +38,10 @@ class MaskedActor(NamedTuple):
 
 
 class MaskedState(NamedTuple):
-    """State of the algorithm."""
+    """State of the algorithm: the network that learns, and the average of its weights, which acts."""
 
     network: MLP
+    average: MLP
     mask: Float[Array, "F"]
     optimiser: optax.OptState
     observations: Moments
@@ -56,9 +57,11 @@ class MaskedBC(LogLearner):
         choices:  loss = -log softmax(f(z))_a
         a box:    loss = |tanh(f(z)) - a|^2 / A
 
-    Observations x are scaled by the moments of the log, so that a masked component reads as its mean. One network holds
-    the policies of all 2^F masks; `workhorse diagnose LOG --only confusion` finds the one that acts well. To act, the
-    mask is the option `mask`. The artefact is that policy alone: the mask's columns are folded into the first layer,
+    What acts is the average of the weights, which follows them by `target_rate` at each update: single updates leave
+    noise of the size of the step, which closed loops feel. Observations x are scaled by the moments of the log, so that
+    a masked component reads as its mean. One network holds the policies of all 2^F masks; `workhorse diagnose LOG
+    --only confusion` finds the one that acts well. To act, the mask is the option `mask`. The artefact is that policy
+    alone: the mask's columns are folded into the first layer,
 
         weight' = W_x diag(G),   bias' = bias + W_G G,
 
@@ -118,10 +121,10 @@ class MaskedBC(LogLearner):
         inputs = self.spec.observation.size + len(sizes)
         network = MLP.uniform(key, (inputs, *self.hidden, self.action_size))
         mask = jnp.asarray(self.mask or (1,) * len(sizes), jnp.float32)
-        return MaskedState(network, mask, ADAM.init(network), **self.counters())  # type: ignore[arg-type]
+        return MaskedState(network, network, mask, ADAM.init(network), **self.counters())  # type: ignore[arg-type]
 
     def actor(self, state: MaskedState) -> MaskedActor:
-        return MaskedActor(state.network, self.scaling(state.observations), state.mask)
+        return MaskedActor(state.average, self.scaling(state.observations), state.mask)
 
     def act(
         self, actor: MaskedActor, carry: Carry, obs: Float[Array, "..."], key: Key, *, explore: bool
@@ -166,7 +169,8 @@ class MaskedBC(LogLearner):
 
         (total, (each, right)), gradient = jax.value_and_grad(loss, has_aux=True)(state.network)
         network, optimiser = adam_step(state.network, gradient, state.optimiser, self.learning_rate)
-        after = state._replace(network=network, optimiser=optimiser, updates=state.updates + 1)
+        average = moved_towards(state.average, network, self.target_rate)
+        after = state._replace(network=network, average=average, optimiser=optimiser, updates=state.updates + 1)
         return after, each, {"masked_loss": total, "masked_agreement": right.mean(dtype=jnp.float32)}
 
     def loss(

@@ -105,7 +105,7 @@ class AWAC(AdvantageCloner):
         metrics = {
             "value": value.mean(), "value_max": value.max(), "target": target.mean(),
             "critic_loss": jnp.square(error).mean(), "critic_gradient_norm": optax.tree.norm(gradient),
-            "advantage": advantage.mean(),
+            "advantage": advantage.mean(), "reward_factor": self.factor(state),
         }  # fmt: skip
         return after, jnp.abs(error), metrics | of_weights | of_policy
 

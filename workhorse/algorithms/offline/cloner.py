@@ -145,7 +145,7 @@ class Cloner(LogLearner):
             return square.mean(-1), metrics
         log_std = _bounded(policy.log_std)
         loss = (0.5 * square * jnp.exp(-2 * log_std) + log_std + jnp.float32(HALF_LOG_2PI)).sum(-1)
-        return loss, metrics | {"policy_std": jnp.exp(log_std).mean()}
+        return loss, metrics | {"mean_log_std": log_std.mean()}
 
     def taught(
         self, policy: ClonedPolicy, memory: Any, obs: Float[Array, "N D"], action: Array, weight: Float[Array, "N"],

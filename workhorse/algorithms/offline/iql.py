@@ -72,7 +72,7 @@ class IQL(AdvantageCloner):
     anneal_learning_rate: bool = True
     """Let the policy's learning rate fall to zero along a half cosine over `anneal_env_steps`."""
     anneal_env_steps: int = 0
-    """Updates over which it falls; 0 for the budget of the run. *A run that goes on in the task needs it off*."""
+    """Updates over which it falls; 0 for the budget of the run, or for no fall where it goes on from another run."""
 
     def validate(self) -> None:
         super().validate()
@@ -121,6 +121,7 @@ class IQL(AdvantageCloner):
             updates=state.updates + 1,
         )
         metrics |= {"advantage": advantage.mean(), "learning_rate": self.rate(state)}
+        metrics["reward_factor"] = self.factor(state)
         return after, error, metrics | of_weights | of_policy
 
     def target(self, state: IQLState, experience: Transitions, next_obs: Float[Array, "N D"]) -> Float[Array, "N"]:

@@ -11,10 +11,11 @@ Jones 2021, "Debugging RL, without the agonizing pain". Thresholds were set on o
 
 from workhorse.runs.warnings.learning import RULES as LEARNING_RULES
 from workhorse.runs.warnings.off_policy import RULES as OFF_POLICY_RULES
+from workhorse.runs.warnings.offline import RULES as OFFLINE_RULES
 from workhorse.runs.warnings.rule import Rows, Rule
 from workhorse.runs.warnings.signals import RULES as SIGNAL_RULES
 from workhorse.runs.warnings.watch import OTHER_RULES, Warned, Watch, preflight, read_warnings, write_warnings
 
 __all__ = ["OTHER_RULES", "RULES", "Rows", "Rule", "Warned", "Watch", "preflight", "read_warnings", "write_warnings"]
 
-RULES: tuple[Rule, ...] = (*SIGNAL_RULES, *LEARNING_RULES, *OFF_POLICY_RULES)
+RULES: tuple[Rule, ...] = (*SIGNAL_RULES, *LEARNING_RULES, *OFF_POLICY_RULES, *OFFLINE_RULES)

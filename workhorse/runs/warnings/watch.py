@@ -13,7 +13,7 @@ from workhorse.core.spec import Box, EnvSpec
 from workhorse.runs.folder import RunFolder
 from workhorse.runs.manifest import owner_of
 from workhorse.runs.sealed import write_record
-from workhorse.runs.warnings import learning, off_policy, signals
+from workhorse.runs.warnings import learning, off_policy, offline, signals
 from workhorse.runs.warnings.rule import Rows, Rule
 
 __all__ = ["OTHER_RULES", "Warned", "Watch", "preflight", "read_warnings", "write_warnings"]
@@ -77,7 +77,9 @@ class Watch:
     def __init__(self, settings: Mapping[str, object], rules: Sequence[Rule] | None = None) -> None:
         self.given: list[Warned] = []
         self._rows = Rows(settings)
-        self._rules = tuple([*signals.RULES, *learning.RULES, *off_policy.RULES] if rules is None else rules)
+        self._rules = tuple(
+            [*signals.RULES, *learning.RULES, *off_policy.RULES, *offline.RULES] if rules is None else rules
+        )
         self._held = dict.fromkeys((rule.name for rule in self._rules), 0)
 
     def see(self, row: Mapping[str, float]) -> list[Warned]:
