@@ -10,7 +10,6 @@ stand-ins take the place of what only their command lines need. The rows are noi
 from __future__ import annotations
 
 # pyright: reportMissingImports=false, reportAttributeAccessIssue=false
-
 import argparse
 import json
 import os
