@@ -1020,7 +1020,7 @@ def offline_warnings() -> list[str]:
     proven = sum("value-above-bound" in names(run) for run in sound)
     hits, alarms = sum(bool(names(run)) for run in failed), sum(bool(names(run)) for run in sound)
     lines = [
-        f"{len(found['cases'])} pairs of an algorithm and a log, {len(found['cases'][0]['runs'])} seeds of each, "
+        f"{len(runs)} runs of {len(found['cases'])} pairs of an algorithm and a log, of one or two seeds, "
         f"{found['updates']:,} updates, {origin(found)} {FROM_A_LOG}",
         "",
         f"Failed runs that were warned of: {share(hits, len(failed))}. Others that were: {share(alarms, len(sound))}, "
