@@ -1,16 +1,15 @@
-"""Causal confusion: `python bench/confusion.py mountain-car|hopper|pong|figure [--expert RUN] [--into FILE]`.
+"""Causal confusion: `python bench/confusion.py mountain-car|cart-pole|hopper|pong|figure [--expert RUN] [--into FILE]`.
 
 For each seed: demonstrations of an expert, cloned without and with the previous action in the observation (and with a
-random one in its place, on MountainCar); the return of each; then a masked policy and at most 20 interventions, by
-episodes with their return or by questions to the expert; and a policy cloned from the factors that were chosen. Drop:
-(without - with) / |without|, the same of the masked network shown all or all but it, and of plain cloning divided by
-what is above the floor, the return of a policy that learns nothing.
-Recovered: (chosen - with) / (without - with), of the means over the seeds, with an interval by the bootstrap over
-seeds. The whole of one task takes a few minutes on one core.
+random one in its place, on the classic tasks); the return of each; then a masked policy and at most 20 interventions,
+by episodes with their return or by questions to the expert; and a policy cloned from the factors that were chosen.
+Drop: (without - with) / |without|, the same of the masked network shown all or all but it, and of plain cloning divided
+by what is above the floor, the return of a policy that learns nothing. Recovered: (chosen - with) / (without - with),
+of the means over the seeds, with an interval by the bootstrap over seeds. A task takes a few minutes on one core.
 
 MountainCar: the expert pushes along its velocity, a = 2 if v >= 0 else 0, and looks at it only once in `hold` steps on
 average: between looks it repeats its action, as a person who takes a while to react. `hold` and the number of
-demonstrated steps are swept.
+demonstrated steps are swept. CartPole: the same, of an expert that pushes towards where the pole falls.
 """
 
 import argparse
@@ -164,7 +163,7 @@ def measured(case: Case, expert: Expert, seed: int) -> dict[str, Any]:
         "masks": [acted.mask.tolist(), asked.mask.tolist()],
         "posterior": [float(one) for one in asked.chances.max(1)],
     }  # fmt: skip
-    if case.task == "MountainCar-v0":
+    if case.task in ("MountainCar-v0", "CartPole-v1"):
         found["random"] = _random_control(case, learnt, judged, plain, seed)
     many.close()
     one.close()
@@ -226,6 +225,14 @@ def mountain_car() -> tuple[list[Case], Expert]:
     cases += [fewer._replace(hold=hold) for hold in (1, 6, 3, 16)]
     cases += [fewer._replace(hold=6, steps=3000)]
     return cases, lambda obs: np.where(obs[:, 1] >= 0, 2, 0)
+
+
+def cart_pole() -> tuple[list[Case], Expert]:
+    """Return the cases, and an expert that pushes towards where the pole falls and the cart drifts."""
+    settings = {"hidden": (50, 50, 50), "batch_size": 64}
+    base = Case("CartPole-v1", {}, 3000, 3, (1, 1, 1, 1), settings, 5000, 10, 22.0)
+    cases = [base, *(base._replace(hold=hold, seeds=5) for hold in (1, 1.5, 2))]
+    return cases, lambda obs: (obs @ np.array([0.05, 0.1, 1.0, 0.5]) > 0).astype(np.int64)
 
 
 def hopper(run: str) -> tuple[list[Case], Expert]:
@@ -291,7 +298,7 @@ def figure(kept: dict[str, Any], path: Path) -> None:
 def main() -> None:
     """Measure the cases of one task, and keep them."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("task", choices=("mountain-car", "hopper", "pong", "figure"))
+    parser.add_argument("task", choices=("mountain-car", "cart-pole", "hopper", "pong", "figure"))
     parser.add_argument("--expert", default="runs/hopper-sac-n", help="run whose policy is Hopper's expert")
     parser.add_argument("--cases", type=int, nargs="*", help="numbers of the cases to measure; all by default")
     parser.add_argument("--into", type=Path, default=RESULT)
@@ -302,7 +309,12 @@ def main() -> None:
         return
     if options.task == "pong" and importlib.util.find_spec("ale_py") is None:
         sys.exit("Pong is left out: it needs the package ale-py.")
-    makers = {"mountain-car": mountain_car, "hopper": lambda: hopper(options.expert), "pong": pong}
+    makers = {
+        "mountain-car": mountain_car,
+        "cart-pole": cart_pole,
+        "hopper": lambda: hopper(options.expert),
+        "pong": pong,
+    }
     cases, expert = makers[options.task]()
     for number in options.cases or range(len(cases)):
         case = cases[number]
