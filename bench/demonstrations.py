@@ -31,7 +31,7 @@ RESULTS = Path(__file__).parent / "results"
 
 
 class Suite(NamedTuple):
-    """A task: how its experts are trained, and how long its learners learn."""
+    """A task: how its experts are trained, and how long its learners learn; short runs warm up for fewer steps."""
 
     task: str
     expert: str
@@ -40,11 +40,12 @@ class Suite(NamedTuple):
     episode: int
     gail_steps: int
     rl_steps: tuple[int, ...]
+    warmup: int
 
 
 SUITES = {
-    "pendulum": Suite("Pendulum-v1", "sac", 20_000, 3_000, 200, 100_000, (3_000, 5_000, 10_000)),
-    "hopper": Suite("Hopper-v5", "sac-n", 100_000, 15_000, 1000, 300_000, (20_000, 50_000)),
+    "pendulum": Suite("Pendulum-v1", "sac", 20_000, 3_000, 200, 100_000, (3_000, 5_000, 10_000), 1_000),
+    "hopper": Suite("Hopper-v5", "sac-n", 100_000, 15_000, 1000, 300_000, (20_000, 50_000), 5_000),
 }
 COUNTS = (1, 5, 25, 100)
 EPISODES = 30
@@ -96,9 +97,11 @@ def expert_of(suite: Suite, number: int, runs: Path, steps: int = 0) -> str:
     steps = steps or suite.expert_steps
     folder = runs / f"{suite.task}-expert{number}-{steps}"
     if not is_there(folder / "policy"):
+        short = {"warmup_env_steps": suite.warmup} if steps < suite.expert_steps else {}
         workhorse.train(
-            suite.task, suite.expert, env_steps=steps, seed=100 + number, runs=runs, id=folder.name, progress=False
-        )
+            suite.task, suite.expert, env_steps=steps, seed=100 + number, runs=runs, id=folder.name, progress=False,
+            **short,
+        )  # fmt: skip
     return str(folder)
 
 
@@ -164,11 +167,12 @@ def _done(suite: Suite, cell: Cell, seed: int, arguments: argparse.Namespace, gi
         steps = (cell.count - slots) * suite.episode + 1  # the last iteration begins below this
         expert = expert_of(suite, 0, arguments.runs)
         return workhorse.imitate(suite.task, expert, "dagger", env_steps=steps, num_envs=slots, **given)
+    short = {"warmup_env_steps": suite.warmup, **given}
     if not cell.count:
-        return workhorse.train(suite.task, cell.learner, env_steps=cell.steps, **given)
+        return workhorse.train(suite.task, cell.learner, env_steps=cell.steps, **short)
     log = log_of(suite, cell, seed, arguments)
     if cell.steps:
-        return workhorse.train(suite.task, cell.learner, env_steps=cell.steps, log=log, **given)
+        return workhorse.train(suite.task, cell.learner, env_steps=cell.steps, log=log, **short)
     if cell.learner == "gail":
         return workhorse.imitate(suite.task, log=log, algorithm="gail", env_steps=suite.gail_steps, **given)
     # one episode has fewer steps than the default batch
