@@ -68,6 +68,7 @@ class Card:
     references: dict[str, float] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
+
 HASHED_BYTES = 2**24
 """Bytes that are hashed at a time."""
 

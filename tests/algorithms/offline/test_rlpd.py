@@ -88,9 +88,8 @@ def test_values_are_told_in_raw_rewards_and_are_means():
     algorithm, batch = small(reward_scale=0.25), batch_of()
     state = state_of(algorithm)
     expected = values_of(state.critics, batch.obs[:1], batch.action[:1]).mean() / 0.25
-    assert float(algorithm.action_value(state, jnp.asarray(batch.obs[0]), jnp.asarray(batch.action[0]))) == pytest.approx(
-        expected, rel=1e-4
-    )
+    found = algorithm.action_value(state, jnp.asarray(batch.obs[0]), jnp.asarray(batch.action[0]))
+    assert float(found) == pytest.approx(expected, rel=1e-4)
 
 
 def test_norms_bound_values_however_far_an_action_is():
