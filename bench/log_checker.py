@@ -259,7 +259,11 @@ def log_of(log: Log, seed: int, runs: list[Path], logs: Path) -> Dataset:
 def found_in(dataset: Dataset, with_task: bool) -> dict[str, str]:
     """Return the faults found, by topic."""
     findings = check(dataset, threads=1) if with_task else check_log(dataset)
-    return {finding.topic: finding.text for finding in findings if finding.verdict == "stop"}
+    found: dict[str, str] = {}
+    for finding in findings:
+        if finding.verdict == "stop":
+            found[finding.topic] = f"{found.get(finding.topic, '')} {finding.text}".strip()
+    return found
 
 
 def main() -> None:

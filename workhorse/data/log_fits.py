@@ -17,7 +17,10 @@ from workhorse.data.dataset import Dataset
 __all__ = ["SHIFTS", "LogFits", "action_columns", "surprises", "unexplained"]
 
 SAMPLE = 12_000
+"""Steps of a log that regressions are fitted to and judged on."""
 FEATURES = 128
+"""Random functions of the inputs, unless there are few rows."""
+ROWS_PER_FEATURE = 20
 RIDGE = 1e-4
 SHIFTS = (-1, 0, 1)
 MOST_JUDGED = 200_000
@@ -132,8 +135,9 @@ class Features:
         spread = columns.std(0)
         self._mean, self._spread = columns.mean(0), np.where(spread > 0, spread, 1)
         drawn, size = _generator(1), columns.shape[1]
-        self._weights = drawn.standard_normal((size, FEATURES)) / np.sqrt(size) * drawn.uniform(0.3, 2.0, FEATURES)
-        self._shift = drawn.standard_normal(FEATURES)
+        count = min(FEATURES, len(columns) // ROWS_PER_FEATURE)
+        self._weights = drawn.standard_normal((size, count)) / np.sqrt(size) * drawn.uniform(0.3, 2.0, count)
+        self._shift = drawn.standard_normal(count)
 
     def of(self, columns: np.ndarray) -> np.ndarray:
         """Return the features of rows, (K, F)."""

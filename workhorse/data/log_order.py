@@ -12,8 +12,8 @@ from workhorse.data.log_fits import SHIFTS, LogFits, surprises, unexplained
 
 __all__ = ["alignment", "contiguity"]
 
-BETTER = 0.6
-"""Ratio of unexplained shares from which on another alignment is the true one."""
+BETTER, BETTER_REWARD = 0.6, 0.35
+"""Ratio of unexplained shares below which another alignment is the true one; neighbouring states earn nearly alike."""
 UNRELATED = 0.98
 """Unexplained share of every component above which neighbouring rows are strangers."""
 JUMP = 80.0
@@ -40,7 +40,7 @@ def alignment(fits: LogFits) -> Iterator[Said]:
         return
     found = fits.reward_by_shift
     best = min(SHIFTS, key=found.__getitem__)
-    if best and found[best] < BETTER * found[0] and found[best] < LEAST_EXPLAINED and found[0] > 1e-3:
+    if best and found[best] < BETTER_REWARD * found[0] and found[best] < LEAST_EXPLAINED and found[0] > 1e-3:
         yield stop(
             f"Rewards are shifted by one row: they are told by the observation and the action of the row "
             f"{'before' if best > 0 else 'after'} each, {_factor(found[0], found[best])} times as well as by those of "
@@ -79,6 +79,8 @@ def contiguity(fits: LogFits) -> Iterator[Said]:
         return
     index, unlike = surprises(fits)
     dataset, rows = fits.dataset, index[unlike > JUMP]
+    in_a_row = np.isin(rows - 1, rows) | np.isin(rows + 1, rows)  # of states that the regression does not know
+    rows = rows[~in_a_row]
     rows = rows[~_at_an_end(dataset, rows + 1)]
     if not len(rows):
         return
