@@ -12,7 +12,7 @@ import argparse
 import json
 import time
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from record import head
@@ -97,7 +97,7 @@ def expert_of(suite: Suite, number: int, runs: Path, steps: int = 0) -> str:
     steps = steps or suite.expert_steps
     folder = runs / f"{suite.task}-expert{number}-{steps}"
     if not is_there(folder / "policy"):
-        short = {"warmup_env_steps": suite.warmup} if steps < suite.expert_steps else {}
+        short: dict[str, Any] = {"warmup_env_steps": suite.warmup} if steps < suite.expert_steps else {}
         workhorse.train(
             suite.task, suite.expert, env_steps=steps, seed=100 + number, runs=runs, id=folder.name, progress=False,
             **short,
@@ -156,14 +156,14 @@ def run_cell(suite: Suite, cell: Cell, seed: int, arguments: argparse.Namespace,
         return None
     if status is not None:
         return RunFolder.open(workhorse.Run.open(folder).resume(progress=False).path)
-    given = {
+    given: dict[str, Any] = {
         "seed": seed, "runs": arguments.runs, "id": folder.name, "progress": False, "evaluate_every": 0,
         "final_episodes": EPISODES, "threads": 1,
     }  # fmt: skip
     return RunFolder.open(_done(suite, cell, seed, arguments, given).path)
 
 
-def _done(suite: Suite, cell: Cell, seed: int, arguments: argparse.Namespace, given: dict) -> workhorse.Run:
+def _done(suite: Suite, cell: Cell, seed: int, arguments: argparse.Namespace, given: dict[str, Any]) -> workhorse.Run:
     if cell.learner == "dagger":
         slots = max(cell.count // 5, 1)
         steps = (cell.count - slots) * suite.episode + 1  # the last iteration begins below this
