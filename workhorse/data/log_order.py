@@ -12,7 +12,7 @@ from workhorse.data.log_fits import SHIFTS, LogFits, surprises, unexplained
 
 __all__ = ["alignment", "contiguity"]
 
-BETTER, BETTER_REWARD = 0.6, 0.35
+BETTER, BETTER_REWARD = 0.85, 0.35
 """Ratio of unexplained shares below which another alignment is the true one; neighbouring states earn nearly alike."""
 UNRELATED = 0.98
 """Unexplained share of every component above which neighbouring rows are strangers."""
@@ -54,8 +54,11 @@ def acted_shift(fits: LogFits) -> int:
     best = min(SHIFTS, key=left.__getitem__)
     if not best or left[best] >= BETTER * left[0]:
         return 0
+    if best < 0:
+        return best  # an action that is over tells nothing that the observation does not
+    # the next action answers the next observation, and so it may tell much where nothing is shifted
     nothing = float(np.exp(np.log(np.maximum(fits.next_without_action, 1e-9)).mean()))
-    return best if left[0] > 0.9 * nothing else 0  # an action that tells something is in its place
+    return best if left[0] > 0.9 * nothing else 0
 
 
 def _left(fits: LogFits, shift: int) -> float:
