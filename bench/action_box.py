@@ -71,6 +71,7 @@ def distances(algorithm: str, box: str, is_rescaled: bool, seeds: int) -> list[f
                 root=root,
                 schedule=train.Schedule(evaluate_every=0, final_episodes=20, milestones=0),
             )
+        assert summary.episode_return is not None
         found.append(round(-summary.episode_return.value / 10, 3))
     return found
 

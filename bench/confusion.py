@@ -1,15 +1,15 @@
-"""Causal confusion: `python bench/confusion.py mountain-car|hopper|pong|figure [--expert RUN] [--into FILE]`.
+"""Causal confusion: `python bench/confusion.py mountain-car|cart-pole|hopper|pong|figure [--expert RUN] [--into FILE]`.
 
 For each seed: demonstrations of an expert, cloned without and with the previous action in the observation (and with a
-random one in its place, on MountainCar); the return of each; then a masked policy and at most 20 interventions, by
-episodes with their return or by questions to the expert; and a policy cloned from the factors that were chosen. Drop:
-(without - with) / |without|, and (without - with) / (without - floor) with the floor of a policy that learns nothing.
-Recovered: (chosen - with) / (without - with), of the means over the seeds, with an interval by the bootstrap over
-seeds. The whole of one task takes a few minutes on one core.
+random one in its place, on the classic tasks); the return of each; then a masked policy and at most 20 interventions,
+by episodes with their return or by questions to the expert; and a policy cloned from the factors that were chosen.
+Drop: (without - with) / |without|, or divided by what is above the floor, the return of a policy that learns nothing;
+both of plain cloning and of the one masked network. Recovered: (chosen - with) / (without - with). All of the means
+over the seeds, with an interval by the bootstrap over seeds. A task takes a few minutes on one core.
 
 MountainCar: the expert pushes along its velocity, a = 2 if v >= 0 else 0, and looks at it only once in `hold` steps on
 average: between looks it repeats its action, as a person who takes a while to react. `hold` and the number of
-demonstrated steps are swept.
+demonstrated steps are swept. CartPole: the same, of an expert that pushes towards where the pole falls.
 """
 
 import argparse
@@ -163,7 +163,7 @@ def measured(case: Case, expert: Expert, seed: int) -> dict[str, Any]:
         "masks": [acted.mask.tolist(), asked.mask.tolist()],
         "posterior": [float(one) for one in asked.chances.max(1)],
     }  # fmt: skip
-    if case.task == "MountainCar-v0":
+    if case.task in ("MountainCar-v0", "CartPole-v1"):
         found["random"] = _random_control(case, learnt, judged, plain, seed)
     many.close()
     one.close()
@@ -197,19 +197,31 @@ def summary(case: Case, seeds: list[dict[str, Any]]) -> dict[str, Any]:
         means[name] = [float(interval.value), float(interval.low), float(interval.high)]
     rng = np.random.default_rng(0)
     draws = [np.arange(len(seeds)), *rng.integers(len(seeds), size=(2000, len(seeds)))]
-    ratios: dict[str, list[float]] = {name: [] for name in ("drop", "drop_of_range", "episodes", "answers")}
-    for rows in draws:
-        without, shown = (table[name][rows].mean() for name in ("without", "with"))
-        gap = without - shown
-        ratios["drop"].append(gap / abs(without))
-        ratios["drop_of_range"].append(gap / (without - case.floor) if without > case.floor else np.nan)
-        for name in ("episodes", "answers"):
-            ratios[name].append((table[f"by_{name}"][rows].mean() - shown) / gap if gap > 0 else np.nan)
+    found = [
+        _ratios({name: float(values[rows].mean()) for name, values in table.items()}, case.floor) for rows in draws
+    ]
+    drawn = {name: [one[name] for one in found] for name in found[0]}
     told = {
         name: [float(values[0]), *(float(end) for end in np.nanpercentile(values[1:], [2.5, 97.5]))]
-        for name, values in ratios.items()
+        for name, values in drawn.items()
     }
-    return {"case": case._asdict(), "means": means, "ratios": told, "seeds": seeds}
+    ratios = {name: [None if np.isnan(value) else value for value in values] for name, values in told.items()}
+    return {"case": case._asdict(), "means": means, "ratios": ratios, "seeds": seeds}
+
+
+def _ratios(means: dict[str, float], floor: float) -> dict[str, float]:
+    """Return drops and what was recovered of them, of plain cloning and of the masked network; NaN without a drop."""
+    found: dict[str, float] = {}
+    for kind, without, shown in (
+        ("plain", means["without"], means["with"]),
+        ("masked", means["masked_without"], means["masked_with"]),
+    ):
+        gap = without - shown
+        found[f"{kind}_drop"] = gap / abs(without)
+        found[f"{kind}_drop_above_floor"] = gap / (without - floor) if without > floor else np.nan
+        for name in ("episodes", "answers"):
+            found[f"{kind}_recovered_by_{name}"] = (means[f"by_{name}"] - shown) / gap if gap > 0 else np.nan
+    return found
 
 
 def mountain_car() -> tuple[list[Case], Expert]:
@@ -219,7 +231,16 @@ def mountain_car() -> tuple[list[Case], Expert]:
     fewer = base._replace(seeds=5)
     cases = [base, *(fewer._replace(steps=steps) for steps in (3000, 300, 100))]
     cases += [fewer._replace(hold=hold) for hold in (1, 6, 3, 16)]
+    cases += [fewer._replace(hold=6, steps=3000)]
     return cases, lambda obs: np.where(obs[:, 1] >= 0, 2, 0)
+
+
+def cart_pole() -> tuple[list[Case], Expert]:
+    """Return the cases, and an expert that pushes towards where the pole falls and the cart drifts."""
+    settings = {"hidden": (50, 50, 50), "batch_size": 64}
+    base = Case("CartPole-v1", {}, 3000, 3, (1, 1, 1, 1), settings, 5000, 10, 22.0)
+    cases = [base, *(base._replace(hold=hold, seeds=5) for hold in (1, 1.5, 2))]
+    return cases, lambda obs: (obs @ np.array([0.05, 0.1, 1.0, 0.5]) > 0).astype(np.int64)
 
 
 def hopper(run: str) -> tuple[list[Case], Expert]:
@@ -227,9 +248,7 @@ def hopper(run: str) -> tuple[list[Case], Expert]:
     policy = Policy.load(run)
     settings = {"hidden": (128, 128), "batch_size": 128}
     base = Case("Hopper-v5", {}, 4000, 1, (11,), settings, 10_000, 5, 18.0)
-    return [base, base._replace(settings={"hidden": (64, 64), "batch_size": 128})], lambda obs: policy.choose(
-        obs.astype(np.float32)
-    )[0]
+    return [base, base._replace(steps=1000)], lambda obs: policy.choose(obs.astype(np.float32))[0]
 
 
 def pong() -> tuple[list[Case], Expert]:
@@ -238,8 +257,8 @@ def pong() -> tuple[list[Case], Expert]:
 
     options = {"obs_type": "ram", "wrappers": ["pong_ram:RamFeatures"], "max_episode_steps": 600}
     settings = {"hidden": (64, 64), "batch_size": 128}
-    base = Case("ale_py:ALE/Pong-v5", options, 3000, 1, (1, 1, 2, 1, 1), settings, 10_000, 5, -13.0)
-    return [base, base._replace(hold=3)], tracker
+    base = Case("ale_py:ALE/Pong-v5", options, 3000, 1, (1, 1, 2, 1, 1), settings, 10_000, 3, -11.0)
+    return [base], tracker
 
 
 def figure(kept: dict[str, Any], path: Path) -> None:
@@ -256,7 +275,7 @@ def figure(kept: dict[str, Any], path: Path) -> None:
     }  # fmt: skip
     car = [one for one in cases if one["case"]["task"] == "MountainCar-v0"]
     others = [one for one in cases if one["case"]["task"] != "MountainCar-v0"]
-    shown = plt.subplots(1, 2 + len(others), figsize=(4 * (2 + len(others)), 3.4), layout="constrained")
+    shown = plt.subplots(1, 2 + len(others), figsize=(4.4 * (2 + len(others)), 3.4), layout="constrained")
     picture, axes = shown[0], np.atleast_1d(shown[1])
     sweeps = {"steps": ("hold", 10, "demonstrated steps"), "hold": ("steps", 1000, "steps between two looks")}
     for panel, (swept, (other, fixed, words)) in zip(axes, sweeps.items(), strict=False):
@@ -266,19 +285,22 @@ def figure(kept: dict[str, Any], path: Path) -> None:
             values = np.array([one["means"][name] for one in rows])
             panel.fill_between(x, np.maximum(values[:, 1], -200), values[:, 2], color=colour, alpha=0.15, lw=0)
             panel.plot(x, values[:, 0], "o-", color=colour, label=label, markersize=4)
-        panel.set(title=f"MountainCar, {other} {fixed}", xlabel=words, ylabel="return", xscale="log")
+        panel.set(title=f"MountainCar-v0, {other} {fixed}", xlabel=words, ylabel="return", xscale="log")
         panel.set_xticks(x, [str(one) for one in x])
         panel.minorticks_off()
     axes[0].legend(fontsize=7, frameon=False)
+    dots = drawn | {
+        "masked_without": ("one masked network, without", "#00796b"),
+        "masked_with": ("one masked network, with it", "#c2185b"),
+    }  # fmt: skip
     for panel, one in zip(axes[2:], others, strict=True):
-        for place, (name, (label, colour)) in enumerate(drawn.items()):
+        for place, (name, (_, colour)) in enumerate(dots.items()):
             value, low, high = one["means"][name]
-            panel.errorbar(value, -place, xerr=[[value - low], [high - value]], fmt="o", color=colour, capsize=3)
-            panel.annotate(label, (value, -place), textcoords="offset points", xytext=(0, 7), ha="center", fontsize=7)
-        panel.set(
-            title=f"{one['case']['task'].split(':')[-1]}, {one['case']['seeds']} seeds", xlabel="return", yticks=[]
-        )
-        panel.set_ylim(-len(drawn) + 0.5, 0.7)
+            ends = [[value - low], [high - value]]
+            panel.errorbar(value, -place, xerr=ends, fmt="s" if "masked" in name else "o", color=colour, capsize=3)
+        title = f"{one['case']['task'].split(':')[-1]}, hold {one['case']['hold']:g}, {one['case']['seeds']} seeds"
+        panel.set(title=title, xlabel="return")
+        panel.set_yticks(-np.arange(len(dots)), [label for label, _ in dots.values()], fontsize=8)
     for panel in axes:
         panel.spines[["top", "right"]].set_visible(False)
     picture.savefig(path, dpi=110)
@@ -287,7 +309,7 @@ def figure(kept: dict[str, Any], path: Path) -> None:
 def main() -> None:
     """Measure the cases of one task, and keep them."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("task", choices=("mountain-car", "hopper", "pong", "figure"))
+    parser.add_argument("task", choices=("mountain-car", "cart-pole", "hopper", "pong", "figure"))
     parser.add_argument("--expert", default="runs/hopper-sac-n", help="run whose policy is Hopper's expert")
     parser.add_argument("--cases", type=int, nargs="*", help="numbers of the cases to measure; all by default")
     parser.add_argument("--into", type=Path, default=RESULT)
@@ -298,12 +320,17 @@ def main() -> None:
         return
     if options.task == "pong" and importlib.util.find_spec("ale_py") is None:
         sys.exit("Pong is left out: it needs the package ale-py.")
-    makers = {"mountain-car": mountain_car, "hopper": lambda: hopper(options.expert), "pong": pong}
+    makers = {
+        "mountain-car": mountain_car,
+        "cart-pole": cart_pole,
+        "hopper": lambda: hopper(options.expert),
+        "pong": pong,
+    }
     cases, expert = makers[options.task]()
     for number in options.cases or range(len(cases)):
         case = cases[number]
         found = summary(case, [measured(case, expert, seed) for seed in range(case.seeds)])
-        told = {name: [round(value, 3) for value in found["ratios"][name]] for name in found["ratios"]}
+        told = {name: [None if one is None else round(one, 3) for one in row] for name, row in found["ratios"].items()}
         means = {name: round(values[0], 3) for name, values in found["means"].items()}
         print(case.task, case.steps, case.hold, means, told, flush=True)
         kept |= head("python bench/confusion.py mountain-car; python bench/confusion.py hopper --expert RUN")

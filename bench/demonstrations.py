@@ -4,7 +4,7 @@ Learned from 1, 5, 25 and 100 episodes of an expert (bc, dagger, gail, and sac t
 them), from 1, 2 and 4 different experts, and from experts with noise on their actions or half of whose episodes are
 those of a policy that had hardly learnt; beside sac from nothing. The price is that of the demonstrations and of the
 core-time. Experts are trained first where they are missing. Everything runs in one process, one run at a time; what is
-finished is not run again, and what the hours did not suffice for is printed with its command. The results go to
+finished is not run again, and what was not measured is printed with its command. The results go to
 bench/results/demonstrations-SUITE.json.
 """
 
@@ -12,7 +12,7 @@ import argparse
 import json
 import time
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from record import head
@@ -31,7 +31,7 @@ RESULTS = Path(__file__).parent / "results"
 
 
 class Suite(NamedTuple):
-    """A task: how its experts are trained, and how long its learners learn."""
+    """A task: how its experts are trained, and how long its learners learn; short runs warm up for fewer steps."""
 
     task: str
     expert: str
@@ -40,11 +40,12 @@ class Suite(NamedTuple):
     episode: int
     gail_steps: int
     rl_steps: tuple[int, ...]
+    warmup: int
 
 
 SUITES = {
-    "pendulum": Suite("Pendulum-v1", "sac", 20_000, 3_000, 200, 100_000, (3_000, 5_000, 10_000)),
-    "hopper": Suite("Hopper-v5", "sac-n", 100_000, 15_000, 1000, 300_000, (20_000, 50_000)),
+    "pendulum": Suite("Pendulum-v1", "sac", 20_000, 3_000, 200, 100_000, (3_000, 5_000, 10_000), 1_000),
+    "hopper": Suite("Hopper-v5", "sac-n", 100_000, 15_000, 1000, 300_000, (20_000, 50_000), 5_000),
 }
 COUNTS = (1, 5, 25, 100)
 EPISODES = 30
@@ -96,9 +97,11 @@ def expert_of(suite: Suite, number: int, runs: Path, steps: int = 0) -> str:
     steps = steps or suite.expert_steps
     folder = runs / f"{suite.task}-expert{number}-{steps}"
     if not is_there(folder / "policy"):
+        short: dict[str, Any] = {"warmup_env_steps": suite.warmup} if steps < suite.expert_steps else {}
         workhorse.train(
-            suite.task, suite.expert, env_steps=steps, seed=100 + number, runs=runs, id=folder.name, progress=False
-        )
+            suite.task, suite.expert, env_steps=steps, seed=100 + number, runs=runs, id=folder.name, progress=False,
+            **short,
+        )  # fmt: skip
     return str(folder)
 
 
@@ -143,32 +146,35 @@ def joined(name: str, logs: list[Dataset], seed: int) -> Dataset:
     return whole.of_episodes(np.random.default_rng(seed).permutation(whole.num_episodes))
 
 
-def run_cell(suite: Suite, cell: Cell, seed: int, arguments: argparse.Namespace) -> RunFolder:
-    """Do a run, or find it finished."""
+def run_cell(suite: Suite, cell: Cell, seed: int, arguments: argparse.Namespace, until: float) -> RunFolder | None:
+    """Do a run, go on with it, or find it finished; None where the hours are spent."""
     folder = arguments.runs / f"{suite.task}-{cell.name}-s{seed}"
-    if is_there(folder / "status.json"):
-        status = RunFolder(folder).status()
-        if status is not None and status.state == "finished":
-            return RunFolder.open(folder)
-        raise SystemExit(f"{folder} is there and not finished: remove it, or go on by `workhorse resume`.")
-    given = {
+    status = RunFolder(folder).status() if is_there(folder / "status.json") else None
+    if status is not None and status.state == "finished":
+        return RunFolder.open(folder)
+    if time.time() > until:
+        return None
+    if status is not None:
+        return RunFolder.open(workhorse.Run.open(folder).resume(progress=False).path)
+    given: dict[str, Any] = {
         "seed": seed, "runs": arguments.runs, "id": folder.name, "progress": False, "evaluate_every": 0,
         "final_episodes": EPISODES, "threads": 1,
     }  # fmt: skip
     return RunFolder.open(_done(suite, cell, seed, arguments, given).path)
 
 
-def _done(suite: Suite, cell: Cell, seed: int, arguments: argparse.Namespace, given: dict) -> workhorse.Run:
+def _done(suite: Suite, cell: Cell, seed: int, arguments: argparse.Namespace, given: dict[str, Any]) -> workhorse.Run:
     if cell.learner == "dagger":
         slots = max(cell.count // 5, 1)
         steps = (cell.count - slots) * suite.episode + 1  # the last iteration begins below this
         expert = expert_of(suite, 0, arguments.runs)
         return workhorse.imitate(suite.task, expert, "dagger", env_steps=steps, num_envs=slots, **given)
+    short = {"warmup_env_steps": suite.warmup, **given}
     if not cell.count:
-        return workhorse.train(suite.task, cell.learner, env_steps=cell.steps, **given)
+        return workhorse.train(suite.task, cell.learner, env_steps=cell.steps, **short)
     log = log_of(suite, cell, seed, arguments)
     if cell.steps:
-        return workhorse.train(suite.task, cell.learner, env_steps=cell.steps, log=log, **given)
+        return workhorse.train(suite.task, cell.learner, env_steps=cell.steps, log=log, **short)
     if cell.learner == "gail":
         return workhorse.imitate(suite.task, log=log, algorithm="gail", env_steps=suite.gail_steps, **given)
     # one episode has fewer steps than the default batch
@@ -188,8 +194,13 @@ def cell_result(suite: Suite, cell: Cell, folders: list[RunFolder], each: float)
     return {
         **cell._asdict(), "task": suite.task, "finals": finals, "mean": interval.value,
         "interval": [interval.low, interval.high] if len(finals) > 1 else None, "paid_demonstrations": shown,
-        "price": float(np.mean(money)), "command": " ".join(folders[0].manifest().command),
+        "price": float(np.mean(money)), "command": command_of(suite, cell),
     }  # fmt: skip
+
+
+def command_of(suite: Suite, cell: Cell) -> str:
+    name = next(name for name, one in SUITES.items() if one == suite)
+    return f"python bench/demonstrations.py {name} --learners {cell.learner}"
 
 
 def main() -> None:
@@ -202,25 +213,25 @@ def main() -> None:
     parser.add_argument("--runs", type=Path, default=Path("runs/bench"))
     arguments = parser.parse_args()
     suite, until = SUITES[arguments.suite], time.time() + 3600 * arguments.hours
-    rows, missing = [], list[str]()
+    rows, missing = [], dict[str, str]()
     for cell in cells_of(suite):
-        if arguments.learners and cell.learner not in arguments.learners:
+        folders = []
+        if not arguments.learners or cell.learner in arguments.learners:
+            folders = [run_cell(suite, cell, seed, arguments, until) for seed in range(arguments.seeds)]
+        found = [folder for folder in folders if folder is not None]
+        if len(found) < arguments.seeds:
+            missing[cell.name] = command_of(suite, cell)
             continue
-        if time.time() > until:
-            missing.append(cell.name)
-            continue
-        folders = [run_cell(suite, cell, seed, arguments) for seed in range(arguments.seeds)]
-        rows.append(cell_result(suite, cell, folders, arguments.price))
+        rows.append(cell_result(suite, cell, found, arguments.price))
         print(f"{cell.name:40} {rows[-1]['mean']:10.1f} {rows[-1]['interval']}  {rows[-1]['price']:.2f}", flush=True)
     record = {
         **head(f"python bench/demonstrations.py {arguments.suite} --seeds {arguments.seeds}"),
-        "price_per_demonstration": arguments.price, "suite": suite._asdict(), "cells": rows,
-        "not_measured": missing,
+        "price_per_demonstration": arguments.price, "suite": suite._asdict(), "cells": rows, "not_measured": missing,
     }  # fmt: skip
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / f"demonstrations-{arguments.suite}.json").write_text(json.dumps(record, indent=1) + "\n")
-    for name in missing:
-        print(f"not measured: {name}: python bench/demonstrations.py {arguments.suite} --hours more")
+    for name, command in missing.items():
+        print(f"not measured: {name}: {command}")
 
 
 if __name__ == "__main__":

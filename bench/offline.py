@@ -187,7 +187,7 @@ def main() -> None:
         make_log(cell, arguments.logs, arguments.runs)
     work = [(cell, seed) for cell in cells for seed in seeds]
     with ThreadPoolExecutor(arguments.processes) as pool:
-        folders = list(pool.map(lambda one: run_seed(*one, arguments, until), work))
+        folders = list(pool.map(lambda one: run_seed(one[0], one[1], arguments, until), work))
     found = {
         (cell.log, cell.algorithm): [folder for (one, _), folder in zip(work, folders, strict=True) if one == cell]
         for cell in cells

@@ -9,6 +9,7 @@ stand-ins take the place of what only their command lines need. The rows are noi
 
 from __future__ import annotations
 
+# pyright: reportMissingImports=false, reportAttributeAccessIssue=false
 import argparse
 import json
 import os

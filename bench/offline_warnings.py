@@ -67,6 +67,7 @@ def one(case: Case, seeds: list[int], place: Path) -> None:
         rows, settings = run.metrics.to_dicts(), dict(run.settings)
         kept = {"rows": rows, "settings": settings}
         (place / f"{CASES.index(case)}-{seed}.json").write_text(json.dumps(kept))
+        assert run.summary is not None and run.summary.episode_return is not None
         found = {"seed": seed, "return": float(run.summary.episode_return.value), "warnings": judged(rows, settings)}
         print(json.dumps(found), flush=True)
 

@@ -266,6 +266,15 @@ ADVANTAGE = CLONER | {
     "weight_clip": 100.0,
     "scale_rewards": True,
 }
+CQL = {
+    "conservative_weight": 10.0,
+    "num_actions": 10,
+    "penalty_rows": 64,
+    "target_gap": None,
+    "entropy_backup": False,
+    "policy_rate_share": 0.3,
+}
+ENSEMBLE = {"num_critics": 10, "layer_norm": False}
 DEFAULTS = {
     "ilqr": ILQR,
     "predictive-sampling": SPLINES,
@@ -338,15 +347,19 @@ DEFAULTS = {
         "episodes_per_member": 3,
     },
     "td3": REPLAY | TD3,
-    "cql": LOG
+    "cql": LOG | SAC | CQL,
+    "cal-ql": LOG | SAC | CQL,
+    "edac": LOG | SAC | ENSEMBLE | {"hidden": (256, 256, 256), "diversity_weight": 1.0},
+    "rlpd": LOG
     | SAC
+    | ENSEMBLE
     | {
-        "conservative_weight": 10.0,
-        "num_actions": 10,
-        "penalty_rows": 64,
-        "target_gap": None,
-        "entropy_backup": False,
-        "policy_rate_share": 0.3,
+        "layer_norm": True,
+        "num_smallest": 2,
+        "entropy_backup": True,
+        "replay_ratio": 5120.0,
+        "policy_every": 20,
+        "normalise_observations": False,
     },
     "bcq": LOG
     | {

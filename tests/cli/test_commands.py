@@ -164,7 +164,7 @@ def test_help_names_values_in_words_within_80_columns(line, monkeypatch, capsys)
     assert not re.findall(typed, said)
     assert max(map(len, said.splitlines())) <= 80
     options = re.findall(r"^[│ ] (--[a-z-]+)(?:,.*?| (.*?))?(?:  | [│ ]$)", said, re.M)
-    assert options or line.split()[0] in ("warnings", "tasks", "algorithms", "completion", "seal")
+    assert options or line.split()[0] in ("warnings", "tasks", "algorithms", "completion", "seal", "dataset")
     for flag, shown in options:
         kinds = r"(|whole number|whole number\|own|number|text|\{[a-zA-Z0-9,-]+\})( \.\.\.)?"
         assert re.fullmatch(kinds, shown), (flag, shown)

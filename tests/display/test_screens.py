@@ -38,6 +38,7 @@ class Folder:
 
 class Manifest:
     task, algorithm, seed, recipe, recipe_source, threads, slots = "Humanoid-v5", "ppo", 3, None, None, 2, 64
+    counts_updates, sources = False, None
 
 
 def begun(display, budget=3_000_000, env_steps=0):

@@ -192,5 +192,5 @@ def test_settings_out_of_range_are_refused(settings: dict[str, Any], message: st
 
 
 def test_several_choices_at_once_are_refused() -> None:
-    with pytest.raises(UsageError, match=r"discrete actions.*several at once"):
+    with pytest.raises(UsageError, match=r"MaskedBC needs continuous actions or one of.*several choices"):
         registry.make("masked-bc", EnvSpec("probe", Box.unbounded(3), MultiBinary(2), 10), {})

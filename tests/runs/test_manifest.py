@@ -61,7 +61,7 @@ def edited(**changes) -> str:
         (b"\xff\xfe\x00", "cannot be read"),
         ("[1]", "Expected a manifest in JSON in run/manifest.json, got no table but"),
         ('{"name": "x"}', "without a `format`"),
-        (edited(format=4), "Expected manifest format 3 in run/manifest.json, got 4: another version of Workhorse"),
+        (edited(format=5), "Expected manifest format 4 in run/manifest.json, got 5: another version of Workhorse"),
         (edited(seed=...), "Expected a field `seed` in run/manifest.json, got none"),
         (edited(colour="red"), "Expected no field `colour` in run/manifest.json, got one"),
         (edited(seed="3"), "Expected `seed` in run/manifest.json to be a whole number, got '3'"),

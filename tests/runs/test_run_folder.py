@@ -99,8 +99,8 @@ def test_opening(tmp_path):
     file.write_text(text[:50])
     with pytest.raises(UsageError, match=r"Expected a manifest in JSON in .*manifest.json, but it cannot be read"):
         RunFolder.open(made.path)
-    file.write_text(text.replace('"format": 3', '"format": 7'))
-    with pytest.raises(UsageError, match=r"Expected manifest format 3 in .*manifest.json, got 7"):
+    file.write_text(text.replace('"format": 4', '"format": 7'))
+    with pytest.raises(UsageError, match=r"Expected manifest format 4 in .*manifest.json, got 7"):
         RunFolder.open(made.path)
 
 

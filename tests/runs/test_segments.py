@@ -137,7 +137,10 @@ def test_a_checkpoint_writes_what_is_new(tmp_path):
 
 @pytest.fixture
 def made_of_growing_loops(monkeypatch):
-    for module in (history_module, fork_module, train):
+    monkeypatch.setattr(
+        history_module, "make_run_loop", lambda plan, spec, threads, manifest: make(plan, spec, threads)
+    )
+    for module in (fork_module, train):
         monkeypatch.setattr(module, "make_loop", make)
 
 

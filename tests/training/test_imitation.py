@@ -79,6 +79,7 @@ def test_the_expert_answers_where_the_copy_is_and_the_copy_acts(tmp_path, task):
         slots = slots[there[time, slots]]
         if not len(slots):
             break
+        np.testing.assert_allclose(played.obs[time, slots], obs[slots], rtol=1e-4, atol=1e-5)
         step = env.step(played.action[time, slots], slots)
         np.testing.assert_allclose(played.reward[time, slots], step.reward, rtol=1e-4, atol=1e-5)
         obs[slots] = step.next_obs

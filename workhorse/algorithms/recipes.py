@@ -9,6 +9,7 @@ from typing import Any
 __all__ = ["Recipe", "best_recipe", "recipe", "recipes"]
 
 DEFAULT_ALGORITHM = "openai-es"
+DEFAULT_OFFLINE, DEFAULT_IMITATION = "iql", "dagger"
 DEFAULT_ENV_STEPS = 1_000_000
 
 OWN_BOUNDS = ("Pendulum-v1", "InvertedPendulum-v5", "Pusher-v5", "Humanoid-v5", "HumanoidStandup-v5")

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from workhorse.algorithms import registry
-from workhorse.algorithms.recipes import DEFAULT_ENV_STEPS
+from workhorse.algorithms.recipes import DEFAULT_ENV_STEPS, DEFAULT_IMITATION
 from workhorse.algorithms.settings import check_names, merged_settings
 from workhorse.api.offline import resolve_offline
 from workhorse.api.run import Run
@@ -23,9 +23,8 @@ from workhorse.data.log_folder import is_log_folder, read_log_folder, write_log_
 from workhorse.data.opening import open_dataset
 from workhorse.training.sources import Sources
 
-__all__ = ["DEFAULT_ALGORITHM", "imitate", "resolve_imitate", "shown_log"]
+__all__ = ["imitate", "resolve_imitate", "shown_log"]
 
-DEFAULT_ALGORITHM = "dagger"
 ITERATIONS = 20
 """Iterations of a run that asks its expert all the time and is not told how many steps."""
 
@@ -88,7 +87,7 @@ def imitate(
     Raises:
         UsageError: something given cannot be used; nothing was trained.
     """
-    name = algorithm or DEFAULT_ALGORITHM
+    name = algorithm or DEFAULT_IMITATION
     check_names(name, settings, list(inspect.signature(imitate).parameters)[:-1])
     setup = resolve_imitate(
         task, None if expert is None else os.fspath(expert), name, log=log, demonstrations=demonstrations, noise=noise,

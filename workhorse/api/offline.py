@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from workhorse.algorithms import registry
+from workhorse.algorithms.recipes import DEFAULT_OFFLINE
 from workhorse.algorithms.settings import check_names, merged_settings
 from workhorse.api.run import Run
 from workhorse.api.setup import RunSetup, whole
@@ -17,9 +18,8 @@ from workhorse.core.errors import UsageError
 from workhorse.data.opening import open_dataset
 from workhorse.training.sources import Sources
 
-__all__ = ["DEFAULT_ALGORITHM", "UPDATES", "offline", "resolve_offline"]
+__all__ = ["UPDATES", "offline", "resolve_offline"]
 
-DEFAULT_ALGORITHM = "iql"
 UPDATES = 100_000
 """Updates of a run that is not told how many."""
 
@@ -72,7 +72,7 @@ def offline(
     Raises:
         UsageError: something given cannot be used; nothing was trained.
     """
-    name = algorithm or DEFAULT_ALGORITHM
+    name = algorithm or DEFAULT_OFFLINE
     check_names(name, settings, list(inspect.signature(offline).parameters)[:-1])
     setup = resolve_offline(
         log, name, evaluate_on=evaluate_on, task_options=task_options, updates=updates, settings=settings,

@@ -130,10 +130,6 @@ def train(
         id=id,
     ).with_sources(log, begin_from)
     folder, summary = followed(
-        lambda observer: setup.start(command=setup.command(), observer=observer),
-        callback,
-        progress,
-        setup.recipe,
-        wandb,
-    )
+        lambda told: setup.start(command=setup.command(), observer=told), callback, progress, setup.recipe, wandb
+    )  # fmt: skip
     return Run(folder, summary)

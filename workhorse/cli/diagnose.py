@@ -28,7 +28,8 @@ class DiagnoseOptions:
     follow the reward? Earlier measurements are kept and not repeated.
 
     Of a run from a log: are its values within what rewards allow, and near what the log shows?
-    Of demonstrations: `workhorse diagnose LOG --only confusion --help`.
+    Of demonstrations, `workhorse diagnose LOG --only confusion` takes --evaluate-on, --expert, --interventions and
+    others, which it lists with --help.
     """
 
     run: tyro.conf.Positional[RunPath]

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import tyro
 
 from workhorse.algorithms import registry
-from workhorse.api.imitate import DEFAULT_ALGORITHM, resolve_imitate
+from workhorse.algorithms.recipes import DEFAULT_IMITATION
 from workhorse.cli.environment_options import EnvironmentOptions, task_options_of
 from workhorse.cli.options import Count, parse
 from workhorse.core.errors import UsageError
@@ -29,7 +29,7 @@ class ImitateOptions(EnvironmentOptions):
     """The task, as `workhorse tasks` lists them."""
     expert: str | None = None
     """A run or a policy folder whose policy answers, or a planner by its name, as mppi or icem; also lqr."""
-    algorithm: str = DEFAULT_ALGORITHM
+    algorithm: str = DEFAULT_IMITATION
     """dagger asks the expert in the states that the copy visits; gail and those that learn from a log, as bc, are shown
     demonstrations."""
     log: str | None = None
@@ -79,6 +79,8 @@ def run(arguments: Sequence[str]) -> int:
     words = {word.partition("=")[0].removeprefix("--").replace("-", "_") for word in arguments if word[:2] == "--"}
     _check_prices(options)
     own = registry.options(algorithm)
+    from workhorse.api.imitate import resolve_imitate
+
     setup = resolve_imitate(
         options.task,
         options.expert,
@@ -143,7 +145,7 @@ _PASSED = (
 
 def _algorithm(arguments: Sequence[str]) -> str:
     """Return the value of --algorithm from the raw words, because it decides which other options exist."""
-    found = DEFAULT_ALGORITHM
+    found = DEFAULT_IMITATION
     for word, following in zip(arguments, [*arguments[1:], ""], strict=False):
         if word == "--algorithm":
             found = following

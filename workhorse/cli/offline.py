@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import tyro
 
 from workhorse.algorithms import registry
-from workhorse.api.offline import DEFAULT_ALGORITHM, resolve_offline
+from workhorse.algorithms.recipes import DEFAULT_OFFLINE
 from workhorse.cli.environment_options import EnvironmentOptions, task_options_of
 from workhorse.cli.options import Count, parse
 
@@ -25,7 +25,7 @@ class OfflineOptions(EnvironmentOptions):
 
     log: tyro.conf.Positional[str] = tyro.MISSING
     """The log: a folder that `workhorse dataset` wrote, a Minari data set, or an HDF5, Parquet or CSV file."""
-    algorithm: str = DEFAULT_ALGORITHM
+    algorithm: str = DEFAULT_OFFLINE
     """The algorithm; those that learn from a replay, as sac, are taken too, which is the naive way."""
     evaluate_on: str | None = None
     """The task in which the policy is played; without it, it is never played."""
@@ -63,6 +63,8 @@ def run(arguments: Sequence[str]) -> int:
     options: Any = parse(_options_of(algorithm), arguments)
     words = {word.partition("=")[0].removeprefix("--").replace("-", "_") for word in arguments if word[:2] == "--"}
     own = registry.options(algorithm)
+    from workhorse.api.offline import resolve_offline
+
     setup = resolve_offline(
         options.log,
         algorithm,
@@ -89,7 +91,7 @@ _PASSED = (
 
 def _algorithm(arguments: Sequence[str]) -> str:
     """Return the value of --algorithm from the raw words, because it decides which other options exist."""
-    found = DEFAULT_ALGORITHM
+    found = DEFAULT_OFFLINE
     for word, following in zip(arguments, [*arguments[1:], ""], strict=False):
         if word == "--algorithm":
             found = following

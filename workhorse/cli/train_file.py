@@ -98,7 +98,7 @@ def _run_rows(setup: RunSetup, yours: Container[str]) -> Iterator[tuple[str, obj
     yield "task", setup.task, "yours"
     yield "algorithm", setup.algorithm, "yours" if "algorithm" in yours else best
     for field in dataclasses.fields(setup):
-        if field.default is dataclasses.MISSING:
+        if field.default is dataclasses.MISSING or field.name == "sources":
             continue
         origin = "yours" if field.name in yours else best if field.name == "env_steps" else ""
         value = getattr(setup, field.name)
@@ -106,6 +106,10 @@ def _run_rows(setup: RunSetup, yours: Container[str]) -> Iterator[tuple[str, obj
         if field.name == "evaluate_every" and value:
             note = f"{setup.env_steps // value} evaluations of {setup.evaluation_episodes} episodes"
         yield field.name, value, "; ".join(filter(None, [origin, note]))
+    if setup.sources is not None:
+        for name, value in (("log", setup.sources.log), ("begin_from", setup.sources.begun_from)):
+            if value:
+                yield name, value, "yours"
     own = {name: value for name, value in setup.task_options.items() if name not in TASK_OPTIONS}
     yield "task_options", own, "yours" if own else ""
     for name in TASK_OPTIONS[1:]:

@@ -48,7 +48,7 @@ def _fitted(
     obs: Array, action: Array, root: Key, sizes: tuple[int, ...], updates: int, batch_size: int, rate: Array,
     is_choice: bool,
 ) -> Any:  # fmt: skip
-    model = (MLP.uniform(draw(root, "init", 2), sizes), jnp.zeros(sizes[-1], jnp.float32))
+    model: Any = (MLP.uniform(draw(root, "init", 2), sizes), jnp.zeros(sizes[-1], jnp.float32))
 
     def one(carry: Any, number: Array) -> tuple[Any, None]:
         model, memory = carry

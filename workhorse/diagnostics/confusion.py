@@ -243,7 +243,7 @@ def factor_names(spec: EnvSpec, sizes: tuple[int, ...]) -> list[str]:
     """Return what factors are called: by the components that they hold, and the last one the previous action.
 
     Example:
-        >>> from workhorse.core.spec import Box
+        >>> from workhorse.core.spec import Box, Discrete
         >>> task = EnvSpec("probe", Box.unbounded(6), Discrete(3), None, options=(("previous_action", True),))
         >>> factor_names(task, (1, 2, 3))
         ['component 0', 'components 1-2', 'previous action']

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import partial
+from types import ModuleType
 from typing import Any, NamedTuple
 
 import jax
@@ -235,7 +236,7 @@ def action_distance(action: Array, neighbours: Array, *, is_choice: bool) -> Arr
     return _distance(jnp, action, neighbours, is_choice)
 
 
-def _distance(xp: Any, action: Any, neighbours: Any, is_choice: bool) -> Any:
+def _distance(xp: ModuleType, action: Array | np.ndarray, neighbours: Array | np.ndarray, is_choice: bool) -> Any:
     if is_choice:
         return 1 - (action[:, None] * neighbours).sum(2).mean(1)
     return xp.sqrt(xp.square(action[:, None] - neighbours).mean(2).min(1))

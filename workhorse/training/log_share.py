@@ -55,7 +55,7 @@ def log_share(log: Dataset, algorithm: OffPolicy) -> LogShare:
     return LogShare(jax.tree.map(jnp.asarray, read(np.arange(log.num_steps))), jnp.ones(count, jnp.float32))
 
 
-def as_transitions(rows: LogRows, total: int | Int[Array, ""]) -> Transitions:
+def as_transitions(rows: LogRows, total: int | np.integer | Int[Array, ""]) -> Transitions:
     """Return rows of a log as a batch; the last of the log's `total` steps has age 1."""
     return Transitions(
         rows.obs, rows.action, rows.reward, rows.discount, rows.next_obs, rows.terminated, rows.truncated, rows.steps,

@@ -90,12 +90,13 @@ def middle(obs):
     return 0.4 * obs - 0.3
 
 
-def bandit_log(count=2000, seed=0):
-    """One-step episodes that pay more the further the action is above the middle of the log's."""
+def bandit_log(count=2000, seed=0, peak=None):
+    """One-step episodes that pay more the further the action is above the middle of the log's, or the nearer a peak."""
     rng, one = np.random.default_rng(seed), np.ones(count, np.float32)
     obs = rng.uniform(-1, 1, (count, 1)).astype(np.float32)
     action = (middle(obs) + rng.uniform(-0.25, 0.25, (count, 1))).astype(np.float32)
-    reward = (action - middle(obs))[:, 0]
+    above = (action - middle(obs))[:, 0]
+    reward = above if peak is None else -4 * np.square(above - np.float32(peak))
     number = np.arange(count)
     return Transitions(
         obs, action, reward, 0 * one, obs, one > 0, one < 0, one.astype(np.int32), number, one, number, action, reward
@@ -117,10 +118,10 @@ def trained(algorithm, rows, updates, seed=0):
     return state, jax.tree.map(lambda leaf: leaf[-1], metrics)
 
 
-def gains(name, updates=1500, explore=False, **settings):
+def gains(name, updates=1500, explore=False, peak=None, **settings):
     """How far above the middle of the log the learnt policy acts, at nine observations: 0.25 is the edge of the log."""
     algorithm = registry.make(name, BANDIT, LEARNING | {"normalise_observations": False} | settings)
-    state, _ = trained(algorithm, jax.tree.map(jnp.asarray, bandit_log()), updates)
+    state, _ = trained(algorithm, jax.tree.map(jnp.asarray, bandit_log(peak=peak)), updates)
     actor, obs = algorithm.actor(state._replace(env_steps=jnp.int64(10**6))), np.linspace(-0.8, 0.8, 9)[:, None]
     act = jax.vmap(lambda obs, key: algorithm.act(actor, (), obs, key, explore=explore)[0])
     return np.asarray(act(jnp.asarray(obs, jnp.float32), jax.random.split(KEY, 9)) - middle(obs))[:, 0]

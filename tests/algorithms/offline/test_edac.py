@@ -129,17 +129,11 @@ def test_values_are_told_in_raw_rewards_and_are_the_smallest():
 
 
 @pytest.mark.slow
-def test_it_climbs_and_more_careful_critics_hold_it_nearer_to_the_log():
-    settings = {
-        "updates": 800,
-        "reward_scale": 10.0,
-        "hidden": (32, 32),
-        "learn_temperature": False,
-        "temperature": 0.01,
-    }
-    free, careful = gains("edac", diversity_weight=0.0, **settings), gains("edac", diversity_weight=20.0, **settings)
-    assert (free > 0.1).all(), free
-    assert careful.mean() < free.mean() - 0.1, (careful, free)
+def test_it_climbs_to_the_best_action_of_the_log():
+    settings = {"reward_scale": 30.0, "hidden": (32, 32), "num_critics": 5}
+    settings |= {"temperature": 0.01, "learn_temperature": False, "updates": 3000}
+    for peak in (-0.05, 0.05):
+        np.testing.assert_allclose(gains("edac", peak=peak, **settings), peak, atol=0.04)
 
 
 @pytest.mark.parametrize(

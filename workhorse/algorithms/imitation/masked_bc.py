@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -17,7 +17,7 @@ from workhorse.core.configuration import configuration
 from workhorse.core.errors import UsageError
 from workhorse.core.layers import Argmax, PolicyNetwork, Squash
 from workhorse.core.shown_action import OPTION, action_bounds
-from workhorse.core.spec import Box, Discrete, EnvSpec
+from workhorse.core.spec import Discrete, EnvSpec
 from workhorse.core.types import Moments, Transitions
 from workhorse.networks.layers import mlp_layers, scaled_layers
 from workhorse.networks.mlp import MLP
@@ -72,6 +72,7 @@ class MaskedBC(LogLearner):
 
     name = "masked-bc"
     summary = "behaviour cloning under random masks of the observation, against causal confusion"
+    takes = "both"
 
     learning_rate: float = 1e-3
     """Step size of Adam."""
@@ -98,11 +99,6 @@ class MaskedBC(LogLearner):
             )
         if not 0 < self.seen_share <= 1:
             raise UsageError(f"MaskedBC.seen_share must be in (0, 1]: got {self.seen_share}.")
-
-    @property
-    def takes(self) -> Literal["box", "discrete"]:  # type: ignore[override]
-        """Kind of actions, which is the task's."""
-        return "box" if isinstance(self.spec.action, Box) else "discrete"
 
     @property
     def factor_sizes(self) -> tuple[int, ...]:
