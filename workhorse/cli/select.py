@@ -8,7 +8,7 @@ import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
@@ -31,7 +31,7 @@ class SelectOptions:
 
     log: tyro.conf.Positional[str]
     """The log, in any format that `workhorse dataset` reads; best one that nothing was learnt from."""
-    runs: tyro.conf.Positional[tuple[str, ...]]
+    runs: Annotated[tyro.conf.Positional[tuple[str, ...]], tyro.conf.arg(help_behavior_hint="(at least one)")]
     """The run folders."""
     discount: float = 0.99
     """Weight of a reward one step later, in all estimates."""
