@@ -1044,9 +1044,8 @@ def offline_warnings() -> list[str]:
         )
         returns = ", ".join(f"{run['return']:.0f}" for run in case["runs"])
         count = sum(run["failed"] for run in case["runs"])
-        lines.append(
-            f"| {case['algorithm']} | {case['log']}, {case['log_return']:.0f} | {returns} | {count} | {said} |"
-        )
+        name = case["algorithm"] + "".join(f", {setting} {value}" for setting, value in case["settings"].items())
+        lines.append(f"| {name} | {case['log']}, {case['log_return']:.0f} | {returns} | {count} | {said} |")
     return lines
 
 
