@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -121,9 +122,16 @@ def _print(found: Selection) -> None:
 
 
 def _names(found: Selection) -> dict[str, str]:
-    """Return short names of the runs: those of their folders, where these differ."""
+    """Return short names of the runs: those of their folders, where these differ, from where they do.
+
+    *A table cuts long names at their end*, where runs of one task would otherwise look alike.
+    """
     short = {one.name: Path(one.name).name for one in found.candidates}
-    return short if len(set(short.values())) == len(short) else {name: name for name in short}
+    if len(set(short.values())) < len(short):
+        return {name: name for name in short}
+    common = os.path.commonprefix(list(short.values())) if len(short) > 1 else ""
+    begin = common.rfind("-") + 1
+    return {name: text[begin:] for name, text in short.items()}
 
 
 def _interval(one: Candidate, name: str) -> str:
