@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -129,8 +128,9 @@ def _names(found: Selection) -> dict[str, str]:
     short = {one.name: Path(one.name).name for one in found.candidates}
     if len(set(short.values())) < len(short):
         return {name: name for name in short}
-    common = os.path.commonprefix(list(short.values())) if len(short) > 1 else ""
-    begin = common.rfind("-") + 1
+    first, last = min(short.values()), max(short.values())  # what these two share, all do
+    same = next((at for at, (one, other) in enumerate(zip(first, last, strict=False)) if one != other), 0)
+    begin = first[:same].rfind("-") + 1
     return {name: text[begin:] for name, text in short.items()}
 
 
