@@ -21,7 +21,7 @@ COUNT, UPDATES = 32, 1500
 SETTINGS = {
     "hidden": (16,), "batch_size": COUNT, "warmup_env_steps": COUNT, "discount": 0.5, "learning_rate": 0.01,
     "target_rate": 0.05, "target_every": 10, "temperature": 1e-6, "learn_temperature": False, "critic_penalty": 0.0,
-    "conservative_weight": 0.0,
+    "conservative_weight": 0.0, "diversity_weight": 0.0,
 }  # fmt: skip
 WITH_A_REPLAY = [name for name in registry.entries() if registry.algorithm_class(name).consumes is Transitions]
 TELLING = [name for name in WITH_A_REPLAY if registry.algorithm_class(name).action_value is not OffPolicy.action_value]

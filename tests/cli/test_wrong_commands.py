@@ -109,7 +109,8 @@ WRONG = {
     "train cartpole": "Unknown task 'cartpole'. Did you mean CartPole-v1",
     "train Humanoid-v1": "Unknown task 'Humanoid-v1': its newest version is Humanoid-v5.",
     "train Pendulum-v0": "Unknown task 'Pendulum-v0': its newest version is Pendulum-v1.",
-    "train MinAtar/Pong-v1": "MinAtar/Pong-v1 comes with the package minatar, which is not installed: `pip install minatar`",
+    "train MinAtar/Pong-v1": "MinAtar/Pong-v1 comes with the package minatar, which is not installed: "
+    "`pip install minatar`",
     "train MiniGrid-Empty-5x5-v0": "comes with the package minigrid, which is not installed",
     "train study.yaml": "Expected a task, but study.yaml is a study: `workhorse study study.yaml` conducts it.",
     "train runs/first": "Expected a task, but runs/first is a run: `workhorse resume runs/first` continues it.",

@@ -74,7 +74,7 @@ class GrowingLoop(Loop):
         return {"log": self.log}
 
 
-def make(plan, spec, threads):
+def make(plan, spec, threads, manifest=None):
     return GrowingLoop(plan.make_algorithm(spec), plan.seed)
 
 
@@ -137,11 +137,9 @@ def test_a_checkpoint_writes_what_is_new(tmp_path):
 
 @pytest.fixture
 def made_of_growing_loops(monkeypatch):
-    monkeypatch.setattr(
-        history_module, "make_run_loop", lambda plan, spec, threads, manifest: make(plan, spec, threads)
-    )
-    for module in (fork_module, train):
-        monkeypatch.setattr(module, "make_loop", make)
+    monkeypatch.setattr(history_module, "make_run_loop", make)
+    monkeypatch.setattr(train, "make_run_loop", make)
+    monkeypatch.setattr(fork_module, "make_loop", make)
 
 
 def test_states_are_computed_again_from_the_start_or_from_a_checkpoint(tmp_path, made_of_growing_loops):
@@ -205,7 +203,7 @@ def test_many_new_rows_go_into_several_files(tmp_path, monkeypatch):
 def test_an_evaluation_needs_no_segments(tmp_path, monkeypatch):
     folder = begin(tmp_path, "run", 100)
     shutil.rmtree(folder.path / "segments")
-    monkeypatch.setattr(train, "make_loop", make)
+    monkeypatch.setattr(train, "make_run_loop", make)
     assert len(train.evaluate_run(folder.path, episodes=3)[1].returns) == 3
 
 

@@ -8,7 +8,7 @@ import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
@@ -31,7 +31,7 @@ class SelectOptions:
 
     log: tyro.conf.Positional[str]
     """The log, in any format that `workhorse dataset` reads; best one that nothing was learnt from."""
-    runs: tyro.conf.Positional[tuple[str, ...]]
+    runs: Annotated[tyro.conf.Positional[tuple[str, ...]], tyro.conf.arg(help_behavior_hint="(at least one)")]
     """The run folders."""
     discount: float = 0.99
     """Weight of a reward one step later, in all estimates."""
@@ -121,9 +121,17 @@ def _print(found: Selection) -> None:
 
 
 def _names(found: Selection) -> dict[str, str]:
-    """Return short names of the runs: those of their folders, where these differ."""
+    """Return short names of the runs: those of their folders, where these differ, from where they do.
+
+    *A table cuts long names at their end*, where runs of one task would otherwise look alike.
+    """
     short = {one.name: Path(one.name).name for one in found.candidates}
-    return short if len(set(short.values())) == len(short) else {name: name for name in short}
+    if len(set(short.values())) < len(short):
+        return {name: name for name in short}
+    first, last = min(short.values()), max(short.values())  # what these two share, all do
+    same = next((at for at, (one, other) in enumerate(zip(first, last, strict=False)) if one != other), 0)
+    begin = first[:same].rfind("-") + 1
+    return {name: text[begin:] for name, text in short.items()}
 
 
 def _interval(one: Candidate, name: str) -> str:
