@@ -147,4 +147,4 @@ def test_the_command_prints_what_was_found(tmp_path, capsys):
     shown = capsys.readouterr().out
     assert "fitted Q" in shown and shown.strip().splitlines()[-1].startswith("Chosen: ")
     with pytest.raises(UsageError, match="is named twice"):
-        command.run([*words, words[1]])
+        command.run([*words[:3], words[1], *words[3:]])
