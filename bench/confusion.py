@@ -75,7 +75,7 @@ Expert = Callable[[np.ndarray], np.ndarray]
 
 
 def demonstrations(case: Case, expert: Expert, steps: int, seed: int, stream: str) -> Dataset:
-    """Return whole episodes of the expert, until they have so many steps."""
+    """Return whole episodes of the expert, at least this many steps in all."""
     env = as_batch(registry.make(case.task, 1, 1, **case.options), 1)
     rng = host_generator(host_keys(seed, stream, 2**20))
     columns: dict[str, list[Any]] = {name: [] for name in ("obs", "action", "reward", "terminated", "truncated")}
@@ -102,7 +102,7 @@ def demonstrations(case: Case, expert: Expert, steps: int, seed: int, stream: st
 
 
 def cut(log: Dataset, steps: int) -> Dataset:
-    """Return the first so many steps, the last episode broken off where it is."""
+    """Return the first steps of a log; the last episode is cut off."""
     if log.num_steps <= steps:
         return log
     begins = log.begins[log.begins < steps]

@@ -52,7 +52,7 @@ EPISODES = 30
 
 
 class Cell(NamedTuple):
-    """What is shown by whom, and what learns from it.
+    """Demonstrations, the experts that gave them, and the learner.
 
     Attributes:
         learner: bc, filtered-bc, dagger, gail, or the expert's own algorithm, with demonstrations or from nothing.

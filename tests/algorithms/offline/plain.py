@@ -1,4 +1,4 @@
-"""What tests of algorithms for logs share: batches, a bandit's log, and networks in plain NumPy."""
+"""Batches, the log of a bandit and NumPy networks, for tests of bcq, bear, cql and their kin."""
 
 from functools import partial
 from types import SimpleNamespace
@@ -119,7 +119,7 @@ def trained(algorithm, rows, updates, seed=0):
 
 
 def gains(name, updates=1500, explore=False, peak=None, **settings):
-    """How far above the middle of the log the learnt policy acts, at nine observations: 0.25 is the edge of the log."""
+    """How far the policy's actions lie above the middle of the log at nine observations; its edge is at 0.25."""
     algorithm = registry.make(name, BANDIT, LEARNING | {"normalise_observations": False} | settings)
     state, _ = trained(algorithm, jax.tree.map(jnp.asarray, bandit_log(peak=peak)), updates)
     actor, obs = algorithm.actor(state._replace(env_steps=jnp.int64(10**6))), np.linspace(-0.8, 0.8, 9)[:, None]

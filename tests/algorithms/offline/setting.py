@@ -1,4 +1,4 @@
-"""What tests of algorithms from a log share: batches of noise, networks and slopes in NumPy, a log of a bandit."""
+"""Noise batches, NumPy networks and slopes, and the log of a bandit, for tests of bc, iql, awac and their kin."""
 
 import jax
 import numpy as np
@@ -41,7 +41,7 @@ def batch_of(spec=BOX, seed=0, count=COUNT):
 
 @jax.jit
 def after_one(algorithm, state, batch, key):
-    """What `learn` returns."""
+    """State, errors and metrics of one update."""
     return algorithm.learn(state, batch, key)
 
 
