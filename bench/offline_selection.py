@@ -1,4 +1,4 @@
-"""Compare rankings of policies by a log with their true returns: `python bench/offline_selection.py --keep FOLDER [--updates 8000]`.
+"""Compare rankings of policies by a log with true returns: `bench/offline_selection.py --keep FOLDER [--updates 8000]`.
 
 The policies are those of `bench/offline_warnings.py --keep FOLDER`, good and bad ones, of seed 0; the truth about each
 is its last evaluation in the task. Logs are asked in turn; *some of the policies learnt from them*. Regret at 1 is what

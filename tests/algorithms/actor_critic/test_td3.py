@@ -166,7 +166,7 @@ def test_the_policy_climbs_to_the_top_of_the_first_critic():
     state = algorithm.init(jax.random.key(0))
     critics = (tent(best), tent(-best))
     state = state._replace(critics=critics, target_critics=critics)
-    policy = jax.jit(lambda state: algorithm._policy(state, jnp.asarray(batch.obs))[0])
+    policy = jax.jit(lambda state: algorithm._policy(state, jnp.asarray(batch.obs), jnp.asarray(batch.action))[0])
     for _ in range(400):
         state = policy(state)
     np.testing.assert_allclose(jnp.tanh(jax.vmap(state.policy)(batch.obs)), np.tile(best, (12, 1)), atol=0.1)

@@ -133,7 +133,10 @@ class TD3(ReplayLearner):
         target = self.target(state, experience, next_obs, key)
         state, error, metrics = self._critics(state, experience, obs, target)
 
-        state, of_policy = where_due(state, state.updates, self.policy_every, lambda state: self._policy(state, obs))
+        action = experience.action.reshape(len(obs), -1)
+        state, of_policy = where_due(
+            state, state.updates, self.policy_every, lambda state: self._policy(state, obs, action)
+        )
         return state, error, metrics | of_policy
 
     def target(
@@ -175,8 +178,13 @@ class TD3(ReplayLearner):
             "critic_loss": jnp.square(error).mean(), "critic_gradient_norm": optax.tree.norm(gradient),
         }  # fmt: skip
 
-    def _policy(self, state: TD3State, obs: Float[Array, "N D"]) -> tuple[TD3State, Metrics]:
-        """Return the state after a step of the policy up the first critic, and one of the targets."""
+    def _policy(
+        self, state: TD3State, obs: Float[Array, "N D"], action: Float[Array, "N A"]
+    ) -> tuple[TD3State, Metrics]:
+        """Return the state after a step of the policy up the first critic, and one of the targets.
+
+        The batch's own actions are for algorithms that stay near them.
+        """
 
         def loss(policy: MLP) -> tuple[Array, Array]:
             chosen = jnp.tanh(jax.vmap(policy)(obs))

@@ -10,7 +10,7 @@ from jaxtyping import Array, Float
 
 from workhorse.algorithms.actor_critic.td3 import TD3, TD3State, values
 from workhorse.algorithms.offline.log_learner import LogLearner
-from workhorse.algorithms.replay_learner import ADAM, adam_step, moved_towards, saturated_share, where_due
+from workhorse.algorithms.replay_learner import ADAM, adam_step, moved_towards, saturated_share
 from workhorse.core.algorithm import Key, Metrics
 from workhorse.core.configuration import configuration
 from workhorse.core.ranges import require_non_negative
@@ -66,17 +66,6 @@ class ReBRAC(LogLearner, TD3):
         critics = cast(tuple[MLP, MLP], networks)  # TD3 only calls them
         return TD3State(policy, critics, policy, critics, optimisers, **self.counters())
 
-    def learn(self, state: TD3State, experience: Transitions, key: Key) -> tuple[TD3State, Float[Array, "N"], Metrics]:
-        """Do one update of the critics on a batch and, where it is due, one of the policy and the targets."""
-        obs, next_obs = self.both_seen(state, experience)
-        target = self.target(state, experience, next_obs, key)
-        state, error, metrics = self._critics(state, experience, obs, target)
-        action = experience.action.reshape(len(obs), -1)
-        state, of_policy = where_due(
-            state, state.updates, self.policy_every, lambda state: self._held_policy(state, obs, action)
-        )
-        return state, error, metrics | of_policy
-
     def target(
         self, state: TD3State, experience: Transitions, next_obs: Float[Array, "N D"], key: Key
     ) -> Float[Array, "N"]:
@@ -87,7 +76,7 @@ class ReBRAC(LogLearner, TD3):
         ahead = value - jnp.asarray(self.critic_penalty, jnp.float32) * away
         return jnp.asarray(self.reward_scale, jnp.float32) * experience.reward + experience.discount * ahead
 
-    def _held_policy(
+    def _policy(
         self, state: TD3State, obs: Float[Array, "N D"], action: Float[Array, "N A"]
     ) -> tuple[TD3State, Metrics]:
         """Return the state after a step of the policy, and one of the targets."""

@@ -8,11 +8,10 @@ from jaxtyping import Array, Float
 
 from workhorse.algorithms.actor_critic.td3 import TD3, TD3State, value_of
 from workhorse.algorithms.offline.log_learner import LogLearner
-from workhorse.algorithms.replay_learner import adam_step, moved_towards, saturated_share, where_due
-from workhorse.core.algorithm import Key, Metrics
+from workhorse.algorithms.replay_learner import adam_step, moved_towards, saturated_share
+from workhorse.core.algorithm import Metrics
 from workhorse.core.configuration import configuration
 from workhorse.core.ranges import require_positive
-from workhorse.core.types import Transitions
 from workhorse.networks.mlp import MLP
 
 __all__ = ["TD3BC"]
@@ -40,18 +39,7 @@ class TD3BC(LogLearner, TD3):
         super().validate()
         require_positive("TD3BC", value_weight=self.value_weight)
 
-    def learn(self, state: TD3State, experience: Transitions, key: Key) -> tuple[TD3State, Float[Array, "N"], Metrics]:
-        """Do one update of the critics on a batch and, where it is due, one of the policy and the targets."""
-        obs, next_obs = self.both_seen(state, experience)
-        target = self.target(state, experience, next_obs, key)
-        state, error, metrics = self._critics(state, experience, obs, target)
-        action = experience.action.reshape(len(obs), -1)
-        state, of_policy = where_due(
-            state, state.updates, self.policy_every, lambda state: self._near_the_log(state, obs, action)
-        )
-        return state, error, metrics | of_policy
-
-    def _near_the_log(
+    def _policy(
         self, state: TD3State, obs: Float[Array, "N D"], action: Float[Array, "N A"]
     ) -> tuple[TD3State, Metrics]:
         """Return the state after a step of the policy, and one of the targets."""
