@@ -187,6 +187,7 @@ def factor_sizes(spec: EnvSpec) -> tuple[int, ...]:
     """Return the factors of a task's observation, where none are given: see `MaskedBC.factors`.
 
     Example:
+        >>> from workhorse.core.spec import Box
         >>> task = EnvSpec("probe", Box.unbounded(5), Discrete(3), None, options=(("previous_action", True),))
         >>> factor_sizes(task)
         (1, 1, 3)
