@@ -217,6 +217,13 @@ class OnPolicy(Algorithm):
         """Slots of a rollout: those trained on, then those held out."""
         return self.num_envs + self.held_out_envs
 
+    def first_ends(self) -> np.ndarray | None:
+        """Return after how many steps of the run each slot's first episode is cut, int (B,); 0 for not at all.
+
+        Where all episodes are equally long it spreads the slots over an episode. None cuts nothing.
+        """
+        return None
+
 
 class OffPolicy(Algorithm):
     """An algorithm that learns from transitions which a replay kept.
