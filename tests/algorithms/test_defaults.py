@@ -79,8 +79,16 @@ TRPO = {
     "value_epochs": 10,
     "minibatch_size": 64,
 }
-ARS = {"noise_std": 0.03, "variant": "v2-t", "num_directions": 32, "num_top_directions": 32, "learning_rate": 0.02}
+ARS = {
+    "lag": 0,
+    "noise_std": 0.03,
+    "variant": "v2-t",
+    "num_directions": 32,
+    "num_top_directions": 32,
+    "learning_rate": 0.02,
+}
 OPENAI_ES = {
+    "lag": 0,
     "noise_std": 0.03,
     "num_pairs": 32,
     "learning_rate": 0.02,
@@ -296,6 +304,32 @@ DEFAULTS = {
     "iw": CHOICES | {"num_bins": 16},
     "lqr": LQR,
     "ars": SEARCH | ARS,
+    "pgpe": SEARCH
+    | {
+        "lag": 0,
+        "num_pairs": 16,
+        "max_speed": 0.15,
+        "learning_rate": 0.075,
+        "momentum": 0.9,
+        "radius": 2.25,
+        "deviation_learning_rate": 0.1,
+        "max_change": 0.2,
+        "steps_per_iteration": None,
+        "max_pairs": None,
+    },
+    "guided-es": SEARCH
+    | {
+        "lag": 0,
+        "num_pairs": 16,
+        "noise_std": 0.03,
+        "learning_rate": 0.02,
+        "num_guides": 4,
+        "full_share": 0.5,
+    },
+    "ga": SEARCH
+    | {"num_children": 20, "num_parents": 6, "num_candidates": 3, "candidate_episodes": 5, "noise_std": 0.1},
+    "nres": {name: value for name, value in SEARCH.items() if name not in ("alive_bonus", "episodes_per_member")}
+    | {"num_envs": 32, "held_out_envs": 0, "rollout_steps": 100, "noise_std": 0.1, "learning_rate": 0.01},
     "finite-differences": SEARCH | {"difference": 0.05, "learning_rate": 0.1, "coordinates": None},
     "hill-climb": SEARCH | {"num_candidates": 7, "noise_std": 0.1},
     "openai-es": SEARCH | OPENAI_ES,
