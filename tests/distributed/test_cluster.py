@@ -214,7 +214,7 @@ class Spoiled(Worker):
         if self.name != self.culprit or answer[3] != 3 or type(self).times < 1:
             return answer
         report = decode_report(answer, self._size)
-        if report.chunk == NOTHING or report.job.stream != "reset":
+        if report.chunks == NOTHING or report.job.stream != "reset":
             return answer
         type(self).times -= 1
         spoiled = self.spoil(report)
@@ -226,16 +226,23 @@ def spoiler(spoil, times=10**9):
 
 
 def with_result(**changes):
-    return lambda report: report._replace(result=report.result._replace(**changes))
+    return lambda report: report._replace(results=(report.results[0]._replace(**changes), *report.results[1:]))
 
 
 GARBAGE = {
     "nan": (with_result(fitness=np.full(3, np.nan, np.float32)), "answered numbers that are not finite in chunk"),
     "short": (
-        lambda report: report._replace(result=report.result._replace(fitness=report.result.fitness[:1])),
+        with_result(fitness=np.zeros(1, np.float32)),
         "answered 1 episodes where 3 were asked for",
     ),
-    "never asked": (lambda report: report._replace(chunk=77), "answered chunk 77 of iteration"),
+    "fewer": (
+        lambda report: report._replace(results=report.results[1:], chunks=report.chunks),
+        "chunks where 1 were asked for",
+    ),
+    "never asked": (
+        lambda report: report._replace(chunks=range(77, 77 + len(report.chunks))),
+        "answered chunk 77 of iteration",
+    ),
     "another iteration": (
         lambda report: report._replace(job=report.job._replace(iteration=99)),
         "of iteration 99, which it was not asked for",
@@ -264,12 +271,12 @@ def test_a_worker_whose_state_drifts_is_named_and_set_right():
     class Drifting(Worker):
         """One bit of its parameters flips after the second update."""
 
-        def _move_on(self, assignment, state):
-            super()._move_on(assignment, state)
-            if self.name == "thread-1" and self._at == 2 and not state:
-                params = np.array(self._state.params)
+        def _move_on(self, assignment, attachment):
+            super()._move_on(assignment, attachment)
+            if self.name == "thread-1" and self._at == 2 and not attachment:
+                params = np.array(self._states[2].params)
                 params.view(np.uint32)[0] ^= 1
-                self._state = self._state._replace(params=jax.numpy.asarray(params))
+                self._states[2] = self._states[2]._replace(params=jax.numpy.asarray(params))
 
     with Team("CartPole-v1", Drifting) as team:
         assert follow(team.loop) == alone("CartPole-v1")
@@ -310,14 +317,14 @@ def test_a_slow_worker_neither_stops_the_run_nor_changes_it():
 
 def test_a_fault_of_the_task_is_raised_and_not_blamed_on_every_worker():
     class Failing(Worker):
-        def _run(self, assignment, actor):
-            if assignment.chunk == 1:
+        def _begin(self, assignment, attachment):
+            if 1 in assignment.chunks:
                 raise ZeroDivisionError("planted")
-            return super()._run(assignment, actor)
+            return super()._begin(assignment, attachment)
 
     with (
         Team("CartPole-v1", Failing, workers=1) as team,
-        pytest.raises(RuntimeError, match=r"chunk 1 of iteration 0 failed on 3 workers(.|\n)*planted"),
+        pytest.raises(RuntimeError, match=r"chunks 0 to 1 of iteration 0 failed on 3 workers(.|\n)*planted"),
     ):
         follow(team.loop)
 
@@ -330,13 +337,13 @@ class Faulty(Worker):
 
     def _build(self, control):
         super()._build(control)
-        player, played = self._player, itertools.count()
+        (player,), played = self._lanes._players, itertools.count()
         play = player.play
 
-        def raising(actor, works):
+        def raising(actor, works, stop):
             if next(played) >= 3:
                 raise TaskError("Flaky-v0 raised ConnectionError: simulator did not answer", TRACE, "import gymnasium")
-            return play(actor, works)
+            return play(actor, works, stop)
 
         player.play = raising
 
@@ -352,15 +359,15 @@ def test_a_task_that_raises_ends_the_run_with_its_sentence_as_on_one_machine(wor
 
 def test_a_chunk_that_workers_die_of_ends_the_run():
     class Fatal(Worker):
-        def _run(self, assignment, actor):
-            if assignment.chunk == 1:
+        def _begin(self, assignment, attachment):
+            if 1 in assignment.chunks:
                 team.transport.add()
                 team.transport.kill(self.name, "its process ended")
-            return super()._run(assignment, actor)
+            return super()._begin(assignment, attachment)
 
     with (
         Team("CartPole-v1", Fatal, workers=1) as team,
-        pytest.raises(UsageError, match=r"5 workers died of chunk 1 of iteration 0(.|\n)*its process ended"),
+        pytest.raises(UsageError, match=r"5 workers died of chunks 0 to 1 of iteration 0(.|\n)*its process ended"),
     ):
         follow(team.loop)
     assert team.said.count("is gone: its process ended") == 4

@@ -5,6 +5,7 @@ one lane the simulator's threads would sleep whenever Python acts, and waking th
 """
 
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
@@ -37,6 +38,7 @@ class Batch:
 
     Attributes:
         may_begin: asked before each chunk, whether lanes may take it; while not, what was given later waits too.
+        seconds: what each chunk took, in the order in which they came in.
     """
 
     def __init__(self, actor: Actor, works: Iterable[Work], may_begin: Callable[[], bool] = lambda: True) -> None:
@@ -45,6 +47,7 @@ class Batch:
         self.works = list(works)
         self.futures: list[Future[Episodes]] = [Future() for _ in self.works]
         self.stop = threading.Event()
+        self.seconds: list[float] = []
 
     @property
     def steps(self) -> int:
@@ -129,7 +132,9 @@ class Lanes:
             try:
                 if batch.stop.is_set():
                     raise Stopped
+                begun = time.perf_counter()
                 ((_, found),) = player.play(batch.actor, [(number, batch.works[number])], batch.stop)
+                batch.seconds.append(time.perf_counter() - begun)
                 batch.futures[number].set_result(found)
             except BaseException as error:  # whoever waits for the chunk is told
                 batch.futures[number].set_exception(error)
