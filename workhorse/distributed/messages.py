@@ -123,8 +123,6 @@ class Report(NamedTuple):
 
     def fault(self, num_slots: int) -> str | None:
         """Return what is wrong with the numbers, where chunks have so many slots; None if nothing is."""
-        if len(self.results) != len(self.chunks):
-            return f"{len(self.results)} chunks where {len(self.chunks)} were asked for"
         for chunk, result in zip(self.chunks, self.results, strict=True):
             expected = min(num_slots, self.job.num_episodes - chunk * num_slots)
             fault = _fault(result, expected)
