@@ -180,7 +180,7 @@ def test_more_workers_than_the_cluster_has_is_said(cluster, tmp_path):
         (["--cluster", f"{HOST}:1"], f"Expected the head of a Ray cluster at {HOST}:1, but nothing answers there"),
         (["--workers", "2"], "--workers is for runs on a cluster. Add --cluster auto"),
         (["--cluster", "auto", "--workers", "0"], "--workers must be at least 1: got 0."),
-        (["--cluster", "auto", "--worker-threads", "0"], "--worker-threads must be at least 1 and at most 1,024"),
+        (["--cluster", "auto", "--worker-threads", "-1"], "--worker-threads must be at least 1 and at most 1,024"),
     ],
 )
 def test_bad_options_are_one_sentence_and_leave_nothing(words, sentence, tmp_path):
