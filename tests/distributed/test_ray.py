@@ -180,7 +180,7 @@ def test_more_workers_than_the_cluster_has_is_said(cluster, tmp_path):
         (["--cluster", f"{HOST}:1"], f"Expected the head of a Ray cluster at {HOST}:1, but nothing answers there"),
         (["--workers", "2"], "--workers is for runs on a cluster. Add --cluster auto"),
         (["--cluster", "auto", "--workers", "0"], "--workers must be at least 1: got 0."),
-        (["--cluster", "auto", "--worker-threads", "0"], "--worker-threads must be at least 1 and at most 1,024"),
+        (["--cluster", "auto", "--worker-threads", "-1"], "--worker-threads must be at least 1 and at most 1,024"),
     ],
 )
 def test_bad_options_are_one_sentence_and_leave_nothing(words, sentence, tmp_path):
@@ -297,18 +297,15 @@ def begin(cluster, folder, *arguments):
     lines = []
     for line in process.stdout:
         lines.append(line)
-        if line.startswith("iteration "):
+        if " iteration " in line:
             return process, lines
     raise AssertionError("the run ended before its first iteration:\n" + "".join(lines))
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("repetition", range(20))
-def test_killing_workers_at_random_changes_nothing(cluster, thirty, repetition, tmp_path):
-    rng = random.Random(repetition)
-    process, lines = begin(cluster, tmp_path, *THIRTY, "--workers", "3")
+def kill_some(cluster, process, lines, rng, most):
+    """Kill workers at random moments, so many at most, and await the run's end; its output."""
     killed = 0
-    while process.poll() is None and killed < 4:
+    while process.poll() is None and killed < most:
         time.sleep(rng.uniform(0.2, 2.0))
         workers = cluster.workers()
         if workers and process.poll() is None:
@@ -317,7 +314,30 @@ def test_killing_workers_at_random_changes_nothing(cluster, thirty, repetition, 
     output = "".join(lines) + process.communicate(timeout=300)[0]
     assert process.returncode == 0, output
     assert killed > 0 and "is gone:" in output
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("repetition", range(20))
+def test_killing_workers_at_random_changes_nothing(cluster, thirty, repetition, tmp_path):
+    process, lines = begin(cluster, tmp_path, *THIRTY, "--workers", "3")
+    kill_some(cluster, process, lines, random.Random(repetition), 4)
     assert digests(tmp_path) == thirty
+
+
+@pytest.mark.slow
+def test_with_a_lag_killing_workers_and_the_coordinator_changes_nothing(cluster, tmp_path):
+    expected = alone(tmp_path / "alone", *THIRTY, "--lag", "1")
+    process, lines = begin(cluster, tmp_path / "killed", *THIRTY, "--lag", "1", "--workers", "2")
+    kill_some(cluster, process, lines, random.Random(0), 3)
+    assert digests(tmp_path / "killed") == expected
+    process, _ = begin(cluster, tmp_path / "resumed", *THIRTY, "--lag", "1", "--workers", "2")
+    time.sleep(2.5)
+    process.kill()
+    process.communicate(timeout=60)
+    resumed = cluster.workhorse("resume", str(tmp_path / "resumed" / "run"), "--cluster", cluster.address)
+    output, _ = resumed.communicate(timeout=300)
+    assert resumed.returncode == 0, output
+    assert digests(tmp_path / "resumed") == expected
 
 
 @pytest.mark.slow

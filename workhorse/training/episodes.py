@@ -2,17 +2,13 @@
 
 A chunk is the unit of work: a fixed number of slots, one episode each, named by addresses alone. What comes back does
 not depend on which process ran it, on how many threads, or on what ran before.
-
-Chunks run in two lanes at a time: while one lane's simulations step (the simulator releases Python's lock), the other
-acts. With one lane the simulator's threads would sleep whenever Python acts, and waking them costs more than acting.
 """
 
 import functools
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any, NamedTuple, TypeVar
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -32,19 +28,13 @@ from workhorse.training.loop import Evaluation
 __all__ = [
     "EpisodePlayer",
     "Episodes",
-    "Lanes",
     "Stopped",
-    "Turns",
     "Work",
     "evaluation_of",
     "evaluation_work",
-    "finished",
     "make_player",
     "num_chunks",
-    "num_lanes",
 ]
-
-T = TypeVar("T")
 
 BEGUN_TOGETHER = 8
 """Members whose parameters are made at once."""
@@ -140,11 +130,6 @@ def evaluation_of(chunks: list[Episodes], num_episodes: int) -> Evaluation:
     )
 
 
-def num_lanes(num_threads: int, num_chunks: int) -> int:
-    """Return the number of lanes that pay: two, unless there is but one thread or one chunk."""
-    return min(2, num_threads, num_chunks)
-
-
 class EpisodePlayer(ABC):
     """Plays chunks of a fixed number of slots, one at a time. Made by `make_player`."""
 
@@ -169,70 +154,6 @@ def make_player(algorithm: Algorithm, env: HostEnv | JaxEnv, num_slots: int, roo
     if isinstance(env, HostEnv):
         return _HostEpisodes(algorithm, env, root)
     return _JaxEpisodes(algorithm, env, num_slots, root)
-
-
-class Lanes:
-    """Several players, each busy with a chunk of its own; which of them plays a chunk changes no bit of it."""
-
-    def __init__(self, players: list[EpisodePlayer]) -> None:
-        self.num_slots = players[0].num_slots
-        self._players = players
-        self._pool = ThreadPoolExecutor(len(players)) if len(players) > 1 else None
-
-    def run(self, actor: Actor, works: Iterable[Work]) -> list[Episodes]:
-        """Return every chunk's episodes, in the order of the chunks.
-
-        Raises:
-            Whatever a chunk raised, after the other lanes have stopped.
-        """
-        if self._pool is None:
-            return [episodes for _, episodes in self._players[0].play(actor, enumerate(works))]
-        stop, turns = threading.Event(), Turns(enumerate(works))
-        lanes = [self._pool.submit(dict, player.play(actor, turns, stop)) for player in self._players]
-        found = {number: episodes for lane in finished(lanes, stop) for number, episodes in lane.items()}
-        return [found[number] for number in sorted(found)]
-
-    def evaluate(self, actor: Actor, iteration: int, num_episodes: int, explore: bool = False) -> list[Episodes]:
-        """Return the chunks of an evaluation."""
-        chunks, slots = range(num_chunks(num_episodes, self.num_slots)), self.num_slots
-        return self.run(actor, (evaluation_work(iteration, num_episodes, slots, chunk, explore) for chunk in chunks))
-
-    def close(self) -> None:
-        """End the lanes' threads and environments."""
-        if self._pool is not None:
-            self._pool.shutdown()
-        for player in self._players:
-            player.close()
-
-
-class Turns(Iterator[T]):
-    """Items of one iterator, taken by several threads."""
-
-    def __init__(self, items: Iterable[T]) -> None:
-        self._items, self._lock = iter(items), threading.Lock()
-
-    def __next__(self) -> T:
-        with self._lock:
-            return next(self._items)
-
-
-def finished(lanes: Sequence[Future[T]], stop: threading.Event) -> list[T]:
-    """Return the results of lanes, in order.
-
-    Raises:
-        Whatever a lane raised, after the others were stopped.
-    """
-    try:
-        for lane in lanes:
-            lane.add_done_callback(lambda done: stop.set() if done.exception() else None)
-        return [lane.result() for lane in lanes]
-    except BaseException:
-        stop.set()
-        failures = [lane.exception() for lane in lanes]  # waits: `Stopped` is the others' answer, not the cause
-        for failure in failures:
-            if failure is not None and not isinstance(failure, Stopped):
-                raise failure from None
-        raise
 
 
 class _Stepping(NamedTuple):
