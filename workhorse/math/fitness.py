@@ -43,7 +43,7 @@ def standardised(fitness: Float[Array, "P"]) -> Float[Array, "P"]:
     return jnp.where(deviation > 0, (fitness - jnp.mean(fitness)) / jnp.where(deviation > 0, deviation, 1.0), 0.0)
 
 
-def parent_weights(population: int, parents: float) -> Float[np.ndarray, "P"]:
+def parent_weights(population: int, parents: int | float) -> Float[np.ndarray, "P"]:
     """Weight of each rank in a recombination of the best members, the best first, float64; they sum to 1.
 
     w_k is proportional to ln(parents + 1/2) - ln k for the `parents` best, k = 1 ... P, and 0 for the others.
