@@ -6,7 +6,6 @@ from jaxtyping import Array, Float, Int
 from workhorse.algorithms.evolution.gaussian_search import GaussianSearch
 from workhorse.algorithms.evolution.search import SearchActor
 from workhorse.core.configuration import configuration
-from workhorse.math import noise
 
 __all__ = ["MirroredSearch"]
 
@@ -18,7 +17,10 @@ class MirroredSearch(GaussianSearch):
     noise_std: float = 0.03
     """Standard deviation of the parameter perturbations."""
 
-    def displace(self, actor: SearchActor, member: Int[Array, ""]) -> Float[Array, "n"]:
+    def perturbation_of(self, member: Int[Array, ""]) -> Int[Array, ""]:
+        return member // 2
+
+    def placed(self, actor: SearchActor, member: Int[Array, ""], eps: Float[Array, "n"]) -> Float[Array, "n"]:
         sign = 1 - 2 * (member % 2).astype(jnp.float32)
         scale = sign * jnp.asarray(self.noise_std, jnp.float32)
-        return actor.params + scale * noise.perturbation(actor.noise_key, member // 2, actor.params.shape[0])
+        return actor.params + scale * eps
