@@ -121,16 +121,20 @@ class SearchedPolicy(Algorithm):
             return jnp.zeros(size, jnp.float32), jnp.ones(size, jnp.float32)
         return observations.mean.astype(jnp.float32), moments.inverse_scale(observations).astype(jnp.float32)
 
+    def output(self, actor: SearchActor, carry: Any, scaled: Float[Array, "D"]) -> Float[Array, "A"]:
+        """Output of a member's network for a scaled observation."""
+        return carry(scaled)
+
     def act(
-        self, actor: SearchActor, carry: MLP, obs: Float[Array, "..."], key: Key, *, explore: bool
-    ) -> tuple[Array, MLP, None]:
+        self, actor: SearchActor, carry: Any, obs: Float[Array, "..."], key: Key, *, explore: bool
+    ) -> tuple[Array, Any, None]:
         """Z = clip((obs - mean) / scale);  action = clip(head(network(z)) + action noise) to the task's bounds.
 
         Matrices and images are flattened first.
         """
         clip = jnp.float32(self.observation_clip)
         scaled = jnp.clip((obs.reshape(-1).astype(jnp.float32) - actor.mean) * actor.inverse_scale, -clip, clip)
-        action = action_of(self.spec.action, self.action_bins, carry(scaled))
+        action = action_of(self.spec.action, self.action_bins, self.output(actor, carry, scaled))
         space = self.spec.action
         if isinstance(space, Box):
             if explore and self.action_noise is not None:
@@ -188,7 +192,7 @@ class ParameterSearch(SearchedPolicy, Population):
         address = jax.random.fold_in(state.noise_key, state.iteration)
         return SearchActor(state.params, mean, inverse_scale, address, state.iteration)
 
-    def begin(self, actor: SearchActor, slot: Int[Array, ""]) -> MLP:
+    def begin(self, actor: SearchActor, slot: Int[Array, ""]) -> Any:
         """The network of the member in a slot; a negative number is the unperturbed policy."""
         member = jnp.maximum(slot, 0)
         return self.to_network(jnp.where(slot < 0, actor.params, self.displace(actor, member)))
