@@ -251,7 +251,7 @@ def update_seconds(workers: int) -> float:
 def rebuild_rate() -> float:
     """Normal numbers drawn, weighed and summed a second, on one core."""
     block = jax.jit(noise.weighted_block, static_argnums=3)
-    weights, key = jnp.ones(64, jnp.float32), jax.random.key(0)
+    weights, key = jnp.ones((1, 64), jnp.float32), jax.random.key(0)
     block(key, weights, 0, 10**6).block_until_ready()
     begun = time.perf_counter()
     for number in range(8):

@@ -169,7 +169,7 @@ def perturbation_estimates(env: Any, episodes: int, sigma: float = 0.1) -> np.nd
     algorithm = registry.make("openai-es", env.spec, settings)
     assert isinstance(algorithm, ParameterSearch)
     actor = algorithm.actor(algorithm.init(jax.random.key(0)))
-    work = training_work(algorithm, 0, 2 * episodes, 0, None)
+    work = training_work(algorithm, 0, 2 * episodes, 0, None, range(2 * episodes))
     ((_, found),) = make_player(algorithm, env, 2 * episodes, 0).play(actor, [(0, work)])
     total = found.returns[::2]
     displaced = jax.jit(jax.vmap(lambda member: algorithm.displace(actor, member)))(2 * np.arange(episodes))

@@ -43,7 +43,7 @@ MEASURED = {  # one core of an AMD EPYC shared with others: Humanoid-v5 chunks o
 }
 DEFAULTS = {"rebuild_elements_per_second": 1.6e8, "call_latency_s": 500e-6, "message_cpu_s": 100e-6}
 SAID = {
-    "rebuild_elements_per_second": "measured with noise.weighted_sum on one core of an AMD EPYC",
+    "rebuild_elements_per_second": "measured with noise.weighted_sums on one core of an AMD EPYC",
     "call_latency_s": "assumed, not measured",
     "message_cpu_s": "assumed, not measured",
 }

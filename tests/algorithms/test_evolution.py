@@ -56,8 +56,8 @@ class TestOpenAIES:
         @jax.jit
         def estimate(iteration):
             at = state._replace(iteration=iteration)
-            weights = algorithm.weights(returns(smooth(displaced(algorithm, at))))
-            return noise.weighted_sum(algorithm.actor(at).noise_key, weights, 6)
+            weights = algorithm.weights(at, returns(smooth(displaced(algorithm, at))))
+            return noise.weighted_sums(algorithm.actor(at).noise_key, weights, 6)[0]
 
         estimates = np.stack([estimate(jnp.asarray(iteration, jnp.int32)) for iteration in range(60)])
         # the smoothed quadratic has the quadratic's own gradient
@@ -148,7 +148,7 @@ class TestARS:
     @pytest.mark.parametrize("variant", ["v1", "v2"])
     def test_variants_without_t_use_every_direction(self, variant):
         algorithm = registry.make("ars", SPEC, {"variant": variant, "num_directions": 5, "num_top_directions": 1})
-        assert (algorithm.weights(returns(jnp.arange(10.0) ** 2)) != 0).sum() == 5
+        assert (algorithm.weights(None, returns(jnp.arange(10.0) ** 2)) != 0).sum() == 5
 
     def test_v1_reads_raw_observations_and_v2_scaled_ones(self):
         seen = moments.merge_all(

@@ -126,7 +126,7 @@ def test_a_late_answer_to_the_same_question_asked_before_does_no_harm():
                     assert release.wait(60)
                 elif self.name == "thread-0":
                     assert has_a_chunk.wait(60)
-                    if decode_assignment(message).job[2:] == (6, 2):
+                    if decode_assignment(message).job[2:4] == (6, 2):
                         release.set()
                         time.sleep(0.3)  # thread-1's answer comes first
             return super().handle(message, attachment)

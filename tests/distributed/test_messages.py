@@ -81,13 +81,13 @@ def test_updates_come_back_as_they_went_and_cost_four_bytes_a_member():
 
 def test_orders_and_reports_have_the_sizes_that_the_documents_say():
     job = Job("reset", 5, 16, 7)
-    assert len(Assignment(job, 0, None, 5).encode()) == 35
-    assert len(Assignment(job, 0, None, 5, 0, (b"12", b"345")).encode()) == 35 + 2 * 4 + 5
+    assert len(Assignment(job, 0, None, 5).encode()) == 39
+    assert len(Assignment(job, 0, None, 5, 0, (b"12", b"345")).encode()) == 39 + 2 * 4 + 5
     silent = TALLY._replace(failures=())
-    assert len(Report(job, 0, 5, 0, 1.0, 1.0, silent).encode()) == 91 + 4 * 2 + 8 * (1 + 2 * SIZE)
-    assert len(Report(job, 0, 5, 0, 1.0, 1.0, EPISODES).encode()) == 47 + 12 * 2 + 8 * (1 + 2 * SIZE)
+    assert len(Report(job, 0, 5, 0, 1.0, 1.0, silent).encode()) == 95 + 4 * 2 + 8 * (1 + 2 * SIZE)
+    assert len(Report(job, 0, 5, 0, 1.0, 1.0, EPISODES).encode()) == 51 + 12 * 2 + 8 * (1 + 2 * SIZE)
     text = (Path(__file__).parents[2] / "docs" / "concepts" / "distribution.md").read_text()
-    for size in ("| 35, and 4 for", "| 91 + 4 B + 8 (1 + 2 D) |", "| 47 + 12 B + 8 (1 + 2 D) |"):
+    for size in ("| 39, and 4 for", "| 95 + 4 B + 8 (1 + 2 D) |", "| 51 + 12 B + 8 (1 + 2 D) |"):
         assert size in text
 
 

@@ -11,7 +11,7 @@ from workhorse.training.population import PopulationPrograms
 
 
 def compute(block):
-    return np.full(noise.BLOCK_SIZE, block, np.float32)
+    return np.full((1, noise.BLOCK_SIZE), block, np.float32)
 
 
 def test_two_processes_make_each_block_once_between_them(tmp_path):

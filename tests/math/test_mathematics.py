@@ -103,22 +103,26 @@ class TestNoise:
     key = jax.random.key(7)
 
     @pytest.mark.parametrize("count", [1, 7, 8, 9, 33])
-    def test_the_weighted_sum_is_the_sum_of_weighted_perturbations(self, count):
-        weights = np.random.default_rng(1).normal(size=count).astype(np.float32)
-        rows = np.stack([noise.perturbation(self.key, index, 50) for index in range(count)])
-        expected = (weights[:, None].astype(np.float64) * rows).sum(0)
-        np.testing.assert_allclose(noise.weighted_sum(self.key, jnp.asarray(weights), 50), expected, atol=2e-5)
+    def test_the_weighted_sums_are_those_of_the_perturbations_and_of_their_squares_less_one(self, count):
+        weights = np.random.default_rng(1).normal(size=(2, count)).astype(np.float32)
+        eps = np.stack([noise.perturbation(self.key, index, 50) for index in range(count)]).astype(np.float64)
+        expected = np.stack([weights[0] @ eps, weights[1] @ (eps**2 - 1)])
+        found = noise.weighted_sums(self.key, jnp.asarray(weights), 50)
+        np.testing.assert_allclose(found, expected, atol=4e-5)
+        alone = noise.weighted_sums(self.key, jnp.asarray(weights[:1]), 50)
+        np.testing.assert_array_equal(alone[0], found[0])
 
     @pytest.mark.parametrize("size", [3_000, 4_096])
-    def test_blocks_make_the_weighted_sum_of_a_long_perturbation(self, size):
-        weights = jnp.asarray([0.5, -2.0, 1.5], jnp.float32)
+    def test_blocks_make_the_weighted_sums_of_a_long_perturbation(self, size):
+        weights = jnp.asarray([[0.5, -2.0, 1.5], [1.0, 0.3, -0.2]], jnp.float32)
         block = jax.jit(noise.weighted_block, static_argnums=3)
         blocks = [block(self.key, weights, number, size) for number in range(noise.num_blocks(size))]
-        assert [len(one) for one in blocks] == [noise.BLOCK_SIZE] * 2
-        together = np.concatenate(blocks)[:size]
+        assert [one.shape for one in blocks] == [(2, noise.BLOCK_SIZE)] * 2
+        together = noise.joined(blocks, size)
         rows = np.stack([noise.perturbation(self.key, index, size) for index in range(3)])
-        np.testing.assert_allclose(together, np.asarray(weights) @ rows, atol=1e-5)
-        np.testing.assert_array_equal(jax.jit(noise.weighted_sum, static_argnums=2)(self.key, weights, size), together)
+        np.testing.assert_allclose(together[0], np.asarray(weights[0]) @ rows, atol=1e-5)
+        np.testing.assert_allclose(together[1], np.asarray(weights[1]) @ (rows**2 - 1), atol=2e-5)
+        np.testing.assert_array_equal(jax.jit(noise.weighted_sums, static_argnums=2)(self.key, weights, size), together)
         assert abs(np.corrcoef(rows[0][: size - noise.BLOCK_SIZE], rows[0][noise.BLOCK_SIZE :])[0, 1]) < 0.1
 
     def test_perturbations_are_standard_normal_and_uncorrelated(self):

@@ -108,19 +108,28 @@ class Climb(_Linear, Rebuildable):
     def act(self, actor, carry, obs, key, *, explore):
         return jnp.argmax(carry @ obs.reshape(-1)), carry, ()
 
-    def weights(self, experience):
+    def weights(self, state, experience):
         fitness = jnp.asarray(experience.fitness, jnp.float32)
-        return fitness[0::2] - fitness[1::2]
+        return (fitness[0::2] - fitness[1::2])[None]
 
-    def step(self, state, experience, direction):
+    @property
+    def num_blocks(self):
+        return noise.num_blocks(self.num_params)
+
+    def block(self, key, weights, number):
+        return noise.weighted_block(key, weights, number, self.num_params)
+
+    def step(self, state, experience, blocks):
+        (direction,) = noise.joined(blocks, self.num_params)
         length = jnp.linalg.norm(direction)
         move = jnp.where(length > 0, jnp.float32(self.step_size) / jnp.maximum(length, 1e-12), 0.0) * direction
         after = LinearState(state.weight + move.reshape(state.weight.shape), state.noise_key, state.iteration + 1)
         return after, {"direction_norm": length}
 
     def update(self, state, experience, key):
-        direction = noise.weighted_sum(self.noise_key(state), self.weights(experience), self.num_params)
-        return self.step(state, experience, direction)
+        weights, key = self.weights(state, experience), self.noise_key(state)
+        blocks = [self.block(key, weights, number) for number in range(self.num_blocks)]
+        return self.step(state, experience, blocks)
 
 
 @configuration

@@ -166,7 +166,7 @@ def test_a_population_larger_than_a_chunk_is_evaluated_whole():
     env = environments.make("CartPole-v1", max_episode_steps=20)
     algorithm = es(env.spec, num_pairs=5, episodes_per_member=2)
     loop = evolve(algorithm, make_player(algorithm, env, 8, 0))
-    works = [training_work(algorithm, 0, 8, chunk, None) for chunk in range(3)]
+    works = [training_work(algorithm, 0, 8, chunk, None, range(20)) for chunk in range(3)]
     assert [w.episodes.tolist() for w in works] == [[*range(8)], [*range(8, 16)], [16, 17, 18, 19, -1, -1, -1, -1]]
     assert works[1].members.tolist() == [4, 4, 5, 5, 6, 6, 7, 7]
     after, metrics, _ = loop.iterate(loop.start())
@@ -264,7 +264,7 @@ def test_population_metrics_are_those_of_all_episodes():
     player = make_player(algorithm, env, env.num_slots, 0)
     loop = evolve(algorithm, player)
     start = loop.start()
-    works = [training_work(algorithm, 0, 3, chunk, None) for chunk in range(3)]
+    works = [training_work(algorithm, 0, 3, chunk, None, range(algorithm.num_members)) for chunk in range(3)]
     found = played(player, algorithm.actor(start.state), *works)
     returns = np.concatenate([chunk.returns for chunk in found])[:8]
     _, metrics, _ = loop.iterate(start)

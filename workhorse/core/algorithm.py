@@ -143,34 +143,58 @@ class Population(Algorithm):
         """Return the most steps of a training episode in this iteration; None leaves it to the task's clock."""
         return None
 
+    def more_members(self, steps: int) -> int:
+        """Return how many members join this iteration, numbered on from `num_members`.
+
+        It is asked once an iteration, when every one of the first `num_members` is in, so that it never depends on
+        who came first.
+
+        Args:
+            steps: environment steps of their episodes together.
+        """
+        return 0
+
     @abstractmethod
     def fitness(self, episode_return: Float[np.ndarray, "E"], length: Int[np.ndarray, "E"]) -> Float[Array, "E"]:
         """Return what the search climbs, one number an episode, float32."""
 
 
 class Rebuildable(Population):
-    """A population whose update is a step along a weighted sum of perturbations that are known by their addresses.
+    """A population whose update is made of weighted sums over perturbations that are known by their addresses.
 
-    Every process can rebuild such an update from the members' fitness alone. The sum is computed in blocks, which may
-    be shared out among processes: equal blocks, equal bits.
+    Every process can rebuild such an update from the members' fitness alone. The sums are computed in blocks, which may
+    be shared out among processes: equal blocks, equal bits. There are K sums of the same perturbations eps_i, as of the
+    eps_i themselves and of eps_i^2 - 1.
     """
 
     @abstractmethod
     def noise_key(self, state: State) -> Key:
-        """Return the address of this iteration's perturbations."""
+        """Return the address of the perturbations that this iteration learns from."""
+
+    def learnt(self, state: State, experience: Returns) -> Returns:
+        """Return what this iteration learns from: the returns that just came in, or with a lag those before them."""
+        return experience
 
     @abstractmethod
-    def weights(self, experience: Returns) -> Float[Array, "N"]:
-        """Return the weight of each perturbation in the direction, float32."""
-
-    @abstractmethod
-    def step(self, state: State, experience: Returns, direction: Float[Array, "n"]) -> tuple[State, Metrics]:
-        """Return the state after a step along the direction, and its metrics."""
+    def weights(self, state: State, experience: Returns) -> Float[Array, "K N"]:
+        """Return the weight of each perturbation in each sum, float32."""
 
     @property
     @abstractmethod
-    def num_params(self) -> int:
-        """Number of parameters n that are perturbed."""
+    def num_blocks(self) -> int:
+        """Number of blocks that the sums fall into."""
+
+    @abstractmethod
+    def block(self, key: Key, weights: Float[Array, "K N"], number: int) -> Array:
+        """Return one block of the sums, float32; all blocks have the same shape."""
+
+    @abstractmethod
+    def step(self, state: State, experience: Returns, blocks: list[Array]) -> tuple[State, Metrics]:
+        """Return the state after a step along the sums, and its metrics."""
+
+    def kept(self, state: State, experience: Returns) -> State:
+        """Return the state with what the next iteration needs of the returns that just came in."""
+        return state
 
 
 class OnPolicy(Algorithm):

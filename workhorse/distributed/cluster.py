@@ -140,9 +140,9 @@ class Cluster(Workforce):
 
     # --- the workforce ---
 
-    def play(self, state: State, iteration: int) -> list[Tally]:
+    def play(self, state: State, iteration: int, episodes: range) -> list[Tally]:
         limit = self._programs.algorithm.episode_steps(state)
-        return self._run("reset", iteration, self._num_episodes, limit, state)
+        return self._run("reset", iteration, episodes, limit, state)
 
     def announce(self, iteration: int, returns: Returns, goes_on: bool) -> None:
         """Tell the workers the returns, with orders for the next iteration where one follows at once.
@@ -155,11 +155,11 @@ class Cluster(Workforce):
         self._log.add(iteration, encode_update(iteration, returns), reached)
         present = [self._members[name] for name in self._crew.workers]
         if goes_on and all(self._log.reaches(iteration + 1, member.at) for member in present):
-            self._ahead = self._begin("reset", iteration + 1, self._num_episodes)
+            self._ahead = self._begin("reset", iteration + 1, range(self._num_episodes))
             self._hand_out(None, None, iteration + 1)
 
     def evaluate(self, state: State, iteration: int, num_episodes: int) -> list[Episodes]:
-        return self._run("evaluate", iteration, num_episodes, None, state)
+        return self._run("evaluate", iteration, range(num_episodes), None, state)
 
     def metrics(self) -> dict[str, float]:
         """Return workers, bytes and seconds, counted since the last call."""
@@ -192,12 +192,12 @@ class Cluster(Workforce):
 
     # --- a job ---
 
-    def _run(self, stream: str, at: int, num_episodes: int, limit: int | None, state: State) -> list[Any]:
+    def _run(self, stream: str, at: int, episodes: range, limit: int | None, state: State) -> list[Any]:
         if at not in self._log.digests and self.exchange == "scalars":
             self._log.digests[at] = digest(state)
         ahead, self._ahead = self._ahead, None
-        if ahead is None or ahead[:3] != (stream, at, num_episodes):
-            self._begin(stream, at, num_episodes)
+        if ahead is None or (ahead.stream, ahead.iteration, ahead.episodes) != (stream, at, episodes):
+            self._begin(stream, at, episodes)
         while not self._crew.complete:
             self._hand_out(limit, state, at)
             self._look_after()
@@ -207,13 +207,13 @@ class Cluster(Workforce):
                 self._react(event)
         return self._crew.results()
 
-    def _begin(self, stream: str, iteration: int, num_episodes: int) -> Job:
+    def _begin(self, stream: str, iteration: int, episodes: range) -> Job:
         self._failures.clear()
         self._deaths.clear()
         self._iteration = iteration
-        job = Job(stream, iteration, num_episodes, self._jobs_begun)
+        job = Job(stream, iteration, len(episodes), self._jobs_begun, episodes.start)
         self._jobs_begun += 1
-        self._crew.begin(job, num_chunks(num_episodes, self.num_slots))
+        self._crew.begin(job, num_chunks(len(episodes), self.num_slots))
         return job
 
     def _hand_out(self, limit: int | None, state: State, at: int) -> None:

@@ -29,12 +29,19 @@ class Job(NamedTuple):
         iteration: the iteration that the episodes belong to.
         num_episodes: episodes of all chunks together.
         number: jobs that the coordinator began before this one.
+        first: number of the first of them within the iteration.
     """
 
     stream: str
     iteration: int
     num_episodes: int
     number: int
+    first: int = 0
+
+    @property
+    def episodes(self) -> range:
+        """Numbers of the job's episodes."""
+        return range(self.first, self.first + self.num_episodes)
 
 
 class Order(NamedTuple):

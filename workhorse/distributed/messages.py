@@ -36,15 +36,15 @@ __all__ = [
     "encode_update",
 ]
 
-VERSION = 2
-"""Version of the layout, in every message; 1 named a job by its stream and iteration alone."""
+VERSION = 3
+"""Version of the layout, in every message; 1 named a job by its stream and iteration alone, 2 not its first episode."""
 
 STREAMS = ("reset", "evaluate")
 NOTHING = -1
 """Chunk number of an assignment that asks for no episodes, only for a sign of life."""
 
 _HEAD = struct.Struct("<2sBB")
-_JOB = struct.Struct("<BIII")
+_JOB = struct.Struct("<BIIII")
 _ASSIGNMENT = struct.Struct("<iiIIH")
 _REPORT = struct.Struct("<iIQffH")
 _TALLY = struct.Struct("<IIddddd")
@@ -273,10 +273,10 @@ class _MessageReader:
         return layout.unpack(self.take(layout.size))
 
     def job(self) -> Job:
-        stream, iteration, num_episodes, number = self.fields(_JOB)
+        stream, *numbers = self.fields(_JOB)
         if stream >= len(STREAMS):
             raise Malformed(f"stream number {stream}")
-        return Job(STREAMS[stream], iteration, num_episodes, number)
+        return Job(STREAMS[stream], *numbers)
 
     def array(self, kind: str, count: int) -> np.ndarray:
         return np.frombuffer(self.take(count * np.dtype(kind).itemsize), kind)
@@ -300,7 +300,7 @@ def _kind(message: bytes) -> int:
 
 
 def _pack_job(job: Job) -> bytes:
-    return _JOB.pack(STREAMS.index(job.stream), job.iteration, job.num_episodes, job.number)
+    return _JOB.pack(STREAMS.index(job.stream), *job[1:])
 
 
 def _pack_moments(moments: Moments) -> bytes:

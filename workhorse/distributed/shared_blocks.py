@@ -42,7 +42,7 @@ class SharedBlocks:
         self._process = process
 
     def __call__(self, iteration: int, count: int, compute: Callable[[int], np.ndarray]) -> list[np.ndarray]:
-        """All blocks of an iteration, in order. Where there are several, each has `BLOCK_SIZE` float32."""
+        """All blocks of an iteration, in order. Where there are several, each has rows of `BLOCK_SIZE` float32."""
         if count == 1:
             return [compute(0)]
         if not self._open():
@@ -75,10 +75,10 @@ class SharedBlocks:
             content = self._place(iteration, block).read_bytes()
         except OSError:
             return None
-        if len(content) != 4 * BLOCK_SIZE:
+        if not content or len(content) % (4 * BLOCK_SIZE):
             return None
         self.taken += 1
-        return np.frombuffer(content, np.float32)
+        return np.frombuffer(content, np.float32).reshape(-1, BLOCK_SIZE)
 
     def _make(self, iteration: int, block: int, compute: Callable[[int], np.ndarray]) -> np.ndarray:
         values = np.asarray(compute(block), np.float32)

@@ -172,7 +172,7 @@ class Worker:
             work = evaluation_work(job.iteration, job.num_episodes, slots, chunk)
         else:
             limit = self._algorithm.episode_steps(self._state) if self._scalars else assignment.limit
-            work = training_work(self._algorithm, job.iteration, slots, chunk, limit)
+            work = training_work(self._algorithm, job.iteration, slots, chunk, limit, job.episodes)
         try:
             ((_, found),) = self._player.play(actor, [(chunk, work)])
         except UsageError as error:

@@ -78,7 +78,6 @@ def measure(folder: RunFolder, ledger: Ledger, algorithm: Population) -> Measure
     Raises:
         UsageError: fewer than two iterations were recorded, or the records are damaged.
     """
-    from workhorse.math import noise
     from workhorse.runs.metrics import read_metrics
     from workhorse.training.episodes import num_chunks
 
@@ -88,7 +87,7 @@ def measure(folder: RunFolder, ledger: Ledger, algorithm: Population) -> Measure
     chunks = num_chunks(algorithm.num_members * algorithm.episodes_per_member, manifest.slots)
     held = sum(ledger.core_seconds.values())
     cores = max(1, round(held / ledger.wall_s)) if ledger.wall_s and held else manifest.threads
-    blocks = noise.num_blocks(algorithm.num_params) if isinstance(algorithm, Rebuildable) else 1
+    blocks = algorithm.num_blocks if isinstance(algorithm, Rebuildable) else 1
     chunk_s, update_s, told = _chunk_and_update_seconds(rows, iteration_s, cores, chunks, blocks)
     if not (chunk_s > 0 and update_s >= 0):
         raise UsageError(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from workhorse.core.algorithm import Algorithm, Population
+from workhorse.core.algorithm import Algorithm, Population, State
 from workhorse.core.types import Returns
 from workhorse.environments import registry as environments
 from workhorse.training.episodes import EpisodePlayer, Lanes, evaluation_of, make_player, num_chunks, num_lanes
@@ -80,7 +80,7 @@ class Evolve(Loop):
         self, progress: Progress, goes_on: GoesOn = lambda env_steps: False
     ) -> tuple[Progress, dict[str, float], Failures]:
         iteration = int(progress.iteration)
-        tallies = self._workforce.play(progress.state, iteration)
+        tallies = self._play(progress.state, iteration)
         returns = self.returns_of(tallies)
         steps = sum(chunk.steps for chunk in tallies)
         self._workforce.announce(iteration, returns, goes_on(int(progress.env_steps) + steps))
@@ -91,10 +91,17 @@ class Evolve(Loop):
         after = Progress(state, progress.iteration + 1, progress.env_steps + steps)
         return after, {"steps": steps, "failed_episodes": len(failures), **_population(tallies), **update}, failures
 
+    def _play(self, state: State, iteration: int) -> list[Tally]:
+        """Return the chunks of the population, and those of the members that its steps call for."""
+        algorithm = self.algorithm
+        first = algorithm.num_members * algorithm.episodes_per_member
+        tallies = self._workforce.play(state, iteration, range(first))
+        more = algorithm.more_members(sum(chunk.steps for chunk in tallies)) * algorithm.episodes_per_member
+        return tallies + self._workforce.play(state, iteration, range(first, first + more)) if more else tallies
+
     def returns_of(self, tallies: list[Tally]) -> Returns:
         """Return what the algorithm reads, from all chunks of an iteration in their order."""
-        shape = (self.algorithm.num_members, self.algorithm.episodes_per_member)
-        fitness = np.concatenate([chunk.fitness for chunk in tallies]).reshape(shape)
+        fitness = np.concatenate([chunk.fitness for chunk in tallies]).reshape(-1, self.algorithm.episodes_per_member)
         return Returns(
             fitness.astype(np.float64).mean(axis=1).astype(np.float32),
             np.float64(sum(chunk.steps for chunk in tallies) / fitness.size),

@@ -10,7 +10,7 @@ import numpy as np
 from workhorse.core.algorithm import Population, Rebuildable, State
 from workhorse.core.randomness import draw, root_key
 from workhorse.core.types import Moments, Returns
-from workhorse.math import moments, noise
+from workhorse.math import moments
 from workhorse.training.step_length import TOLD, with_step_norm
 
 __all__ = ["Blocks", "PopulationPrograms", "one_after_the_other"]
@@ -44,8 +44,7 @@ class PopulationPrograms:
         self._with_step_norm = jax.jit(partial(with_step_norm, algorithm))
         if isinstance(algorithm, Rebuildable):
             self._noise_key, self._weights = jax.jit(algorithm.noise_key), jax.jit(algorithm.weights)
-            self._block = jax.jit(noise.weighted_block, static_argnums=3)
-            self._step = jax.jit(algorithm.step)
+            self._block, self._step = jax.jit(algorithm.block), jax.jit(algorithm.step)
 
     def init(self) -> State:
         """Return the state before the first iteration."""
@@ -60,15 +59,15 @@ class PopulationPrograms:
         self, state: State, iteration: int, returns: Returns, blocks: Blocks = one_after_the_other
     ) -> tuple[State, dict[str, float]]:
         """Return the state after an iteration, and the update's metrics."""
-        if isinstance(self.algorithm, Rebuildable):
-            size = self.algorithm.num_params
-            noise_key, weights = self._noise_key(state), self._weights(returns)
+        algorithm = self.algorithm
+        if isinstance(algorithm, Rebuildable):
+            due = algorithm.learnt(state, returns)
+            noise_key, weights = self._noise_key(state), self._weights(state, due)
             sums = blocks(
-                iteration,
-                noise.num_blocks(size),
-                lambda block: np.asarray(self._block(noise_key, weights, block, size)),
+                iteration, algorithm.num_blocks, lambda block: np.asarray(self._block(noise_key, weights, block))
             )
-            after, metrics = self._step(state, returns, np.concatenate(sums)[:size])
+            after, metrics = self._step(state, due, sums)
+            after = algorithm.kept(after, returns)
         else:
             after, metrics = self._update(state, returns, draw(root_key(self.root), "update", iteration))
         if TOLD.isdisjoint(metrics):

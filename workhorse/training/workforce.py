@@ -44,8 +44,8 @@ class Workforce(ABC):
     is_distributed: bool = False
 
     @abstractmethod
-    def play(self, state: State, iteration: int) -> list[Tally]:
-        """Return every training chunk of an iteration, in order."""
+    def play(self, state: State, iteration: int, episodes: range) -> list[Tally]:
+        """Return every training chunk of these episodes of an iteration, in order."""
 
     @abstractmethod
     def evaluate(self, state: State, iteration: int, num_episodes: int) -> list[Episodes]:
@@ -87,11 +87,11 @@ class Local(Workforce):
         self._lanes = lanes
         self._pool = ThreadPoolExecutor(threads) if threads > 1 else None
 
-    def play(self, state: State, iteration: int) -> list[Tally]:
+    def play(self, state: State, iteration: int, episodes: range) -> list[Tally]:
         algorithm = self._programs.algorithm
-        chunks = range(num_chunks(algorithm.num_members * algorithm.episodes_per_member, self.num_slots))
+        chunks = range(num_chunks(len(episodes), self.num_slots))
         limit = algorithm.episode_steps(state)
-        works = (training_work(algorithm, iteration, self.num_slots, chunk, limit) for chunk in chunks)
+        works = (training_work(algorithm, iteration, self.num_slots, chunk, limit, episodes) for chunk in chunks)
         return [tally(algorithm, episodes) for episodes in self._lanes.run(self._programs.actor(state), works)]
 
     def evaluate(self, state: State, iteration: int, num_episodes: int) -> list[Episodes]:
@@ -109,12 +109,14 @@ class Local(Workforce):
         self._lanes.close()
 
 
-def training_work(algorithm: Population, iteration: int, num_slots: int, chunk: int, limit: int | None) -> Work:
-    """Return one chunk of a training iteration; `limit` is the algorithm's `episode_steps`."""
-    per_member = algorithm.episodes_per_member
-    episodes = numbered(chunk, algorithm.num_members * per_member, num_slots)
-    members = np.where(episodes < 0, -1, episodes // per_member).astype(np.int32)
-    return Work("reset", iteration, members, episodes, limit, True)
+def training_work(
+    algorithm: Population, iteration: int, num_slots: int, chunk: int, limit: int | None, episodes: range
+) -> Work:
+    """Return one chunk of these episodes of an iteration; `limit` is the algorithm's `episode_steps`."""
+    chosen = numbered(chunk, len(episodes), num_slots)
+    numbers = np.where(chosen < 0, -1, chosen + episodes.start).astype(np.int32)
+    members = np.where(chosen < 0, -1, numbers // algorithm.episodes_per_member).astype(np.int32)
+    return Work("reset", iteration, members, numbers, limit, True)
 
 
 def tally(algorithm: Population, episodes: Episodes) -> Tally:

@@ -5,8 +5,9 @@ from typing import Literal
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from workhorse.algorithms.evolution.gaussian_search import GaussianState
 from workhorse.algorithms.evolution.mirrored_search import MirroredSearch
-from workhorse.algorithms.evolution.search import SearchState
+from workhorse.core.algorithm import Metrics
 from workhorse.core.configuration import configuration
 from workhorse.core.errors import UsageError
 from workhorse.core.ranges import require_positive
@@ -68,7 +69,7 @@ class ARS(MirroredSearch):
             return jnp.zeros(size, jnp.float32), jnp.ones(size, jnp.float32)
         return super().scaling(observations)
 
-    def weights(self, experience: Returns) -> Float[Array, "N"]:
+    def weights(self, state: GaussianState, experience: Returns) -> Float[Array, "1 N"]:
         """Return the weight of each direction in the step: (r+ - r-) / (b * sigma_R) for the b best, 0 for the rest."""
         fitness = jnp.asarray(experience.fitness, jnp.float64)
         plus, minus = fitness[0::2], fitness[1::2]
@@ -76,13 +77,13 @@ class ARS(MirroredSearch):
         best = jnp.argsort(-jnp.maximum(plus, minus), stable=True)[:used]
         spread = jnp.std(jnp.concatenate([plus[best], minus[best]]))
         scale = jnp.where(spread > 0, 1.0 / (used * jnp.where(spread > 0, spread, 1.0)), 0.0)
-        return jnp.zeros_like(plus).at[best].set((plus[best] - minus[best]) * scale).astype(jnp.float32)
+        return jnp.zeros_like(plus).at[best].set((plus[best] - minus[best]) * scale).astype(jnp.float32)[None]
 
-    def step(
-        self, state: SearchState, experience: Returns, direction: Float[Array, "n"]
-    ) -> tuple[SearchState, dict[str, Array]]:
+    def move(
+        self, state: GaussianState, experience: Returns, sums: Float[Array, "1 n"]
+    ) -> tuple[GaussianState, Metrics]:
         """A step of learning_rate times the direction."""
-        step = jnp.float32(self.learning_rate) * direction
+        step = jnp.float32(self.learning_rate) * sums[0]
         params = state.params + step
         metrics = {"step_norm": jnp.linalg.norm(step), "params_norm": jnp.linalg.norm(params)}
         return self.advanced(state, params, experience), metrics

@@ -1,13 +1,13 @@
 """Evolution strategies as published by OpenAI: mirrored Gaussian perturbations, ranks, Adam."""
 
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int
 
 from workhorse.algorithms.evolution.mirrored_search import MirroredSearch
-from workhorse.core.algorithm import Key
+from workhorse.core.algorithm import Key, Metrics
 from workhorse.core.configuration import configuration
 from workhorse.core.errors import UsageError
 from workhorse.core.ranges import require_non_negative, require_positive
@@ -18,12 +18,13 @@ __all__ = ["OpenAIES", "State"]
 
 
 class State(NamedTuple):
-    """A `SearchState` with Adam's moments and the cap on the next iteration's episodes."""
+    """A `GaussianState` with Adam's moments and the cap on the next iteration's episodes."""
 
     params: Float[Array, "n"]
     observations: Moments
     noise_key: Key
     iteration: Int[Array, ""]
+    pending: Any
     optimiser: optax.OptState
     episode_cap: Float[Array, ""]
 
@@ -96,15 +97,16 @@ class OpenAIES(MirroredSearch):
     def episode_steps(self, state: State) -> int | None:
         return None if self.adaptive_episode_cap is None or jnp.isinf(state.episode_cap) else int(state.episode_cap)
 
-    def weights(self, experience: Returns) -> Float[Array, "N"]:
+    def weights(self, state: State, experience: Returns) -> Float[Array, "1 N"]:
         """(u_{2i} - u_{2i+1}) / (2 n noise_std) for each pair, u the shaped fitness."""
         shape = {"centred-ranks": centred_ranks, "standardised": standardised, "none": lambda raw: raw}
         utility = shape[self.fitness_shaping](jnp.asarray(experience.fitness, jnp.float64))
         weights = (utility[0::2] - utility[1::2]) / (2 * self.num_pairs * self.noise_std)
-        return weights.astype(jnp.float32)
+        return weights.astype(jnp.float32)[None]
 
-    def step(self, state: State, experience: Returns, direction: Float[Array, "n"]) -> tuple[State, dict[str, Array]]:
-        """Adam's step up the gradient `direction`."""
+    def move(self, state: State, experience: Returns, sums: Float[Array, "1 n"]) -> tuple[State, Metrics]:
+        """Adam's step up the gradient."""
+        direction = sums[0]
         step, optimiser = self._optimiser().update(-direction, state.optimiser)
         kept = jnp.float32(1.0) - jnp.float32(self.learning_rate) * jnp.float32(self.weight_decay)
         params = kept * state.params + step
@@ -114,8 +116,10 @@ class OpenAIES(MirroredSearch):
             "step_norm": jnp.linalg.norm(params - state.params),
             "params_norm": jnp.linalg.norm(params),
         }
-        episode_cap = jnp.ceil(jnp.float32(cap) * jnp.asarray(experience.mean_length, jnp.float32))
-        return State(*self.advanced(state, params, experience), optimiser, episode_cap), metrics
+        length = jnp.asarray(experience.mean_length, jnp.float32)  # 0 where a lag has nothing to learn from yet
+        episode_cap = jnp.where(length > 0, jnp.ceil(jnp.float32(cap) * length), jnp.inf)
+        after = self.advanced(state, params, experience)
+        return after._replace(optimiser=optimiser, episode_cap=episode_cap), metrics
 
     def _optimiser(self) -> optax.GradientTransformation:
         return optax.adam(self.learning_rate, b1=self.adam_beta1, b2=self.adam_beta2)

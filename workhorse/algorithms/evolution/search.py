@@ -149,11 +149,8 @@ class ParameterSearch(Population):
     def actor(self, state: State) -> SearchActor:
         """Return what a worker is sent: parameters, scaling, and the key of this iteration's noise."""
         mean, inverse_scale = self.scaling(state.observations)
-        return SearchActor(state.params, mean, inverse_scale, self.noise_key(state), state.iteration)
-
-    def noise_key(self, state: State) -> Key:
-        """Return the address of this iteration's perturbations."""
-        return jax.random.fold_in(state.noise_key, state.iteration)
+        address = jax.random.fold_in(state.noise_key, state.iteration)
+        return SearchActor(state.params, mean, inverse_scale, address, state.iteration)
 
     def scaling(self, observations: Moments) -> tuple[Float[Array, "D"], Float[Array, "D"]]:
         """Mean and inverse scale that observations are normalised with, float32; 0 and 1 where they are not."""
