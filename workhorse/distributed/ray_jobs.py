@@ -46,6 +46,10 @@ class RayJobs(RayTransport):
             self._room, self._counted_at = sum(int(node["Resources"].get("CPU", 0)) for node in alive), now
         return min(self._room, self._limit or self._room)
 
+    def dismiss(self, worker: str, replace: bool) -> None:
+        super().dismiss(worker, replace)
+        self._counted_at = -math.inf
+
     def want(self, workers: int) -> None:
         """Start no workers beyond this number, or beyond the limit; those that are there stay."""
         self._wanted = max(1, min(workers, self._limit or workers))

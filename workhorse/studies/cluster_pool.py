@@ -30,8 +30,8 @@ __all__ = ["ATTEMPTS", "ClusterPool", "JobTransport"]
 ATTEMPTS = 5
 """Workers in a row that a job may lose without a checkpoint in between, until the job is blamed."""
 
-PATIENT_AT_START_S = 20.0
-"""Seconds the first worker may take to appear before the user is told that there is none."""
+PATIENT_S = 20.0
+"""Seconds without any worker after which the user is told: the first one, or another one, takes a while to come."""
 
 LISTEN_S = 2.0
 """Seconds after which a worker answers even if nothing has happened."""
@@ -186,8 +186,9 @@ class ClusterPool:
         for name in free:
             seat = self._seats[name]
             if self._waiting:
+                files = self._files(self._waiting[0])
                 seat.given = self._waiting.popleft()
-                self._send(name, {"do": "begin", "job": seat.given.job}, self._files(seat.given))
+                self._send(name, {"do": "begin", "job": seat.given.job}, files)
             elif not self._closing and self._clock() - seat.free_since > IDLE_S:
                 self._leave(name)
                 self._transport.dismiss(name, True)
@@ -364,11 +365,12 @@ class ClusterPool:
         if self._seats or not self._given:
             return
         exhausted = self._transport.exhausted()
-        if exhausted or (self._refused and not self._was_ready and not self._transport.arriving()):
+        refused = self._refused and not self._transport.room() and not self._transport.arriving()
+        if exhausted or (refused and not self._was_ready):
             raise UsageError(f"No worker can take part. {self._last_words or exhausted}")
         now = self._clock()
         self._alone_since = now if self._alone_since is None else self._alone_since
-        if not self._said_alone and now - self._alone_since >= (0.0 if self._was_ready else PATIENT_AT_START_S):
+        if not self._said_alone and now - self._alone_since >= PATIENT_S:
             self._said_alone = True
             self._note(
                 "No worker is there: waiting for one. Every core may be taken: start another node with `workhorse "

@@ -64,8 +64,9 @@ class JobWorker:
     def close(self) -> None:
         """End the training process and remove what it wrote here."""
         if self._pool is not None and self._place is not None:
+            self._pool.stop()
+            remove_folder(self._place)  # first: whoever asks does not wait for long
             self._pool.close()
-            remove_folder(self._place)
 
     def _introduction(self, versions: dict[str, str]) -> dict[str, Any]:
         why = mismatch(versions, installed_versions())

@@ -26,6 +26,9 @@ from workhorse.studies.jobs import Tell
 
 __all__ = ["main"]
 
+_orphaned = threading.Event()
+"""Set once standard input has ended: the parent is gone, or closes it."""
+
 
 def main() -> int:
     """Do jobs until standard input ends."""
@@ -46,8 +49,8 @@ def main() -> int:
             temporary = job.get("temporary", "")
             if not _serve(job, tell):
                 break
-    if temporary and _is_orphan(parent):  # on a node of a cluster, whose worker died: nobody else cleans up
-        remove_folder(Path(temporary))
+    if temporary and _orphaned.is_set() and _is_orphan(parent):
+        remove_folder(Path(temporary))  # on a node of a cluster, whose worker died: nobody else cleans up
     return 0
 
 
@@ -85,6 +88,7 @@ def _listen(jobs: queue.Queue[dict[str, Any] | None]) -> None:
     for line in sys.stdin:
         jobs.put(json.loads(line))
     jobs.put(None)
+    _orphaned.set()
     os.kill(os.getpid(), signal.SIGTERM)  # the parent is gone, or has no more work
 
 
