@@ -1,5 +1,7 @@
 """A cluster without Ray, processes or clocks: workers answer in the call, and die where the script says so."""
 
+import dataclasses
+import functools
 from collections import deque
 from pathlib import Path
 
@@ -159,8 +161,14 @@ class FakeWorker:
         }  # fmt: skip
 
 
-def manifest(job):
+@functools.cache
+def described():
+    """A manifest, which takes a moment to describe the machine."""
     return Manifest.describe(
-        id=job["id"], command=(), task=job["task"], task_options=job["task_options"], algorithm=job["algorithm"],
-        settings={}, recipe=None, recipe_source=None, seed=job["seed"], env_steps=job["env_steps"], slots=1, threads=1,
-    )  # fmt: skip
+        id="", command=(), task="", task_options={}, algorithm="", settings={}, seed=0, env_steps=1, slots=1, threads=1
+    )
+
+
+def manifest(job):
+    names = ("id", "task", "task_options", "algorithm", "seed", "env_steps")
+    return dataclasses.replace(described(), **{name: job[name] for name in names})

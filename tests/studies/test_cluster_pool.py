@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 
 import pytest
 
@@ -24,7 +25,10 @@ WORDS = {"tasks": ["CartPole-v1"], "algorithms": ["ars"], "seeds": 3, "env_steps
 
 
 @pytest.fixture(autouse=True)
-def plain_hardware(monkeypatch):
+def plain_machine(monkeypatch):
+    """A processor that is the workers', and a disk that nothing waits for."""
+    monkeypatch.setattr(os, "fsync", lambda descriptor: None)
+    monkeypatch.setattr(cluster_pool, "installed_versions", dict)
     monkeypatch.setattr(cluster_pool, "describe_hardware", lambda: Hardware("Fake 3000", 2, 0, "", ()))
 
 
@@ -187,7 +191,10 @@ SAVED = {"event": "saved", "parcel": "1"}
     [
         (b"WHJ1", "bytes that do not begin as a message does"),
         (b"\x80\x05cos\nsystem\n.", "bytes that do not begin as a message does"),
-        (heard(SAVED, parcels=[parcel(("../s1/manifest.json", b"{}"))]), "'../s1/manifest.json', which is none of a run"),
+        (
+            heard(SAVED, parcels=[parcel(("../s1/manifest.json", b"{}"))]),
+            "'../s1/manifest.json', which is none of a run",
+        ),
         (heard(SAVED, parcels=[parcel(("/etc/cron.d/x", b"x"))]), "'/etc/cron.d/x', which is none of a run"),
         (heard(SAVED, parcels=[parcel(("manifest.json", b"{}"))]), "files that are no run's"),
         (heard(SAVED), "pop from an empty deque"),
@@ -252,7 +259,7 @@ def test_workers_of_another_version_are_refused(folder, tmp_path):
     class Other(FakeWorker):
         versions_differ = True
 
-    with pytest.raises(UsageError, match="No worker can take part. Worker w1 cannot take part: jax must be the same"):
+    with pytest.raises(UsageError, match=r"No worker can take part\. Worker w1 cannot take part: jax must be the same"):
         conduct(folder, 1, Notes(), transport=Executor(tmp_path / "nodes", 2, Other))
 
 
@@ -270,13 +277,16 @@ def test_a_cluster_without_a_free_core_is_waited_for_with_a_sentence(folder, tmp
 
     monkeypatch.setattr(executor, "poll", poll)
     assert scores(conduct(folder, 1, notes, transport=executor)) == EXPECTED
-    assert [sentence[:38] for sentence in notes.sentences] == ["No worker is there: waiting for one. E", "Going on with 1 worker(s)."]
+    assert [sentence[:38] for sentence in notes.sentences] == [
+        "No worker is there: waiting for one. E",
+        "Going on with 1 worker(s).",
+    ]
 
 
 def test_a_cluster_that_can_have_no_worker_is_not_waited_for(folder, tmp_path):
     executor = Executor(tmp_path / "nodes", 0)
     executor.why_exhausted = "None is started any more."
-    with pytest.raises(UsageError, match="No worker can take part. None is started any more."):
+    with pytest.raises(UsageError, match=r"No worker can take part\. None is started any more\."):
         conduct(folder, 1, Notes(), transport=executor)
 
 

@@ -112,7 +112,7 @@ class ClusterPool:
         self._waiting: deque[_Given] = deque()
         self._events: deque[tuple[JobRequest, JobEvent]] = deque()
         self._charged: dict[str, float] = {}
-        self._hardware = describe_hardware()
+        self._hardware, self._versions = describe_hardware(), installed_versions()
         self._alone_since: float | None = None
         self._said_alone = self._was_ready = self._refused = self._closing = False
         self._last_words = ""
@@ -245,7 +245,7 @@ class ClusterPool:
         name = event.worker
         if isinstance(event, Arrived):
             self._seats[name] = _Seat(self._clock(), self._clock())
-            self._send(name, {"do": "set up", "versions": installed_versions()})
+            self._send(name, {"do": "set up", "versions": self._versions})
         elif name in self._seats and isinstance(event, Gone):
             self._lose(name, f"{self._called(name)} is gone: {event.reason}")
         elif name in self._seats and isinstance(event, Received):
