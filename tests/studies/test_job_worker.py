@@ -50,7 +50,7 @@ def told(worker, job, parcel, home, until):
 
 
 def test_a_run_whose_process_is_killed_goes_on_from_its_files_to_the_same_bits(tmp_path):
-    home, job = tmp_path / "home" / "CartPole-v1-ars-s0", job_of(tmp_path / "nowhere")
+    home, job = tmp_path / "CartPole-v1-ars-s0", job_of(tmp_path / "nowhere")
     first = JobWorker("w0", "node")
     try:
         record, _ = decode(first.handle(encode({"do": "set up", "versions": installed_versions()})))
