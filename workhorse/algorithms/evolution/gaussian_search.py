@@ -61,9 +61,9 @@ class GaussianSearch(ParameterSearch, Rebuildable):
     # --- the update ---
 
     @property
-    def num_perturbations(self) -> int:
-        """Perturbations drawn for `num_members`."""
-        return self.num_members
+    def num_drawn(self) -> int:
+        """Components of a perturbation, which may be more than the parameters n."""
+        return self.num_params
 
     def noise_key(self, state: State) -> Key:
         return jax.random.fold_in(state.noise_key, state.iteration - self.lag)
@@ -76,16 +76,21 @@ class GaussianSearch(ParameterSearch, Rebuildable):
 
     @property
     def num_blocks(self) -> int:
-        return noise.num_blocks(self.num_params)
+        return noise.num_blocks(self.num_drawn)
 
     def block(self, key: Key, weights: Float[Array, "K N"], number: int | Int[Array, ""]) -> Float[Array, "K b"]:
-        return noise.weighted_block(key, weights, number, self.num_params)
+        return noise.weighted_block(key, weights, number, self.num_drawn)
 
     def step(self, state: State, experience: Returns, blocks: list[Array]) -> tuple[State, Metrics]:
-        return self.move(state, experience, noise.joined(blocks, self.num_params))
+        after, metrics = self.move(state, experience, noise.joined(blocks, self.num_drawn))
+        if self.lag:  # nothing but the clock moves where there is nothing to learn from yet
+            first = state.iteration < self.lag
+            unmoved = state._replace(iteration=state.iteration + 1)
+            after = jax.tree.map(lambda old, new: jnp.where(first, old, new), unmoved, after)
+        return after, metrics
 
-    def move(self, state: State, experience: Returns, sums: Float[Array, "K n"]) -> tuple[State, Metrics]:
-        """Return the state after a step along the sums, and its metrics."""
+    def move(self, state: State, experience: Returns, sums: Float[Array, "K m"]) -> tuple[State, Metrics]:
+        """Return the state after a step along the sums over `num_drawn` components, and its metrics."""
         raise NotImplementedError(f"{type(self).__name__} does not say how it moves.")
 
     def update(self, state: State, experience: Returns, key: Key) -> tuple[State, Metrics]:
