@@ -15,14 +15,14 @@ from workhorse.core.files import make_folder, write_file, writing
 from workhorse.core.machine import describe_hardware, installed_versions
 from workhorse.distributed.transport import Arrived, Event, Gone, Received, Transport
 from workhorse.runs.folder import RunFolder
-from workhorse.runs.trust import needing_trust, require_trusted_run, trust_run
+from workhorse.runs.trust import require_trusted_run, trust_run
 from workhorse.studies.folder import StudyFolder
+from workhorse.studies.job_checks import check_result, names_of, progress_of
 from workhorse.studies.job_messages import BadMessage, decode, encode
 from workhorse.studies.job_worker import LOG_BYTES
 from workhorse.studies.jobs import JobEvent, JobRequest
 from workhorse.studies.parcels import BadParcel, Packer, unpack
 from workhorse.studies.pool import STOP_PATIENCE_S
-from workhorse.studies.record_kinds import Kind, check_record
 from workhorse.studies.training_job import can_go_on, wait_until_free
 
 __all__ = ["ATTEMPTS", "ClusterPool", "JobTransport"]
@@ -41,10 +41,6 @@ ANSWERS_PER_S = 300.0
 
 IDLE_S = 10.0
 """Seconds after which a worker without a job gives its core back."""
-
-
-_RESULTS: dict[str, Kind] = {"run": "runs", "floor": "floors", "sweep": "sweeps"}
-"""Kind of job to the kind of record that is made of its result."""
 
 
 class JobTransport(Transport, Protocol):
@@ -205,7 +201,7 @@ class ClusterPool:
         if job["kind"] != "run" or not can_go_on(given.folder):
             return b""
         manifest = RunFolder(given.folder).manifest()
-        if not _names(asdict(manifest)) <= _names(job):
+        if not names_of(asdict(manifest)) <= names_of(job):
             require_trusted_run(manifest)
         return Packer(given.folder).pack()
 
@@ -286,7 +282,7 @@ class ClusterPool:
                 case "saved":
                     self._bring_home(given, waiting.popleft())
                 case "progress":
-                    self._events.append((given.job, _progress(given, event)))
+                    self._events.append((given.job, progress_of(given.job, event)))
                 case "fatal":  # of the node, as a full disk is; the study's own is noticed here
                     self._dismiss(name, f"cannot go on: {event['reason']}", replace=False)
                     return
@@ -297,7 +293,7 @@ class ClusterPool:
                 case "crashed":
                     self._ended(seat, given, self._with_log(given, event))
                 case "done":
-                    _check_result(given.job, event[given.job["kind"]])
+                    check_result(given.job, event[given.job["kind"]])
                     self._ended(seat, given, {**event, "seconds": float(event["seconds"])})
                 case what:
                     raise BadMessage(f"the event {what!r}")
@@ -313,7 +309,7 @@ class ClusterPool:
                 manifest = RunFolder(given.folder).manifest()
             except UsageError as error:
                 raise BadParcel(f"files that are no run's ({error})") from error
-            if _names(asdict(manifest)) <= _names(given.job):
+            if names_of(asdict(manifest)) <= names_of(given.job):
                 trust_run(manifest)  # begun there for this study, which the user vouches for
 
     def _with_log(self, given: _Given, event: JobEvent) -> JobEvent:
@@ -380,31 +376,3 @@ class ClusterPool:
     def _called(self, name: str) -> str:
         where = self._seats[name].where
         return f"Worker {name} ({where})" if where else f"Worker {name}"
-
-
-def _names(job: Mapping[str, Any]) -> set[str]:
-    """Return what the names of a job, or of a run, would run; the user has vouched for those of the study's jobs."""
-    return set(needing_trust(job["task"], job["task_options"], job["algorithm"]))
-
-
-def _progress(given: _Given, event: JobEvent) -> JobEvent:
-    """Return what a worker says of its progress, checked."""
-    told: JobEvent = {"event": "progress", "run": given.job["id"]}
-    if "doing" in event:
-        return told | {"doing": str(event["doing"])[:200]}
-    return told | {"env_steps": int(event["env_steps"]), "return": None if (r := event["return"]) is None else float(r)}
-
-
-def _check_result(job: Mapping[str, Any], result: Mapping[str, Any]) -> None:
-    """Check the result of a job.
-
-    Raises:
-        BadMessage: it is none that a worker of ours gives.
-    """
-    about = {"core_hours": 0.0}
-    if job["kind"] == "run":
-        about = {name: job[name] for name in ("variant", "task", "algorithm", "seed", "setting")}
-    try:
-        check_record(_RESULTS[job["kind"]], {**result, **about}, "its answer")
-    except UsageError as error:
-        raise BadMessage(f"a result that is none ({error})") from error
