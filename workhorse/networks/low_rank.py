@@ -18,9 +18,7 @@ row takes another kernel, and so do up to seven of a small matrix (measured on w
 
 
 @custom_vmap
-def perturbed_output(
-    network: MLP, perturbation: tuple[Factors, ...], x: Float[Array, "in"]
-) -> Float[Array, "out"]:
+def perturbed_output(network: MLP, perturbation: tuple[Factors, ...], x: Float[Array, "in"]) -> Float[Array, "out"]:
     """Return the output y of a network each of whose matrices W is W + left right^T.
 
         h_k = activation(W_k h_{k-1} + left_k (right_k^T h_{k-1}) + b_k + bias_k)

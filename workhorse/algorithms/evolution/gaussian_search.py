@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from workhorse.algorithms.evolution.search import ParameterSearch, SearchState
+from workhorse.algorithms.evolution.search import ParameterSearch, SearchActor, SearchState
 from workhorse.core.algorithm import Key, Metrics, Rebuildable, State
 from workhorse.core.configuration import configuration
 from workhorse.core.errors import UsageError
@@ -58,12 +58,26 @@ class GaussianSearch(ParameterSearch, Rebuildable):
     def init(self, key: Key) -> State:
         return GaussianState(*super().init(key), pending=self._nothing_yet() if self.lag else ())
 
+    # --- members ---
+
+    def perturbation_of(self, member: Int[Array, ""]) -> Int[Array, ""]:
+        """Return the number of the perturbation that a member acts with."""
+        return member
+
+    def placed(self, actor: SearchActor, member: Int[Array, ""], eps: Float[Array, "m"]) -> Float[Array, "n"]:
+        """Return the parameters of a member whose perturbation is `eps`."""
+        raise NotImplementedError(f"{type(self).__name__} does not say where its members are.")
+
+    def displace(self, actor: SearchActor, member: Int[Array, ""]) -> Float[Array, "n"]:
+        eps = noise.perturbation(actor.noise_key, self.perturbation_of(member), self.num_drawn)
+        return self.placed(actor, member, eps)
+
     # --- the update ---
 
     @property
-    def num_perturbations(self) -> int:
-        """Perturbations drawn for `num_members`."""
-        return self.num_members
+    def num_drawn(self) -> int:
+        """Components of a perturbation, which may be more than the parameters n."""
+        return self.num_params
 
     def noise_key(self, state: State) -> Key:
         return jax.random.fold_in(state.noise_key, state.iteration - self.lag)
@@ -76,16 +90,21 @@ class GaussianSearch(ParameterSearch, Rebuildable):
 
     @property
     def num_blocks(self) -> int:
-        return noise.num_blocks(self.num_params)
+        return noise.num_blocks(self.num_drawn)
 
     def block(self, key: Key, weights: Float[Array, "K N"], number: int | Int[Array, ""]) -> Float[Array, "K b"]:
-        return noise.weighted_block(key, weights, number, self.num_params)
+        return noise.weighted_block(key, weights, number, self.num_drawn)
 
     def step(self, state: State, experience: Returns, blocks: list[Array]) -> tuple[State, Metrics]:
-        return self.move(state, experience, noise.joined(blocks, self.num_params))
+        after, metrics = self.move(state, experience, noise.joined(blocks, self.num_drawn))
+        if self.lag:  # nothing but the clock moves where there is nothing to learn from yet
+            first = state.iteration < self.lag
+            unmoved = state._replace(iteration=state.iteration + 1)
+            after = jax.tree.map(lambda old, new: jnp.where(first, old, new), unmoved, after)
+        return after, metrics
 
-    def move(self, state: State, experience: Returns, sums: Float[Array, "K n"]) -> tuple[State, Metrics]:
-        """Return the state after a step along the sums, and its metrics."""
+    def move(self, state: State, experience: Returns, sums: Float[Array, "K m"]) -> tuple[State, Metrics]:
+        """Return the state after a step along the sums over `num_drawn` components, and its metrics."""
         raise NotImplementedError(f"{type(self).__name__} does not say how it moves.")
 
     def update(self, state: State, experience: Returns, key: Key) -> tuple[State, Metrics]:

@@ -1,6 +1,5 @@
 """Base of searches whose perturbations have one standard deviation, and are of full or of low rank."""
 
-from abc import abstractmethod
 from typing import Any
 
 import jax
@@ -13,7 +12,7 @@ from workhorse.algorithms.evolution.search import SearchActor
 from workhorse.core.algorithm import Key
 from workhorse.core.configuration import configuration
 from workhorse.core.errors import UsageError
-from workhorse.math import low_rank_noise, noise
+from workhorse.math import low_rank_noise
 from workhorse.math.low_rank_noise import Factors, Matrices
 from workhorse.networks.low_rank import perturbed_output
 from workhorse.networks.mlp import MLP
@@ -47,18 +46,20 @@ class IsotropicSearch(GaussianSearch):
                 "out for noise of full rank."
             )
 
-    @abstractmethod
-    def perturbation_of(self, member: Int[Array, ""]) -> tuple[Int[Array, ""], Float[Array, ""]]:
-        """Return the number of a member's perturbation, and the sign that it is taken with, float32."""
+    def sign_of(self, member: Int[Array, ""]) -> Float[Array, ""]:
+        """Return the sign that a member's perturbation is taken with, float32."""
+        return jnp.float32(1)
+
+    def placed(self, actor: SearchActor, member: Int[Array, ""], eps: Float[Array, "n"]) -> Float[Array, "n"]:
+        scale = self.sign_of(member) * jnp.asarray(self.noise_std, jnp.float32)
+        return actor.params + scale * eps
 
     def displace(self, actor: SearchActor, member: Int[Array, ""]) -> Float[Array, "n"]:
-        index, sign = self.perturbation_of(member)
-        scale = sign * jnp.asarray(self.noise_std, jnp.float32)
         if self.perturbation_rank is None:
-            return actor.params + scale * noise.perturbation(actor.noise_key, index, actor.params.shape[0])
-        layers = low_rank_noise.factors(actor.noise_key, index, self._matrices, self.perturbation_rank)
+            return super().displace(actor, member)
+        layers = self._factors(actor, member)
         biases = tuple(layer.bias for layer in layers if layer.bias is not None)
-        return actor.params + scale * _flat(tuple(layer.matrix for layer in layers), biases)
+        return self.placed(actor, member, _flat(tuple(layer.matrix for layer in layers), biases))
 
     # --- acting ---
 
@@ -66,16 +67,20 @@ class IsotropicSearch(GaussianSearch):
         """The member's network, or with a low rank its factors; a negative number is the unperturbed policy."""
         if self.perturbation_rank is None:
             return super().begin(actor, slot)
-        index, sign = self.perturbation_of(jnp.maximum(slot, 0))
-        scale = jnp.where(slot < 0, jnp.float32(0), sign * jnp.asarray(self.noise_std, jnp.float32))
-        layers = low_rank_noise.factors(actor.noise_key, index, self._matrices, self.perturbation_rank)
-        return tuple(layer.scaled(scale) for layer in layers)
+        member = jnp.maximum(slot, 0)
+        scale = jnp.where(slot < 0, jnp.float32(0), self.sign_of(member) * jnp.asarray(self.noise_std, jnp.float32))
+        return tuple(layer.scaled(scale) for layer in self._factors(actor, member))
 
     def output(self, actor: SearchActor, carry: Any, scaled: Float[Array, "D"]) -> Float[Array, "A"]:
         if self.perturbation_rank is None:
             return super().output(actor, carry, scaled)
         member: tuple[Factors, ...] = carry
         return perturbed_output(self.to_network(actor.params), member, scaled)
+
+    def _factors(self, actor: SearchActor, member: Int[Array, ""]) -> tuple[Factors, ...]:
+        assert self.perturbation_rank is not None
+        index = self.perturbation_of(member)
+        return low_rank_noise.factors(actor.noise_key, index, self._matrices, self.perturbation_rank)
 
     # --- the update ---
 

@@ -13,5 +13,8 @@ __all__ = ["MirroredSearch"]
 class MirroredSearch(IsotropicSearch):
     """Member 2i acts with theta + noise_std * eps_i, member 2i+1 with theta - noise_std * eps_i."""
 
-    def perturbation_of(self, member: Int[Array, ""]) -> tuple[Int[Array, ""], Float[Array, ""]]:
-        return member // 2, 1 - 2 * (member % 2).astype(jnp.float32)
+    def perturbation_of(self, member: Int[Array, ""]) -> Int[Array, ""]:
+        return member // 2
+
+    def sign_of(self, member: Int[Array, ""]) -> Float[Array, ""]:
+        return 1 - 2 * (member % 2).astype(jnp.float32)

@@ -116,8 +116,7 @@ class OpenAIES(MirroredSearch):
             "step_norm": jnp.linalg.norm(params - state.params),
             "params_norm": jnp.linalg.norm(params),
         }
-        length = jnp.asarray(experience.mean_length, jnp.float32)  # 0 where a lag has nothing to learn from yet
-        episode_cap = jnp.where(length > 0, jnp.ceil(jnp.float32(cap) * length), jnp.inf)
+        episode_cap = jnp.ceil(jnp.float32(cap) * jnp.asarray(experience.mean_length, jnp.float32))
         after = self.advanced(state, params, experience)
         return after._replace(optimiser=optimiser, episode_cap=episode_cap), metrics
 
