@@ -18,6 +18,18 @@ SEARCH = {
     "alive_bonus": 0.0,
     "episodes_per_member": 1,
 }
+NOVELTY = {
+    "lag": 0,
+    "behaviour": (0, 1),
+    "num_pairs": 16,
+    "noise_std": 0.05,
+    "learning_rate": 0.02,
+    "novelty_weight": 1.0,
+    "num_centres": 3,
+    "centre_episodes": 2,
+    "num_neighbours": 10,
+    "archive_size": 1_000,
+}
 CONTEST = {
     "rescale_actions": True,
     "num_candidates": 48,
@@ -328,6 +340,8 @@ DEFAULTS = {
     },
     "ga": SEARCH
     | {"num_children": 20, "num_parents": 6, "num_candidates": 3, "candidate_episodes": 5, "noise_std": 0.1},
+    "ns-es": SEARCH | NOVELTY,
+    "nsr-es": SEARCH | NOVELTY | {"novelty_weight": 0.5},
     "nres": {name: value for name, value in SEARCH.items() if name not in ("alive_bonus", "episodes_per_member")}
     | {"num_envs": 32, "held_out_envs": 0, "rollout_steps": 100, "noise_std": 0.1, "learning_rate": 0.01},
     "finite-differences": SEARCH | {"difference": 0.05, "learning_rate": 0.1, "coordinates": None},
