@@ -30,7 +30,8 @@ from workhorse.core.configuration import configuration
 from workhorse.environments import registry as environments
 from workhorse.networks.mlp import MLP
 from workhorse.runs.warnings import RULES, Watch
-from workhorse.training.episodes import Lanes, make_player
+from workhorse.training.episodes import make_player
+from workhorse.training.lanes import Lanes
 from workhorse.training.loop import Failures, Progress
 from workhorse.training.on_policy import EVALUATION_SLOTS, OnPolicyLoop
 from workhorse.training.rollouts import JaxCollector

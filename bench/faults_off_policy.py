@@ -24,7 +24,8 @@ from workhorse.core.configuration import configuration
 from workhorse.data import replay
 from workhorse.environments import registry as environments
 from workhorse.runs.warnings import RULES
-from workhorse.training.episodes import Lanes, make_player
+from workhorse.training.episodes import make_player
+from workhorse.training.lanes import Lanes
 from workhorse.training.off_policy import OffPolicyLoop
 from workhorse.training.on_policy import EVALUATION_SLOTS
 from workhorse.training.rollouts import JaxCollector

@@ -21,8 +21,9 @@ from workhorse.core.types import Step
 from workhorse.environments import registry as environments
 from workhorse.environments.mujoco.batch_task import BatchTask
 from workhorse.environments.protocol import HostEnv
-from workhorse.training.episodes import Lanes, make_player
+from workhorse.training.episodes import make_player
 from workhorse.training.evolve import Evolve
+from workhorse.training.lanes import Lanes
 from workhorse.training.loop import make_loop
 from workhorse.training.plan import Plan
 from workhorse.training.population import PopulationPrograms

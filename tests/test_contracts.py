@@ -100,7 +100,6 @@ OPENERS = {
     "algorithms/registry.py",  # sources
     "core/compilation.py",  # the user's cache of compiled programs
     "core/machine.py",  # /proc
-    "distributed/shared_blocks.py",  # a folder in shared memory, made by this process
     "reports/page.py",  # scripts and styles of the package
     "runs/cost.py",  # price books, which no run folder brings
     "runs/metric_words.py",  # a file of the package

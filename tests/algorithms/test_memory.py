@@ -16,7 +16,8 @@ from workhorse.environments.batch import JaxBatch
 from workhorse.environments.probes import MemoryProbe
 from workhorse.runs import train
 from workhorse.runs.metrics import read_metrics
-from workhorse.training.episodes import Lanes, make_player
+from workhorse.training.episodes import make_player
+from workhorse.training.lanes import Lanes
 from workhorse.training.on_policy import OnPolicyLoop
 from workhorse.training.rollouts import make_collector
 

@@ -22,7 +22,8 @@ from workhorse.core.spec import Box, Discrete, EnvSpec
 from workhorse.core.types import Rollout
 from workhorse.environments.probes import ResetLeakProbe, SlotIdentityProbe, TerminationProbe, TimeLimitProbe
 from workhorse.math.distributions import DiagonalGaussian
-from workhorse.training.episodes import Lanes, make_player
+from workhorse.training.episodes import make_player
+from workhorse.training.lanes import Lanes
 from workhorse.training.on_policy import OnPolicyLoop
 from workhorse.training.rollouts import make_collector
 

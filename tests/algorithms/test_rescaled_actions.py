@@ -17,8 +17,9 @@ from workhorse.environments.batch import JaxBatch, as_batch
 from workhorse.environments.protocol import HostEnv
 from workhorse.networks.heads import task_action
 from workhorse.runs.export import policy_of
-from workhorse.training.episodes import Lanes, evaluation_work, make_player
+from workhorse.training.episodes import evaluation_work, make_player
 from workhorse.training.evolve import Evolve
+from workhorse.training.lanes import Lanes
 from workhorse.training.on_policy import OnPolicyLoop
 from workhorse.training.population import PopulationPrograms
 from workhorse.training.rollouts import make_collector

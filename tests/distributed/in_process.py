@@ -27,16 +27,20 @@ class InProcess:
     Args:
         num_workers: how many are there from the start.
         make: makes a worker from its name.
+        side_by_side: messages that a worker is handed at once.
         closed: whether no thread joins by itself once all are gone.
     """
 
-    def __init__(self, num_workers: int, make: Callable[[str], Handler] = Worker, closed: bool = False) -> None:
+    def __init__(
+        self, num_workers: int, make: Callable[[str], Handler] = Worker, closed: bool = False, side_by_side: int = 2
+    ) -> None:
         self._make = make
         self._closed = closed
         self._events: queue.Queue[Event] = queue.Queue()
         self._inboxes: dict[str, queue.Queue[tuple[bytes, bytes] | None]] = {}
         self._threads: list[threading.Thread] = []
         self._count = 0
+        self._side_by_side = side_by_side
         for _ in range(num_workers):
             self.add()
 
@@ -56,7 +60,8 @@ class InProcess:
         """A worker vanishes: what it was doing is never answered."""
         inbox = self._inboxes.pop(name, None)
         if inbox is not None:
-            inbox.put(None)
+            for _ in range(self._side_by_side):
+                inbox.put(None)
             self._events.put(Gone(name, reason))
 
     @property
@@ -96,10 +101,21 @@ class InProcess:
 
     def _serve(self, name: str, inbox: queue.Queue[tuple[bytes, bytes] | None]) -> None:
         worker = self._make(name)
+        others = [
+            threading.Thread(target=self._answer, args=(name, inbox, worker), daemon=True)
+            for _ in range(self._side_by_side - 1)
+        ]
+        for other in others:
+            other.start()
         try:
-            while (sent := inbox.get()) is not None:
-                answer = worker.handle(*sent)
-                if name in self._inboxes:
-                    self._events.put(Received(name, answer))
+            self._answer(name, inbox, worker)
+            for other in others:
+                other.join()
         finally:
             worker.close()
+
+    def _answer(self, name: str, inbox: queue.Queue[tuple[bytes, bytes] | None], worker: Handler) -> None:
+        while (sent := inbox.get()) is not None:
+            answer = worker.handle(*sent)
+            if name in self._inboxes:
+                self._events.put(Received(name, answer))

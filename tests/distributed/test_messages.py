@@ -37,14 +37,14 @@ TALLY = Tally(np.array([1.5, -2.0], np.float32), 7, (0.1, 0.2, -3.0, 4.0), SEEN,
 EPISODES = Episodes(np.array([1.0, 0.0]), np.array([7, 0], np.int32), SEEN, ())
 UPDATE = encode_update(4, Returns(np.array([1, 2, 3, 4], np.float32), 12.25, SEEN))
 ASSIGNMENTS = [
-    Assignment(Job("reset", 5, 16, 7), 2, 1000, 5, 0, (UPDATE, UPDATE)),
-    Assignment(Job("evaluate", 9, 100, 0), 0, None, 9, 9, ()),
-    Assignment(Job("reset", 2**32 - 1, 0, 2**32 - 1), NOTHING, None, 0, 0, ()),
+    Assignment(Job("reset", 5, 16, 7), range(2, 5), 8, 1000, 5, 0, (UPDATE, UPDATE)),
+    Assignment(Job("evaluate", 9, 100, 0), range(1), 0, None, 9, 9, ()),
+    Assignment(Job("reset", 2**32 - 1, 0, 2**32 - 1), NOTHING, 2**32 - 1, None, 0, 0, ()),
 ]
 REPORTS = [
-    Report(Job("reset", 5, 16, 7), 1, 5, 2**64 - 1, 1.5, 0.25, TALLY),
-    Report(Job("evaluate", 6, 100, 8), 0, 6, 0, 1.5, 0.25, EPISODES),
-    Report(Job("reset", 5, 16, 7), NOTHING, 5, 1, 0.0, 0.0, None),
+    Report(Job("reset", 5, 16, 7), range(1, 3), 5, 2**64 - 1, 1.5, 0.25, (TALLY, TALLY._replace(failures=()))),
+    Report(Job("evaluate", 6, 100, 8), range(1), 6, 0, 1.5, 0.25, (EPISODES,)),
+    Report(Job("reset", 5, 16, 7), NOTHING, 5, 1, 0.0, 0.0, ()),
 ]
 
 
@@ -81,13 +81,15 @@ def test_updates_come_back_as_they_went_and_cost_four_bytes_a_member():
 
 def test_orders_and_reports_have_the_sizes_that_the_documents_say():
     job = Job("reset", 5, 16, 7)
-    assert len(Assignment(job, 0, None, 5).encode()) == 39
-    assert len(Assignment(job, 0, None, 5, 0, (b"12", b"345")).encode()) == 39 + 2 * 4 + 5
+    assert len(Assignment(job, range(9), 0, None, 5).encode()) == 47
+    assert len(Assignment(job, range(1), 0, None, 5, 0, (b"12", b"345")).encode()) == 47 + 2 * 4 + 5
     silent = TALLY._replace(failures=())
-    assert len(Report(job, 0, 5, 0, 1.0, 1.0, silent).encode()) == 95 + 4 * 2 + 8 * (1 + 2 * SIZE)
-    assert len(Report(job, 0, 5, 0, 1.0, 1.0, EPISODES).encode()) == 51 + 12 * 2 + 8 * (1 + 2 * SIZE)
+    for one, each in ((silent, 52 + 4 * 2), (EPISODES, 8 + 12 * 2)):
+        for count in (1, 3):
+            found = Report(job, range(count), 5, 0, 1.0, 1.0, (one,) * count)
+            assert len(found.encode()) == 49 + count * (each + 8 * (1 + 2 * SIZE))
     text = (Path(__file__).parents[2] / "docs" / "concepts" / "distribution.md").read_text()
-    for size in ("| 39, and 4 for", "| 95 + 4 B + 8 (1 + 2 D) |", "| 51 + 12 B + 8 (1 + 2 D) |"):
+    for size in ("| 47, and 4 for", "| 49, and for each chunk 52 + 4 B + 8 (1 + 2 D) |", "8 + 12 B + 8 (1 + 2 D) |"):
         assert size in text
 
 
@@ -133,7 +135,7 @@ def test_what_is_no_message_of_ours_is_malformed(rubbish):
 
 @pytest.mark.parametrize("said", [7, {"a": 1}, [1], [["a"]]])
 def test_a_report_whose_sentences_are_something_else_is_malformed(said):
-    report = REPORTS[0]._replace(result=TALLY._replace(failures=said))
+    report = REPORTS[0]._replace(results=(TALLY, TALLY._replace(failures=said)))
     with pytest.raises(Malformed, match="no list of sentences"):
         decode_report(report.encode(), SIZE)
 

@@ -24,7 +24,7 @@ def threads(monkeypatch):
     made = []
 
     def transport(workers, threads, note):
-        made.append(InProcess(workers or 2, lambda name: Worker(name, threads)))
+        made.append(InProcess(workers or 2, lambda name: Worker(name, threads or 1)))
         return made[-1]
 
     monkeypatch.setattr(ray_transport, "connect", lambda address, note: address)

@@ -11,8 +11,9 @@ from workhorse.core.randomness import draw, root_key
 from workhorse.core.spec import Box, EnvSpec
 from workhorse.core.types import Moments
 from workhorse.environments import registry as environments
-from workhorse.training.episodes import Episodes, Lanes, Work, evaluation_of, evaluation_work, make_player
+from workhorse.training.episodes import Episodes, Work, evaluation_of, evaluation_work, make_player
 from workhorse.training.evolve import Evolve, chunk_size
+from workhorse.training.lanes import Lanes
 from workhorse.training.population import PopulationPrograms
 from workhorse.training.workforce import Local, training_work
 

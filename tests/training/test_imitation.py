@@ -24,10 +24,11 @@ from workhorse.runs.metric_words import known_metrics
 from workhorse.runs.policy import Policy
 from workhorse.runs.schedule import Schedule
 from workhorse.runs.trust import require_trusted_sources
-from workhorse.training.episodes import Lanes, make_player
+from workhorse.training.episodes import make_player
 from workhorse.training.expert_episodes import ExpertEpisodes, Noisy, demonstrated
 from workhorse.training.experts import PolicyExpert
 from workhorse.training.imitation import ImitationLoop
+from workhorse.training.lanes import Lanes
 from workhorse.training.loop import make_loop
 from workhorse.training.plan import Plan
 from workhorse.training.sources import Sources

@@ -20,7 +20,8 @@ from workhorse.core.spec import Box, Discrete, EnvSpec
 from workhorse.core.types import Step
 from workhorse.data import replay
 from workhorse.training import off_policy, replay_arrays
-from workhorse.training.episodes import Lanes, make_player
+from workhorse.training.episodes import make_player
+from workhorse.training.lanes import Lanes
 from workhorse.training.loop import make_loop
 from workhorse.training.off_policy import OffPolicyLoop, updates_due
 from workhorse.training.plan import Plan

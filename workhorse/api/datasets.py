@@ -34,7 +34,8 @@ from workhorse.runs.history import History, opened
 from workhorse.runs.kept_policies import acting_policy, medium_policy, newest_iteration, replay_until
 from workhorse.runs.run import Observer
 from workhorse.runs.trust import key_of, open_run
-from workhorse.training.episodes import Lanes, evaluation_of, make_player
+from workhorse.training.episodes import evaluation_of, make_player
+from workhorse.training.lanes import Lanes
 from workhorse.training.on_policy import EVALUATION_SLOTS
 from workhorse.training.recording import (
     UNKNOWN_LIMIT,

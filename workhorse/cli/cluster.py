@@ -27,9 +27,9 @@ class ClusterOptions:
     cluster: str | None = None
     """Run the episodes on a Ray cluster: auto (the one this machine is in, else its own cores), local, or HOST:PORT."""
     workers: int | None = None
-    """Workers of the cluster; by default as many as it has room for, also later."""
-    worker_threads: int = 1
-    """Simulation threads of a worker; each holds a core."""
+    """Workers of the cluster; by default one on every node, also on those that join later."""
+    worker_threads: int = 0
+    """Simulation threads of a worker; each holds a core. 0: a worker a node, with all of its cores."""
     exchange: Literal["auto", "scalars", "parameters"] = "auto"
     """Messages to workers in an iteration; auto takes the kind of fewer bytes."""
 
@@ -61,10 +61,10 @@ def loop_maker(options: ClusterOptions, note: Callable[[str], None]) -> MakeLoop
         return None
     if options.workers is not None and options.workers < 1:
         raise UsageError(f"--workers must be at least 1: got {options.workers}.")
-    if not 1 <= options.worker_threads <= MOST_WORKER_THREADS:
+    if not 0 <= options.worker_threads <= MOST_WORKER_THREADS:
         raise UsageError(
             f"--worker-threads must be at least 1 and at most {MOST_WORKER_THREADS:,}, and no more than the cores of a "
-            f"machine: got {options.worker_threads}."
+            f"machine, or 0 for all of them: got {options.worker_threads}."
         )
 
     from workhorse.distributed.ray_transport import RayTransport, connect
@@ -87,12 +87,12 @@ def loop_maker(options: ClusterOptions, note: Callable[[str], None]) -> MakeLoop
         check_memory(plan, algorithm, Evolve.bytes_needed(algorithm))
         programs = PopulationPrograms(algorithm, plan.seed)
         transport = RayTransport(options.workers, options.worker_threads, note)
-        cluster = Cluster(plan, programs, transport, options.exchange, note)
+        cluster = Cluster(plan, programs, transport, options.exchange, note, threads)
         chunks = num_chunks(algorithm.num_members * algorithm.episodes_per_member, cluster.num_slots)
         note(
             f"Exchange of {cluster.exchange}: a worker is sent {cluster.cost.scalars:,} bytes an iteration by scalars, "
             f"{cluster.cost.parameters:,} by parameters. {chunks} chunks of {cluster.num_slots} episodes, so at most "
-            f"{chunks} workers have work; --slots makes smaller chunks."
+            f"{chunks} of all workers' lanes have work; --slots makes smaller chunks."
         )
         return Evolve(programs, cluster)
 

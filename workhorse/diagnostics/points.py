@@ -32,7 +32,8 @@ from workhorse.core.randomness import draw, root_key
 from workhorse.environments.batch import JaxBatch, episode_keys
 from workhorse.environments.protocol import HostEnv
 from workhorse.networks.heads import task_action
-from workhorse.training.episodes import Stopped, Turns, finished
+from workhorse.training.episodes import Stopped
+from workhorse.training.lanes import Turns, finished
 
 __all__ = ["NARROW", "WIDTH", "Player", "Point", "PointEpisodes", "episodes_of_halves", "play"]
 

@@ -6,15 +6,13 @@ digest is the coordinator's.
 """
 
 import time
-import uuid
+from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from jaxtyping import PyTree
-
 from workhorse.core.algorithm import State
-from workhorse.core.digest import digest
 from workhorse.core.errors import TaskError, UsageError
 from workhorse.core.machine import describe_hardware, installed_versions
 from workhorse.core.types import Returns
@@ -27,18 +25,16 @@ from workhorse.distributed.messages import (
     decode_control,
     decode_report,
     encode_control,
-    encode_state,
-    encode_update,
 )
+from workhorse.distributed.states import HeldState, StateLedger
 from workhorse.distributed.traffic import TrafficCounter
 from workhorse.distributed.transport import Arrived, Event, Gone, Received, Transport
-from workhorse.distributed.updates import UpdateLog
 from workhorse.training.episodes import Episodes, num_chunks
 from workhorse.training.evolve import slots_of
 from workhorse.training.loop import Message
 from workhorse.training.plan import Plan
-from workhorse.training.population import PopulationPrograms
-from workhorse.training.workforce import Tally, Workforce
+from workhorse.training.population import Blocks, BlockThreads, PopulationPrograms
+from workhorse.training.workforce import Following, Tally, Workforce
 
 __all__ = ["Cluster"]
 
@@ -63,19 +59,16 @@ WAIT_S = 1.0
 
 @dataclass
 class _WorkerState:
-    """Record of a worker.
-
-    `at` is the iteration its state will have reached once everything sent to it is done; None: it has no state.
-    """
+    """Record of a worker; `turn` counts the orders it was sent."""
 
     where: str = ""
     ready: bool = False
-    at: int | None = None
+    turn: int = 0
     disagreements: int = 0
     cores: int = 1
     processor: str = "unknown"
     charged_until: float = 0.0
-    outstanding: int = 0
+    held: HeldState = field(default_factory=HeldState)
 
 
 class Cluster(Workforce):
@@ -87,6 +80,7 @@ class Cluster(Workforce):
         transport: how messages travel.
         exchange: "scalars", "parameters", or "auto" for the cheaper in bytes.
         note: is told what a user should know.
+        threads: that the coordinator computes the blocks of its own update with.
         patience, patience_floor_s: when a late chunk is issued again; see `Crew`.
         clock: seconds, monotonic.
     """
@@ -100,6 +94,7 @@ class Cluster(Workforce):
         transport: Transport,
         exchange: Exchange = "auto",
         note: Callable[[str], None] = lambda sentence: None,
+        threads: int = 1,
         patience: float = 3.0,
         patience_floor_s: float = 1.0,
         clock: Callable[[], float] = time.monotonic,
@@ -115,22 +110,23 @@ class Cluster(Workforce):
         self._clock = clock
         self._size = algorithm.spec.observation.size
         self._num_episodes = algorithm.num_members * algorithm.episodes_per_member
-        self._crew: Crew[Tally | Episodes | None] = Crew(patience, patience_floor_s)
+        self._crew: Crew[Tally | Episodes] = Crew(patience, patience_floor_s, programs.lags)
         self._members: dict[str, _WorkerState] = {}
-        self._failures: dict[int, int] = {}
-        self._deaths: dict[int, int] = {}
+        self._failures: Counter[tuple[Job, int]] = Counter()
+        self._deaths: Counter[tuple[Job, int]] = Counter()
         self._refused = False
         self._last_words = ""
         self._dismissals: dict[str, int] = {}
-        self._log = UpdateLog()
-        self._state: tuple[int, bytes] = (-1, b"")
-        self._token = uuid.uuid4().hex
-        record = {"plan": asdict(plan), "versions": installed_versions(), "exchange": self.exchange}
-        self._set_up = encode_control({**record, "token": self._token})
+        self._ledger = StateLedger(programs, self.exchange)
+        self._set_up = encode_control(
+            {"plan": asdict(plan), "versions": installed_versions(), "exchange": self.exchange}
+        )
         self._core_seconds: dict[str, float] = {}
         self._traffic = TrafficCounter()
         self._iteration = self._jobs_begun = 0
         self._ahead: Job | None = None
+        self._blocks = BlockThreads(threads)
+        self._stepping = ThreadPoolExecutor(1)
         self._sent = self._received = 0
         self._busy_s = self._updating_s = 0.0
         self._reissued = 0
@@ -140,9 +136,24 @@ class Cluster(Workforce):
 
     # --- the workforce ---
 
-    def play(self, state: State, iteration: int, episodes: range) -> list[Tally]:
-        limit = self._programs.algorithm.episode_steps(state)
-        return self._run("reset", iteration, episodes, limit, state)
+    @property
+    def blocks(self) -> Blocks:
+        return self._blocks
+
+    def play(self, state: State, iteration: int, episodes: range, following: Following | None = None) -> list[Tally]:
+        self._iteration = iteration
+        self._ledger.know(iteration, state)
+        job = self._job("reset", iteration, episodes)
+        if following is not None:
+            self._ledger.tell(iteration, following.due, self._states())
+            self._ledger.expect(following.iteration, lambda: following.state)
+            self._stepping.submit(lambda: following.state)  # meanwhile this thread gives out work
+        return self._run(job, following)
+
+    def forget(self) -> None:
+        if self._ahead is not None:
+            self._crew.drop(self._ahead)
+            self._ahead = None
 
     def announce(self, iteration: int, returns: Returns, goes_on: bool) -> None:
         """Tell the workers the returns, with orders for the next iteration where one follows at once.
@@ -151,15 +162,15 @@ class Cluster(Workforce):
         """
         if self.exchange != "scalars":
             return
-        reached = [member.at for member in self._members.values() if member.at is not None]
-        self._log.add(iteration, encode_update(iteration, returns), reached)
-        present = [self._members[name] for name in self._crew.workers]
-        if goes_on and all(self._log.reaches(iteration + 1, member.at) for member in present):
+        self._ledger.tell(iteration, returns, self._states())
+        present = [self._members[name].held for name in self._crew.workers]
+        if goes_on and all(self._ledger.reaches(iteration + 1, held) for held in present):
             self._ahead = self._begin("reset", iteration + 1, range(self._num_episodes))
-            self._hand_out(None, None, iteration + 1)
+            self._hand_out()
 
     def evaluate(self, state: State, iteration: int, num_episodes: int) -> list[Episodes]:
-        return self._run("evaluate", iteration, range(num_episodes), None, state)
+        self._ledger.know(iteration, state)
+        return self._run(self._begin("evaluate", iteration, range(num_episodes), ahead=True))
 
     def metrics(self) -> dict[str, float]:
         """Return workers, bytes and seconds, counted since the last call."""
@@ -189,51 +200,68 @@ class Cluster(Workforce):
 
     def close(self) -> None:
         self._transport.close()
+        self._stepping.shutdown()
+        self._blocks.close()
 
     # --- a job ---
 
-    def _run(self, stream: str, at: int, episodes: range, limit: int | None, state: State) -> list[Any]:
-        if at not in self._log.digests and self.exchange == "scalars":
-            self._log.digests[at] = digest(state)
+    def _states(self) -> list[HeldState]:
+        return [member.held for member in self._members.values()]
+
+    def _job(self, stream: str, iteration: int, episodes: range) -> Job:
+        """Return the job that was begun ahead if it is this one, else a new one."""
         ahead, self._ahead = self._ahead, None
-        if ahead is None or (ahead.stream, ahead.iteration, ahead.episodes) != (stream, at, episodes):
-            self._begin(stream, at, episodes)
-        while not self._crew.complete:
-            self._hand_out(limit, state, at)
+        if ahead is not None and (ahead.stream, ahead.iteration, ahead.episodes) == (stream, iteration, episodes):
+            self._crew.hold(ahead, False)
+            return ahead
+        if ahead is not None:
+            self._crew.drop(ahead)
+        return self._begin(stream, iteration, episodes)
+
+    def _begin(self, stream: str, iteration: int, episodes: range, ahead: bool = False) -> Job:
+        job = Job(stream, iteration, len(episodes), self._jobs_begun, episodes.start)
+        self._jobs_begun += 1
+        self._crew.begin(job, num_chunks(len(episodes), self.num_slots), ahead)
+        return job
+
+    def _run(self, job: Job, following: Following | None = None) -> list[Any]:
+        while not self._crew.complete(job):
+            self._hand_out()
+            if following is not None:
+                self._go_ahead(job, following)
             self._look_after()
             late_at = self._crew.late_at()
             wait = WAIT_S if late_at is None else min(max(late_at - self._clock(), 0.0), WAIT_S)
             for event in self._transport.poll(wait):
                 self._react(event)
-        return self._crew.results()
+        for counted in (self._failures, self._deaths):
+            for key in [key for key in counted if key[0] == job]:
+                del counted[key]
+        if following is not None and self._ahead is not None:
+            self._crew.hold(self._ahead, not following.goes_on(self._steps(job)))
+        return self._crew.results(job)
 
-    def _begin(self, stream: str, iteration: int, episodes: range) -> Job:
-        self._failures.clear()
-        self._deaths.clear()
-        self._iteration = iteration
-        job = Job(stream, iteration, len(episodes), self._jobs_begun, episodes.start)
-        self._jobs_begun += 1
-        self._crew.begin(job, num_chunks(len(episodes), self.num_slots))
-        return job
+    def _steps(self, job: Job) -> int:
+        return sum(found.steps for found in self._crew.found(job) if isinstance(found, Tally))
 
-    def _hand_out(self, limit: int | None, state: State, at: int) -> None:
+    def _go_ahead(self, job: Job, following: Following) -> None:
+        """Begin what follows once every chunk of the job is given out."""
+        if self._ahead is None and self._crew.all_handed_out(job) and following.goes_on(self._steps(job)):
+            self._ahead = self._begin("reset", following.iteration, following.episodes)
+            self._hand_out()
+
+    def _hand_out(self) -> None:
         for order in self._crew.orders(self._clock()):
-            self._assign(order, limit, state, at)
+            self._assign(order)
 
-    def _assign(self, order: Order, limit: int | None, state: State, at: int) -> None:
-        """Send a chunk, with whatever the worker lacks of the state at iteration `at`."""
-        name, job = order.worker, order.job
+    def _assign(self, order: Order) -> None:
+        """Send chunks, with whatever the worker lacks of the state that their iteration begins with."""
+        name, job, at = order.worker, order.job, order.job.iteration
         member = self._members[name]
-        attachment, state_at, updates = b"", 0, ()
-        if self.exchange == "parameters":
-            if member.at != at:
-                attachment, state_at = self._encoded(self._programs.actor(state), at), at
-        elif member.at is not None and self._log.reaches(at, member.at):
-            updates = self._log.between(member.at, at)
-        else:
-            attachment, state_at = self._encoded(state, at), at
-        member.at = at
-        message = Assignment(job, order.chunk, limit, at, state_at, updates).encode()
+        attachment, state_at, updates = self._ledger.send(at, member.held)
+        limit = self._ledger.limit(at) if job.stream == "reset" else None
+        message = Assignment(job, order.chunks, member.turn, limit, at, state_at, updates).encode()
+        member.turn += 1
         parts = {
             "parameters" if self.exchange == "parameters" else "state": len(attachment),
             "updates": sum(map(len, updates)),
@@ -241,17 +269,11 @@ class Cluster(Workforce):
         }
         self._send(name, message, parts, attachment)
 
-    def _encoded(self, tree: PyTree, at: int) -> bytes:
-        if self._state[0] != at:
-            self._state = (at, encode_state(tree))
-        return self._state[1]
-
     def _send(self, name: str, message: bytes, parts: Mapping[str, int], attachment: bytes = b"") -> None:
         self._sent += len(message) + len(attachment)
         for purpose, size in parts.items():
             if size:
                 self._traffic.sent(self._iteration, name, purpose, size)
-        self._members[name].outstanding += 1
         self._transport.send(name, message, attachment)
 
     # --- what happens ---
@@ -269,12 +291,14 @@ class Cluster(Workforce):
             self._hear(name, event)
 
     def _hear(self, name: str, event: Received) -> None:
-        member = self._members[name]
-        member.outstanding -= 1
         try:
             control = decode_control(event.message)
             if control is None:
-                self._weigh(name, decode_report(event.message, self._size), len(event.message))
+                self._weigh(
+                    name,
+                    decode_report(event.message, self._size, self._programs.algorithm.behaviour_size),
+                    len(event.message),
+                )
                 return
         except Malformed as error:
             self._count(name, "reports", len(event.message) if isinstance(event.message, bytes) else 0)
@@ -287,7 +311,7 @@ class Cluster(Workforce):
         elif answer == "refused":
             self._dismiss(name, f"cannot take part: {why}", replace=False)
             self._refused, self._last_words = True, why
-        elif answer == "fault" and self._crew.lease(name) is not None:
+        elif answer == "fault" and self._crew.leases(name):
             trace, program = (str(control.get(key, "")) for key in ("traceback", "program"))
             raise TaskError(f"{self._called(name)}: {why}", trace, program)
         else:
@@ -299,8 +323,8 @@ class Cluster(Workforce):
         member.cores = int(control.get("cores", 1))
         member.processor = str(control.get("processor", "unknown"))
         member.ready = True
-        if self.exchange == "scalars" and self._log.digests.keys() <= {0}:
-            member.at = 0  # it makes the first state itself
+        if self.exchange == "scalars" and self._ledger.digests.keys() <= {0}:
+            member.held.at = 0  # it makes the first state itself
         ours, theirs = set(self._hardware.instruction_sets), set(control.get("instruction_sets", ()))
         if ours != theirs:
             apart = ", ".join(sorted(ours ^ theirs))
@@ -308,29 +332,25 @@ class Cluster(Workforce):
                 f"{self._called(name)} has another kind of processor ({apart} on one side only): its results may "
                 "differ in the last bits from those of one machine."
             )
-        self._crew.join(name)
+        self._crew.join(name, max(1, int(control.get("lanes", 1))))
 
     def _weigh(self, name: str, report: Report, size: int) -> None:
         """Accept a report, or dismiss its sender."""
         evaluating = report.job.stream == "evaluate"
         self._count(name, "evaluation" if evaluating else "reports", size)
-        if not self._crew.asked(name, report.job, report.chunk):
-            self._dismiss(
-                name,
-                f"answered chunk {report.chunk} of iteration {report.job.iteration}, which it was not asked for",
-                replace=True,
-            )
+        if not self._crew.asked(name, report.job, report.chunks):
+            said = f"answered {_named(report.chunks)} of iteration {report.job.iteration}, which it was not asked for"
+            self._dismiss(name, said, replace=True)
             return
-        if self.exchange == "scalars" and report.digest != self._log.digests.get(report.at, report.digest):
+        if self.exchange == "scalars" and report.digest != (self._ledger.proof(report.at) or report.digest):
             self._disagree(name, report)
             return
-        expected = min(self.num_slots, report.job.num_episodes - report.chunk * self.num_slots)
         # a stale report will not be used, whatever is in it
-        fault = report.fault(expected) if report.job == self._crew.job else None
+        fault = report.fault(self.num_slots) if self._crew.is_under_way(report.job) else None
         if fault:
             self._dismiss(name, f"answered {fault}", replace=True)
             return
-        answer = self._crew.answer(name, report.job, report.chunk, report.result, self._clock())
+        answer = self._crew.answer(name, report.job, report.chunks, report.results, self._clock())
         if answer is Answer.ACCEPTED:
             self._busy_s += report.episodes_s
             self._updating_s += report.updates_s
@@ -338,26 +358,24 @@ class Cluster(Workforce):
     def _disagree(self, name: str, report: Report) -> None:
         member = self._members[name]
         member.disagreements += 1
-        self._crew.refuse(name)
+        self._crew.refuse(name, report.job, report.chunks, self._clock())
         if member.disagreements >= DISAGREEMENTS:
             why = f"disagreed {DISAGREEMENTS} times about the state; its processor or memory is not to be trusted"
             self._dismiss(name, why, replace=True)
             return
-        member.at = None
+        member.held.at = None
         self._note(
             f"{self._called(name)} disagrees about the state after iteration {report.at}: digest {report.digest:016x}, "
-            f"the coordinator's is {self._log.digests[report.at]:016x}. Its answer was dropped and it is sent the "
+            f"the coordinator's is {self._ledger.digests[report.at]:016x}. Its answer was dropped and it is sent the "
             "state anew."
         )
 
     def _blame(self, name: str, trace: str) -> None:
         """Dismiss a worker that failed, unless the same chunk fails on all of them."""
-        lease = self._crew.lease(name)
-        if lease is not None:
-            self._failures[lease] = self._failures.get(lease, 0) + 1
-            if self._failures[lease] >= ATTEMPTS:
+        for job, chunks in self._crew.leases(name)[:1]:
+            if _counted(self._failures, job, chunks) >= ATTEMPTS:
                 raise RuntimeError(
-                    f"chunk {lease} of iteration {self._iteration} failed on {ATTEMPTS} workers; the last of them, "
+                    f"{_named(chunks)} of iteration {job.iteration} failed on {ATTEMPTS} workers; the last of them, "
                     f"{self._called(name)}, said:\n{trace}"
                 )
         last = trace.strip().splitlines()[-1] if trace.strip() else "no reason given"
@@ -365,12 +383,11 @@ class Cluster(Workforce):
 
     def _mourn(self, name: str, reason: str) -> None:
         """Have the work of a worker that died done again, unless it is the work that they die of."""
-        sentence, lease = f"{self._called(name)} is gone: {reason}", self._crew.lease(name)
-        if lease is not None:
-            self._deaths[lease] = self._deaths.get(lease, 0) + 1
-            if self._deaths[lease] >= DEATHS:
+        sentence = f"{self._called(name)} is gone: {reason}"
+        for job, chunks in self._crew.leases(name)[:1]:
+            if _counted(self._deaths, job, chunks) >= DEATHS:
                 raise UsageError(
-                    f"{DEATHS} workers died of chunk {lease} of iteration {self._iteration}. The last of them: "
+                    f"{DEATHS} workers died of {_named(chunks)} of iteration {job.iteration}. The last of them: "
                     f"{sentence.rstrip('.')}. Either {self._plan.task} ends its process, which training without "
                     "--cluster would show, or there is too little memory for that many workers: lower --workers."
                 )
@@ -379,7 +396,7 @@ class Cluster(Workforce):
         self._note(f"{sentence}. What it was doing is done again.")
 
     def _dismiss(self, name: str, why: str, replace: bool) -> None:
-        again = "; what it was doing is done again" if self._crew.lease(name) is not None else ""
+        again = "; what it was doing is done again" if self._crew.leases(name) else ""
         self._note(f"{self._called(name)} {why.rstrip('.')}. It was let go{again}.")
         host = self._members[name].where.partition(",")[0]
         self._dismissals[host] = self._dismissals.get(host, 0) + 1
@@ -425,3 +442,19 @@ class Cluster(Workforce):
     def _called(self, name: str) -> str:
         where = self._members[name].where if name in self._members else ""
         return f"Worker {name} ({where})" if where else f"Worker {name}"
+
+
+def _counted(counter: Counter[tuple[Job, int]], job: Job, chunks: range) -> int:
+    """Count once more for each of the chunks; return the most that any of them has."""
+    counter.update((job, chunk) for chunk in chunks)
+    return max(counter[job, chunk] for chunk in chunks)
+
+
+def _named(chunks: range) -> str:
+    """Return chunks as a sentence names them.
+
+    Example:
+        >>> _named(range(3, 4)), _named(range(3, 6))
+        ('chunk 3', 'chunks 3 to 5')
+    """
+    return f"chunk {chunks.start}" if len(chunks) < 2 else f"chunks {chunks.start} to {chunks[-1]}"

@@ -2,7 +2,7 @@
 
 A message is the letters WH, a version, a kind, and the kind's fields. Setting a worker up is JSON; everything an
 iteration sends is packed numbers, so that its size can be said in advance: an update is 4 bytes a member, 8 (1 + 2 D)
-bytes of observation moments and 16 bytes; a report is 4 bytes an episode, the moments, and a header.
+bytes of observation moments and 16 bytes; a report is a header, and for each chunk 4 bytes an episode and the moments.
 """
 
 import json
@@ -36,17 +36,19 @@ __all__ = [
     "encode_update",
 ]
 
-VERSION = 3
-"""Version of the layout, in every message; 1 named a job by its stream and iteration alone, 2 not its first episode."""
+VERSION = 4
+"""Version of the layout, in every message; 3 asked for one chunk at a time."""
 
 STREAMS = ("reset", "evaluate")
-NOTHING = -1
-"""Chunk number of an assignment that asks for no episodes, only for a sign of life."""
+NOTHING = range(0)
+"""Chunks of an assignment that asks for no episodes, only for a sign of life."""
+NO_LIMIT = -1
 
 _HEAD = struct.Struct("<2sBB")
 _JOB = struct.Struct("<BIIII")
-_ASSIGNMENT = struct.Struct("<iiIIH")
-_REPORT = struct.Struct("<iIQffH")
+_ASSIGNMENT = struct.Struct("<IIIiIIH")
+_REPORT = struct.Struct("<IIIQff")
+_SENTENCES = struct.Struct("<I")
 _TALLY = struct.Struct("<IIddddd")
 _UPDATE = struct.Struct("<IId")
 _CONTROL, _ASSIGN, _ANSWER = 1, 2, 3
@@ -57,10 +59,11 @@ class Malformed(ValueError):
 
 
 class Assignment(NamedTuple):
-    """Request of a coordinator to a worker: bring the state up to date, then run a chunk.
+    """Request of a coordinator to a worker: bring the state up to date, then run chunks.
 
     Attributes:
-        job, chunk: what to run; chunk NOTHING for nothing.
+        job, chunks: what to run; chunks NOTHING for nothing.
+        turn: assignments that this worker was sent before. *They may be carried to it side by side.*
         limit: steps after which an episode is cut, None for the task's own clock; a worker that has the state does
             not need it.
         at: iterations the state must have learnt from before acting.
@@ -69,7 +72,8 @@ class Assignment(NamedTuple):
     """
 
     job: Job
-    chunk: int
+    chunks: range
+    turn: int
     limit: int | None
     at: int
     state_at: int = 0
@@ -77,8 +81,10 @@ class Assignment(NamedTuple):
 
     def encode(self) -> bytes:
         fixed = _ASSIGNMENT.pack(
-            self.chunk,
-            NOTHING if self.limit is None else self.limit,
+            self.chunks.start,
+            len(self.chunks),
+            self.turn,
+            NO_LIMIT if self.limit is None else self.limit,
             self.at,
             self.state_at,
             len(self.updates),
@@ -93,54 +99,51 @@ class Report(NamedTuple):
     """Answer of a worker to an assignment.
 
     Attributes:
-        job, chunk: what was run; chunk NOTHING for nothing.
+        job, chunks: what was run; chunks NOTHING for nothing.
         at: iterations its state has learnt from.
         digest: the state's 64-bit digest (0 in the exchange of parameters).
         episodes_s: seconds spent on the episodes.
         updates_s: seconds spent on the updates.
-        result: a `Tally` of a training chunk, `Episodes` of an evaluation, None for nothing.
+        results: a `Tally` of each chunk in training, `Episodes` in an evaluation.
     """
 
     job: Job
-    chunk: int
+    chunks: range
     at: int
     digest: int
     episodes_s: float
     updates_s: float
-    result: Tally | Episodes | None
+    results: tuple[Tally, ...] | tuple[Episodes, ...]
 
     def encode(self) -> bytes:
-        failures = json.dumps(self.result.failures).encode() if self.result and self.result.failures else b""
-        fixed = _REPORT.pack(self.chunk, self.at, self.digest, self.episodes_s, self.updates_s, len(failures))
-        body = b""
-        if isinstance(self.result, Tally):
-            found = self.result
-            body = _TALLY.pack(len(found.fitness), found.steps, *found.returns, found.at_one_bound)
-            body += found.fitness.astype("<f4").tobytes() + _pack_moments(found.observations)
-        elif isinstance(self.result, Episodes):
-            found = self.result
-            body = struct.pack("<I", len(found.returns)) + found.returns.astype("<f8").tobytes()
-            body += found.length.astype("<i4").tobytes() + _pack_moments(found.observations)
-        return b"".join([_HEAD.pack(b"WH", VERSION, _ANSWER), _pack_job(self.job), fixed, failures, body])
+        fixed = _REPORT.pack(self.chunks.start, len(self.chunks), self.at, self.digest, self.episodes_s, self.updates_s)
+        return b"".join(
+            [_HEAD.pack(b"WH", VERSION, _ANSWER), _pack_job(self.job), fixed, *map(_pack_result, self.results)]
+        )
 
-    def fault(self, expected: int) -> str | None:
-        """Return what is wrong with the numbers, where `expected` episodes were asked for; None if nothing is."""
-        result = self.result
-        if result is None:
-            return "no episodes"
-        count = len(result.fitness) if isinstance(result, Tally) else int((result.length > 0).sum())
-        where = f"in chunk {self.chunk} of iteration {self.job.iteration}"
-        if count != expected:
-            return f"{count} episodes where {expected} were asked for {where}"
-        moments = result.observations
-        scores = result.fitness if isinstance(result, Tally) else result.returns
-        total = scores.sum() + moments.mean.sum() + moments.deviation.sum()  # not finite if any number is not
-        if not math.isfinite(total) and not result.failures:
-            return f"numbers that are not finite {where}"
-        steps = result.steps if isinstance(result, Tally) else int(result.length.sum())
-        if steps < expected or float(moments.count) != steps:
-            return f"{steps} steps but moments of {moments.count:.0f} observations {where}"
+    def fault(self, num_slots: int) -> str | None:
+        """Return what is wrong with the numbers, where chunks have so many slots; None if nothing is."""
+        for chunk, result in zip(self.chunks, self.results, strict=True):
+            expected = min(num_slots, self.job.num_episodes - chunk * num_slots)
+            fault = _fault(result, expected)
+            if fault:
+                return f"{fault} in chunk {chunk} of iteration {self.job.iteration}"
         return None
+
+
+def _fault(result: Tally | Episodes, expected: int) -> str | None:
+    count = len(result.fitness) if isinstance(result, Tally) else int((result.length > 0).sum())
+    if count != expected:
+        return f"{count} episodes where {expected} were asked for"
+    moments = result.observations
+    scores = result.fitness if isinstance(result, Tally) else result.returns
+    total = scores.sum() + moments.mean.sum() + moments.deviation.sum()  # not finite if any number is not
+    if not math.isfinite(total) and not result.failures:
+        return "numbers that are not finite"
+    steps = result.steps if isinstance(result, Tally) else int(result.length.sum())
+    if steps < expected or float(moments.count) != steps:
+        return f"{steps} steps but moments of {moments.count:.0f} observations"
+    return None
 
 
 def encode_control(record: dict[str, Any]) -> bytes:
@@ -175,13 +178,13 @@ def decode_assignment(message: bytes) -> Assignment:
         raise Malformed("expected an assignment")
     read = _MessageReader(message, _HEAD.size)
     job = read.job()
-    chunk, limit, at, state_at, count = read.fields(_ASSIGNMENT)
+    first, chunks, turn, limit, at, state_at, count = read.fields(_ASSIGNMENT)
     updates = tuple(read.take(read.fields(struct.Struct("<I"))[0]) for _ in range(count))
     read.finished()
-    return Assignment(job, chunk, None if limit < 0 else limit, at, state_at, updates)
+    return Assignment(job, range(first, first + chunks), turn, None if limit < 0 else limit, at, state_at, updates)
 
 
-def decode_report(message: bytes, observation_size: int) -> Report:
+def decode_report(message: bytes, observation_size: int, behaviour_size: int = 0) -> Report:
     """Decode the bytes of `Report.encode`.
 
     Raises:
@@ -191,37 +194,27 @@ def decode_report(message: bytes, observation_size: int) -> Report:
         raise Malformed("expected a report")
     read = _MessageReader(message, _HEAD.size)
     job = read.job()
-    chunk, at, digest, episodes_s, updates_s, failing = read.fields(_REPORT)
-    sentences = read.take(failing)
-    try:
-        said = json.loads(sentences) if failing else []
-    except (ValueError, RecursionError) as error:
-        raise Malformed("a report whose sentences are no JSON") from error
-    if not isinstance(said, list) or not all(isinstance(sentence, str) for sentence in said):
-        raise Malformed("a report whose sentences are no list of sentences")
-    failures, result = tuple(said), None
-    if chunk != NOTHING and job.stream == "reset":
-        count, steps, *returns = read.fields(_TALLY)
-        fitness = read.array("<f4", count).astype(np.float32)
-        mean, deviation, least, greatest, share = returns
-        earned = (mean, deviation, least, greatest)
-        result = Tally(fitness, steps, earned, read.moments(observation_size), failures, share)
-    elif chunk != NOTHING:
-        (count,) = read.fields(struct.Struct("<I"))
-        returns, length = read.array("<f8", count).astype(float), read.array("<i4", count).astype(np.int32)
-        result = Episodes(returns, length, read.moments(observation_size), failures)
+    first, count, at, digest, episodes_s, updates_s = read.fields(_REPORT)
+    results = tuple(
+        read.tally(observation_size, behaviour_size) if job.stream == "reset" else read.episodes(observation_size)
+        for _ in range(count)
+    )
     read.finished()
-    return Report(job, chunk, at, digest, episodes_s, updates_s, result)
+    return Report(job, range(first, first + count), at, digest, episodes_s, updates_s, results)
 
 
 def encode_update(iteration: int, returns: Returns) -> bytes:
-    """Encode what a worker needs to rebuild an update: 16 bytes, 4 a member, and the moments of observations."""
+    """Encode what a worker needs to rebuild an update: 16 bytes, 4 a member, and the moments of observations.
+
+    A member of a search for novelty costs 2 bytes more for each number of its behaviour.
+    """
     fitness = np.asarray(returns.fitness)
     fixed = _UPDATE.pack(iteration, len(fitness), float(returns.mean_length))
-    return fixed + fitness.astype("<f4").tobytes() + _pack_moments(returns.observations)
+    behaviour = np.asarray(returns.behaviour, "<f2").tobytes()
+    return fixed + fitness.astype("<f4").tobytes() + _pack_moments(returns.observations) + behaviour
 
 
-def decode_update(message: bytes, observation_size: int) -> tuple[int, Returns]:
+def decode_update(message: bytes, observation_size: int, behaviour_size: int = 0) -> tuple[int, Returns]:
     """Decode the bytes of `encode_update`: (iteration, returns of its population).
 
     Raises:
@@ -232,7 +225,9 @@ def decode_update(message: bytes, observation_size: int) -> tuple[int, Returns]:
     read = _MessageReader(message, 0)
     iteration, count, mean_length = read.fields(_UPDATE)
     fitness = read.array("<f4", count).astype(np.float32)
-    returns = Returns(fitness, np.float64(mean_length), read.moments(observation_size))
+    seen = read.moments(observation_size)
+    behaviour = read.behaviour(count, behaviour_size)
+    returns = Returns(fitness, np.float64(mean_length), seen, () if behaviour is None else behaviour)
     read.finished()
     return iteration, returns
 
@@ -278,6 +273,33 @@ class _MessageReader:
             raise Malformed(f"stream number {stream}")
         return Job(STREAMS[stream], *numbers)
 
+    def sentences(self) -> tuple[str, ...]:
+        (size,) = self.fields(_SENTENCES)
+        try:
+            said = json.loads(self.take(size)) if size else []
+        except (ValueError, RecursionError) as error:
+            raise Malformed("a report whose sentences are no JSON") from error
+        if not isinstance(said, list) or not all(isinstance(sentence, str) for sentence in said):
+            raise Malformed("a report whose sentences are no list of sentences")
+        return tuple(said)
+
+    def tally(self, observation_size: int, behaviour_size: int) -> Tally:
+        failures = self.sentences()
+        count, steps, *returns, share = self.fields(_TALLY)
+        fitness = self.array("<f4", count).astype(np.float32)
+        mean, deviation, least, greatest = returns
+        earned, seen = (mean, deviation, least, greatest), self.moments(observation_size)
+        return Tally(fitness, steps, earned, seen, failures, share, self.behaviour(count, behaviour_size))
+
+    def episodes(self, observation_size: int) -> Episodes:
+        failures = self.sentences()
+        (count,) = self.fields(struct.Struct("<I"))
+        returns, length = self.array("<f8", count).astype(float), self.array("<i4", count).astype(np.int32)
+        return Episodes(returns, length, self.moments(observation_size), failures)
+
+    def behaviour(self, count: int, size: int) -> np.ndarray | None:
+        return self.array("<f2", count * size).astype(np.float16).reshape(count, size) if size else None
+
     def array(self, kind: str, count: int) -> np.ndarray:
         return np.frombuffer(self.take(count * np.dtype(kind).itemsize), kind)
 
@@ -297,6 +319,21 @@ def _kind(message: bytes) -> int:
     if letters != b"WH" or version != VERSION:
         raise Malformed(f"bytes that begin with {message[:4]!r}")
     return kind
+
+
+def _pack_result(result: Tally | Episodes) -> bytes:
+    failures = json.dumps(result.failures).encode() if result.failures else b""
+    parts = [_SENTENCES.pack(len(failures)), failures]
+    if isinstance(result, Tally):
+        parts.append(_TALLY.pack(len(result.fitness), result.steps, *result.returns, result.at_one_bound))
+        parts.append(result.fitness.astype("<f4").tobytes())
+    else:
+        parts.append(struct.pack("<I", len(result.returns)) + result.returns.astype("<f8").tobytes())
+        parts.append(result.length.astype("<i4").tobytes())
+    parts.append(_pack_moments(result.observations))
+    if isinstance(result, Tally) and result.behaviour is not None:
+        parts.append(result.behaviour.astype("<f2").tobytes())
+    return b"".join(parts)
 
 
 def _pack_job(job: Job) -> bytes:

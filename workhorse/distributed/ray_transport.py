@@ -19,6 +19,9 @@ from workhorse.distributed.transport import Arrived, Event, Gone, Received
 
 __all__ = ["RayTransport", "RayWorker", "connect", "join"]
 
+SIDE_BY_SIDE = 3
+"""Calls that a worker's process takes at once: two assignments, and to leave."""
+
 LOOK_EVERY_S = 2.0
 """Seconds between two looks at the nodes of the cluster."""
 
@@ -46,11 +49,9 @@ class RayWorker:
     """Ray actor around a `Worker`."""
 
     def __init__(self, name: str, threads: int) -> None:
-        import ray
-
         from workhorse.distributed.worker import Worker
 
-        self._worker = Worker(name, threads, ray.get_runtime_context().get_node_id()[:16])
+        self._worker = Worker(name, threads)
 
     def here(self) -> bool:
         """Return once the actor has a process."""
@@ -128,13 +129,14 @@ def join(address: str, cores: int | None) -> int:
 
 
 class RayTransport:
-    """Transport with a worker on every free core of a cluster, or on a given number of them.
+    """Transport with a worker on every node of a cluster, or with a given number of them.
 
     Nodes that enter the cluster get workers, a worker that dies is replaced while there is room.
 
     Args:
         workers: how many; None for as many as there is room for.
-        threads: simulation threads of a worker; each holds a core.
+        threads: simulation threads of a worker; each holds a core. 0 for all cores of its node, or, where more workers
+            are wanted than there are nodes, for an equal share of them.
         note: is told what a user should know.
         closed: whether no other machine can join the cluster; by default what `connect` found.
     """
@@ -142,7 +144,7 @@ class RayTransport:
     def __init__(
         self,
         workers: int | None = None,
-        threads: int = 1,
+        threads: int = 0,
         note: Callable[[str], None] = lambda sentence: None,
         closed: bool | None = None,
     ) -> None:
@@ -151,7 +153,7 @@ class RayTransport:
         self._wanted = workers
         self._threads = threads
         self._note = note
-        made = self._ray.remote(num_cpus=threads, max_restarts=0, max_task_retries=0)
+        made = self._ray.remote(max_restarts=0, max_task_retries=0, max_concurrency=SIDE_BY_SIDE)
         self._class = made(RayWorker)
         self._actors: dict[str, Any] = {}
         self._arriving: dict[str, Any] = {}
@@ -159,6 +161,7 @@ class RayTransport:
         self._attached: tuple[bytes, Any] = (b"", None)
         self._count = 0
         self._nodes: dict[str, str] = {}
+        self._held: dict[str, int] = {}
         self._barred: dict[str, float] = {}
         self._cores: dict[str, float] = {}
         self._last_words = ""
@@ -221,36 +224,44 @@ class RayTransport:
         self._barred = {node: until for node, until in self._barred.items() if until > now}
         nodes = {node["NodeID"]: node["Resources"].get("CPU", 0.0) for node in self._ray.nodes() if node["Alive"]}
         self._cores = nodes
-        room = {node: int(cores // self._threads) for node, cores in nodes.items() if node not in self._barred}
-        self._say_room(sum(int(cores // self._threads) for cores in nodes.values()))
-        for worker in [name for name in self._arriving if self._nodes[name] not in room]:
+        sizes = {node: self._size(cores, len(nodes)) for node, cores in nodes.items()}
+        self._say_room(sum(int(cores // sizes[node]) for node, cores in nodes.items()))
+        free = {node: cores for node, cores in nodes.items() if node not in self._barred}
+        for worker in [name for name in self._arriving if self._nodes[name] not in free]:
             self._drop(worker)
-        missing = min(sum(room.values()), self._wanted or math.inf) - len(self._actors)
-        for node in list(self._nodes.values()):
-            if node in room:
-                room[node] -= 1
-        while missing > 0 and any(free > 0 for free in room.values()):
-            roomiest = max(room, key=lambda node: room[node])
-            self._start(roomiest)
-            room[roomiest] -= 1
-            missing -= 1
+        for worker, node in self._nodes.items():
+            if node in free:
+                free[node] -= self._held[worker]
+        for _ in range(int(min(self._wanted or math.inf, sum(nodes.values()))) - len(self._actors)):
+            roomiest = max(
+                (node for node in free if free[node] >= sizes[node]), key=lambda one: free[one], default=None
+            )
+            if roomiest is None:
+                return
+            self._start(roomiest, sizes[roomiest])
+            free[roomiest] -= sizes[roomiest]
+
+    def _size(self, cores: float, num_nodes: int) -> int:
+        """Return the cores that a worker of a node holds."""
+        sharing = 1 if self._wanted is None else -(-self._wanted // num_nodes)
+        return self._threads or max(1, int(cores // sharing))
 
     def _say_room(self, room: int) -> None:
         if self._wanted is not None and room < self._wanted and self._said_room != room:
             self._said_room = room
             self._note(
-                f"{self._wanted} workers of {self._threads} core(s) were asked for, and the cluster has room for "
+                f"{self._wanted} workers of {self._threads or 1} core(s) were asked for, and the cluster has room for "
                 f"{room}: going on with {room}. More start as nodes join."
             )
 
-    def _start(self, node: str) -> None:
+    def _start(self, node: str, cores: int) -> None:
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
         name = f"w{self._count}"
         self._count += 1
         place = NodeAffinitySchedulingStrategy(node, soft=False)
-        self._nodes[name] = node
-        self._actors[name] = self._class.options(scheduling_strategy=place).remote(name, self._threads)
+        self._nodes[name], self._held[name] = node, cores
+        self._actors[name] = self._class.options(num_cpus=cores, scheduling_strategy=place).remote(name, cores)
         self._arriving[name] = self._actors[name].here.remote()
         self._calls[self._arriving[name]] = name
 
@@ -272,6 +283,7 @@ class RayTransport:
         actor = self._actors.pop(worker, None)
         self._arriving.pop(worker, None)
         self._nodes.pop(worker, None)
+        self._held.pop(worker, None)
         for call in [call for call, name in self._calls.items() if name == worker]:
             del self._calls[call]
         if actor is not None:

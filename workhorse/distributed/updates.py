@@ -18,8 +18,8 @@ class UpdateLog:
         digests: by iteration, the digest of the coordinator's state before it.
     """
 
-    def __init__(self) -> None:
-        self.digests: dict[int, int] = {}
+    def __init__(self, digests: dict[int, int] | None = None) -> None:
+        self.digests: dict[int, int] = {} if digests is None else digests
         self._updates: dict[int, bytes] = {}
         self._bytes = 0
         self._kept_from = 0

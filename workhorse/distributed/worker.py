@@ -1,10 +1,12 @@
-"""A worker: holds the state (or is sent an actor), runs chunks, reports scalars. Messages in, messages out.
+"""A worker: holds the state (or is sent an actor), runs chunks in its lanes, reports scalars.
 
-It knows nothing of how messages travel. Whatever is sent to it, it answers; it never sends anything unasked.
+Messages in, messages out: it knows nothing of how they travel. Whatever is sent to it, it answers; it never sends
+anything unasked. Several threads may hand it messages: what the next one asks for begins as soon as a lane is free.
 """
 
 import os
 import platform
+import threading
 import time
 import traceback
 from typing import Any
@@ -16,7 +18,6 @@ from workhorse.core.digest import digest
 from workhorse.core.errors import TaskError, UsageError
 from workhorse.core.machine import describe_hardware, installed_versions
 from workhorse.distributed.messages import (
-    NOTHING,
     Assignment,
     Report,
     decode_assignment,
@@ -25,13 +26,13 @@ from workhorse.distributed.messages import (
     decode_update,
     encode_control,
 )
-from workhorse.distributed.shared_blocks import SharedBlocks
 from workhorse.distributed.versions import mismatch
-from workhorse.training.episodes import EpisodePlayer, Episodes, evaluation_work
-from workhorse.training.evolve import chunk_player
+from workhorse.training.episodes import Work, evaluation_work
+from workhorse.training.evolve import make_lanes
+from workhorse.training.lanes import Batch, Lanes
 from workhorse.training.plan import Plan
-from workhorse.training.population import PopulationPrograms
-from workhorse.training.workforce import Tally, tally, training_work
+from workhorse.training.population import BlockThreads, PopulationPrograms
+from workhorse.training.workforce import tally, training_work
 
 __all__ = ["Worker"]
 
@@ -58,15 +59,15 @@ class Worker:
     it was played, as it would on one machine, and "failed" with a traceback for the rest.
     """
 
-    def __init__(self, name: str, threads: int = 1, node: str = "") -> None:
+    def __init__(self, name: str, threads: int = 1) -> None:
         self.name = name
-        self._node = node
         self._threads = threads
-        self._player: EpisodePlayer | None = None
-        self._state: State = None
+        self._lanes: Lanes | None = None
+        self._states: dict[int, State] = {}
+        self._proofs: dict[int, int] = {}
         self._actor: Actor = None
         self._at = 0
-        self._digest, self._proven_at = 0, -1
+        self._turn, self._turns = 0, threading.Condition()
 
     def handle(self, message: bytes, attachment: bytes = b"") -> bytes:
         """The answer to a message; the attachment is a state to start from."""
@@ -83,9 +84,9 @@ class Worker:
             return encode_control({"answer": "failed", "why": traceback.format_exc()})
 
     def close(self) -> None:
-        """Let go of the environment and the shared memory."""
-        if self._player is not None:
-            self._player.close()
+        """Let go of the environments and the threads."""
+        if self._lanes is not None:
+            self._lanes.close()
             self._blocks.close()
 
     # --- within ---
@@ -105,6 +106,7 @@ class Worker:
                 "host": platform.node(),
                 "process": os.getpid(),
                 "cores": self._threads,
+                "lanes": self._lanes.size if self._lanes else 1,
                 "processor": hardware.cpu,
                 "instruction_sets": list(hardware.instruction_sets),
             }
@@ -118,63 +120,84 @@ class Worker:
         assert isinstance(algorithm, Population)
         self._algorithm = algorithm
         self._programs = PopulationPrograms(algorithm, plan.seed)
+        self._turn = 0
         self._size = spec.observation.size
-        self._player = chunk_player(plan, algorithm, self._threads)
+        self._lanes = make_lanes(plan, algorithm, self._threads)
+        self._blocks = BlockThreads(self._threads)
         self._scalars = control["exchange"] == "scalars"
-        self._blocks = SharedBlocks(control["token"], self.name, self._node)
-        start = self._programs.init()
-        self._actor_template = jax.eval_shape(self._algorithm.actor, start)
+        start = self._programs.acting(self._programs.init())
+        self._template = start if self._scalars else jax.eval_shape(algorithm.actor, start)
         if self._scalars:
-            self._state, self._at = start, 0
+            self._states, self._at = {0: start}, 0
 
-    def _carry_out(self, assignment: Assignment, state: bytes) -> Report:
-        begun = time.perf_counter()
+    def _carry_out(self, assignment: Assignment, attachment: bytes) -> Report:
+        with self._turns:
+            self._turns.wait_for(lambda: self._turn == assignment.turn)
+            try:
+                begun = time.perf_counter()
+                batch = self._begin(assignment, attachment)
+                updates_s = time.perf_counter() - begun
+                at, proof = assignment.at if assignment.chunks else self._at, self._proof(assignment)
+            finally:
+                self._turn += 1
+                self._turns.notify_all()
+        results = ()
+        if batch is not None:
+            try:
+                found = batch.results()
+            except UsageError as error:
+                raise _TaskFault(error) from error
+            training = assignment.job.stream == "reset"
+            results = tuple(tally(self._algorithm, one) for one in found) if training else tuple(found)
+        episodes_s = sum(batch.seconds) / self._lanes.size if batch is not None and self._lanes else 0.0
+        return Report(assignment.job, assignment.chunks, at, proof, episodes_s, updates_s, results)
+
+    def _begin(self, assignment: Assignment, attachment: bytes) -> Batch | None:
+        """Bring the state up to date and give the chunks to the lanes."""
         if self._scalars:
-            self._move_on(assignment, state)
-            actor = self._programs.actor(self._state)
-        else:
-            if state:
-                self._actor, self._at = decode_state(state, self._actor_template), assignment.state_at
+            self._move_on(assignment, attachment)
+        elif attachment:
+            self._actor, self._at = decode_state(attachment, self._template), assignment.state_at
+        if not assignment.chunks:
+            return None
+        assert self._lanes is not None
+        job, slots, limit = assignment.job, self._lanes.num_slots, assignment.limit
+        if not self._scalars and self._at == assignment.at:
             actor = self._actor
-        updated = time.perf_counter()
-        result = None
-        if assignment.chunk != NOTHING:
-            if self._at != assignment.at:
-                raise RuntimeError(f"an assignment for iteration {assignment.at} met a state at {self._at}")
-            result = self._run(assignment, actor)
-        done = time.perf_counter()
-        return Report(
-            assignment.job, assignment.chunk, self._at, self._proof(), done - updated, updated - begun, result
-        )
+        elif self._scalars and assignment.at in self._states:
+            state = self._states[assignment.at]
+            actor, limit = self._programs.actor(state), self._algorithm.episode_steps(state)
+        else:
+            raise RuntimeError(f"an assignment for iteration {assignment.at} met a state at {self._at}")
 
-    def _proof(self) -> int:
-        if not self._scalars:
-            return 0
-        if self._proven_at != self._at:
-            self._digest, self._proven_at = digest(self._state), self._at
-        return self._digest
+        def work(chunk: int) -> Work:
+            if job.stream == "evaluate":
+                return evaluation_work(job.iteration, job.num_episodes, slots, chunk)
+            return training_work(self._algorithm, job.iteration, slots, chunk, limit, job.episodes)
 
-    def _move_on(self, assignment: Assignment, state: bytes) -> None:
-        if state:
-            self._state, self._at = decode_state(state, self._state), assignment.state_at
-            self._proven_at = -1
+        return self._lanes.give(Batch(actor, map(work, assignment.chunks)))
+
+    def _move_on(self, assignment: Assignment, attachment: bytes) -> None:
+        if attachment:
+            self._at = assignment.state_at
+            self._states, self._proofs = {self._at: decode_state(attachment, self._template)}, {}
         for update in assignment.updates:
-            iteration, returns = decode_update(update, self._size)
+            iteration, due = decode_update(update, self._size, self._algorithm.behaviour_size)
             if iteration != self._at:
                 raise RuntimeError(f"an update of iteration {iteration} met a state at {self._at}")
-            self._state, _ = self._programs.update(self._state, iteration, returns, self._blocks)
+            after, _ = self._programs.step(self._states[self._at], iteration, due, self._blocks)
             self._at += 1
+            self._states[self._at] = after
+            # with a lag, chunks of the population before may yet be asked for
+            oldest = self._at - self._programs.lags
+            self._states = {at: state for at, state in self._states.items() if at >= oldest}
 
-    def _run(self, assignment: Assignment, actor: Actor) -> Tally | Episodes:
-        assert self._player is not None
-        job, chunk, slots = assignment.job, assignment.chunk, self._player.num_slots
-        if job.stream == "evaluate":
-            work = evaluation_work(job.iteration, job.num_episodes, slots, chunk)
-        else:
-            limit = self._algorithm.episode_steps(self._state) if self._scalars else assignment.limit
-            work = training_work(self._algorithm, job.iteration, slots, chunk, limit, job.episodes)
-        try:
-            ((_, found),) = self._player.play(actor, [(chunk, work)])
-        except UsageError as error:
-            raise _TaskFault(error) from error
-        return found if job.stream == "evaluate" else tally(self._algorithm, found)
+    def _proof(self, assignment: Assignment) -> int:
+        """Return the digest of the state that the chunks are played from."""
+        if not self._scalars:
+            return 0
+        at = assignment.at if assignment.chunks else self._at
+        if at not in self._proofs:
+            self._proofs = {known: proof for known, proof in self._proofs.items() if known in self._states}
+            self._proofs[at] = digest(self._states[at])
+        return self._proofs[at]

@@ -21,9 +21,13 @@ from pathlib import Path
 from typing import Any
 
 from workhorse.core.errors import UsageError
-from workhorse.studies.pool import Tell
+from workhorse.core.files import remove_folder
+from workhorse.studies.jobs import Tell
 
 __all__ = ["main"]
+
+_orphaned = threading.Event()
+"""Set once standard input has ended: the parent is gone, or closes it."""
 
 
 def main() -> int:
@@ -34,7 +38,7 @@ def main() -> int:
     threading.Thread(target=_listen, args=(jobs,), daemon=True).start()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's Ctrl-C is for the parent, which tells us
     signal.signal(signal.SIGTERM, _leave)
-    lock = threading.Lock()
+    lock, parent, temporary = threading.Lock(), os.getppid(), ""
 
     def tell(answer: Mapping[str, Any]) -> None:
         with lock:
@@ -42,9 +46,20 @@ def main() -> int:
 
     with contextlib.suppress(KeyboardInterrupt):  # told to exit while idle
         while (job := jobs.get()) is not None:
+            temporary = job.get("temporary", "")
             if not _serve(job, tell):
                 break
+    if temporary and _orphaned.is_set() and _is_orphan(parent):
+        remove_folder(Path(temporary))  # on a node of a cluster, whose worker died: nobody else cleans up
     return 0
+
+
+def _is_orphan(parent: int) -> bool:
+    """Tell whether the parent has died; its pipes are closed a moment before that shows."""
+    deadline = time.monotonic() + 1.0
+    while os.getppid() == parent and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return os.getppid() != parent
 
 
 def _serve(job: dict[str, Any], tell: Tell) -> bool:
@@ -73,6 +88,7 @@ def _listen(jobs: queue.Queue[dict[str, Any] | None]) -> None:
     for line in sys.stdin:
         jobs.put(json.loads(line))
     jobs.put(None)
+    _orphaned.set()
     os.kill(os.getpid(), signal.SIGTERM)  # the parent is gone, or has no more work
 
 
@@ -83,8 +99,10 @@ def _leave(*_: object) -> None:
 def _work(job: dict[str, Any], tell: Tell) -> dict[str, Any]:
     match job["kind"]:
         case "run":
-            from workhorse.studies.training_job import train
+            from workhorse.studies.training_job import train, train_away
 
+            if "parcels" in job:
+                return {"run": train_away(job, tell)}
             return {"run": train(job, lambda progress: tell({"event": "progress", "run": job["id"], **progress}))}
         case "seeds":
             from workhorse.studies.training_job import train_together

@@ -2,24 +2,20 @@
 
 A chunk is the unit of work: a fixed number of slots, one episode each, named by addresses alone. What comes back does
 not depend on which process ran it, on how many threads, or on what ran before.
-
-Chunks run in two lanes at a time: while one lane's simulations step (the simulator releases Python's lock), the other
-acts. With one lane the simulator's threads would sleep whenever Python acts, and waking them costs more than acting.
 """
 
 import functools
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any, NamedTuple, TypeVar
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import PyTree
 
-from workhorse.core.algorithm import Action, Actor, Algorithm, Carry, Key
+from workhorse.core.algorithm import Action, Actor, Algorithm, Carry, Key, Population
 from workhorse.core.randomness import draw, root_key
 from workhorse.core.types import Moments
 from workhorse.environments.batch import episode_keys
@@ -32,19 +28,13 @@ from workhorse.training.loop import Evaluation
 __all__ = [
     "EpisodePlayer",
     "Episodes",
-    "Lanes",
     "Stopped",
-    "Turns",
     "Work",
     "evaluation_of",
     "evaluation_work",
-    "finished",
     "make_player",
     "num_chunks",
-    "num_lanes",
 ]
-
-T = TypeVar("T")
 
 BEGUN_TOGETHER = 8
 """Members whose parameters are made at once."""
@@ -84,6 +74,7 @@ class Episodes(NamedTuple):
         observations: moments of the observations acted on, merged slot by slot, float64.
         failures: one sentence for each slot whose simulation broke.
         at_one_bound: share of the actions looked at that lie at one bound, see `action_bounds`; NaN where none has any.
+        last_obs: last observation of each slot, (B, ...), where the algorithm describes episodes by it.
     """
 
     returns: np.ndarray
@@ -91,6 +82,7 @@ class Episodes(NamedTuple):
     observations: Moments
     failures: tuple[str, ...]
     at_one_bound: float = float("nan")
+    last_obs: np.ndarray | None = None
 
 
 class Stopped(Exception):
@@ -140,11 +132,6 @@ def evaluation_of(chunks: list[Episodes], num_episodes: int) -> Evaluation:
     )
 
 
-def num_lanes(num_threads: int, num_chunks: int) -> int:
-    """Return the number of lanes that pay: two, unless there is but one thread or one chunk."""
-    return min(2, num_threads, num_chunks)
-
-
 class EpisodePlayer(ABC):
     """Plays chunks of a fixed number of slots, one at a time. Made by `make_player`."""
 
@@ -169,70 +156,6 @@ def make_player(algorithm: Algorithm, env: HostEnv | JaxEnv, num_slots: int, roo
     if isinstance(env, HostEnv):
         return _HostEpisodes(algorithm, env, root)
     return _JaxEpisodes(algorithm, env, num_slots, root)
-
-
-class Lanes:
-    """Several players, each busy with a chunk of its own; which of them plays a chunk changes no bit of it."""
-
-    def __init__(self, players: list[EpisodePlayer]) -> None:
-        self.num_slots = players[0].num_slots
-        self._players = players
-        self._pool = ThreadPoolExecutor(len(players)) if len(players) > 1 else None
-
-    def run(self, actor: Actor, works: Iterable[Work]) -> list[Episodes]:
-        """Return every chunk's episodes, in the order of the chunks.
-
-        Raises:
-            Whatever a chunk raised, after the other lanes have stopped.
-        """
-        if self._pool is None:
-            return [episodes for _, episodes in self._players[0].play(actor, enumerate(works))]
-        stop, turns = threading.Event(), Turns(enumerate(works))
-        lanes = [self._pool.submit(dict, player.play(actor, turns, stop)) for player in self._players]
-        found = {number: episodes for lane in finished(lanes, stop) for number, episodes in lane.items()}
-        return [found[number] for number in sorted(found)]
-
-    def evaluate(self, actor: Actor, iteration: int, num_episodes: int, explore: bool = False) -> list[Episodes]:
-        """Return the chunks of an evaluation."""
-        chunks, slots = range(num_chunks(num_episodes, self.num_slots)), self.num_slots
-        return self.run(actor, (evaluation_work(iteration, num_episodes, slots, chunk, explore) for chunk in chunks))
-
-    def close(self) -> None:
-        """End the lanes' threads and environments."""
-        if self._pool is not None:
-            self._pool.shutdown()
-        for player in self._players:
-            player.close()
-
-
-class Turns(Iterator[T]):
-    """Items of one iterator, taken by several threads."""
-
-    def __init__(self, items: Iterable[T]) -> None:
-        self._items, self._lock = iter(items), threading.Lock()
-
-    def __next__(self) -> T:
-        with self._lock:
-            return next(self._items)
-
-
-def finished(lanes: Sequence[Future[T]], stop: threading.Event) -> list[T]:
-    """Return the results of lanes, in order.
-
-    Raises:
-        Whatever a lane raised, after the others were stopped.
-    """
-    try:
-        for lane in lanes:
-            lane.add_done_callback(lambda done: stop.set() if done.exception() else None)
-        return [lane.result() for lane in lanes]
-    except BaseException:
-        stop.set()
-        failures = [lane.exception() for lane in lanes]  # waits: `Stopped` is the others' answer, not the cause
-        for failure in failures:
-            if failure is not None and not isinstance(failure, Stopped):
-                raise failure from None
-        raise
 
 
 class _Stepping(NamedTuple):
@@ -262,6 +185,7 @@ class _HostEpisodes(EpisodePlayer):
         self.num_slots = env.num_slots
         self._env, self._root = env, root
         self._space = env.spec.observation
+        self._describes = _describes(algorithm)
         self._begin = jax.jit(_begin(algorithm, self._space.size))
         self._act = {explore: jax.jit(_act(algorithm, explore), donate_argnums=1) for explore in (False, True)}
         self._keep = jax.jit(_keep)
@@ -322,7 +246,8 @@ class _HostEpisodes(EpisodePlayer):
             alive = _alive(rows, living)
         _note(seen, rows, stepping.observations)
         share = one_sided(ends, at_ends, looked_at) if ends is not None else float("nan")
-        return Episodes(returns, length, jax.tree.map(np.asarray, self._merge(seen)), tuple(failures), share)
+        last_obs = np.array(observations) if self._describes else None
+        return Episodes(returns, length, jax.tree.map(np.asarray, self._merge(seen)), tuple(failures), share, last_obs)
 
     def close(self) -> None:
         self._env.close()
@@ -356,11 +281,11 @@ class _JaxEpisodes(EpisodePlayer):
             limit = np.int32(no_limit if work.limit is None else work.limit)
             reset_key, act_key = draw(key, work.stream, work.iteration), draw(key, work.act_stream, work.iteration)
             found = self._run[work.explore](actor, work.members, work.episodes, reset_key, act_key, limit)
-            returns, length, merged, at_ends = jax.tree.map(np.asarray, found)
+            returns, length, merged, at_ends, last_obs = jax.tree.map(np.asarray, found)
             broken = np.flatnonzero(~np.isfinite(returns))  # a pure environment cannot say more of what went wrong
             failures = tuple(f"episode {work.episodes[slot]}: its return is {returns[slot]}" for slot in broken)
             share = float("nan") if self._ends is None else one_sided(self._ends, at_ends, int(length.sum()))
-            yield number, Episodes(returns, length, merged, failures, share)
+            yield number, Episodes(returns, length, merged, failures, share, last_obs)
 
 
 @functools.lru_cache(maxsize=16)
@@ -414,10 +339,11 @@ def _act(algorithm: Algorithm, explore: bool) -> Callable[..., tuple[jax.Array, 
 def _whole_episodes(algorithm: Algorithm, env: JaxEnv, explore: bool) -> Callable[..., tuple[Any, ...]]:
     """What `_JaxEpisodes` compiles: a pure function of a chunk to its returns, length, moments, counts at bounds."""
     begin, act, ends = _begin(algorithm, env.spec.observation.size), _act(algorithm, explore), ends_of(env.spec.action)
+    describes = _describes(algorithm)
 
     def run(
         actor: Actor, members: jax.Array, episodes: jax.Array, reset_key: Key, act_key: Key, limit: jax.Array
-    ) -> tuple[jax.Array, jax.Array, Moments, PyTree]:
+    ) -> tuple[jax.Array, jax.Array, Moments, PyTree, jax.Array | None]:
         states, obs = jax.vmap(lambda episode: env.reset(jax.random.fold_in(reset_key, episode)))(episodes)
         active = episodes >= 0
         returns, length = jnp.zeros(members.shape, jnp.float64), jnp.zeros(members.shape, jnp.int32)
@@ -437,12 +363,20 @@ def _whole_episodes(algorithm: Algorithm, env: JaxEnv, explore: bool) -> Callabl
             returns = returns + jnp.where(active, step.reward, 0.0)
             length = length + active
             ended = step.terminated | step.truncated | (stepping.time >= limit)
-            return states, stepping, step.next_obs, active & ~ended, returns, length, at_ends
+            newest = step.next_obs
+            if describes:  # a slot that is over keeps its last observation
+                newest = jnp.where(active.reshape(-1, *[1] * (obs.ndim - 1)), newest, obs)
+            return states, stepping, newest, active & ~ended, returns, length, at_ends
 
         nowhere = () if ends is None else (jnp.zeros(ends.low.shape, jnp.int64),) * 2
         start = (states, begin(actor, members), obs, active, returns, length, nowhere)
-        _, stepping, _, _, returns, length, at_ends = jax.lax.while_loop(unfinished, advance, start)
+        _, stepping, last, _, returns, length, at_ends = jax.lax.while_loop(unfinished, advance, start)
         unseen = moments.empty(env.spec.observation.size, jnp.float64)
-        return returns, length, moments.merge_all(stepping.observations, unseen), at_ends
+        seen = moments.merge_all(stepping.observations, unseen)
+        return returns, length, seen, at_ends, last if describes else None
 
     return run
+
+
+def _describes(algorithm: Algorithm) -> bool:
+    return isinstance(algorithm, Population) and algorithm.behaviour_size > 0

@@ -12,15 +12,16 @@ import numpy as np
 from workhorse.core.algorithm import Algorithm, Population, State
 from workhorse.core.types import Returns
 from workhorse.environments import registry as environments
-from workhorse.training.episodes import EpisodePlayer, Lanes, evaluation_of, make_player, num_chunks, num_lanes
+from workhorse.training.episodes import EpisodePlayer, evaluation_of, make_player, num_chunks
+from workhorse.training.lanes import Lanes, lane_threads
 from workhorse.training.loop import Evaluation, Failures, GoesOn, Loop, Message, Progress
 from workhorse.training.population import PopulationPrograms
-from workhorse.training.workforce import Local, Tally, Workforce
+from workhorse.training.workforce import Following, Local, Tally, Workforce
 
 if TYPE_CHECKING:
     from workhorse.training.plan import Plan
 
-__all__ = ["Evolve", "chunk_player", "chunk_size", "slots_of"]
+__all__ = ["Evolve", "chunk_player", "chunk_size", "make_lanes", "slots_of"]
 
 
 def chunk_size(num_episodes: int, at_most: int = 64) -> int:
@@ -48,6 +49,12 @@ def chunk_player(plan: Plan, algorithm: Population, threads: int) -> EpisodePlay
     return make_player(algorithm, env, num_slots, plan.seed)
 
 
+def make_lanes(plan: Plan, algorithm: Population, threads: int) -> Lanes:
+    """Return lanes for a plan's chunks that share a number of simulation threads."""
+    chunks = num_chunks(algorithm.num_members * algorithm.episodes_per_member, slots_of(plan, algorithm))
+    return Lanes([chunk_player(plan, algorithm, share) for share in lane_threads(threads, chunks)])
+
+
 class Evolve(Loop):
     """Iterations of a population algorithm: evaluate every member, then update once.
 
@@ -61,17 +68,14 @@ class Evolve(Loop):
         self.is_distributed = workforce.is_distributed
         self._programs = programs
         self._workforce = workforce
+        self._expected: State = None
 
     @staticmethod
     def on_this_machine(plan: Plan, algorithm: Algorithm, threads: int) -> Evolve:
         """Return the loop with one or two lanes of this process, which share the simulation threads."""
         assert isinstance(algorithm, Population)
         programs = PopulationPrograms(algorithm, plan.seed)
-        chunks = num_chunks(algorithm.num_members * algorithm.episodes_per_member, slots_of(plan, algorithm))
-        count = num_lanes(threads, chunks)
-        shares = [threads // count + (number < threads % count) for number in range(count)]
-        lanes = Lanes([chunk_player(plan, algorithm, share) for share in shares])
-        return Evolve(programs, Local(programs, lanes, threads))
+        return Evolve(programs, Local(programs, make_lanes(plan, algorithm, threads), threads))
 
     def start(self) -> Progress:
         return Progress(self._programs.init(), np.zeros((), np.int64), np.zeros((), np.int64))
@@ -79,17 +83,40 @@ class Evolve(Loop):
     def iterate(
         self, progress: Progress, goes_on: GoesOn = lambda env_steps: False
     ) -> tuple[Progress, dict[str, float], Failures]:
-        iteration = int(progress.iteration)
-        tallies = self._play(progress.state, iteration)
-        returns = self.returns_of(tallies)
+        learn = self._with_lag if self._programs.lags else self._without_lag
+        state, tallies, update = learn(progress, goes_on)
         steps = sum(chunk.steps for chunk in tallies)
-        self._workforce.announce(iteration, returns, goes_on(int(progress.env_steps) + steps))
-        begun = time.perf_counter()
-        state, update = self._programs.update(progress.state, iteration, returns, self._workforce.blocks())
-        update["update_s"] = time.perf_counter() - begun
         failures = tuple(failure for chunk in tallies for failure in chunk.failures)
         after = Progress(state, progress.iteration + 1, progress.env_steps + steps)
+        self._expected = state
         return after, {"steps": steps, "failed_episodes": len(failures), **_population(tallies), **update}, failures
+
+    def _without_lag(self, progress: Progress, goes_on: GoesOn) -> tuple[State, list[Tally], dict[str, float]]:
+        iteration = int(progress.iteration)
+        tallies = self._play(progress.state, iteration)
+        returns, steps = self.returns_of(tallies), sum(chunk.steps for chunk in tallies)
+        self._workforce.announce(iteration, returns, goes_on(int(progress.env_steps) + steps))
+        begun = time.perf_counter()
+        state, update = self._programs.update(progress.state, iteration, returns, self._workforce.blocks)
+        return state, tallies, update | {"update_s": time.perf_counter() - begun}
+
+    def _with_lag(self, progress: Progress, goes_on: GoesOn) -> tuple[State, list[Tally], dict[str, float]]:
+        """The step is known before the population is judged: whoever runs out of episodes begins the next one's."""
+        programs, iteration, before = self._programs, int(progress.iteration), int(progress.env_steps)
+        if progress.state is not self._expected:
+            self._workforce.forget()
+        due, update = programs.due(progress.state, None), {}
+
+        def step() -> State:
+            begun = time.perf_counter()
+            state, metrics = programs.step(progress.state, iteration, due, self._workforce.blocks)
+            update.update(metrics, update_s=time.perf_counter() - begun)
+            return state
+
+        episodes = range(self.algorithm.num_members * self.algorithm.episodes_per_member)
+        following = Following(iteration + 1, episodes, due, lambda steps: goes_on(before + steps), step)
+        tallies = self._workforce.play(progress.state, iteration, episodes, following)
+        return programs.kept(following.state, self.returns_of(tallies)), tallies, update
 
     def _play(self, state: State, iteration: int) -> list[Tally]:
         """Return the chunks of the population, and those of the members that its steps call for."""
@@ -106,7 +133,16 @@ class Evolve(Loop):
             fitness.astype(np.float64).mean(axis=1).astype(np.float32),
             np.float64(sum(chunk.steps for chunk in tallies) / fitness.size),
             self._programs.merge([chunk.observations for chunk in tallies]),
+            self._behaviour(tallies),
         )
+
+    def _behaviour(self, tallies: list[Tally]) -> np.ndarray | tuple[()]:
+        """Return what the members' episodes were like, (P, k); nothing where the algorithm does not ask."""
+        told = [chunk.behaviour for chunk in tallies if chunk.behaviour is not None]
+        if not told:
+            return ()
+        rows = np.concatenate(told).astype(np.float32)
+        return rows.reshape(-1, self.algorithm.episodes_per_member, rows.shape[1]).mean(1).astype(np.float16)
 
     def evaluate(self, progress: Progress, num_episodes: int) -> Evaluation:
         chunks = self._workforce.evaluate(progress.state, int(progress.iteration), num_episodes)

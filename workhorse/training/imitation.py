@@ -18,9 +18,10 @@ from workhorse.environments import registry as environments
 from workhorse.environments.batch import as_batch
 from workhorse.environments.protocol import HostEnv
 from workhorse.networks.heads import own_action, task_action
-from workhorse.training.episodes import Lanes, evaluation_of, make_player
+from workhorse.training.episodes import evaluation_of, make_player
 from workhorse.training.expert_episodes import Answered, ExpertEpisodes
 from workhorse.training.experts import Expert, OpenExpert
+from workhorse.training.lanes import Lanes
 from workhorse.training.loop import Evaluation, Failures, GoesOn, Loop, Progress
 from workhorse.training.on_policy import EVALUATION_SLOTS
 from workhorse.training.rollouts import actor_of

@@ -15,7 +15,8 @@ from workhorse.core.randomness import draw, root_key
 from workhorse.core.types import Linearisation
 from workhorse.environments.batch import as_batch, episode_keys
 from workhorse.environments.protocol import HostEnv, JaxEnv, Simulator
-from workhorse.training.episodes import Lanes, evaluation_of, make_player
+from workhorse.training.episodes import evaluation_of, make_player
+from workhorse.training.lanes import Lanes
 from workhorse.training.loop import Evaluation, Failures, GoesOn, Loop, Progress
 from workhorse.training.one_step import OneStep, Rest, find_rest, linearised
 from workhorse.training.plan_ahead import as_simulator

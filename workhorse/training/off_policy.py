@@ -29,7 +29,8 @@ from workhorse.data.replay import Cursor, ReplayRows, Size
 from workhorse.environments import registry as environments
 from workhorse.environments.protocol import JaxEnv
 from workhorse.training.action_bounds import counted, ends_of, one_sided
-from workhorse.training.episodes import Lanes, evaluation_of, make_player
+from workhorse.training.episodes import evaluation_of, make_player
+from workhorse.training.lanes import Lanes
 from workhorse.training.log_share import LogShare, log_share, with_log
 from workhorse.training.loop import Evaluation, Failures, GoesOn, Loop, Progress, Segments
 from workhorse.training.offline import opened_log

@@ -27,7 +27,8 @@ from workhorse.core.types import Rollout
 from workhorse.data.dataset import CHUNK, Dataset, LogRows
 from workhorse.data.opening import check_fits, check_learnable, open_dataset
 from workhorse.environments import registry as environments
-from workhorse.training.episodes import Lanes, evaluation_of, make_player
+from workhorse.training.episodes import evaluation_of, make_player
+from workhorse.training.lanes import Lanes
 from workhorse.training.log_measures import Probe, log_measures, probe_of
 from workhorse.training.log_share import as_transitions
 from workhorse.training.loop import Evaluation, Failures, GoesOn, Loop, Progress

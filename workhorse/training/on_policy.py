@@ -18,7 +18,8 @@ from workhorse.core.types import Rollout
 from workhorse.environments import registry as environments
 from workhorse.environments.protocol import JaxEnv
 from workhorse.training.action_bounds import counted, ends_of, one_sided
-from workhorse.training.episodes import Lanes, evaluation_of, make_player
+from workhorse.training.episodes import evaluation_of, make_player
+from workhorse.training.lanes import Lanes
 from workhorse.training.loop import Evaluation, Failures, GoesOn, Loop, Progress
 from workhorse.training.rollouts import (
     Collector,

@@ -1,20 +1,23 @@
 """Processes that play an iteration's episodes: this one's lanes, or anything else that gives the same answers."""
 
+from __future__ import annotations
+
 import math
+import threading
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from workhorse.core.algorithm import Population, State
 from workhorse.core.types import Moments, Returns
-from workhorse.training.episodes import Episodes, Lanes, Work, num_chunks, numbered
+from workhorse.training.episodes import Episodes, Work, num_chunks, numbered
+from workhorse.training.lanes import Batch, Lanes
 from workhorse.training.loop import Message
-from workhorse.training.population import Blocks, PopulationPrograms, one_after_the_other
+from workhorse.training.population import Blocks, BlockThreads, PopulationPrograms
 
-__all__ = ["Local", "Tally", "Workforce", "tally", "training_work"]
+__all__ = ["Following", "Local", "Tally", "Workforce", "tally", "training_work"]
 
 
 class Tally(NamedTuple):
@@ -27,6 +30,7 @@ class Tally(NamedTuple):
         observations: moments of the observations acted on, float64.
         failures: one sentence for each episode whose simulation broke.
         at_one_bound: share of actions at one bound, see `action_bounds`.
+        behaviour: what the algorithm says that an episode was like, float16 (E, k).
     """
 
     fitness: np.ndarray
@@ -35,6 +39,33 @@ class Tally(NamedTuple):
     observations: Moments
     failures: tuple[str, ...]
     at_one_bound: float = math.nan
+    behaviour: np.ndarray | None = None
+
+
+class Following:
+    """The iteration after the one that is played, where a lag lets it begin before that one is over.
+
+    Attributes:
+        iteration: its number.
+        episodes: its episodes.
+        due: the returns whose step leads to its state.
+        goes_on: tells from the steps of the iteration before it, as far as they are in, whether it may begin.
+    """
+
+    def __init__(
+        self, iteration: int, episodes: range, due: Returns, goes_on: Callable[[int], bool], step: Callable[[], State]
+    ) -> None:
+        self.iteration, self.episodes, self.due, self.goes_on = iteration, episodes, due, goes_on
+        self._step, self._lock = step, threading.Lock()
+        self._state: list[State] = []
+
+    @property
+    def state(self) -> State:
+        """Its state as far as acting goes; it is computed by whoever asks first."""
+        with self._lock:
+            if not self._state:
+                self._state.append(self._step())
+            return self._state[0]
 
 
 class Workforce(ABC):
@@ -44,8 +75,14 @@ class Workforce(ABC):
     is_distributed: bool = False
 
     @abstractmethod
-    def play(self, state: State, iteration: int, episodes: range) -> list[Tally]:
-        """Return every training chunk of these episodes of an iteration, in order."""
+    def play(self, state: State, iteration: int, episodes: range, following: Following | None = None) -> list[Tally]:
+        """Return every training chunk of these episodes of an iteration, in order.
+
+        Whoever finds nothing left to do may begin what follows, which the next call then asks for.
+        """
+
+    def forget(self) -> None:  # noqa: B027  most begin nothing early
+        """Give up what was begun of an iteration that was to follow."""
 
     @abstractmethod
     def evaluate(self, state: State, iteration: int, num_episodes: int) -> list[Episodes]:
@@ -57,9 +94,10 @@ class Workforce(ABC):
         `goes_on` says that the next iteration follows at once. It is a forecast: nothing goes wrong if it does not.
         """
 
+    @property
+    @abstractmethod
     def blocks(self) -> Blocks:
-        """Return the function that computes the blocks of the update's sum."""
-        return one_after_the_other
+        """Function that computes the blocks of the update's sum."""
 
     def metrics(self) -> dict[str, float]:
         """Return numbers of this iteration that say what the work cost: no part of the result."""
@@ -85,28 +123,54 @@ class Local(Workforce):
         self.num_slots = lanes.num_slots
         self._programs = programs
         self._lanes = lanes
-        self._pool = ThreadPoolExecutor(threads) if threads > 1 else None
+        self._blocks = BlockThreads(threads)
+        self._ahead: tuple[tuple[int, range], Batch] | None = None
 
-    def play(self, state: State, iteration: int, episodes: range) -> list[Tally]:
-        algorithm = self._programs.algorithm
-        chunks = range(num_chunks(len(episodes), self.num_slots))
-        limit = algorithm.episode_steps(state)
-        works = (training_work(algorithm, iteration, self.num_slots, chunk, limit, episodes) for chunk in chunks)
-        return [tally(algorithm, episodes) for episodes in self._lanes.run(self._programs.actor(state), works)]
+    @property
+    def blocks(self) -> Blocks:
+        return self._blocks
+
+    def play(self, state: State, iteration: int, episodes: range, following: Following | None = None) -> list[Tally]:
+        ahead, self._ahead = self._ahead, None
+        if ahead is not None and ahead[0] == (iteration, episodes):
+            batch = ahead[1]
+            batch.may_begin = lambda: True
+            self._lanes.look_again()
+        else:
+            self._drop(ahead)
+            batch = self._lanes.give(self._batch(state, iteration, episodes))
+        if following is not None and self._lanes.size > 1:  # a single lane is never left without work
+            try:
+                after = self._batch(following.state, following.iteration, following.episodes)
+            except BaseException:
+                batch.stop.set()
+                raise
+            after.may_begin = lambda: following.goes_on(batch.steps)
+            self._ahead = (following.iteration, following.episodes), self._lanes.give(after)
+        return [tally(self._programs.algorithm, found) for found in batch.results()]
+
+    def forget(self) -> None:
+        self._drop(self._ahead)
+        self._ahead = None
 
     def evaluate(self, state: State, iteration: int, num_episodes: int) -> list[Episodes]:
         return self._lanes.evaluate(self._programs.actor(state), iteration, num_episodes)
 
-    def blocks(self) -> Blocks:
-        pool = self._pool
-        if pool is None:
-            return one_after_the_other
-        return lambda iteration, count, compute: [compute(0)] if count == 1 else list(pool.map(compute, range(count)))
-
     def close(self) -> None:
-        if self._pool is not None:
-            self._pool.shutdown()
+        self.forget()
+        self._blocks.close()
         self._lanes.close()
+
+    def _batch(self, state: State, iteration: int, episodes: range) -> Batch:
+        algorithm, slots = self._programs.algorithm, self.num_slots
+        chunks, limit = range(num_chunks(len(episodes), slots)), algorithm.episode_steps(state)
+        works = (training_work(algorithm, iteration, slots, chunk, limit, episodes) for chunk in chunks)
+        return Batch(self._programs.actor(self._programs.acting(state)), works)
+
+    def _drop(self, ahead: tuple[tuple[int, range], Batch] | None) -> None:
+        if ahead is not None:
+            ahead[1].stop.set()
+            self._lanes.look_again()
 
 
 def training_work(
@@ -132,4 +196,5 @@ def tally(algorithm: Population, episodes: Episodes) -> Tally:
         episodes.observations,
         episodes.failures,
         episodes.at_one_bound,
+        None if episodes.last_obs is None else algorithm.describe(episodes.last_obs[ran]),
     )

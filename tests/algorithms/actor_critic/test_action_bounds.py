@@ -14,7 +14,8 @@ from workhorse.core.types import Step
 from workhorse.networks.heads import task_action
 from workhorse.networks.mlp import MLP
 from workhorse.runs.policy import Policy
-from workhorse.training.episodes import Lanes, make_player
+from workhorse.training.episodes import make_player
+from workhorse.training.lanes import Lanes
 from workhorse.training.off_policy import OffPolicyLoop
 from workhorse.training.rollouts import make_collector
 

@@ -8,7 +8,8 @@ from workhorse.algorithms import registry
 from workhorse.core.spec import Box, Discrete, EnvSpec
 from workhorse.core.types import Transitions
 from workhorse.environments.probes import TabularProbe
-from workhorse.training.episodes import Lanes, make_player
+from workhorse.training.episodes import make_player
+from workhorse.training.lanes import Lanes
 from workhorse.training.off_policy import OffPolicyLoop
 from workhorse.training.rollouts import make_collector
 

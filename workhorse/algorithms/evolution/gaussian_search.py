@@ -64,13 +64,12 @@ class GaussianSearch(ParameterSearch, Rebuildable):
         """Return the number of the perturbation that a member acts with."""
         return member
 
-    def placed(self, actor: SearchActor, member: Int[Array, ""], eps: Float[Array, "n"]) -> Float[Array, "n"]:
+    def placed(self, actor: SearchActor, member: Int[Array, ""], eps: Float[Array, "m"]) -> Float[Array, "n"]:
         """Return the parameters of a member whose perturbation is `eps`."""
         raise NotImplementedError(f"{type(self).__name__} does not say where its members are.")
 
     def displace(self, actor: SearchActor, member: Int[Array, ""]) -> Float[Array, "n"]:
-        size = actor.params.shape[0]
-        eps = noise.perturbation(actor.noise_key, self.perturbation_of(member), size)
+        eps = noise.perturbation(actor.noise_key, self.perturbation_of(member), self.num_drawn)
         return self.placed(actor, member, eps)
 
     # --- the update ---

@@ -60,9 +60,7 @@ class LMMAES(PathSearch):
     def first_shape(self) -> Float[Array, "k n"]:
         return jnp.zeros((self.memory, self.num_params), jnp.float32)
 
-    def shaped(
-        self, shape: Float[Array, "k n"], updates: Int[Array, ""], eps: Float[Array, "n"]
-    ) -> Float[Array, "n"]:
+    def shaped(self, shape: Float[Array, "k n"], updates: Int[Array, ""], eps: Float[Array, "n"]) -> Float[Array, "n"]:
         number = np.arange(self.memory)
         rates = jnp.asarray(1 / (1.5**number * self.num_params), jnp.float32)
 

@@ -64,9 +64,7 @@ class MAES(PathSearch):
     def first_shape(self) -> Float[Array, "n n"]:
         return jnp.eye(self.num_params, dtype=jnp.float32)
 
-    def shaped(
-        self, shape: Float[Array, "n n"], updates: Int[Array, ""], eps: Float[Array, "n"]
-    ) -> Float[Array, "n"]:
+    def shaped(self, shape: Float[Array, "n n"], updates: Int[Array, ""], eps: Float[Array, "n"]) -> Float[Array, "n"]:
         return times(shape, eps)
 
     def reshaped(

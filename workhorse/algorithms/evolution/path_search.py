@@ -100,7 +100,7 @@ class PathSearch(RankedSearch):
 
     @property
     def effective_parents(self) -> float:
-        """mu = 1 / sum_k w_k^2 where nobody ties."""
+        """Mu = 1 / sum_k w_k^2 where nobody ties."""
         return float(1 / np.square(parent_weights(self.num_members, self.num_parents)).sum())
 
     @property

@@ -87,5 +87,3 @@ class SepCMAES(PathSearch):
         kept = jnp.float32(1 - one) + jnp.float32(one) * made_up + jnp.float32(many) * sums[1]
         after = jnp.maximum(kept, 0.0) * variance + jnp.float32(one) * jnp.square(longer)
         return Diagonal(after, longer)
-
-
