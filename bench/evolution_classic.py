@@ -46,7 +46,7 @@ def train(name: str, seed: int) -> tuple[float, int]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("names", nargs="*")
     options = parser.parse_args()
@@ -61,7 +61,7 @@ def main() -> None:
             "solved": int((scores >= SOLVED).sum()),
             "env_steps": [steps for _, steps in found],
         }
-        print(name, [round(score, 1) for score in scores], f"{rows[name]['solved']} of {len(found)}", flush=True)
+        print(name, [round(score, 1) for score in scores.tolist()], f"{rows[name]['solved']} of {len(found)}", flush=True)
         command = f"python bench/evolution_classic.py --seeds {options.seeds}"
         RESULT.write_text(json.dumps({**head(command), "left_out": LEFT_OUT, "rows": rows}, indent=1) + "\n")
 

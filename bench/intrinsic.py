@@ -33,6 +33,7 @@ from record import head
 import workhorse.evolution as evolution
 from workhorse.core.spec import Box
 from workhorse.environments import registry as environments
+from workhorse.environments.protocol import HostEnv, JaxEnv
 from workhorse.networks.heads import action_of, num_outputs
 from workhorse.networks.mlp import MLP
 from workhorse.statistics.intervals import mean_interval
@@ -131,8 +132,10 @@ class Case(NamedTuple):
 
 
 @functools.cache
-def environment(name: str):
-    return environments.make(name, 1, 1)
+def environment(name: str) -> JaxEnv:
+    env = environments.make(name, 1, 1)
+    assert not isinstance(env, HostEnv)
+    return env
 
 
 def returns_of(case: Case, policy: Policy, points: jax.Array, keys: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -204,7 +207,7 @@ def duplicates(seeds: int) -> list[dict]:
         cases = {copies: Case(task, copies=copies, algorithm="ars") for copies in (1, 8)}
         found = {copies: [search(case, seed)[0] for seed in range(seeds)] for copies, case in cases.items()}
         both = [np.log([value for value in found[copies] if np.isfinite(value)]) for copies in (1, 8)]
-        p = float(permutation_test(*both).p_value) if min(map(len, both)) > 1 else math.nan
+        p = float(permutation_test(both[0], both[1]).p_value) if min(map(len, both)) > 1 else math.nan
         rows.append({"task": task.name, "steps": {str(k): v for k, v in found.items()}, "p": p})
         print(rows[-1], flush=True)
     return rows
@@ -279,7 +282,7 @@ def tricks(seeds: int) -> list[dict]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--case", choices=("duplicates", "widths", "subspace", "tricks"), required=True)
     parser.add_argument("--seeds", type=int, default=10)
     options = parser.parse_args()

@@ -28,7 +28,7 @@ class RankedSearch(GaussianSearch):
     can_lag: ClassVar[bool] = False
     least_members: ClassVar[int] = 2
 
-    population_size: int = 16
+    population_size: int = 48
     """Members of an iteration."""
     noise_std: float = 0.3
     """Standard deviation of the parameter perturbations at the start."""
