@@ -8,9 +8,9 @@ Cases, all of openai-es, rank 1 against full noise:
 - `learning`: return of HalfCheetah-v5 with 64-64 after equal steps, in pairs of equal seeds. Every seed is an ordinary
   run in its own single-threaded process, as in learning.py, and may be stopped and gone on with.
 
-In the first two, both sides take turns in this process, on one thread. What is printed is the median over rounds, and
-the ratio with a 95 % interval of its mean logarithm over rounds. Cases that are not named stay in the results as they
-were.
+In the first two, both sides take turns in this process, on one thread, and processor time is counted. Printed are
+medians over rounds, and the ratio with a 95 % interval of its mean logarithm over rounds. Cases that are not named
+stay in the results as they were.
 """
 
 import argparse
@@ -63,17 +63,17 @@ def algorithm_of(network: str, rank: int | None, pairs: int = PAIRS) -> Isotropi
 
 
 def in_turn(sides: dict[str, Callable[[], Any]], rounds: int) -> dict[str, list[float]]:
-    """Return the seconds a call of each side takes, one number a round, the sides taking turns."""
+    """Return the processor seconds that a call of each side takes, one number a round, the sides taking turns."""
     for call in sides.values():
         call()
     found: dict[str, list[float]] = {name: [] for name in sides}
     for _ in range(rounds):
         for name, call in sides.items():
-            begun, calls = time.perf_counter(), 0
-            while time.perf_counter() - begun < TURN_S:
+            begun, calls, until = time.process_time(), 0, time.perf_counter() + TURN_S
+            while time.perf_counter() < until:
                 call()
                 calls += 1
-            found[name].append((time.perf_counter() - begun) / calls)
+            found[name].append((time.process_time() - begun) / calls)
     return found
 
 

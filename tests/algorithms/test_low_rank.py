@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy.stats import kstest
 
 from tests.distributed.in_process import InProcess
 from workhorse.algorithms import registry
@@ -64,6 +65,13 @@ class TestLaw:
         noise = np.sqrt(8 / count)  # of an entry of the covariance: Var(E_ij^2) = 8 at rank 1, less above and elsewhere
         assert np.abs(rows.mean(0)).max() < 4.5 / np.sqrt(count)
         assert np.abs(rows.T @ rows / count - np.eye(15)).max() < 4.5 * noise
+
+    def test_factors_and_biases_are_standard_normal(self):
+        (layer,) = drawn(KEY, 20_000, Matrices(((3, 4),), biases=True), 4)
+        for part in (2 * np.asarray(layer.left), np.asarray(layer.right), np.asarray(layer.bias)):
+            assert kstest(part.ravel(), "norm").pvalue > 1e-3 and 4 < np.abs(part).max() < 6
+        together = np.concatenate([2 * layer.left.reshape(-1, 12), layer.right.reshape(-1, 16), layer.bias], axis=1)
+        assert np.abs(np.corrcoef(together.T) - np.eye(31)).max() < 4.5 / np.sqrt(20_000)
 
     @pytest.mark.parametrize("rank", [1, 2, 4, 50])
     def test_kurtosis_falls_to_the_gaussian_one_as_3_and_6_over_the_rank(self, rank):
