@@ -100,9 +100,7 @@ class TestLag:
         assert int(second.iteration) == 2 and float(second.observations.count) == 0.0
 
     def test_what_cannot_lag_says_so(self):
-        with pytest.raises(
-            UsageError, match=r"GuidedES.lag must be 0: got 1\. guided-es learns from where its"
-        ):
+        with pytest.raises(UsageError, match=r"GuidedES.lag must be 0: got 1\. guided-es learns from where its"):
             registry.make("guided-es", SPEC, {"lag": 1})
         with pytest.raises(UsageError, match=r"PGPE.lag must be 0 with steps_per_iteration"):
             registry.make("pgpe", SPEC, {"lag": 1, "steps_per_iteration": 9})
