@@ -1,9 +1,9 @@
 """Ray workers of this machine against its in-process loop: `python bench/cluster.py [--rounds 5] [--seconds 10]`.
 
-Workers have one core each, as nodes of one core would. HalfCheetah-v5, linear policy, 64 members in 2 chunks. All arrangements are set up at once and take turns within a
-round, so that what else the machine does falls on all of them alike; the ratios are taken round by round. It also
-measures what the simulation is fed with: seconds of a chunk, the rate at which an update is rebuilt, and the time of a
-message there and back.
+Workers have one core each, as nodes of one core would. HalfCheetah-v5, linear policy, 64 members in 2 chunks. All
+arrangements are set up at once and take turns within a round, so that what else the machine does falls on all of them
+alike; the ratios are taken round by round. It also measures what the simulation is fed with: seconds of a chunk, the
+rate at which an update is rebuilt, and the time of a message there and back.
 """
 
 import argparse

@@ -1,11 +1,13 @@
 """The worked study of docs/studies.md, its tables and the pictures of its page: `python bench/studies.py`.
 
 `python bench/studies.py STUDY` takes the results over from a study folder first.
+`python bench/studies.py --case cluster` is another matter: eight runs on two nodes, one of which is killed.
 """
 
 import argparse
 import math
 import shutil
+import sys
 import tempfile
 from pathlib import Path
 
@@ -30,7 +32,14 @@ BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("study", nargs="?", type=Path)
+    parser.add_argument("--case", choices=["cluster"], help="eight runs on two nodes in namespaces, one killed")
+    parser.add_argument("--env-steps", type=int, default=200_000, help="of each run of the case")
+    parser.add_argument("--json", type=Path, default=HERE / "results" / "study-nodes.json", help="file for its result")
     arguments = parser.parse_args()
+    if arguments.case == "cluster":
+        from study_nodes import run_case
+
+        sys.exit(run_case(arguments.env_steps, arguments.json))
     if arguments.study:
         write_table(load_results(StudyFolder.open(arguments.study)), TABLE)
     results = read_table(TABLE)

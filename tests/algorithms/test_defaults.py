@@ -18,6 +18,18 @@ SEARCH = {
     "alive_bonus": 0.0,
     "episodes_per_member": 1,
 }
+NOVELTY = {
+    "lag": 0,
+    "behaviour": (0, 1),
+    "num_pairs": 16,
+    "noise_std": 0.05,
+    "learning_rate": 0.02,
+    "novelty_weight": 1.0,
+    "num_centres": 3,
+    "centre_episodes": 2,
+    "num_neighbours": 10,
+    "archive_size": 1_000,
+}
 CONTEST = {
     "rescale_actions": True,
     "num_candidates": 48,
@@ -79,8 +91,16 @@ TRPO = {
     "value_epochs": 10,
     "minibatch_size": 64,
 }
-ARS = {"noise_std": 0.03, "variant": "v2-t", "num_directions": 32, "num_top_directions": 32, "learning_rate": 0.02}
+ARS = {
+    "lag": 0,
+    "noise_std": 0.03,
+    "variant": "v2-t",
+    "num_directions": 32,
+    "num_top_directions": 32,
+    "learning_rate": 0.02,
+}
 OPENAI_ES = {
+    "lag": 0,
     "noise_std": 0.03,
     "num_pairs": 32,
     "learning_rate": 0.02,
@@ -296,6 +316,34 @@ DEFAULTS = {
     "iw": CHOICES | {"num_bins": 16},
     "lqr": LQR,
     "ars": SEARCH | ARS,
+    "pgpe": SEARCH
+    | {
+        "lag": 0,
+        "num_pairs": 16,
+        "max_speed": 0.15,
+        "learning_rate": 0.075,
+        "momentum": 0.9,
+        "radius": 2.25,
+        "deviation_learning_rate": 0.1,
+        "max_change": 0.2,
+        "steps_per_iteration": None,
+        "max_pairs": None,
+    },
+    "guided-es": SEARCH
+    | {
+        "lag": 0,
+        "num_pairs": 16,
+        "noise_std": 0.03,
+        "learning_rate": 0.02,
+        "num_guides": 4,
+        "full_share": 0.5,
+    },
+    "ga": SEARCH
+    | {"num_children": 20, "num_parents": 6, "num_candidates": 3, "candidate_episodes": 5, "noise_std": 0.1},
+    "ns-es": SEARCH | NOVELTY,
+    "nsr-es": SEARCH | NOVELTY | {"novelty_weight": 0.5},
+    "nres": {name: value for name, value in SEARCH.items() if name not in ("alive_bonus", "episodes_per_member")}
+    | {"num_envs": 32, "held_out_envs": 0, "rollout_steps": 100, "noise_std": 0.1, "learning_rate": 0.01},
     "finite-differences": SEARCH | {"difference": 0.05, "learning_rate": 0.1, "coordinates": None},
     "hill-climb": SEARCH | {"num_candidates": 7, "noise_std": 0.1},
     "openai-es": SEARCH | OPENAI_ES,

@@ -1,6 +1,7 @@
 """Laws that every algorithm of the registry keeps."""
 
 import dataclasses
+from typing import get_args
 
 import jax
 import jax.numpy as jnp
@@ -52,8 +53,11 @@ def cases(*spaces):
     """Every algorithm of the registry, on every network that it has; presets on one, for they share a class."""
     for name in registry.entries():
         cls = registry.algorithm_class(name)
-        policies = [one for one in NETWORKS[cls.consumes] if not (one == "gru" and issubclass(cls, TRPO))]
         has_networks = "policy" in registry.options(name) and name == cls.name
+        known = get_args(registry.options(name)["policy"].annotation) if has_networks else ()
+        policies = [
+            one for one in NETWORKS[cls.consumes] if one in known and not (one == "gru" and issubclass(cls, TRPO))
+        ]
         for policy in policies if has_networks else ["mlp"]:
             for space in taken(name, spaces if policy == "mlp" and name == cls.name else SPACES)[: len(spaces)]:
                 yield pytest.param(name, policy, SPECS[space], id=f"{name}-{policy}-{space}")
@@ -84,7 +88,9 @@ def returns_for(algorithm, seed=0):
     rng = np.random.default_rng(seed)
     seen = observed(rng.normal(size=(20, 5)))
     count = algorithm.num_members
-    return Returns((rng.normal(size=count) * 100).astype(np.float32), rng.uniform(1, 100), seen)
+    fitness, length = (rng.normal(size=count) * 100).astype(np.float32), rng.uniform(1, 100)
+    size = getattr(algorithm, "behaviour_size", 0)
+    return Returns(fitness, length, seen, rng.normal(size=(count, size)).astype(np.float16) if size else ())
 
 
 def rollout_for(algorithm, state, seed=0):

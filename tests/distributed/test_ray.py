@@ -17,6 +17,9 @@ import pytest
 from workhorse.distributed.ray_transport import RayTransport
 from workhorse.runs.metrics import read_metrics
 from workhorse.runs.traffic import read_traffic
+from workhorse.studies import training_job
+from workhorse.studies.folder import StudyFolder
+from workhorse.studies.study_file import plan_of
 
 pytest.importorskip("ray", reason="the extra workhorse[cluster] is not installed")
 
@@ -165,6 +168,74 @@ def test_a_run_on_ray_has_the_bits_of_one_process_and_says_what_it_sent(cluster,
     assert traffic.filter(traffic["purpose"] == "updates")["sent"].max() <= 2 * (16 + 8 * 10 + 8 * (1 + 2 * 17))
     metrics = read_metrics(tmp_path / "ray" / "run")
     assert metrics["workers"].max() == 2 and metrics["bytes_sent"].min() > 0
+
+
+STUDY = """
+tasks: [CartPole-v1]
+algorithms: [ars]
+seeds: 2
+env_steps: 2000
+evaluations: 2
+evaluation_episodes: 2
+final_episodes: 4
+task_options: {CartPole-v1: {max_episode_steps: 50}}
+"""
+
+
+JOB_ON_RAY = """
+import json, sys
+from workhorse.distributed.ray_jobs import RayJobs
+from workhorse.distributed.ray_transport import connect
+from workhorse.studies.cluster_pool import ClusterPool
+from workhorse.studies.folder import StudyFolder
+from workhorse.studies.job_worker import JobWorker
+
+connect(sys.argv[1])
+pool = ClusterPool(RayJobs(JobWorker, 1, print), StudyFolder.open(sys.argv[2]), print)
+floor = {"kind": "floor", "id": "f", "task": "CartPole-v1", "task_options": {"max_episode_steps": 5}, "episodes": 2}
+assert (pool.size, pool.idle) == (1, 1)
+pool.give(floor)
+assert pool.idle == 0
+while (found := pool.answer()) is None:
+    pass
+pool.close()
+print(json.dumps([found[1]["event"], found[1]["floor"]["nothing"], list(pool.core_seconds().values())]))
+"""
+
+
+def test_a_job_on_ray_is_done_and_leaves_nothing(cluster, tmp_path):
+    folder = StudyFolder.create(
+        tmp_path, "s", plan_of({"tasks": ["CartPole-v1"], "algorithms": ["ars"]}), ("workhorse",)
+    )
+    command = [sys.executable, "-c", JOB_ON_RAY, cluster.address, str(folder.path)]
+    answer = subprocess.run(command, env=cluster.env, capture_output=True, text=True, timeout=200)
+    assert answer.returncode == 0, answer.stderr
+    event, nothing, (core_seconds,) = json.loads(answer.stdout.splitlines()[-1])
+    assert (event, nothing) == ("done", [5.0, 5.0]) and 0 < core_seconds < 200
+    assert processes("ray::RayJobWorker") == []
+
+
+@pytest.mark.slow
+def test_a_study_on_ray_has_the_runs_of_one_machine(cluster, tmp_path):
+    (tmp_path / "study.yaml").write_text(STUDY)
+    command = ["study", str(tmp_path / "study.yaml"), "--studies", str(tmp_path), "--id", "s", "--workers", "2"]
+    process = cluster.workhorse(*command, "--cluster", cluster.address)
+    output, _ = process.communicate(timeout=300)
+    assert process.returncode == 0, output
+    assert "2 of 2 runs have ended; 0 crashed" in output
+    plan = StudyFolder.open(tmp_path / "s").plan
+    for job in plan.jobs():
+        record = training_job.train(
+            training_job.request(plan, job, tmp_path / "alone", ("workhorse",)), lambda what: None
+        )
+        found = json.loads((tmp_path / "s" / "records" / "runs" / f"{job.id}.json").read_text())
+        assert (found["outcome"], found["episode_returns"]) == ("finished", record["episode_returns"])
+        ours, theirs = (read_metrics(tmp_path / name / job.id)["digest"].to_list() for name in ("s/runs", "alone"))
+        assert ours == theirs
+    deadline = time.monotonic() + 30
+    while processes("ray::RayJobWorker"):
+        assert time.monotonic() < deadline, "a worker was left behind"
+        time.sleep(0.2)
 
 
 def test_more_workers_than_the_cluster_has_is_said(cluster, tmp_path):

@@ -51,17 +51,17 @@ def test_a_run_killed_in_its_first_checkpoint_begins_anew(tmp_path):
     run = RunFolder.create(tmp_path, "r", task="CartPole-v1", algorithm="ars", seed=0).path
     (run / "manifest.json").write_text("{}")
     (run / "checkpoints" / ".tmp-17-0").mkdir()
-    assert not training_job._can_go_on(run)
+    assert not training_job.can_go_on(run)
     (run / "checkpoints" / "0").mkdir()
-    assert training_job._can_go_on(run)
+    assert training_job.can_go_on(run)
 
 
 def test_a_run_that_another_process_holds_is_no_crash(tmp_path, monkeypatch):
     monkeypatch.setattr(training_job, "LEAVING_S", 0.3)
     run = RunFolder.create(tmp_path, "r", task="CartPole-v1", algorithm="ars", seed=0)
-    training_job._wait_until_free(run.path)
+    training_job.wait_until_free(run.path)
     with run.lock(), pytest.raises(UsageError, match="Another process trains") as raised:
-        training_job._wait_until_free(run.path)
+        training_job.wait_until_free(run.path)
     assert training_job.is_fatal(raised.value)
 
 

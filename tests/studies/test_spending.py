@@ -83,6 +83,21 @@ def test_a_cluster_s_cores_are_its_own_and_this_machine_s_are_free_meanwhile(fol
     assert found.ledger.core_seconds == kinds
 
 
+def test_what_workers_of_a_cluster_hold_without_a_run_is_of_their_kind(folder, clock):
+    held = {"EPYC of a cluster": 2.0, "Xeon": 0.5}
+    sitting = Sitting(folder, 0, lambda: {kind: 3600 * hours for kind, hours in held.items()})
+    clock.now += 1800
+    run(folder, 0, 1.5, cpu="EPYC of a cluster")
+    folder.write_record("floors", "CartPole-v1", {"random": [20.0], "nothing": [9.0], "core_hours": 0.25})
+    sitting.save()
+    found = spending(folder)
+    assert found[:4] == (1.5, 0, 0.25, pytest.approx(0.75))
+    assert found.ledger.core_seconds == {kind: pytest.approx(3600 * hours) for kind, hours in held.items()} | {
+        describe_hardware().cpu: pytest.approx(0)
+    }
+    assert found.ledger.wall_s == 1800
+
+
 def test_a_study_from_before_sittings_were_kept_has_its_runs_alone(folder):
     (folder.path / "records" / "sittings").rmdir()
     run(folder, 0, 0.5)

@@ -19,6 +19,7 @@ from workhorse.reports.study_page import write_study_report
 from workhorse.studies.between import Between, compare_studies
 from workhorse.studies.building import check_by_building
 from workhorse.studies.cells import CellSummary, summarise
+from workhorse.studies.cluster_pool import JobTransport
 from workhorse.studies.conduct import conduct
 from workhorse.studies.folder import StudyFolder
 from workhorse.studies.loading import load_results, read_study
@@ -260,11 +261,15 @@ def compare(
 
 
 def conducted(
-    folder: StudyFolder, cores: int, display: StudyDisplay, make: MakeLoop | None = None
+    folder: StudyFolder,
+    cores: int,
+    display: StudyDisplay,
+    make: MakeLoop | None = None,
+    transport: JobTransport | None = None,
 ) -> tuple[StudyResults, Path]:
     """Do what is not done of a study yet, write its table and its report, and return the results and the page."""
     with folder.lock():
-        results = conduct(folder, threads_or_cores(cores, "cores"), display, make)
+        results = conduct(folder, threads_or_cores(cores, "cores"), display, make, transport)
         write_table(results, folder.path / "results.parquet")
         return results, write_study_report(results, folder.path)
 

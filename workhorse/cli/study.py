@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import tyro
@@ -17,11 +17,12 @@ from workhorse.core.errors import UsageError
 from workhorse.core.machine import threads_or_cores
 
 if TYPE_CHECKING:  # imported by the functions below, so that `--help` needs no JAX
+    from workhorse.studies.cluster_pool import JobTransport
     from workhorse.studies.folder import StudyFolder
     from workhorse.studies.plan import StudyPlan
     from workhorse.training.loop import MakeLoop
 
-__all__ = ["conclude", "run"]
+__all__ = ["conclude", "job_transport", "run"]
 
 
 @dataclasses.dataclass
@@ -50,7 +51,14 @@ class StudyOptions(ClusterOptions, EnvironmentOptions):
     budget: str | None = None
     """Limit of the study, such as '2 core-hours'; no run starts beyond it."""
     cores: int = 0
-    """Worker processes, one seed each; 0 uses one for each core."""
+    """Worker processes of this machine, one seed each; 0 uses one for each core."""
+    cluster: str | None = None
+    """Train the runs on a Ray cluster: auto (the one this machine is in, else its own cores), local, or HOST:PORT."""
+    workers: int | None = None
+    """With --cluster: most runs side by side, a core each; by default as many as it has cores, also later."""
+    each_on_all: bool = False
+    """With --cluster: train one run of an evolution strategy at a time, spread over all workers, instead of all runs
+    side by side, a core each."""
     studies: str = "studies"
     """Folder of the studies."""
     id: str | None = None
@@ -83,26 +91,69 @@ def run(arguments: Sequence[str]) -> int:
     options = parse(StudyOptions, arguments)
     threads_or_cores(options.cores, "--cores")
     from workhorse.studies.building import check_by_building
-    from workhorse.studies.conduct import check_cluster
     from workhorse.studies.folder import StudyFolder
 
     folder = _existing(options)
+    plan = _plan(options) if folder is None else folder.plan
     if folder is None:
-        plan = _plan(options)
         check_by_building(plan)
-        if options.cluster is not None:
-            check_cluster(plan)
-        make = loop_maker(options, print)
+    make, transport = _cluster(options, plan)
+    if folder is None:
         folder = StudyFolder.create(options.studies, options.id, plan, ("workhorse", "study", *arguments))
-    else:
-        make = loop_maker(options, print)
-
-    conclude(folder, options.cores, options.quiet, make)
+    conclude(folder, options.cores, options.quiet, make, transport)
     return 0
 
 
-def conclude(folder: StudyFolder, cores: int, quiet: bool, make: MakeLoop | None = None) -> None:
-    """Conduct a study to its end, write its report, and print the results."""
+def _cluster(options: StudyOptions, plan: StudyPlan) -> tuple[MakeLoop | None, JobTransport | None]:
+    """Return what spreads a run over a cluster, or what has runs trained side by side there; two None for neither."""
+    if options.cluster is None and options.each_on_all:
+        raise UsageError("--each-on-all is for studies on a cluster. Add --cluster auto, or leave it out.")
+    if options.cluster is None or options.each_on_all:
+        if options.each_on_all:
+            from workhorse.studies.conduct import check_cluster
+
+            check_cluster(plan)
+        return loop_maker(options, print), None
+    if options.cores:
+        raise UsageError("--cores is for worker processes of this machine: on a cluster it is --workers.")
+    return None, job_transport(options, print)
+
+
+def job_transport(options: ClusterOptions, note: Callable[[str], None]) -> JobTransport | None:
+    """Return the transport to a cluster's workers for runs side by side, connected to it; None for no cluster.
+
+    Raises:
+        UsageError: an option for a run that is spread over the cluster, or one that needs a cluster; a number out of
+            range; a cluster that cannot be reached.
+    """
+    if options.cluster is None:
+        loop_maker(options, note)  # refuses the options of a cluster
+        return None
+    for field in dataclasses.fields(ClusterOptions):
+        if field.name not in ("cluster", "workers") and getattr(options, field.name) != field.default:
+            word = field.name.replace("_", "-")
+            raise UsageError(
+                f"--{word} is for a run that is spread over the whole cluster, and the runs of a study are trained "
+                "side by side, a core each: leave it out, or use `workhorse study` with --each-on-all."
+            )
+    if options.workers is not None and options.workers < 1:
+        raise UsageError(f"--workers must be at least 1: got {options.workers}.")
+    from workhorse.distributed.ray_jobs import RayJobs
+    from workhorse.distributed.ray_transport import connect
+    from workhorse.studies.job_worker import JobWorker
+
+    connect(options.cluster, note)
+    return RayJobs(JobWorker, options.workers, note)
+
+
+def conclude(
+    folder: StudyFolder,
+    cores: int,
+    quiet: bool,
+    make: MakeLoop | None = None,
+    transport: JobTransport | None = None,
+) -> None:
+    """Conclude a study to its end, write its report, and print the results."""
     from rich.console import Console
 
     from workhorse.api.study import conducted
@@ -115,7 +166,7 @@ def conclude(folder: StudyFolder, cores: int, quiet: bool, make: MakeLoop | None
     from workhorse.studies.verdicts import unequal_steps, verdicts
 
     with study_display_for(quiet) as display:
-        results, page = conducted(folder, cores, display, make)
+        results, page = conducted(folder, cores, display, make, transport)
     cells = summarise(results)
     Console().print(cell_table(cells))
     print("grades: reliability / robustness / cost, from A to E; the report explains them")

@@ -171,9 +171,8 @@ def _setup(asked: _Asked) -> RunSetup:
 
 def _train_seeds(options: TrainOptions, seeds: int, setup: RunSetup, arguments: Sequence[str]) -> int:
     """Train several seeds of one algorithm on one task as a study, and return the exit code."""
-    from workhorse.cli.study import conclude
+    from workhorse.cli.study import conclude, job_transport
     from workhorse.studies.building import check_by_building
-    from workhorse.studies.conduct import check_cluster
     from workhorse.studies.folder import StudyFolder
     from workhorse.studies.study_file import plan_of
 
@@ -200,11 +199,9 @@ def _train_seeds(options: TrainOptions, seeds: int, setup: RunSetup, arguments: 
     }
     plan = plan_of({name: value for name, value in words.items() if value != {}}, "the command line")
     check_by_building(plan)
-    if options.cluster is not None:
-        check_cluster(plan)
-    make = loop_maker(options, print)
+    transport = job_transport(options, print)
     folder = StudyFolder.create(options.studies, options.id, plan, ("workhorse", "train", *arguments))
-    conclude(folder, options.threads, options.quiet, make)
+    conclude(folder, options.threads, options.quiet, transport=transport)
     return 0
 
 

@@ -128,9 +128,16 @@ class Algorithm(ABC):
 
 
 class Population(Algorithm):
-    """An algorithm that judges members of a population by whole episodes."""
+    """An algorithm that judges members of a population by whole episodes.
+
+    Attributes:
+        behaviour_size: numbers besides the fitness that `describe` tells of an episode, 2 bytes each on the wire.
+        episodes_per_member: episodes of each member in an iteration.
+    """
 
     consumes: ClassVar[type] = Returns
+
+    behaviour_size: ClassVar[int] = 0
 
     episodes_per_member: int
 
@@ -157,6 +164,10 @@ class Population(Algorithm):
     @abstractmethod
     def fitness(self, episode_return: Float[np.ndarray, "E"], length: Int[np.ndarray, "E"]) -> Float[Array, "E"]:
         """Return what the search climbs, one number an episode, float32."""
+
+    def describe(self, last_obs: Float[np.ndarray, "E ..."]) -> np.ndarray:
+        """Return what an episode was like, from its last observation, float16 (E, behaviour_size)."""
+        return np.zeros((len(last_obs), 0), np.float16)
 
 
 class Rebuildable(Population):
@@ -216,6 +227,13 @@ class OnPolicy(Algorithm):
     def num_slots(self) -> int:
         """Slots of a rollout: those trained on, then those held out."""
         return self.num_envs + self.held_out_envs
+
+    def first_ends(self) -> np.ndarray | None:
+        """Return after how many steps of the run each slot's first episode is cut, int (B,); 0 for not at all.
+
+        Where all episodes are equally long it spreads the slots over an episode. None cuts nothing.
+        """
+        return None
 
 
 class OffPolicy(Algorithm):

@@ -104,11 +104,13 @@ class Returns(NamedTuple):
         fitness: what the search climbs, the mean over a member's episodes, float32, axis P.
         mean_length: mean steps of the population's episodes, float64.
         observations: moments of every observation acted on, merged in the order of the members, float64.
+        behaviour: what the members' episodes were like, the mean over a member's, float16 (P, k); k is 0 for most.
     """
 
     fitness: Any
     mean_length: Any
     observations: Moments
+    behaviour: Any = ()
 
 
 class Demonstrations(NamedTuple):

@@ -294,7 +294,11 @@ class Cluster(Workforce):
         try:
             control = decode_control(event.message)
             if control is None:
-                self._weigh(name, decode_report(event.message, self._size), len(event.message))
+                self._weigh(
+                    name,
+                    decode_report(event.message, self._size, self._programs.algorithm.behaviour_size),
+                    len(event.message),
+                )
                 return
         except Malformed as error:
             self._count(name, "reports", len(event.message) if isinstance(event.message, bytes) else 0)

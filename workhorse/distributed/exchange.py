@@ -32,7 +32,9 @@ class ExchangeCost(NamedTuple):
         """Measure both costs for an algorithm, on messages of its sizes."""
         size = algorithm.spec.observation.size
         fitness = np.zeros(algorithm.num_members, np.float32)
-        returns = Returns(fitness, 0.0, Moments(np.zeros(()), np.zeros(size), np.zeros(size)))
+        seen = Moments(np.zeros(()), np.zeros(size), np.zeros(size))
+        behaviour = np.zeros((algorithm.num_members, algorithm.behaviour_size), np.float16)
+        returns = Returns(fitness, 0.0, seen, behaviour)
         actor = jax.jit(lambda key: algorithm.actor(algorithm.init(key)))(jax.random.key(0))
         return ExchangeCost(len(encode_update(0, returns)), len(encode_state(actor)))
 

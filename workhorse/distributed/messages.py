@@ -113,7 +113,7 @@ class Report(NamedTuple):
     digest: int
     episodes_s: float
     updates_s: float
-    results: tuple[Tally, ...] | tuple[Episodes, ...]
+    results: tuple[Tally | Episodes, ...]
 
     def encode(self) -> bytes:
         fixed = _REPORT.pack(self.chunks.start, len(self.chunks), self.at, self.digest, self.episodes_s, self.updates_s)
@@ -184,7 +184,7 @@ def decode_assignment(message: bytes) -> Assignment:
     return Assignment(job, range(first, first + chunks), turn, None if limit < 0 else limit, at, state_at, updates)
 
 
-def decode_report(message: bytes, observation_size: int) -> Report:
+def decode_report(message: bytes, observation_size: int, behaviour_size: int = 0) -> Report:
     """Decode the bytes of `Report.encode`.
 
     Raises:
@@ -195,20 +195,26 @@ def decode_report(message: bytes, observation_size: int) -> Report:
     read = _MessageReader(message, _HEAD.size)
     job = read.job()
     first, count, at, digest, episodes_s, updates_s = read.fields(_REPORT)
-    one = read.tally if job.stream == "reset" else read.episodes
-    results = tuple(one(observation_size) for _ in range(count))
+    results = tuple(
+        read.tally(observation_size, behaviour_size) if job.stream == "reset" else read.episodes(observation_size)
+        for _ in range(count)
+    )
     read.finished()
     return Report(job, range(first, first + count), at, digest, episodes_s, updates_s, results)
 
 
 def encode_update(iteration: int, returns: Returns) -> bytes:
-    """Encode what a worker needs to rebuild an update: 16 bytes, 4 a member, and the moments of observations."""
+    """Encode what a worker needs to rebuild an update: 16 bytes, 4 a member, and the moments of observations.
+
+    A member of a search for novelty costs 2 bytes more for each number of its behaviour.
+    """
     fitness = np.asarray(returns.fitness)
     fixed = _UPDATE.pack(iteration, len(fitness), float(returns.mean_length))
-    return fixed + fitness.astype("<f4").tobytes() + _pack_moments(returns.observations)
+    behaviour = np.asarray(returns.behaviour, "<f2").tobytes()
+    return fixed + fitness.astype("<f4").tobytes() + _pack_moments(returns.observations) + behaviour
 
 
-def decode_update(message: bytes, observation_size: int) -> tuple[int, Returns]:
+def decode_update(message: bytes, observation_size: int, behaviour_size: int = 0) -> tuple[int, Returns]:
     """Decode the bytes of `encode_update`: (iteration, returns of its population).
 
     Raises:
@@ -219,7 +225,9 @@ def decode_update(message: bytes, observation_size: int) -> tuple[int, Returns]:
     read = _MessageReader(message, 0)
     iteration, count, mean_length = read.fields(_UPDATE)
     fitness = read.array("<f4", count).astype(np.float32)
-    returns = Returns(fitness, np.float64(mean_length), read.moments(observation_size))
+    seen = read.moments(observation_size)
+    behaviour = read.behaviour(count, behaviour_size)
+    returns = Returns(fitness, np.float64(mean_length), seen, () if behaviour is None else behaviour)
     read.finished()
     return iteration, returns
 
@@ -275,20 +283,22 @@ class _MessageReader:
             raise Malformed("a report whose sentences are no list of sentences")
         return tuple(said)
 
-    def tally(self, observation_size: int) -> Tally:
+    def tally(self, observation_size: int, behaviour_size: int) -> Tally:
         failures = self.sentences()
         count, steps, *returns, share = self.fields(_TALLY)
         fitness = self.array("<f4", count).astype(np.float32)
         mean, deviation, least, greatest = returns
-        return Tally(
-            fitness, steps, (mean, deviation, least, greatest), self.moments(observation_size), failures, share
-        )
+        earned, seen = (mean, deviation, least, greatest), self.moments(observation_size)
+        return Tally(fitness, steps, earned, seen, failures, share, self.behaviour(count, behaviour_size))
 
     def episodes(self, observation_size: int) -> Episodes:
         failures = self.sentences()
         (count,) = self.fields(struct.Struct("<I"))
         returns, length = self.array("<f8", count).astype(float), self.array("<i4", count).astype(np.int32)
         return Episodes(returns, length, self.moments(observation_size), failures)
+
+    def behaviour(self, count: int, size: int) -> np.ndarray | None:
+        return self.array("<f2", count * size).astype(np.float16).reshape(count, size) if size else None
 
     def array(self, kind: str, count: int) -> np.ndarray:
         return np.frombuffer(self.take(count * np.dtype(kind).itemsize), kind)
@@ -320,7 +330,10 @@ def _pack_result(result: Tally | Episodes) -> bytes:
     else:
         parts.append(struct.pack("<I", len(result.returns)) + result.returns.astype("<f8").tobytes())
         parts.append(result.length.astype("<i4").tobytes())
-    return b"".join([*parts, _pack_moments(result.observations)])
+    parts.append(_pack_moments(result.observations))
+    if isinstance(result, Tally) and result.behaviour is not None:
+        parts.append(result.behaviour.astype("<f2").tobytes())
+    return b"".join(parts)
 
 
 def _pack_job(job: Job) -> bytes:

@@ -182,7 +182,7 @@ class Worker:
             self._at = assignment.state_at
             self._states, self._proofs = {self._at: decode_state(attachment, self._template)}, {}
         for update in assignment.updates:
-            iteration, due = decode_update(update, self._size)
+            iteration, due = decode_update(update, self._size, self._algorithm.behaviour_size)
             if iteration != self._at:
                 raise RuntimeError(f"an update of iteration {iteration} met a state at {self._at}")
             after, _ = self._programs.step(self._states[self._at], iteration, due, self._blocks)

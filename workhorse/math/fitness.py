@@ -1,9 +1,10 @@
 """Fitness shaping: what a population's returns are turned into before they weigh its perturbations."""
 
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+import numpy as np
+from jaxtyping import Array, Bool, Float
 
-__all__ = ["centred_ranks", "standardised"]
+__all__ = ["centred_ranks", "differ", "parent_weights", "shared_by_rank", "standardised"]
 
 
 def centred_ranks(fitness: Float[Array, "P"]) -> Float[Array, "P"]:
@@ -40,3 +41,46 @@ def standardised(fitness: Float[Array, "P"]) -> Float[Array, "P"]:
     """
     deviation = jnp.std(fitness)
     return jnp.where(deviation > 0, (fitness - jnp.mean(fitness)) / jnp.where(deviation > 0, deviation, 1.0), 0.0)
+
+
+def parent_weights(population: int, parents: int | float) -> Float[np.ndarray, "P"]:
+    """Weight of each rank in a recombination of the best members, the best first, float64; they sum to 1.
+
+    w_k is proportional to ln(parents + 1/2) - ln k for the `parents` best, k = 1 ... P, and 0 for the others.
+
+    Example:
+        >>> parent_weights(4, 2).round(3).tolist()
+        [0.804, 0.196, 0.0, 0.0]
+
+    Source: Hansen 2016, "The CMA evolution strategy: a tutorial" (arXiv 1604.00772).
+    """
+    weights = np.maximum(np.log(parents + 0.5) - np.log(np.arange(1, population + 1)), 0.0)
+    return weights / weights.sum()
+
+
+def shared_by_rank(fitness: Float[Array, "P"], weights: Float[np.ndarray, "P"]) -> Float[Array, "P"]:
+    """Weight of each member, where `weights` has one for each rank, the best first.
+
+    Members of equal fitness share the mean of the weights of their ranks, so the order in which they are numbered
+    changes nothing. A member whose fitness is not a number ranks last.
+
+    Example:
+        >>> shared_by_rank(jnp.array([1.0, 5.0, 1.0]), np.array([0.7, 0.3, 0.0]))
+        Array([0.15, 0.7 , 0.15], dtype=float64)
+    """
+    cost = 0.0 - jnp.where(jnp.isnan(fitness), -jnp.inf, fitness)
+    ordered, so_far = jnp.sort(cost), jnp.asarray(np.concatenate([[0.0], np.cumsum(weights)]))
+    first = jnp.searchsorted(ordered, cost, side="left")
+    after = jnp.searchsorted(ordered, cost, side="right")
+    return (so_far[after] - so_far[first]) / (after - first)
+
+
+def differ(fitness: Float[Array, "P"]) -> Bool[Array, ""]:
+    """Tell whether any two members differ; one that is not a number is like minus infinity.
+
+    Example:
+        >>> bool(differ(jnp.array([2.0, 2.0]))), bool(differ(jnp.array([2.0, jnp.nan])))
+        (False, True)
+    """
+    known = jnp.where(jnp.isnan(fitness), -jnp.inf, fitness)
+    return known.max() > known.min()

@@ -17,11 +17,13 @@ from workhorse.core.types import Returns
 from workhorse.environments.registry import TASKS, is_native
 from workhorse.statistics.adaptive import Cell, SeedBatch, next_batch
 from workhorse.studies.cells import cell_scores, succeeded
+from workhorse.studies.cluster_pool import ClusterPool, JobTransport
 from workhorse.studies.dispatch import Dispatcher, StudyObserver
 from workhorse.studies.folder import StudyFolder
+from workhorse.studies.jobs import JobEvent, JobPool, JobRequest
 from workhorse.studies.loading import cell_key, load_results
 from workhorse.studies.plan import StudyPlan, TrainingJob
-from workhorse.studies.pool import JobEvent, JobRequest, Pool
+from workhorse.studies.pool import Pool
 from workhorse.studies.record_kinds import KINDS, Kind
 from workhorse.studies.results import StudyResults
 from workhorse.studies.rules import SEEDS_ADDED
@@ -36,7 +38,13 @@ FLOOR_EPISODES = 100
 SWEEP_EPISODES = 20
 
 
-def conduct(folder: StudyFolder, cores: int, observer: StudyObserver, make: MakeLoop | None = None) -> StudyResults:
+def conduct(
+    folder: StudyFolder,
+    cores: int,
+    observer: StudyObserver,
+    make: MakeLoop | None = None,
+    transport: JobTransport | None = None,
+) -> StudyResults:
     """Do everything of a study that is not done yet.
 
     Args:
@@ -44,6 +52,7 @@ def conduct(folder: StudyFolder, cores: int, observer: StudyObserver, make: Make
         cores: worker processes, each with one simulation thread.
         observer: is told what happens.
         make: makes loops on a cluster; then runs are trained one after the other, each on the whole cluster.
+        transport: to workers on a cluster, which are used instead of processes here, a core for each run.
 
     Returns:
         The study as it stands at the end.
@@ -55,9 +64,13 @@ def conduct(folder: StudyFolder, cores: int, observer: StudyObserver, make: Make
     if make is not None:
         check_cluster(folder.plan)
     before = _on_termination()
-    pool = Pool(cores, folder.path / "logs")
-    sitting = Sitting(folder, cores)
-    study = _Study(folder, pool, observer, make, sitting)
+    if transport is None:
+        pool: JobPool = Pool(cores, folder.path / "logs")
+        sitting = Sitting(folder, cores)
+    else:
+        pool = ClusterPool(transport, folder, observer.noted)
+        sitting = Sitting(folder, 0, pool.core_seconds)
+    study = _Study(folder, pool, observer, make, sitting, shares=make is None and transport is None)
     try:
         study.finish()
         return load_results(folder)
@@ -69,14 +82,17 @@ def conduct(folder: StudyFolder, cores: int, observer: StudyObserver, make: Make
 
 
 def check_cluster(plan: StudyPlan) -> None:
-    """Check that every algorithm of a study can use a cluster.
+    """Check that a run of every algorithm of a study can be spread over a cluster.
 
     Raises:
         UsageError: one of them learns from rollouts, which needs one machine.
     """
     for name in plan.algorithms:
         if registry.algorithm_class(name).consumes is not Returns:
-            raise UsageError(f"{name} learns on one machine: --cluster is for evolution strategies. Leave it out.")
+            raise UsageError(
+                f"{name} learns on one machine: --each-on-all is for evolution strategies. Leave it out, and the runs "
+                "are trained side by side, each on one core of the cluster."
+            )
 
 
 def _is_pure(task: str, options: Mapping[str, object]) -> bool:
@@ -90,7 +106,13 @@ class _Study:
     """Study in progress."""
 
     def __init__(
-        self, folder: StudyFolder, pool: Pool, observer: StudyObserver, make: MakeLoop | None, sitting: Sitting
+        self,
+        folder: StudyFolder,
+        pool: JobPool,
+        observer: StudyObserver,
+        make: MakeLoop | None,
+        sitting: Sitting,
+        shares: bool,
     ) -> None:
         self._folder = folder
         self._plan = folder.plan
@@ -99,6 +121,7 @@ class _Study:
         self._dispatcher = Dispatcher(folder, pool, observer)
         self._make = make
         self._sitting = sitting
+        self._shares = shares  # seeds on JAX environments share a process, which has all cores of this machine
         self._command = tuple(folder.about["command"])
 
     def finish(self) -> None:
@@ -175,7 +198,7 @@ class _Study:
         by_id = {job.id: job for job in jobs}
         sweeps = [sweep for job in jobs for sweep in self._sweep(job)] if kind == "runs" else []
 
-        waiting = self._works(missing, root) if self._make is None else deque([[job] for job in missing])
+        waiting = self._works(missing) if self._shares else deque([[job] for job in missing])
 
         def more() -> JobRequest | None:
             if not waiting or self._is_spent():
@@ -213,7 +236,7 @@ class _Study:
             self._sitting.elsewhere(time.monotonic() - begun, ledger_of(Path(work["root"]) / work["id"]).core_hours)
             self._dispatcher.do(ended(work["id"], event))
 
-    def _works(self, missing: list[TrainingJob], root: Path) -> deque[list[TrainingJob]]:
+    def _works(self, missing: list[TrainingJob]) -> deque[list[TrainingJob]]:
         """Split the missing jobs into what a process gets at a time: a run, or seeds that share programs."""
         cells: dict[tuple[str, str], list[TrainingJob]] = {}
         for job in missing:

@@ -1,11 +1,11 @@
-"""Give work to the pool of processes, follow its events, and write down what was measured."""
+"""Give work to the pool of workers, follow its events, and write down what was measured."""
 
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 
 from workhorse.core.errors import UsageError
 from workhorse.studies.folder import StudyFolder
-from workhorse.studies.pool import JobEvent, JobRequest, Pool
+from workhorse.studies.jobs import JobEvent, JobPool, JobRequest
 from workhorse.studies.record_kinds import Kind
 
 __all__ = ["Dispatcher", "StudyObserver"]
@@ -49,9 +49,9 @@ def _called(work: JobRequest) -> str:
 
 
 class Dispatcher:
-    """Link between a study and its worker processes."""
+    """Link between a study and its workers."""
 
-    def __init__(self, folder: StudyFolder, pool: Pool, observer: StudyObserver) -> None:
+    def __init__(self, folder: StudyFolder, pool: JobPool, observer: StudyObserver) -> None:
         self._folder, self._pool, self._observer = folder, pool, observer
 
     def do(

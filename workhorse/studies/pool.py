@@ -12,25 +12,19 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from workhorse.core.compilation import CACHE_VARIABLE, compiled_folder
 from workhorse.core.files import remove
+from workhorse.studies.jobs import GOES_ON, JobEvent, JobRequest
 
-__all__ = ["JobEvent", "Pool", "Tell", "JobRequest"]
-
-JobRequest = dict[str, Any]
-"""Task for a worker, as JSON; its `kind` is "run", "seeds", "measure", "floor" or "sweep"."""
-
-JobEvent = dict[str, Any]
-"""Report of a worker about its task, as JSON; see `Pool`."""
-
-Tell = Callable[[Mapping[str, Any]], None]
-"""Function by which a worker reports to the study, in JSON."""
+__all__ = ["Pool"]
 
 STOP_PATIENCE_S = 60.0
+
+KILLED = (-signal.SIGKILL, -signal.SIGTERM)
+"""Exit codes of a process that another one ended, or the kernel for want of memory."""
 
 
 class _Process:
@@ -68,7 +62,8 @@ class _Process:
         for line in self._process.stdout:
             with contextlib.suppress(ValueError):  # a line cut off when it died
                 self._answers.put((self, json.loads(line)))
-        self._answers.put((self, {"event": "gone", "reason": _death(self._process.wait())}))
+        code = self._process.wait()
+        self._answers.put((self, {"event": "gone", "reason": _death(code), "killed": code in KILLED}))
 
     def is_alive(self) -> bool:
         return self._process.poll() is None
@@ -86,31 +81,31 @@ class _Process:
 
 
 class Pool:
-    """Pool of `size` worker processes; one that dies is replaced, and its job has crashed.
+    """`JobPool` of `size` worker processes; one that dies is replaced, and its job has crashed.
 
-    Each event has a name, `event`: "progress" and "ended" (of one of a job's runs) come during a job; "done",
-    "crashed", "fatal" and "stopped" end it.
+    Args:
+        size: how many.
+        logs: folder for what they print.
+        surroundings: environment variables that they have beside those of this process.
     """
 
-    def __init__(self, size: int, logs: Path) -> None:
+    def __init__(self, size: int, logs: Path, surroundings: Mapping[str, str] | None = None) -> None:
         self.size = size
         self._logs = logs
         self._compiled = tempfile.TemporaryDirectory(prefix="workhorse-compiled-", ignore_cleanup_errors=True)
         # All seeds of a cell run the same programs. Where none are kept for the user they are kept for the study,
         # outside its folder, from which nothing is ever executed.
         kept = compiled_folder() is not None or "JAX_COMPILATION_CACHE_DIR" in os.environ
-        self._surroundings = {} if kept else {CACHE_VARIABLE: self._compiled.name}
+        self._surroundings = ({} if kept else {CACHE_VARIABLE: self._compiled.name}) | dict(surroundings or {})
         self._answers: queue.Queue[tuple[_Process, JobEvent]] = queue.Queue()
         self._processes: list[_Process] = []
         self._begun = 0
 
     @property
     def idle(self) -> int:
-        """Number of jobs that can be given now."""
         return self.size - sum(process.job is not None for process in self._processes)
 
     def give(self, job: Mapping[str, object]) -> None:
-        """Give a job to an idle worker, which is started if needed."""
         # a worker that died while idle must not be given a job
         self._processes = [process for process in self._processes if process.job is not None or process.is_alive()]
         free = [process for process in self._processes if process.job is None]
@@ -121,7 +116,6 @@ class Pool:
         free[0].give(job)
 
     def answer(self, timeout_s: float = 0.5) -> tuple[JobRequest, JobEvent] | None:
-        """Return the next event and the job that it is about; None if none comes within `timeout_s`."""
         try:
             process, answer = self._answers.get(timeout=timeout_s)
         except queue.Empty:
@@ -132,16 +126,20 @@ class Pool:
                 self._processes.remove(process)
             if job is None:
                 return None
-            answer = {"event": "crashed", "reason": f"{answer['reason']} (see {process.log})", "seconds": 0.0}
-        if answer["event"] not in ("progress", "ended"):
+            reason, killed = f"{answer['reason']} (see {process.log})", answer["killed"]
+            answer = {"event": "crashed", "reason": reason, "seconds": 0.0, "killed": killed}
+        if answer["event"] not in GOES_ON:
             process.job = None
         assert job is not None
         return job, answer
 
-    def close(self) -> None:
-        """Tell every worker to save and exit, and kill those that do not."""
+    def stop(self) -> None:
+        """Tell every worker to save and exit; what they still say comes by `answer`."""
         for process in self._processes:
             process.stop()
+
+    def close(self) -> None:
+        self.stop()
         deadline = time.monotonic() + STOP_PATIENCE_S
         for process in self._processes:
             process.wait(deadline - time.monotonic())

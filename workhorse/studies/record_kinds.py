@@ -93,6 +93,7 @@ class _Sitting:
     wall_s: AtLeastZero
     cores: CountFromZero
     held_core_hours: AtLeastZero
+    core_seconds: Mapping[str, AtLeastZero]
 
 
 def check_record(kind: Kind, record: Mapping[str, Any], where: str) -> dict[str, Any]:
@@ -110,6 +111,8 @@ def check_record(kind: Kind, record: Mapping[str, Any], where: str) -> dict[str,
                 trial.setdefault("outcomes", [])
     if kind == "floors" and "failed" not in found:
         found = {"constant": [], "action": [], "trial_episodes": 0, "trial_steps": 0} | found
+    if kind == "sittings":
+        found.setdefault("core_seconds", {})
     if kind == "sweeps" and "failed" not in found:
         sweep = {name: value for name, value in found.items() if name != "core_hours"}
         from_record(sweep, where)

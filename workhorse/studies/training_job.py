@@ -9,27 +9,32 @@ from typing import Any
 
 from workhorse.algorithms.recipes import recipe
 from workhorse.core.errors import UsageError
-from workhorse.core.files import is_there, remove_folder
+from workhorse.core.files import is_there, remove_folder, write_file
 from workhorse.runs import train as runs
 from workhorse.runs.checkpoint import saved_iterations
 from workhorse.runs.cost import Ledger
 from workhorse.runs.folder import RunFolder
 from workhorse.runs.manifest import Manifest
 from workhorse.runs.policy import Policy
+from workhorse.runs.trust import trust_run
+from workhorse.studies.jobs import JobRequest, Tell
+from workhorse.studies.parcels import Packer
 from workhorse.studies.plan import StudyPlan, TrainingJob
-from workhorse.studies.pool import JobRequest, Tell
 from workhorse.training.groups import RunGroup, together
 from workhorse.training.loop import MakeLoop
 from workhorse.training.plan import Plan
 
 __all__ = [
+    "can_go_on",
     "crash",
     "ended_as",
     "is_fatal",
     "ledger_of",
     "request",
     "train",
+    "train_away",
     "train_together",
+    "wait_until_free",
 ]
 
 PROGRESS_EVERY_S = 0.5
@@ -63,8 +68,8 @@ def train(
     """
     observer = _Reporter(progress)
     path = Path(job["root"]) / job["id"]
-    _wait_until_free(path)
-    if _can_go_on(path):
+    wait_until_free(path)
+    if can_go_on(path):
         folder, summary = runs.resume(path, threads=threads, observer=observer, make=make)
     else:
         remove_folder(path)
@@ -86,6 +91,37 @@ def train(
             make=make,
         )
     return ended_as(folder, summary)
+
+
+def train_away(job: Mapping[str, Any], tell: Tell) -> dict[str, Any]:
+    """Train a seed as `train` does, on a node of a cluster: tell of each checkpoint, with the files to carry home.
+
+    The files are a parcel in `job["parcels"]`, written between two iterations: a state that a run can go on from.
+    """
+    path, id = Path(job["root"]) / job["id"], job["id"]
+    packer, known, sent = Packer(path), saved_iterations(path), 0
+    packer.skip_present()
+    if can_go_on(path):
+        trust_run(RunFolder(path).manifest())  # the study, which sent it, has looked at what it names
+
+    def send() -> None:
+        nonlocal sent
+        sent += 1
+        write_file(Path(job["parcels"]) / f"{sent}", packer.pack(), durable=False)
+        tell({"event": "saved", "run": id, "parcel": f"{sent}"})
+
+    def progress(what: Mapping[str, Any]) -> None:
+        nonlocal known
+        tell({"event": "progress", "run": id, **what})
+        if (found := saved_iterations(path)) != known:
+            known = found
+            send()
+
+    try:
+        return train(job, progress)
+    finally:
+        if is_there(path):
+            send()
 
 
 def train_together(job: Mapping[str, Any], tell: Tell) -> None:
@@ -160,12 +196,12 @@ def ledger_of(path: Path) -> Ledger:
         return Ledger()
 
 
-def _can_go_on(path: Path) -> bool:
+def can_go_on(path: Path) -> bool:
     """Tell whether a folder holds a run with a checkpoint; a run killed before its first one is started again."""
     return is_there(path / "manifest.json") and bool(saved_iterations(path))
 
 
-def _wait_until_free(path: Path) -> None:
+def wait_until_free(path: Path) -> None:
     """Wait until the worker of a killed study has saved and exited.
 
     Raises:

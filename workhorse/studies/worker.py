@@ -21,9 +21,16 @@ from pathlib import Path
 from typing import Any
 
 from workhorse.core.errors import UsageError
-from workhorse.studies.pool import Tell
+from workhorse.core.files import remove_folder
+from workhorse.studies.jobs import Tell
 
-__all__ = ["main"]
+__all__ = ["OWNER", "main"]
+
+OWNER = "WORKHORSE_STUDY_WORKER"
+"""Environment variable of a process on a node of a cluster: the process id of its worker, and their folder."""
+
+_orphaned = threading.Event()
+"""Set once standard input has ended: the parent is gone, or closes it."""
 
 
 def main() -> int:
@@ -31,7 +38,6 @@ def main() -> int:
     answers = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)  # what libraries print goes to the log
     jobs: queue.Queue[dict[str, Any] | None] = queue.Queue()
-    threading.Thread(target=_listen, args=(jobs,), daemon=True).start()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's Ctrl-C is for the parent, which tells us
     signal.signal(signal.SIGTERM, _leave)
     lock = threading.Lock()
@@ -40,11 +46,26 @@ def main() -> int:
         with lock:
             answers.write(json.dumps(dict(answer), allow_nan=False) + "\n")
 
-    with contextlib.suppress(KeyboardInterrupt):  # told to exit while idle
-        while (job := jobs.get()) is not None:
-            if not _serve(job, tell):
-                break
+    try:
+        with contextlib.suppress(KeyboardInterrupt, BrokenPipeError):  # told to exit while idle, or nobody hears us
+            threading.Thread(target=_listen, args=(jobs,), daemon=True).start()
+            while (job := jobs.get()) is not None:
+                if not _serve(job, tell):
+                    break
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        if _orphaned.is_set() and OWNER in os.environ:
+            _clean_up(*os.environ[OWNER].split(" ", 1))
     return 0
+
+
+def _clean_up(worker: str, folder: str) -> None:
+    """Remove the temporary folder on a node of a cluster where its worker has died; nobody else would."""
+    deadline = time.monotonic() + 1.0  # a process that dies closes its pipes a moment before that shows
+    while os.getppid() == int(worker) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    if os.getppid() != int(worker):
+        remove_folder(Path(folder))
 
 
 def _serve(job: dict[str, Any], tell: Tell) -> bool:
@@ -73,6 +94,7 @@ def _listen(jobs: queue.Queue[dict[str, Any] | None]) -> None:
     for line in sys.stdin:
         jobs.put(json.loads(line))
     jobs.put(None)
+    _orphaned.set()
     os.kill(os.getpid(), signal.SIGTERM)  # the parent is gone, or has no more work
 
 
@@ -83,8 +105,10 @@ def _leave(*_: object) -> None:
 def _work(job: dict[str, Any], tell: Tell) -> dict[str, Any]:
     match job["kind"]:
         case "run":
-            from workhorse.studies.training_job import train
+            from workhorse.studies.training_job import train, train_away
 
+            if "parcels" in job:
+                return {"run": train_away(job, tell)}
             return {"run": train(job, lambda progress: tell({"event": "progress", "run": job["id"], **progress}))}
         case "seeds":
             from workhorse.studies.training_job import train_together

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import PyTree
 
-from workhorse.core.algorithm import Action, Actor, Algorithm, Carry, Key
+from workhorse.core.algorithm import Action, Actor, Algorithm, Carry, Key, Population
 from workhorse.core.randomness import draw, root_key
 from workhorse.core.types import Moments
 from workhorse.environments.batch import episode_keys
@@ -74,6 +74,7 @@ class Episodes(NamedTuple):
         observations: moments of the observations acted on, merged slot by slot, float64.
         failures: one sentence for each slot whose simulation broke.
         at_one_bound: share of the actions looked at that lie at one bound, see `action_bounds`; NaN where none has any.
+        last_obs: last observation of each slot, (B, ...), where the algorithm describes episodes by it.
     """
 
     returns: np.ndarray
@@ -81,6 +82,7 @@ class Episodes(NamedTuple):
     observations: Moments
     failures: tuple[str, ...]
     at_one_bound: float = float("nan")
+    last_obs: np.ndarray | None = None
 
 
 class Stopped(Exception):
@@ -183,6 +185,7 @@ class _HostEpisodes(EpisodePlayer):
         self.num_slots = env.num_slots
         self._env, self._root = env, root
         self._space = env.spec.observation
+        self._describes = _describes(algorithm)
         self._begin, self._act, self._keep, self._merge = _host_programs(repr(algorithm), algorithm, self._space.size)
 
     def play(
@@ -240,7 +243,8 @@ class _HostEpisodes(EpisodePlayer):
             alive = _alive(rows, living)
         _note(seen, rows, stepping.observations)
         share = one_sided(ends, at_ends, looked_at) if ends is not None else float("nan")
-        return Episodes(returns, length, jax.tree.map(np.asarray, self._merge(seen)), tuple(failures), share)
+        last_obs = np.array(observations) if self._describes else None
+        return Episodes(returns, length, jax.tree.map(np.asarray, self._merge(seen)), tuple(failures), share, last_obs)
 
     def close(self) -> None:
         self._env.close()
@@ -274,11 +278,11 @@ class _JaxEpisodes(EpisodePlayer):
             limit = np.int32(no_limit if work.limit is None else work.limit)
             reset_key, act_key = draw(key, work.stream, work.iteration), draw(key, work.act_stream, work.iteration)
             found = self._run[work.explore](actor, work.members, work.episodes, reset_key, act_key, limit)
-            returns, length, merged, at_ends = jax.tree.map(np.asarray, found)
+            returns, length, merged, at_ends, last_obs = jax.tree.map(np.asarray, found)
             broken = np.flatnonzero(~np.isfinite(returns))  # a pure environment cannot say more of what went wrong
             failures = tuple(f"episode {work.episodes[slot]}: its return is {returns[slot]}" for slot in broken)
             share = float("nan") if self._ends is None else one_sided(self._ends, at_ends, int(length.sum()))
-            yield number, Episodes(returns, length, merged, failures, share)
+            yield number, Episodes(returns, length, merged, failures, share, last_obs)
 
 
 @functools.lru_cache(maxsize=16)
@@ -343,10 +347,11 @@ def _act(algorithm: Algorithm, explore: bool) -> Callable[..., tuple[jax.Array, 
 def _whole_episodes(algorithm: Algorithm, env: JaxEnv, explore: bool) -> Callable[..., tuple[Any, ...]]:
     """What `_JaxEpisodes` compiles: a pure function of a chunk to its returns, length, moments, counts at bounds."""
     begin, act, ends = _begin(algorithm, env.spec.observation.size), _act(algorithm, explore), ends_of(env.spec.action)
+    describes = _describes(algorithm)
 
     def run(
         actor: Actor, members: jax.Array, episodes: jax.Array, reset_key: Key, act_key: Key, limit: jax.Array
-    ) -> tuple[jax.Array, jax.Array, Moments, PyTree]:
+    ) -> tuple[jax.Array, jax.Array, Moments, PyTree, jax.Array | None]:
         states, obs = jax.vmap(lambda episode: env.reset(jax.random.fold_in(reset_key, episode)))(episodes)
         active = episodes >= 0
         returns, length = jnp.zeros(members.shape, jnp.float64), jnp.zeros(members.shape, jnp.int32)
@@ -366,12 +371,20 @@ def _whole_episodes(algorithm: Algorithm, env: JaxEnv, explore: bool) -> Callabl
             returns = returns + jnp.where(active, step.reward, 0.0)
             length = length + active
             ended = step.terminated | step.truncated | (stepping.time >= limit)
-            return states, stepping, step.next_obs, active & ~ended, returns, length, at_ends
+            newest = step.next_obs
+            if describes:  # a slot that is over keeps its last observation
+                newest = jnp.where(active.reshape(-1, *[1] * (obs.ndim - 1)), newest, obs)
+            return states, stepping, newest, active & ~ended, returns, length, at_ends
 
         nowhere = () if ends is None else (jnp.zeros(ends.low.shape, jnp.int64),) * 2
         start = (states, begin(actor, members), obs, active, returns, length, nowhere)
-        _, stepping, _, _, returns, length, at_ends = jax.lax.while_loop(unfinished, advance, start)
+        _, stepping, last, _, returns, length, at_ends = jax.lax.while_loop(unfinished, advance, start)
         unseen = moments.empty(env.spec.observation.size, jnp.float64)
-        return returns, length, moments.merge_all(stepping.observations, unseen), at_ends
+        seen = moments.merge_all(stepping.observations, unseen)
+        return returns, length, seen, at_ends, last if describes else None
 
     return run
+
+
+def _describes(algorithm: Algorithm) -> bool:
+    return isinstance(algorithm, Population) and algorithm.behaviour_size > 0

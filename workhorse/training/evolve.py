@@ -133,7 +133,16 @@ class Evolve(Loop):
             fitness.astype(np.float64).mean(axis=1).astype(np.float32),
             np.float64(sum(chunk.steps for chunk in tallies) / fitness.size),
             self._programs.merge([chunk.observations for chunk in tallies]),
+            self._behaviour(tallies),
         )
+
+    def _behaviour(self, tallies: list[Tally]) -> np.ndarray | tuple[()]:
+        """Return what the members' episodes were like, (P, k); nothing where the algorithm does not ask."""
+        told = [chunk.behaviour for chunk in tallies if chunk.behaviour is not None]
+        if not told:
+            return ()
+        rows = np.concatenate(told).astype(np.float32)
+        return rows.reshape(-1, self.algorithm.episodes_per_member, rows.shape[1]).mean(1).astype(np.float16)
 
     def evaluate(self, progress: Progress, num_episodes: int) -> Evaluation:
         chunks = self._workforce.evaluate(progress.state, int(progress.iteration), num_episodes)

@@ -155,9 +155,13 @@ class HostCollector(Collector):
         taken: list[tuple[PyTree, ...]] = []
         over: list[tuple[np.ndarray, ...]] = []
         failures: list[str] = []
+        cuts = _first_ends(self._algorithm)
         for time in range(self.steps):
             action, sent, carry, extras = _act(self._algorithm, actor, carry, obs, key, time)
             step = self._env.step(np.asarray(sent))
+            if cuts is not None:
+                is_cut = (cuts == iteration * self.steps + time + 1) & ~step.terminated
+                step = step._replace(truncated=step.truncated | is_cut)
             total, length = total + step.reward, length + 1
             ended = step.terminated | step.truncated
             taken.append((obs, action, step.reward, step.terminated, step.truncated, step.next_obs, extras))
@@ -274,12 +278,16 @@ def collect_program(
     """Take some steps of every slot, and begin again where an episode ended."""
     num_slots = slots.obs.shape[0]
     act_key, reset_key = draw(root, "act", iteration), draw(root, "reset", iteration)
+    cuts = _first_ends(algorithm)
 
     def advance(slots: Slots, time: jax.Array) -> tuple[Slots, tuple[Rollout, Ended]]:
         action, sent, carry, extras = _act(algorithm, actor, slots.carry, slots.obs, act_key, time)
         keys = slot_keys(jax.random.fold_in(reset_key, time + 1), num_slots)
         step_keys = jax.vmap(lambda key: jax.random.fold_in(key, 1))(keys)  # a reset must not repeat a step's draws
         states, step = jax.vmap(env.step)(slots.environment, sent, step_keys)
+        if cuts is not None:
+            is_cut = (cuts == iteration.astype(jnp.int64) * steps + time + 1) & ~step.terminated
+            step = step._replace(truncated=step.truncated | is_cut)
         ended = step.terminated | step.truncated
         total, length = slots.episode_return + step.reward, slots.episode_length + 1
         fresh, fresh_obs = jax.vmap(env.reset)(keys)
@@ -296,6 +304,10 @@ def collect_program(
 
     after, (rollout, ended) = jax.lax.scan(advance, slots, jnp.arange(steps))
     return rollout._replace(carry=slots.carry), after, ended
+
+
+def _first_ends(algorithm: Algorithm) -> np.ndarray | None:
+    return algorithm.first_ends() if isinstance(algorithm, OnPolicy) else None
 
 
 def _where_ended(ended: jax.Array, new: jax.Array, old: jax.Array) -> jax.Array:

@@ -30,6 +30,7 @@ class Tally(NamedTuple):
         observations: moments of the observations acted on, float64.
         failures: one sentence for each episode whose simulation broke.
         at_one_bound: share of actions at one bound, see `action_bounds`.
+        behaviour: what the algorithm says that an episode was like, float16 (E, k).
     """
 
     fitness: np.ndarray
@@ -38,6 +39,7 @@ class Tally(NamedTuple):
     observations: Moments
     failures: tuple[str, ...]
     at_one_bound: float = math.nan
+    behaviour: np.ndarray | None = None
 
 
 class Following:
@@ -194,4 +196,5 @@ def tally(algorithm: Population, episodes: Episodes) -> Tally:
         episodes.observations,
         episodes.failures,
         episodes.at_one_bound,
+        None if episodes.last_obs is None else algorithm.describe(episodes.last_obs[ran]),
     )

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from workhorse.algorithms.evolution.search import ParameterSearch, SearchState
+from workhorse.algorithms.evolution.search import ParameterSearch, SearchActor, SearchState
 from workhorse.core.algorithm import Key, Metrics, Rebuildable, State
 from workhorse.core.configuration import configuration
 from workhorse.core.errors import UsageError
@@ -57,6 +57,20 @@ class GaussianSearch(ParameterSearch, Rebuildable):
 
     def init(self, key: Key) -> State:
         return GaussianState(*super().init(key), pending=self._nothing_yet() if self.lag else ())
+
+    # --- members ---
+
+    def perturbation_of(self, member: Int[Array, ""]) -> Int[Array, ""]:
+        """Return the number of the perturbation that a member acts with."""
+        return member
+
+    def placed(self, actor: SearchActor, member: Int[Array, ""], eps: Float[Array, "m"]) -> Float[Array, "n"]:
+        """Return the parameters of a member whose perturbation is `eps`."""
+        raise NotImplementedError(f"{type(self).__name__} does not say where its members are.")
+
+    def displace(self, actor: SearchActor, member: Int[Array, ""]) -> Float[Array, "n"]:
+        eps = noise.perturbation(actor.noise_key, self.perturbation_of(member), self.num_drawn)
+        return self.placed(actor, member, eps)
 
     # --- the update ---
 

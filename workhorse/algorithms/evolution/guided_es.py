@@ -14,7 +14,6 @@ from workhorse.core.configuration import configuration
 from workhorse.core.errors import UsageError
 from workhorse.core.ranges import require_positive
 from workhorse.core.types import Moments, Returns
-from workhorse.math import noise
 from workhorse.math.fitness import centred_ranks
 
 __all__ = ["GuidedES", "GuidedState", "orthonormal"]
@@ -104,10 +103,12 @@ class GuidedES(GaussianSearch):
     def actor(self, state: GuidedState) -> SearchActor:
         return super().actor(state)._replace(spread=state.basis)
 
-    def displace(self, actor: SearchActor, member: Int[Array, ""]) -> Float[Array, "n"]:
-        drawn = noise.perturbation(actor.noise_key, member // 2, self.num_drawn)
+    def perturbation_of(self, member: Int[Array, ""]) -> Int[Array, ""]:
+        return member // 2
+
+    def placed(self, actor: SearchActor, member: Int[Array, ""], eps: Float[Array, "m"]) -> Float[Array, "n"]:
         sign = 1 - 2 * (member % 2).astype(jnp.float32)
-        return actor.params + sign * jnp.asarray(self.noise_std, jnp.float32) * self._guided(actor.spread, drawn)
+        return actor.params + sign * jnp.asarray(self.noise_std, jnp.float32) * self._guided(actor.spread, eps)
 
     def weights(self, state: GuidedState, experience: Returns) -> Float[Array, "1 N"]:
         """(u_{2i} - u_{2i+1}) / (2 N noise_std) for each pair."""

@@ -12,7 +12,6 @@ from workhorse.core.configuration import configuration
 from workhorse.core.errors import UsageError
 from workhorse.core.ranges import require_positive
 from workhorse.core.types import Moments, Returns
-from workhorse.math import noise
 from workhorse.math.fitness import centred_ranks
 
 __all__ = ["PGPE", "PGPEState", "clipped_up"]
@@ -123,9 +122,11 @@ class PGPE(GaussianSearch):
     def actor(self, state: PGPEState) -> SearchActor:
         return super().actor(state)._replace(spread=state.deviation)
 
-    def displace(self, actor: SearchActor, member: Int[Array, ""]) -> Float[Array, "n"]:
+    def perturbation_of(self, member: Int[Array, ""]) -> Int[Array, ""]:
+        return member // 2
+
+    def placed(self, actor: SearchActor, member: Int[Array, ""], eps: Float[Array, "n"]) -> Float[Array, "n"]:
         sign = 1 - 2 * (member % 2).astype(jnp.float32)
-        eps = noise.perturbation(actor.noise_key, member // 2, actor.params.shape[0])
         return actor.params + sign * (actor.spread * eps)
 
     def weights(self, state: PGPEState, experience: Returns) -> Float[Array, "2 N"]:

@@ -9,7 +9,7 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, Int
 
-from workhorse.core.algorithm import Key, Population, State
+from workhorse.core.algorithm import Algorithm, Key, Population, State
 from workhorse.core.configuration import configuration
 from workhorse.core.errors import UsageError
 from workhorse.core.layers import PolicyNetwork, head_for
@@ -21,7 +21,7 @@ from workhorse.networks.heads import action_of, num_outputs
 from workhorse.networks.layers import mlp_layers, scaled_layers
 from workhorse.networks.mlp import MLP
 
-__all__ = ["SearchActor", "ParameterSearch", "SearchState"]
+__all__ = ["ParameterSearch", "SearchActor", "SearchState", "SearchedPolicy"]
 
 
 class SearchState(NamedTuple):
@@ -48,12 +48,8 @@ class SearchActor(NamedTuple):
 
 
 @configuration
-class ParameterSearch(Population):
-    """A policy, and a population of members around it that are judged by their episodes' returns.
-
-    A member's number names its perturbation; a *negative* number is the policy itself, unperturbed. Observations are
-    centred and scaled with the moments of everything the population has seen in the iterations before.
-    """
+class SearchedPolicy(Algorithm):
+    """A policy whose parameters are searched for: a network, and how observations come to it."""
 
     spec: EnvSpec
     policy: Literal["linear", "mlp"] = "linear"
@@ -68,10 +64,6 @@ class ParameterSearch(Population):
     """Centre and scale observations by their running mean and standard deviation."""
     observation_clip: float = 5.0
     """Clip scaled observations to plus or minus this."""
-    alive_bonus: float = 0.0
-    """Taken off every step's reward in the training signal (never in evaluation)."""
-    episodes_per_member: int = 1
-    """Episodes whose mean return is a member's fitness."""
 
     def validate(self) -> None:
         """Raise a `UsageError` where a field is out of range or the policy cannot take the task's actions."""
@@ -86,17 +78,13 @@ class ParameterSearch(Population):
                     raise UsageError(f"{name}.{option} is for continuous actions, but {task} has {kind}. Leave it out.")
         if self.policy not in ("linear", "mlp"):
             raise UsageError(f"{name}.policy must be 'linear' or 'mlp': got {self.policy!r}.")
-        positive = {"observation_clip": self.observation_clip, "episodes_per_member": self.episodes_per_member}
+        positive = {"observation_clip": self.observation_clip}
         if self.policy == "mlp":
             positive |= {f"hidden[{layer}]": units for layer, units in enumerate(self.hidden)}
         require_positive(name, **positive)
         if self.action_bins is not None and self.action_bins < 2:
             raise UsageError(f"{name}.action_bins must be at least 2: got {self.action_bins}.")
-        require_non_negative(name, alive_bonus=self.alive_bonus, action_noise=self.action_noise or 0.0)
-
-    @abstractmethod
-    def displace(self, actor: SearchActor, member: Int[Array, ""]) -> Float[Array, "n"]:
-        """Parameters of a member of the population, `member` >= 0."""
+        require_non_negative(name, action_noise=self.action_noise or 0.0)
 
     # --- the policy ---
 
@@ -126,6 +114,58 @@ class ParameterSearch(Population):
         layers = (*mlp_layers(self.to_network(actor.params)), head)
         return scaled_layers(self.spec.observation, actor.mean, actor.inverse_scale, self.observation_clip, layers)
 
+    def scaling(self, observations: Moments) -> tuple[Float[Array, "D"], Float[Array, "D"]]:
+        """Mean and inverse scale that observations are normalised with, float32; 0 and 1 where they are not."""
+        if not self.normalise_observations:
+            size = self.spec.observation.size
+            return jnp.zeros(size, jnp.float32), jnp.ones(size, jnp.float32)
+        return observations.mean.astype(jnp.float32), moments.inverse_scale(observations).astype(jnp.float32)
+
+    def output(self, actor: SearchActor, carry: Any, scaled: Float[Array, "D"]) -> Float[Array, "A"]:
+        """Output of a member's network for a scaled observation."""
+        return carry(scaled)
+
+    def act(
+        self, actor: SearchActor, carry: Any, obs: Float[Array, "..."], key: Key, *, explore: bool
+    ) -> tuple[Array, Any, None]:
+        """Z = clip((obs - mean) / scale);  action = clip(head(network(z)) + action noise) to the task's bounds.
+
+        Matrices and images are flattened first.
+        """
+        clip = jnp.float32(self.observation_clip)
+        scaled = jnp.clip((obs.reshape(-1).astype(jnp.float32) - actor.mean) * actor.inverse_scale, -clip, clip)
+        action = action_of(self.spec.action, self.action_bins, self.output(actor, carry, scaled))
+        space = self.spec.action
+        if isinstance(space, Box):
+            if explore and self.action_noise is not None:
+                action = action + jnp.float32(self.action_noise) * jax.random.normal(key, action.shape, jnp.float32)
+            low, high = (jnp.asarray(bound, jnp.float32).reshape(space.shape) for bound in (space.low, space.high))
+            action = jnp.clip(action, low, high)
+        return action, carry, None
+
+
+@configuration
+class ParameterSearch(SearchedPolicy, Population):
+    """A policy, and a population of members around it that are judged by their episodes' returns.
+
+    A member's number names its perturbation; a *negative* number is the policy itself, unperturbed. Observations are
+    centred and scaled with the moments of everything the population has seen in the iterations before.
+    """
+
+    alive_bonus: float = 0.0
+    """Taken off every step's reward in the training signal (never in evaluation)."""
+    episodes_per_member: int = 1
+    """Episodes whose mean return is a member's fitness."""
+
+    def validate(self) -> None:
+        super().validate()
+        require_positive(type(self).__name__, episodes_per_member=self.episodes_per_member)
+        require_non_negative(type(self).__name__, alive_bonus=self.alive_bonus)
+
+    @abstractmethod
+    def displace(self, actor: SearchActor, member: Int[Array, ""]) -> Float[Array, "n"]:
+        """Parameters of a member of the population, `member` >= 0."""
+
     # --- learning ---
 
     def init(self, key: Key) -> State:
@@ -152,32 +192,7 @@ class ParameterSearch(Population):
         address = jax.random.fold_in(state.noise_key, state.iteration)
         return SearchActor(state.params, mean, inverse_scale, address, state.iteration)
 
-    def scaling(self, observations: Moments) -> tuple[Float[Array, "D"], Float[Array, "D"]]:
-        """Mean and inverse scale that observations are normalised with, float32; 0 and 1 where they are not."""
-        if not self.normalise_observations:
-            size = self.spec.observation.size
-            return jnp.zeros(size, jnp.float32), jnp.ones(size, jnp.float32)
-        return observations.mean.astype(jnp.float32), moments.inverse_scale(observations).astype(jnp.float32)
-
-    def begin(self, actor: SearchActor, slot: Int[Array, ""]) -> MLP:
+    def begin(self, actor: SearchActor, slot: Int[Array, ""]) -> Any:
         """The network of the member in a slot; a negative number is the unperturbed policy."""
         member = jnp.maximum(slot, 0)
         return self.to_network(jnp.where(slot < 0, actor.params, self.displace(actor, member)))
-
-    def act(
-        self, actor: SearchActor, carry: MLP, obs: Float[Array, "..."], key: Key, *, explore: bool
-    ) -> tuple[Array, MLP, None]:
-        """Z = clip((obs - mean) / scale);  action = clip(head(network(z)) + action noise) to the task's bounds.
-
-        Matrices and images are flattened first.
-        """
-        clip = jnp.float32(self.observation_clip)
-        scaled = jnp.clip((obs.reshape(-1).astype(jnp.float32) - actor.mean) * actor.inverse_scale, -clip, clip)
-        action = action_of(self.spec.action, self.action_bins, carry(scaled))
-        space = self.spec.action
-        if isinstance(space, Box):
-            if explore and self.action_noise is not None:
-                action = action + jnp.float32(self.action_noise) * jax.random.normal(key, action.shape, jnp.float32)
-            low, high = (jnp.asarray(bound, jnp.float32).reshape(space.shape) for bound in (space.low, space.high))
-            action = jnp.clip(action, low, high)
-        return action, carry, None

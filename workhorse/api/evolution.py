@@ -1,0 +1,332 @@
+"""Ask and tell: the evolution strategies of Workhorse on any function, without a task.
+
+    import workhorse.evolution as evolution
+
+    es = evolution.make("snes", size=10, population_size=20)
+    state = es.init(seed=0)
+    for _ in range(100):
+        state, candidates = es.ask(state)             # (20, 10), float32
+        state = es.tell(state, [-sum(x**2) for x in candidates])
+    point, fitness = es.best(state)
+
+*Fitness is maximised.* The classes are those that `workhorse train` uses; what is different is where the fitness comes
+from, and that the perturbations of a generation are held from `ask` to `tell` instead of being drawn twice.
+"""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.typing import ArrayLike
+from jaxtyping import Array, Float, Int
+
+from workhorse.algorithms import registry
+from workhorse.algorithms.evolution.gaussian_search import GaussianSearch
+from workhorse.algorithms.evolution.search import ParameterSearch
+from workhorse.core.algorithm import Key
+from workhorse.core.errors import UsageError
+from workhorse.core.spec import Box, Discrete, EnvSpec
+from workhorse.core.types import Returns
+from workhorse.math import moments, noise
+
+__all__ = ["Found", "Search", "Searched", "make", "maximise"]
+
+OF_EPISODES = ("lag", "steps_per_iteration", "max_pairs", "adaptive_episode_cap")
+"""Options of algorithms that mean nothing without a task; those of `ParameterSearch` do neither."""
+
+
+class Searched(NamedTuple):
+    """State of a search: a pytree of arrays, which may be saved, copied, or carried through `jax.lax.scan`.
+
+    Attributes:
+        learner: state of the algorithm.
+        held: perturbations of the generation that was asked for last, (N, n).
+        asked: number of that generation, -1 before the first.
+        best, best_fitness: the best candidate that was told of.
+    """
+
+    learner: Any
+    held: Float[Array, "N n"]
+    asked: Int[Array, ""]
+    best: Float[Array, "n"]
+    best_fitness: Float[Array, ""]
+
+
+class Found(NamedTuple):
+    """What `maximise` found.
+
+    Attributes:
+        mean: centre of the search at the end, (n,). *Where the function is noisy, this is the answer.*
+        best: the best candidate of all, (n,), and `fitness`, what the function said of it.
+        history: best and mean fitness of each generation, (G, 2), NaN left out.
+        state: of the search, to go on with.
+    """
+
+    mean: np.ndarray
+    best: np.ndarray
+    fitness: float
+    history: np.ndarray
+    state: Searched
+
+
+def make(algorithm: str, *, size: int, bounds: tuple[ArrayLike, ArrayLike] | None = None, **settings: Any) -> "Search":
+    """Return an evolution strategy over vectors of `size` numbers.
+
+    Args:
+        algorithm: its name, such as "pgpe", "snes", "sep-cma-es", "ma-es", "lm-ma-es", "openai-es".
+        size: number of parameters n.
+        bounds: (low, high), each a number or (n,). Candidates are clipped to them, and so is the centre.
+        settings: options of the algorithm by name; `workhorse algorithms NAME` lists them.
+
+    Raises:
+        UsageError: something given cannot be used.
+
+    Example:
+        >>> es = make("snes", size=3, population_size=8, bounds=(-1, 1))
+        >>> state, candidates = es.ask(es.init(0))
+        >>> candidates.shape, es.population_size
+        ((8, 3), 8)
+    """
+    if size < 1:
+        raise UsageError(f"evolution.make needs a size of at least 1, the number of parameters: got {size}.")
+    cls = registry.algorithm_class(algorithm)
+    if not issubclass(cls, GaussianSearch):
+        able = sorted(name for name in registry.entries() if issubclass(registry.algorithm_class(name), GaussianSearch))
+        raise UsageError(
+            f"evolution.make needs an algorithm that searches around a centre: got {algorithm}. Take {', '.join(able)}."
+        )
+    of_policies = {field.name for field in dataclasses.fields(ParameterSearch)} | set(OF_EPISODES)
+    for name in settings:
+        if name in of_policies:
+            raise UsageError(f"{algorithm}.{name} is for policies and their episodes. Leave it out of evolution.make.")
+    # a linear policy from one observation to `size` choices has just `size` parameters
+    spec = EnvSpec("objective", Box.unbounded(1), Discrete(size), 1)
+    made = registry.make(algorithm, spec, {"normalise_observations": False, **settings})
+    assert isinstance(made, GaussianSearch)
+    return Search(made, *_bounds_of(bounds, size))
+
+
+class Search:
+    """An evolution strategy whose fitness the caller computes. Made by `make`.
+
+    Attributes:
+        algorithm: the algorithm, with its settings.
+        size: number of parameters n.
+        population_size: candidates of a generation, P.
+    """
+
+    def __init__(self, algorithm: GaussianSearch, low: np.ndarray | None, high: np.ndarray | None) -> None:
+        self.algorithm = algorithm
+        self.size = algorithm.num_params
+        self.population_size = algorithm.num_members
+        self._low, self._high = low, high
+        self._holds = type(algorithm).displace is GaussianSearch.displace
+        last = algorithm.perturbation_of(jnp.asarray(algorithm.num_members - 1))
+        self._num_held = int(last) + 1 if self._holds else 0
+        self._ask, self._tell = jax.jit(self._asked), jax.jit(self._told)
+
+    def init(self, seed: int | Key = 0, *, start: ArrayLike | None = None) -> Searched:
+        """Return the state before the first generation.
+
+        Args:
+            seed: a number, or a JAX key.
+            start: the centre, (n,) or one number; where left out, the middle of the bounds, or 0.
+        """
+        if start is None:
+            start = 0.0 if self._low is None else _middle(self._low, self._high)
+        centre = np.asarray(start, np.float32)
+        if centre.shape not in ((), (self.size,)) or not np.isfinite(centre).all():
+            raise UsageError(
+                f"start must be {self.size} finite numbers or one: got shape {centre.shape}, {np.isnan(centre).sum()} "
+                "of them no number."
+            )
+        centre = np.broadcast_to(centre, self.size)
+        if self._low is not None and ((centre < self._low).any() or (centre > self._high).any()):
+            raise UsageError("start must lie within the bounds, but does not. Move it, or widen the bounds.")
+        key = jax.random.key(seed) if isinstance(seed, int | np.integer) else seed
+        learner = self.algorithm.init(key)._replace(params=jnp.asarray(centre))
+        held = jnp.zeros((self._num_held, self.size), jnp.float32)
+        return Searched(learner, held, jnp.int32(-1), jnp.asarray(centre), jnp.float32(-jnp.inf))
+
+    def ask(self, state: Searched) -> tuple[Searched, Float[Array, "P n"]]:
+        """Return the state, and the candidates of its generation, float32."""
+        return self._ask(state)
+
+    def tell(self, state: Searched, fitness: ArrayLike) -> Searched:
+        """Return the state after learning from the fitness of the candidates asked for last, in their order.
+
+        Args:
+            state: from `ask`.
+            fitness: one number a candidate, (P,), the higher the better. NaN is worse than everything.
+
+        Raises:
+            UsageError: the shape is wrong, every one is NaN, or nothing was asked for. *Only the shape is checked
+                where the fitness is traced, as inside `jax.jit`.*
+        """
+        shape = np.shape(fitness)
+        if shape != (self.population_size,):
+            raise UsageError(
+                f"tell needs one fitness for each of {self.population_size} candidates, of shape "
+                f"({self.population_size},): got shape {shape}."
+            )
+        if not isinstance(fitness, jax.core.Tracer) and not isinstance(state.asked, jax.core.Tracer):
+            if np.isnan(np.asarray(fitness)).all():
+                raise UsageError("tell needs a number among the fitness, but every one is NaN. Mend the objective.")
+            if int(state.asked) != int(state.learner.iteration):
+                raise UsageError("tell needs a state from ask, but this one's generation is told already. Ask first.")
+        return self._tell(state, jnp.asarray(fitness, jnp.float32))
+
+    def mean(self, state: Searched) -> Float[Array, "n"]:
+        """Return the centre of the search."""
+        return state.learner.params
+
+    def best(self, state: Searched) -> tuple[Float[Array, "n"], Float[Array, ""]]:
+        """Return the best candidate so far and its fitness; the start and -inf before the first."""
+        return state.best, state.best_fitness
+
+    def _asked(self, state: Searched) -> tuple[Searched, Float[Array, "P n"]]:
+        key, held = self.algorithm.noise_key(state.learner), state.held
+        if self._holds:
+            held = jax.vmap(lambda index: noise.perturbation(key, index, self.size))(jnp.arange(self._num_held))
+        asked = state._replace(held=held, asked=state.learner.iteration)
+        return asked, jax.vmap(lambda member: self._candidate(asked, member))(jnp.arange(self.population_size))
+
+    def _candidate(self, state: Searched, member: Int[Array, ""]) -> Float[Array, "n"]:
+        actor = self.algorithm.actor(state.learner)
+        if self._holds:
+            eps = state.held[self.algorithm.perturbation_of(member)]
+            return self._inside(self.algorithm.placed(actor, member, eps))
+        return self._inside(self.algorithm.displace(actor, member))
+
+    def _told(self, state: Searched, fitness: Float[Array, "P"]) -> Searched:
+        algorithm, learner = self.algorithm, state.learner
+        told = Returns(fitness, jnp.float64(1), moments.empty(1, jnp.float64))
+        if self._holds:
+            weights = algorithm.weights(learner, told)
+            after, _ = algorithm.move(learner, told, _sums(state.held, weights))
+        else:
+            after, _ = algorithm.update(learner, told, learner.noise_key)
+        known = jnp.where(jnp.isnan(fitness), -jnp.inf, fitness)
+        winner = jnp.argmax(known)
+        is_better = known[winner] > state.best_fitness
+        return Searched(
+            after._replace(params=self._inside(after.params)),
+            state.held,
+            state.asked,
+            jnp.where(is_better, self._candidate(state, winner), state.best),
+            jnp.where(is_better, known[winner], state.best_fitness),
+        )
+
+    def _inside(self, params: Float[Array, "*P n"]) -> Float[Array, "*P n"]:
+        return params if self._low is None else jnp.clip(params, self._low, self._high)
+
+
+def maximise(
+    function: Callable[..., Any],
+    algorithm: str = "snes",
+    *,
+    size: int,
+    generations: int,
+    batched: bool = False,
+    jit: bool = False,
+    seed: int | Key = 0,
+    start: ArrayLike | None = None,
+    bounds: tuple[ArrayLike, ArrayLike] | None = None,
+    **settings: Any,
+) -> Found:
+    """Maximise a function of `size` numbers.
+
+    Args:
+        function: from a candidate (n,) to its fitness, a number; with `batched`, from (P, n) to (P,).
+        algorithm: name of the evolution strategy.
+        size: number of parameters n.
+        generations: how often the population is asked for and told of.
+        batched: whether the function takes all candidates of a generation at once.
+        jit: *whether the function is made of JAX operations only*. Then all generations are one compiled program, and
+            a function that is not batched is mapped over the candidates. Otherwise it is called with NumPy arrays.
+        seed, start, bounds, settings: as for `make` and `Search.init`.
+
+    Raises:
+        UsageError: something given cannot be used, or the function returned a wrong shape or nothing but NaN.
+
+    Example:
+        >>> found = maximise(lambda x: -jnp.sum((x - 2) ** 2), size=3, generations=150, jit=True)
+        >>> found.mean.round(3).tolist(), found.fitness > -1e-6
+        ([2.0, 2.0, 2.0], True)
+    """
+    if generations < 1:
+        raise UsageError(f"evolution.maximise needs at least 1 generation: got {generations}.")
+    es = make(algorithm, size=size, bounds=bounds, **settings)
+    state = es.init(seed, start=start)
+    if jit:
+        judge = function if batched else jax.vmap(function)
+        _require_shape(jax.eval_shape(judge, jax.ShapeDtypeStruct((es.population_size, size), jnp.float32)), es)
+
+        def generation(state: Searched, _: None) -> tuple[Searched, Array]:
+            state, candidates = es.ask(state)
+            fitness = jnp.asarray(judge(candidates), jnp.float32)
+            return es.tell(state, fitness), jnp.stack([jnp.nanmax(fitness), jnp.nanmean(fitness)])
+
+        state, history = jax.jit(lambda state: jax.lax.scan(generation, state, None, length=generations))(state)
+        failed = np.flatnonzero(np.isnan(np.asarray(history)[:, 0]))
+        if len(failed):
+            raise UsageError(f"The function returned NaN for every candidate of generation {failed[0]}. Mend it.")
+    else:
+        rows = []
+        for _ in range(generations):
+            state, candidates = es.ask(state)
+            points = np.asarray(candidates)
+            fitness = np.asarray(function(points) if batched else [function(point) for point in points])
+            _require_shape(fitness, es)
+            state = es.tell(state, fitness)
+            rows.append([np.nanmax(fitness), np.nanmean(fitness)])
+        history = np.asarray(rows)
+    return Found(
+        np.asarray(es.mean(state)), np.asarray(state.best), float(state.best_fitness), np.asarray(history), state
+    )
+
+
+def _sums(held: Float[Array, "N n"], weights: Float[Array, "K N"]) -> Float[Array, "K n"]:
+    """The sums of `noise.weighted_sums`, from perturbations that are held."""
+    rows = [weights[0] @ held, *(row @ (held * held - 1) for row in weights[1:])]
+    return jnp.stack(rows)
+
+
+def _require_shape(fitness: Any, es: Search) -> None:
+    if fitness.shape != (es.population_size,):
+        raise UsageError(
+            f"The function must return one number for each of {es.population_size} candidates: together they have shape "
+            f"{fitness.shape}. With batched=True it takes and returns all of them at once."
+        )
+
+
+def _bounds_of(
+    bounds: tuple[ArrayLike, ArrayLike] | None, size: int
+) -> tuple[np.ndarray, np.ndarray] | tuple[None, None]:
+    if bounds is None:
+        return None, None
+    low, high = (np.asarray(bound, np.float32) for bound in bounds)
+    if low.shape not in ((), (size,)) or high.shape not in ((), (size,)):
+        raise UsageError(
+            f"bounds must be a lower and an upper one, each a number or {size} of them: got shapes {low.shape} and "
+            f"{high.shape}."
+        )
+    low, high = np.broadcast_to(low, size), np.broadcast_to(high, size)
+    if not (low < high).all():
+        where = int(np.flatnonzero(~(low < high))[0])
+        raise UsageError(
+            f"bounds must have the lower one first, below the upper one: parameter {where} has {low[where]} and "
+            f"{high[where]}."
+        )
+    return low, high
+
+
+def _middle(low: np.ndarray, high: np.ndarray | None) -> np.ndarray:
+    """The middle of bounded components, and of others what lies nearest to 0."""
+    assert high is not None
+    bounded = np.isfinite(low) & np.isfinite(high)
+    with np.errstate(invalid="ignore"):
+        return np.where(bounded, low / 2 + high / 2, np.clip(0.0, low, high))
