@@ -45,7 +45,8 @@ def test_a_population_acts_with_parameters_that_know_nothing_of_the_one_before()
     np.testing.assert_array_equal(twice.state.params, first.state.params)
     np.testing.assert_array_equal(twice.state.observations.mean, first.state.observations.mean)
     assert jnp.abs(first.state.params).max() > 0
-    prompt.close(), late.close()
+    prompt.close()
+    late.close()
 
 
 def test_lanes_and_interruptions_change_no_bit():
@@ -57,7 +58,8 @@ def test_lanes_and_interruptions_change_no_bit():
     assert two.evaluate(found[1], 5).returns.tolist() == one.evaluate(found[1], 5).returns.tolist()
     again = states_of(two, 2, progress=found[1])
     assert [digest(progress.state) for progress in again] == alone[2:]
-    one.close(), two.close()
+    one.close()
+    two.close()
 
 
 class Held:
