@@ -34,7 +34,7 @@ from workhorse.math import moments, noise
 
 __all__ = ["Found", "Search", "Searched", "make", "maximise"]
 
-OF_EPISODES = ("lag", "steps_per_iteration", "max_pairs", "adaptive_episode_cap")
+OF_EPISODES = ("lag", "steps_per_iteration", "max_pairs", "adaptive_episode_cap", "perturbation_rank")
 """Options of algorithms that mean nothing without a task; those of `ParameterSearch` do neither."""
 
 
@@ -43,13 +43,13 @@ class Searched(NamedTuple):
 
     Attributes:
         learner: state of the algorithm.
-        held: perturbations of the generation that was asked for last, (N, n).
+        held: perturbations of the generation that was asked for last, (N, m).
         asked: number of that generation, -1 before the first.
         best, best_fitness: the best candidate that was told of.
     """
 
     learner: Any
-    held: Float[Array, "N n"]
+    held: Float[Array, "N m"]
     asked: Int[Array, ""]
     best: Float[Array, "n"]
     best_fitness: Float[Array, ""]
@@ -93,8 +93,8 @@ def make(algorithm: str, *, size: int, bounds: tuple[ArrayLike, ArrayLike] | Non
     if size < 1:
         raise UsageError(f"evolution.make needs a size of at least 1, the number of parameters: got {size}.")
     cls = registry.algorithm_class(algorithm)
-    if not issubclass(cls, GaussianSearch):
-        able = sorted(name for name in registry.entries() if issubclass(registry.algorithm_class(name), GaussianSearch))
+    if not _is_able(cls):
+        able = sorted(name for name in registry.entries() if _is_able(registry.algorithm_class(name)))
         raise UsageError(
             f"evolution.make needs an algorithm that searches around a centre: got {algorithm}. Take {', '.join(able)}."
         )
@@ -123,9 +123,7 @@ class Search:
         self.size = algorithm.num_params
         self.population_size = algorithm.num_members
         self._low, self._high = low, high
-        self._holds = type(algorithm).displace is GaussianSearch.displace
-        last = algorithm.perturbation_of(jnp.asarray(algorithm.num_members - 1))
-        self._num_held = int(last) + 1 if self._holds else 0
+        self._num_held = int(algorithm.perturbation_of(jnp.asarray(algorithm.num_members - 1))) + 1
         self._ask, self._tell = jax.jit(self._asked), jax.jit(self._told)
 
     def init(self, seed: int | Key = 0, *, start: ArrayLike | None = None) -> Searched:
@@ -148,7 +146,7 @@ class Search:
             raise UsageError("start must lie within the bounds, but does not. Move it, or widen the bounds.")
         key = jax.random.key(seed) if isinstance(seed, int | np.integer) else seed
         learner = self.algorithm.init(key)._replace(params=jnp.asarray(centre))
-        held = jnp.zeros((self._num_held, self.size), jnp.float32)
+        held = jnp.zeros((self._num_held, self.algorithm.num_drawn), jnp.float32)
         return Searched(learner, held, jnp.int32(-1), jnp.asarray(centre), jnp.float32(-jnp.inf))
 
     def ask(self, state: Searched) -> tuple[Searched, Float[Array, "P n"]]:
@@ -188,27 +186,23 @@ class Search:
         return state.best, state.best_fitness
 
     def _asked(self, state: Searched) -> tuple[Searched, Float[Array, "P n"]]:
-        key, held = self.algorithm.noise_key(state.learner), state.held
-        if self._holds:
-            held = jax.vmap(lambda index: noise.perturbation(key, index, self.size))(jnp.arange(self._num_held))
-        asked = state._replace(held=held, asked=state.learner.iteration)
-        return asked, jax.vmap(lambda member: self._candidate(asked, member))(jnp.arange(self.population_size))
+        key, length = self.algorithm.noise_key(state.learner), self.algorithm.num_drawn
+        held = jax.vmap(lambda index: noise.perturbation(key, index, length))(jnp.arange(self._num_held))
+        # members of one perturbation have consecutive numbers; looking each up cost a quarter of the drawing
+        eps = jnp.repeat(held, self.population_size // self._num_held, axis=0)
+        actor, members = self.algorithm.actor(state.learner), jnp.arange(self.population_size)
+        candidates = jax.vmap(lambda member, eps: self.algorithm.placed(actor, member, eps))(members, eps)
+        return state._replace(held=held, asked=state.learner.iteration), self._inside(candidates)
 
     def _candidate(self, state: Searched, member: Int[Array, ""]) -> Float[Array, "n"]:
-        actor = self.algorithm.actor(state.learner)
-        if self._holds:
-            eps = state.held[self.algorithm.perturbation_of(member)]
-            return self._inside(self.algorithm.placed(actor, member, eps))
-        return self._inside(self.algorithm.displace(actor, member))
+        eps = state.held[self.algorithm.perturbation_of(member)]
+        return self._inside(self.algorithm.placed(self.algorithm.actor(state.learner), member, eps))
 
     def _told(self, state: Searched, fitness: Float[Array, "P"]) -> Searched:
-        algorithm, learner = self.algorithm, state.learner
+        learner = state.learner
         told = Returns(fitness, jnp.float64(1), moments.empty(1, jnp.float64))
-        if self._holds:
-            weights = algorithm.weights(learner, told)
-            after, _ = algorithm.move(learner, told, _sums(state.held, weights))
-        else:
-            after, _ = algorithm.update(learner, told, learner.noise_key)
+        weights = self.algorithm.weights(learner, told)
+        after, _ = self.algorithm.move(learner, told, _sums(state.held, weights))
         known = jnp.where(jnp.isnan(fitness), -jnp.inf, fitness)
         winner = jnp.argmax(known)
         is_better = known[winner] > state.best_fitness
@@ -289,7 +283,12 @@ def maximise(
     )
 
 
-def _sums(held: Float[Array, "N n"], weights: Float[Array, "K N"]) -> Float[Array, "K n"]:
+def _is_able(cls: type) -> bool:
+    """Tell whether an algorithm needs nothing but fitness: novelty search wants to know how a member behaved."""
+    return issubclass(cls, GaussianSearch) and cls.behaviour_size == 0
+
+
+def _sums(held: Float[Array, "N m"], weights: Float[Array, "K N"]) -> Float[Array, "K m"]:
     """The sums of `noise.weighted_sums`, from perturbations that are held."""
     rows = [weights[0] @ held, *(row @ (held * held - 1) for row in weights[1:])]
     return jnp.stack(rows)
