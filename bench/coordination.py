@@ -31,6 +31,7 @@ from workhorse.distributed.transport import Arrived, Event, Received
 from workhorse.statistics.intervals import mean_interval
 
 TARGET_WORKERS, TARGET_S = 1_440, 0.020
+NODES, NODE_LANES, EPISODES = 80, 4, 10_000
 SLOW_SHARE, SLOWNESS = 0.01, 5.0
 CHUNK_S, VARIATION = 1.0, 0.6
 ANSWERED, DIED, JOINED, LATE = range(4)
@@ -45,7 +46,7 @@ class Load:
         turnover: share of the workers that die in an iteration, and that join.
         rng: everything that chance decides.
         per_answer: what else a coordinator does with an answer (decoding its bytes): called with the order inside the
-            measured time, and its value is the chunk's result. None for a crew's calls alone.
+            measured time, and its value is the chunks' results. None for a crew's calls alone.
     """
 
     def __init__(
@@ -61,6 +62,7 @@ class Load:
         self._crew = Crew()
         self._slowness: dict[str, float] = {}
         self._lengths: list[float] = []
+        self._free: dict[str, float] = {}
         self._events: list[tuple[float, int, int, Any]] = []
         self._number, self._named, self._alarm = count(), count(), math.inf
         self._now, self._timer_s = 0.0, timer_s()
@@ -84,7 +86,7 @@ class Load:
         lengths = CHUNK_S * np.exp(_SPREAD * self._rng.standard_normal(self._num_chunks) - _SPREAD**2 / 2)
         self._lengths = lengths.tolist()  # a chunk's length does not depend on its worker
         self._act(self._crew.begin, job, self._num_chunks)
-        while not self._crew.complete:
+        while not self._crew.complete(job):
             self._now, _, kind, what = heapq.heappop(self._events)
             if kind == ANSWERED and what.worker in self._slowness:  # else it died before it could answer
                 self.answers[self._act(self._take, what)] += 1
@@ -97,15 +99,15 @@ class Load:
             elif kind == LATE:
                 self._alarm = math.inf
                 self._act(None)
-        results = self._act(self._crew.results)
+        results = self._act(self._crew.results, job)
         assert len(results) == self._num_chunks and None not in results
         return self.spent_s - before
 
     def _take(self, order: Order) -> Answer:
-        result = order.chunk if self._per_answer is None else self._per_answer(order)
-        if not self._crew.asked(order.worker, order.job, order.chunk):
+        result = list(order.chunks) if self._per_answer is None else self._per_answer(order)
+        if not self._crew.asked(order.worker, order.job, order.chunks):
             raise RuntimeError(f"The crew forgot what it asked for: {order}.")
-        return self._crew.answer(order.worker, order.job, order.chunk, result, self._now)
+        return self._crew.answer(order.worker, order.job, order.chunks, result, self._now)
 
     def _act(self, call: Callable[..., Any] | None, *arguments: Any) -> Any:
         """Call the crew, then ask for orders as a coordinator does after every event; only this is measured."""
@@ -114,7 +116,9 @@ class Load:
         orders, late_at = self._crew.orders(self._now), self._crew.late_at()
         self.spent_s += time.process_time() - begun - self._timer_s
         for order in orders:
-            self._at(self._now + self._lengths[order.chunk] * self._slowness[order.worker], ANSWERED, order)
+            length = sum(self._lengths[chunk] for chunk in order.chunks) * self._slowness[order.worker]
+            self._free[order.worker] = max(self._free.get(order.worker, 0.0), self._now) + length
+            self._at(self._free[order.worker], ANSWERED, order)
         if late_at is not None and late_at < self._alarm:
             # rounding may let a chunk be late an instant after its own moment: time has to move on all the same
             self._alarm = max(late_at, math.nextafter(self._now, math.inf))
@@ -172,8 +176,11 @@ def measure(
 class Prompt:
     """A transport whose workers answer as soon as they are asked, with messages made from one template."""
 
-    def __init__(self, num_workers: int, template: Report) -> None:
+    def __init__(self, num_workers: int, lanes: int, template: Report) -> None:
         self._template = template
+        self._lanes = lanes
+        self.messages = 0
+        """Assignments answered so far."""
         self._waiting: list[tuple[str, bytes]] = []
         self._events: list[Event] = [Arrived(f"w{n}") for n in range(num_workers)]
         self.cluster: Any = None
@@ -187,11 +194,17 @@ class Prompt:
         events, self._events = self._events, []
         for worker, message in self._waiting:
             if decode_control(message) is not None:
-                answer = encode_control({"answer": "ready", "host": worker, "process": 1, "cores": 1})
+                answer = encode_control(
+                    {"answer": "ready", "host": worker, "process": 1, "cores": 1, "lanes": self._lanes}
+                )
             else:
                 asked = decode_assignment(message)
-                proof = self.cluster._log.digests.get(asked.at, 0)
-                answer = self._template._replace(job=asked.job, chunk=asked.chunk, at=asked.at, digest=proof).encode()
+                proof = self.cluster._ledger.digests.get(asked.at, 0)
+                results = self._template.results * len(asked.chunks)
+                answer = self._template._replace(
+                    job=asked.job, chunks=asked.chunks, at=asked.at, digest=proof, results=results
+                ).encode()
+                self.messages += 1
             events.append(Received(worker, answer))
         self._waiting = []
         self.spent_s += time.process_time() - begun
@@ -210,8 +223,10 @@ class Prompt:
         pass
 
 
-def whole_coordinator(workers: int, observation_size: int, episodes: int = 8, iterations: int = 20) -> dict:
-    """Processor seconds of an iteration of the whole coordinator with a chunk of 8 episodes for every worker."""
+def whole_coordinator(
+    workers: int, observation_size: int, episodes: int = 8, chunks: int = 0, lanes: int = 1, iterations: int = 20
+) -> dict:
+    """Processor seconds of an iteration of the whole coordinator, by default with a chunk for every worker."""
     from workhorse.algorithms import registry
     from workhorse.core.algorithm import Population
     from workhorse.core.spec import Box, EnvSpec
@@ -223,7 +238,8 @@ def whole_coordinator(workers: int, observation_size: int, episodes: int = 8, it
     from workhorse.training.workforce import Tally
 
     spec = EnvSpec("load", Box.unbounded(observation_size), Box((-1.0,) * 6, (1.0,) * 6), 1000)
-    pairs = workers * episodes // 2
+    chunks = chunks or workers
+    pairs = chunks * episodes // 2
     algorithm = registry.make("openai-es", spec, {"num_pairs": pairs})
     assert isinstance(algorithm, Population)
     programs = PopulationPrograms(algorithm, 0)
@@ -237,7 +253,7 @@ def whole_coordinator(workers: int, observation_size: int, episodes: int = 8, it
         Moments(np.float64(steps), seen[0], seen[1] ** 2),
         (),
     )
-    transport = Prompt(workers, Report(Job("reset", 0, 0, 0), 0, 0, 0, 1.0, 0.0, tally))
+    transport = Prompt(workers, lanes, Report(Job("reset", 0, 0, 0), range(1), 0, 0, 1.0, 0.0, (tally,)))
     # nobody is late here: the whole load arrives at once
     cluster = Cluster(plan, programs, transport, "scalars", patience_floor_s=1e9)
     transport.cluster = cluster
@@ -245,14 +261,18 @@ def whole_coordinator(workers: int, observation_size: int, episodes: int = 8, it
     spent = []
     for iteration in range(iterations + 2):
         begun, elsewhere = time.process_time(), transport.spent_s
-        returns = loop.returns_of(cluster.play(state, iteration))
+        returns = loop.returns_of(cluster.play(state, iteration, range(2 * pairs)))
         cluster.announce(iteration, returns, goes_on=iteration > 0)
         cluster.metrics()
         cluster.messages()
         spent.append(time.process_time() - begun - (transport.spent_s - elsewhere))
+    cluster.close()
     interval = mean_interval(spent[2:])
     return {
         "workers": workers,
+        "lanes": lanes,
+        "chunks": chunks,
+        "messages_per_iteration": transport.messages / (iterations + 2),
         "episodes_per_chunk": episodes,
         "observation_size": observation_size,
         "iterations": iterations,
@@ -302,6 +322,18 @@ def main() -> None:
             f"{row['workers']:>6,} workers, one chunk each, observations of {row['observation_size']}: the whole "
             f"coordinator {1e3 * cpu['value']:.1f} ms [{1e3 * cpu['low']:.1f}, {1e3 * cpu['high']:.1f}] an iteration"
         )
+    nodes = [
+        whole_coordinator(NODES, size, episodes, EPISODES // episodes, NODE_LANES)
+        for size in (17, 348)
+        for episodes in (64, 16)
+    ]
+    for row in nodes:
+        cpu = row["cpu_s"]
+        print(
+            f"{NODES} workers of {NODE_LANES} lanes, {EPISODES:,} episodes in {row['chunks']} chunks, observations of "
+            f"{row['observation_size']}: {row['messages_per_iteration']:.0f} orders, the whole coordinator "
+            f"{1e3 * cpu['value']:.1f} ms [{1e3 * cpu['low']:.1f}, {1e3 * cpu['high']:.1f}] an iteration"
+        )
     file = Path(__file__).parent / "results" / "coordination.json"
     file.parent.mkdir(exist_ok=True)
     file.write_text(
@@ -316,6 +348,7 @@ def main() -> None:
                 "growth_exponents": growths,
                 "rows": rows,
                 "whole": whole,
+                "nodes": nodes,
             },
             indent=1,
         )

@@ -21,7 +21,14 @@ from workhorse.runs.metrics import read_metrics
 from workhorse.statistics.intervals import mean_interval
 
 SUITES: dict[str, list[str]] = {
-    "half-cheetah-ars": ["HalfCheetah-v5", "--algorithm", "ars", "--env-steps", "20e6"],
+    "half-cheetah-ars": [
+        *("HalfCheetah-v5", "--algorithm", "ars", "--env-steps", "20e6", "--num-directions", "32"),
+        *("--num-top-directions", "4", "--noise-std", "0.03", "--learning-rate", "0.02"),
+    ],
+    "walker2d-pgpe": [
+        *("Walker2d-v5", "--algorithm", "pgpe", "--env-steps", "40e6"),
+    ],
+    "humanoid-pgpe": ["Humanoid-v5", "--algorithm", "pgpe", "--env-steps", "93e6"],
     "half-cheetah-default": ["HalfCheetah-v5"],
     "hopper": ["Hopper-v5", "--env-steps", "7e6"],
     "swimmer": ["Swimmer-v5"],

@@ -1,12 +1,14 @@
 """Scale beyond the machine at hand, by simulation: `python bench/simulation.py`.
 
 A sweep from 1 to 10,000 cores for both exchanges at three sizes of policy, and the published set-up (Salimans et al.
-2017: Humanoid, 10,000 episodes an iteration, 18 cores in 657 min and 1,440 cores in 10 min, so 82 % efficiency).
+2017: Humanoid, 10,000 episodes an iteration, 18 cores in 657 min and 1,440 cores in 10 min, so 82 % efficiency), with
+a worker a core and with a worker a node, without and with a lag.
 Nothing here was run on a cluster: chunk times, the update's rate and a call's latency are measured on one machine, the
 rest is assumed, and all of it is written into the result.
 """
 
 import argparse
+import itertools
 import json
 import math
 import sys
@@ -25,6 +27,7 @@ from event_model import (
     predict,
     sweep,
 )
+from node_model import Costs, Nodes, iteration_seconds, useful_seconds
 from record import head
 
 matplotlib.use("Agg")
@@ -32,6 +35,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from workhorse.math.noise import BLOCK_SIZE
+from workhorse.training.lanes import lane_threads
 
 HERE = Path(__file__).parent
 INK, LINE, OTHER, WARM = "#1f2933", "#00796b", "#7b5ea7", "#c2571a"
@@ -53,10 +57,18 @@ PHASES = {
     "late": "7 of 10 last 1,000 steps, the others uniform from 50 on",
 }
 BUILT, FINE, PARAMETERS = (
-    "scalars, as built",
-    "scalars, quick messages through a tree (not built)",
-    "parameters, as built",
+    "a worker a core, scalars",
+    "a worker a core, scalars, shared update, quick messages through a tree (not built)",
+    "a worker a core, parameters",
 )
+SIM_S = 0.26e-3
+"""A step of Humanoid-v5 on one core, from the raw speed of bench/throughput.py; the rest of `slot_step_s` is acting."""
+NOISE = ("full noise", "low rank")
+DRAWS = {"mlp-64-64": 766, "mlp-256-256": 1_918}
+"""Numbers drawn for a perturbation of rank 1, at 348 observations and 17 actions."""
+PRODUCT_FLOPS = 2e10
+"""Assumed speed of one core in the product of a low-rank update."""
+PRICES = {"0.04 USD a core-hour (the built-in price, assumed)": 0.04, "0.05 USD (12 USD for 1,440 cores, 10 min)": 0.05}
 
 
 def episode_lengths(phase: str, size: int = 4_000) -> np.ndarray:
@@ -85,11 +97,12 @@ def humanoid(policy: str, phase: str, chunk: int, members: int = 10_000, slower:
 def variants(inputs: dict) -> dict:
     """(exchange, network, update) by name: what is built today, and what it would take."""
     network = Network(latency_s=inputs["call_latency_s"], coordinator_cpu_s_per_message=inputs["message_cpu_s"])
-    update = Update(1 / inputs["rebuild_elements_per_second"], block_size=BLOCK_SIZE)
+    update = Update(1 / inputs["rebuild_elements_per_second"])
+    shared = replace(update, block_size=BLOCK_SIZE)
     quick = replace(network, coordinator_cpu_s_per_message=min(20e-6, inputs["message_cpu_s"]), fan_out=8)
     return {
         BUILT: ("scalars", network, update),
-        FINE: ("scalars", quick, update),
+        FINE: ("scalars", quick, shared),
         PARAMETERS: ("parameters", network, update),
     }
 
@@ -111,6 +124,61 @@ def beside_18(workload: Workload, variant: tuple, iterations: int) -> dict:
         "where_1440": asdict(many.where),
         "bytes_to_a_worker": many.bytes_to_a_worker,
     }
+
+
+def update_core_seconds(inputs: dict, policy: str, noise: str) -> float:
+    """Core-seconds of an update: as given, else from the components drawn and, for low rank, one product."""
+    pairs, size, rate = 5_000, int(MEASURED[policy]["num_params"]), inputs["rebuild_elements_per_second"]
+    given = inputs["low_rank_update_s"].get(policy)
+    if noise == "low rank" and given is not None:
+        return given
+    return pairs * size / rate if noise == "full noise" else pairs * (DRAWS[policy] / rate + 2 * size / PRODUCT_FLOPS)
+
+
+def with_nodes(inputs: dict, iterations: int) -> list[dict]:
+    """The published set-up with a worker a node of 18 cores: both policies, updates, lags, phases, sizes of chunk."""
+    rows = []
+    for policy, noise, lag, phase in itertools.product(MEASURED, NOISE, (0, 1), PHASES):
+        cost = MEASURED[policy]
+        costs = Costs(SIM_S, cost["slot_step_s"] - SIM_S, cost["call_s"], cost["begin_s"])
+        rng, shapes = np.random.default_rng(3), episode_lengths(phase)
+        episodes = [rng.choice(shapes, 10_000) for _ in range(iterations + 2)]
+        update_s = update_core_seconds(inputs, policy, noise)
+        useful = useful_seconds(np.concatenate(episodes), costs) / len(episodes) + update_s
+        for slots in (4, 8, 16, 32, 64):
+            few, many = (
+                iteration_seconds(
+                    episodes,
+                    slots,
+                    costs,
+                    Nodes(
+                        count,
+                        NODE,
+                        inputs["message_cpu_s"],
+                        inputs["call_latency_s"],
+                        update_s,
+                        inputs["coordination_s"],
+                    ),
+                    lag,
+                )
+                for count in (1, PUBLISHED["cores"] // NODE)
+            )
+            beside = few / (many * PUBLISHED["cores"] / NODE)
+            row = {
+                "policy": policy,
+                "noise": noise,
+                "lag": lag,
+                "phase": phase,
+                "episodes_per_chunk": slots,
+                "iteration_s_18": few,
+                "iteration_s_1440": many,
+                "efficiency_beside_18": beside,
+                "useful_share_of_cores": useful / (many * PUBLISHED["cores"]),
+                "update_core_s": update_s,
+                "money": {said: 657 / 60 * 18 / beside * price for said, price in PRICES.items()},
+            }
+            rows.append(row)
+    return rows
 
 
 def published(inputs: dict, iterations: int) -> list[dict]:
@@ -255,6 +323,14 @@ def gather_inputs(arguments: argparse.Namespace) -> tuple[dict, dict]:
             inputs[name], source[name] = cluster[name], "cluster.json"
         else:
             inputs[name], source[name] = default, SAID[name]
+    file = HERE / "results" / "coordination.json"
+    nodes = json.loads(file.read_text()).get("nodes", []) if file.exists() else []
+    measured = max((row["cpu_s"]["value"] for row in nodes), default=0.02)
+    inputs["coordination_s"] = measured
+    source["coordination_s"] = "coordination.json, 80 nodes" if nodes else "assumed, not measured"
+    inputs["low_rank_update_s"] = {
+        policy: getattr(arguments, f"low_rank_update_s_{policy.replace('-', '_')}") for policy in MEASURED
+    }
     inputs["episodes_per_chunk"] = arguments.episodes_per_chunk or cluster.get("episodes_per_chunk", 2)
     if arguments.chunk_seconds or cluster.get("chunk_seconds"):
         inputs["chunk_seconds"] = arguments.chunk_seconds or cluster["chunk_seconds"]
@@ -279,8 +355,19 @@ def assumptions(inputs: dict) -> list[str]:
             for policy, cost in MEASURED.items()
         )
         + ".",
-        f"An update makes {inputs['rebuild_elements_per_second']:.3g} components a second and process; a "
-        f"machine's processes share blocks of {BLOCK_SIZE:,} parameters.",
+        f"An update makes {inputs['rebuild_elements_per_second']:.3g} components a second and core, and every process "
+        f"makes it; in the variant that is not built, a machine's processes share blocks of {BLOCK_SIZE:,} parameters.",
+        f"A worker a node: 18 threads in {len(lane_threads(NODE, 64))} lanes, whose calls queue for Python's lock; "
+        f"simulation {1e3 * SIM_S:.2f} ms a step and core, acting by one thread of the lane; the real crew gives out "
+        "runs of chunks; an update takes all cores of its node.",
+        "Core-seconds of an update: "
+        + "; ".join(
+            f"{policy} {noise} {update_core_seconds(inputs, policy, noise):.3g} s"
+            for policy in MEASURED
+            for noise in NOISE
+        )
+        + f", low rank where not given by its draws and a product at {PRODUCT_FLOPS:.0e} operations a second; the "
+        f"coordinator's own time is {1e3 * inputs['coordination_s']:.3g} ms an iteration.",
         f"A message: {inputs['call_latency_s'] * 1e3:.3g} ms, {inputs['message_cpu_s'] * 1e6:.3g} us of the "
         "coordinator's processor (20 us and a tree of 8 machines each for 'quick messages'), 10 Gb/s links, 256 bytes "
         "of header.",
@@ -309,6 +396,23 @@ def say(result: dict) -> None:
         )
 
 
+def say_nodes(rows: list[dict]) -> None:
+    print("\nA worker a node, the quickest size of chunk of each:")
+    for (policy, noise, lag), own in grouped(rows, "policy", "noise", "lag").items():
+        cells = []
+        for (phase,), found in grouped(own, "phase").items():
+            row = min(found, key=lambda row: row["iteration_s_1440"])
+            most = max(found, key=lambda row: row["efficiency_beside_18"])
+            money = "/".join(f"{value:.1f}" for value in row["money"].values())
+            cells.append(
+                f"{phase} {row['efficiency_beside_18']:.0%} beside 18 ({row['useful_share_of_cores']:.0%} of the "
+                f"cores' time is episodes and update), {row['iteration_s_1440']:.2f} s with chunks of "
+                f"{row['episodes_per_chunk']}, {money} USD; at most {most['efficiency_beside_18']:.0%} with chunks of "
+                f"{most['episodes_per_chunk']}"
+            )
+        print(f"  {policy}, {noise}, lag {lag}:\n    " + "\n    ".join(cells))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--chunk-seconds", type=float, nargs="+", help="measured chunks for the sweep, one core")
@@ -318,6 +422,10 @@ def main() -> None:
     parser.add_argument("--message-cpu-s", type=float, help="the coordinator's processor time for a message")
     parser.add_argument("--members", type=int, default=10_000, help="members of the sweep's population")
     parser.add_argument("--iterations", type=int, default=5, help="iterations simulated for each point")
+    for policy in MEASURED:
+        parser.add_argument(
+            f"--low-rank-update-s-{policy}", type=float, help="measured core-seconds of an update of 5,000 pairs"
+        )
     arguments = parser.parse_args()
     inputs, source = gather_inputs(arguments)
     result = {
@@ -327,12 +435,14 @@ def main() -> None:
         "assumptions": assumptions(inputs),
         "published_point": PUBLISHED,
         "check": check(inputs),
+        "nodes": with_nodes(inputs, arguments.iterations),
         "published": published(inputs, arguments.iterations),
         "what_it_takes": what_it_takes(inputs, arguments.iterations),
         "published_curves": published_curves(inputs, arguments.iterations),
         "sweep": sizes(inputs, arguments.iterations),
     }
     say(result)
+    say_nodes(result["nodes"])
     (HERE / "results").mkdir(exist_ok=True)
     (HERE / "results" / "simulation.json").write_text(json.dumps(result, indent=1))
     draw(result["sweep"], result["published_curves"], HERE.parent / "docs" / "images" / "scaling.png")

@@ -88,7 +88,9 @@ def returns_for(algorithm, seed=0):
     rng = np.random.default_rng(seed)
     seen = observed(rng.normal(size=(20, 5)))
     count = algorithm.num_members
-    return Returns((rng.normal(size=count) * 100).astype(np.float32), rng.uniform(1, 100), seen)
+    fitness, length = (rng.normal(size=count) * 100).astype(np.float32), rng.uniform(1, 100)
+    size = getattr(algorithm, "behaviour_size", 0)
+    return Returns(fitness, length, seen, rng.normal(size=(count, size)).astype(np.float16) if size else ())
 
 
 def rollout_for(algorithm, state, seed=0):

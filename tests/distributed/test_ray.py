@@ -368,7 +368,7 @@ def begin(cluster, folder, *arguments):
     lines = []
     for line in process.stdout:
         lines.append(line)
-        if " iteration " in line:
+        if "steps/s" in line:
             return process, lines
     raise AssertionError("the run ended before its first iteration:\n" + "".join(lines))
 

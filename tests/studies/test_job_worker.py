@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -88,6 +90,28 @@ def test_a_run_whose_process_is_killed_goes_on_from_its_files_to_the_same_bits(t
         path.name for path in (tmp_path / "alone" / home.name / "evaluations").iterdir()
     )
     assert not (tmp_path / "nowhere").exists()
+
+
+DIES = """
+import os, signal
+from workhorse.studies.job_messages import encode
+from workhorse.studies.job_worker import JobWorker
+worker = JobWorker("w0")
+floor = {"kind": "floor", "id": "f", "task": "CartPole-v1", "task_options": {}, "episodes": 10**6}
+worker.handle(encode({"do": "begin", "job": floor}))
+print(worker._place, flush=True)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_the_training_process_of_a_worker_that_died_cleans_up_and_ends():
+    answer = subprocess.run([sys.executable, "-c", DIES], stdout=subprocess.PIPE, text=True, timeout=120)
+    place = Path(answer.stdout.strip())
+    assert answer.returncode == -signal.SIGKILL and place.name.startswith("workhorse-study-")
+    deadline = time.monotonic() + 120
+    while place.exists():
+        assert time.monotonic() < deadline, "its temporary folder was left behind"
+        time.sleep(0.05)
 
 
 def test_another_version_is_refused_and_a_bad_message_is_answered():

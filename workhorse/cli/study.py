@@ -52,6 +52,10 @@ class StudyOptions(ClusterOptions, EnvironmentOptions):
     """Limit of the study, such as '2 core-hours'; no run starts beyond it."""
     cores: int = 0
     """Worker processes of this machine, one seed each; 0 uses one for each core."""
+    cluster: str | None = None
+    """Train the runs on a Ray cluster: auto (the one this machine is in, else its own cores), local, or HOST:PORT."""
+    workers: int | None = None
+    """With --cluster: most runs side by side, a core each; by default as many as it has cores, also later."""
     each_on_all: bool = False
     """With --cluster: train one run of an evolution strategy at a time, spread over all workers, instead of all runs
     side by side, a core each."""

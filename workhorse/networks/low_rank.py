@@ -68,14 +68,24 @@ def _outputs(network: MLP, perturbation: tuple[Factors, ...], x: Float[Array, "B
     last = len(network.weights) - 1
     for layer, (weight, change) in enumerate(zip(network.weights, perturbation, strict=True)):
         along = _along(change.right, x)
-        x = x @ weight.T
+        x = (weight @ x.T).T
         for column in range(along.shape[1]):
-            x = x + change.left[:, :, column] * along[:, column, None]
+            x = x + _rounded(change.left[:, :, column] * along[:, column, None])
         if change.bias is not None:
             x = x + (network.biases[layer] + change.bias)
         if layer < last:
             x = ACTIVATIONS[network.activation](x)
     return x
+
+
+def _rounded(product: Float[Array, "..."]) -> Float[Array, "..."]:
+    """Return a product rounded to float32 before it is added to anything.
+
+    A compiler may make a product and a sum one operation that rounds once, and does so in some programs but not in
+    others. It cannot where the product is clipped in between, here to the greatest finite numbers.
+    """
+    most = jnp.finfo(jnp.float32).max
+    return jnp.clip(product, -most, most)
 
 
 def _along(right: Float[Array, "B n r"], x: Float[Array, "B n"]) -> Float[Array, "B r"]:

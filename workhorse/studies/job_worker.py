@@ -22,6 +22,7 @@ from workhorse.studies.job_messages import decode, encode
 from workhorse.studies.jobs import GOES_ON, JobEvent, JobRequest
 from workhorse.studies.parcels import unpack
 from workhorse.studies.pool import Pool
+from workhorse.studies.worker import OWNER
 
 __all__ = ["LOG_BYTES", "JobWorker"]
 
@@ -87,7 +88,8 @@ class JobWorker:
             make_folder(self._place / "logs")
             # what this process can import, its own can too: Ray adds folders to the path
             importable = os.pathsep.join(place for place in sys.path if place)
-            self._pool = Pool(1, self._place / "logs", {"PYTHONPATH": importable})
+            surroundings = {"PYTHONPATH": importable, OWNER: f"{os.getpid()} {self._place}"}
+            self._pool = Pool(1, self._place / "logs", surroundings)
         remove_folder(self._place / f"job-{self._begun}")
         self._begun += 1
         root = self._place / f"job-{self._begun}"
@@ -96,7 +98,7 @@ class JobWorker:
         if parcel:
             unpack(parcel, folder)
         here = {"root": str(root), "folder": str(folder), "parcels": str(root / "parcels")}
-        self._pool.give({**job, **here, "temporary": str(self._place)})
+        self._pool.give({**job, **here})
         self._goes_on = True
 
     def _heard(self, patience_s: float, gather_s: float) -> bytes:

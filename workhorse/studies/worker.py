@@ -24,7 +24,10 @@ from workhorse.core.errors import UsageError
 from workhorse.core.files import remove_folder
 from workhorse.studies.jobs import Tell
 
-__all__ = ["main"]
+__all__ = ["OWNER", "main"]
+
+OWNER = "WORKHORSE_STUDY_WORKER"
+"""Environment variable of a process on a node of a cluster: the process id of its worker, and their folder."""
 
 _orphaned = threading.Event()
 """Set once standard input has ended: the parent is gone, or closes it."""
@@ -35,31 +38,34 @@ def main() -> int:
     answers = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)  # what libraries print goes to the log
     jobs: queue.Queue[dict[str, Any] | None] = queue.Queue()
-    threading.Thread(target=_listen, args=(jobs,), daemon=True).start()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's Ctrl-C is for the parent, which tells us
     signal.signal(signal.SIGTERM, _leave)
-    lock, parent, temporary = threading.Lock(), os.getppid(), ""
+    lock = threading.Lock()
 
     def tell(answer: Mapping[str, Any]) -> None:
         with lock:
             answers.write(json.dumps(dict(answer), allow_nan=False) + "\n")
 
-    with contextlib.suppress(KeyboardInterrupt):  # told to exit while idle
-        while (job := jobs.get()) is not None:
-            temporary = job.get("temporary", "")
-            if not _serve(job, tell):
-                break
-    if temporary and _orphaned.is_set() and _is_orphan(parent):
-        remove_folder(Path(temporary))  # on a node of a cluster, whose worker died: nobody else cleans up
+    try:
+        with contextlib.suppress(KeyboardInterrupt, BrokenPipeError):  # told to exit while idle, or nobody hears us
+            threading.Thread(target=_listen, args=(jobs,), daemon=True).start()
+            while (job := jobs.get()) is not None:
+                if not _serve(job, tell):
+                    break
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        if _orphaned.is_set() and OWNER in os.environ:
+            _clean_up(*os.environ[OWNER].split(" ", 1))
     return 0
 
 
-def _is_orphan(parent: int) -> bool:
-    """Tell whether the parent has died; its pipes are closed a moment before that shows."""
-    deadline = time.monotonic() + 1.0
-    while os.getppid() == parent and time.monotonic() < deadline:
+def _clean_up(worker: str, folder: str) -> None:
+    """Remove the temporary folder on a node of a cluster where its worker has died; nobody else would."""
+    deadline = time.monotonic() + 1.0  # a process that dies closes its pipes a moment before that shows
+    while os.getppid() == int(worker) and time.monotonic() < deadline:
         time.sleep(0.05)
-    return os.getppid() != parent
+    if os.getppid() != int(worker):
+        remove_folder(Path(folder))
 
 
 def _serve(job: dict[str, Any], tell: Tell) -> bool:

@@ -120,7 +120,7 @@ class GuidedES(GaussianSearch):
         """Adam's step up the gradient, which then is the first of the guides."""
         gradient = self._guided(state.basis, sums[0])  # eps is linear in (z, z'), so the sum of eps is that of sums
         step, optimiser = self._adam().update(-gradient, state.optimiser)
-        params = state.params + step
+        params = state.params + jnp.asarray(step)
         gradients = jnp.concatenate([gradient[None], state.gradients[:-1]])
         basis, within = orthonormal(gradients), jnp.linalg.norm(_times(state.basis, gradient))
         length = jnp.linalg.norm(gradient)

@@ -137,7 +137,7 @@ class NRES(SearchedPolicy, OnPolicy):
         fresh = jax.vmap(lambda slot: self._eps(address, slot))(jnp.arange(count))
         gradient = _weighted(weights[0], experience.carry.eps[:count]) + _weighted(weights[1], fresh)
         step, optimiser = self._adam().update(-gradient, state.optimiser)
-        params = state.params + step
+        params = state.params + jnp.asarray(step)
         flat = experience.obs.reshape(-1, self.spec.observation.size)
         observations = moments.merge(state.observations, moments.of(flat))
         metrics = {
