@@ -8,11 +8,11 @@ each, on
 - `cartpole`: a linear policy (n = 4, to the right where its output is above 0), 500 steps an episode, written with the
   operations of the library's own array package, all members at once.
 
-Every library does what its documentation recommends for speed: ours and evosax's generations are one compiled program
-with the function in it, `jax.lax.scan` over them (`evolution.maximise(..., jit=True)` for ours, `step` in their word:
-`ask`, function, `tell` in a scanned body); EvoTorch's `step` with a vectorised function. Libraries take turns, so that a
-slow minute of the machine hits all of them. Compilation is not counted. Printed: median milliseconds of a generation
-with a 95 % bootstrap interval, and the ratio of ours to the faster of the others, round by round.
+Every library does what its documentation recommends for speed: a generation of ours and of evosax is one compiled
+program with the function in it, as in `evolution.maximise(..., jit=True)`; EvoTorch's is its `step` with a vectorised
+function. Libraries take turns, so that a slow minute of the machine hits all of them. Compilation is not counted. It
+prints the median milliseconds of a generation with a 95 % bootstrap interval, and the ratio of ours to the faster of the
+others, round by round.
 """
 
 import argparse

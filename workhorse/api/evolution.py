@@ -32,13 +32,13 @@ from workhorse.core.spec import Box, Discrete, EnvSpec
 from workhorse.core.types import Returns
 from workhorse.math import moments, noise
 
-__all__ = ["Found", "Search", "Searched", "make", "maximise"]
+__all__ = ["Found", "AskTell", "AskTellState", "make", "maximise"]
 
 OF_EPISODES = ("lag", "steps_per_iteration", "max_pairs", "adaptive_episode_cap", "perturbation_rank")
 """Options of algorithms that mean nothing without a task; those of `ParameterSearch` do neither."""
 
 
-class Searched(NamedTuple):
+class AskTellState(NamedTuple):
     """State of a search: a pytree of arrays, which may be saved, copied, or carried through `jax.lax.scan`.
 
     Attributes:
@@ -69,10 +69,10 @@ class Found(NamedTuple):
     best: np.ndarray
     fitness: float
     history: np.ndarray
-    state: Searched
+    state: AskTellState
 
 
-def make(algorithm: str, *, size: int, bounds: tuple[ArrayLike, ArrayLike] | None = None, **settings: Any) -> "Search":
+def make(algorithm: str, *, size: int, bounds: tuple[ArrayLike, ArrayLike] | None = None, **settings: Any) -> "AskTell":
     """Return an evolution strategy over vectors of `size` numbers.
 
     Args:
@@ -106,10 +106,10 @@ def make(algorithm: str, *, size: int, bounds: tuple[ArrayLike, ArrayLike] | Non
     spec = EnvSpec("objective", Box.unbounded(1), Discrete(size), 1)
     made = registry.make(algorithm, spec, {"normalise_observations": False, **settings})
     assert isinstance(made, GaussianSearch)
-    return Search(made, *_bounds_of(bounds, size))
+    return AskTell(made, *_bounds_of(bounds, size))
 
 
-class Search:
+class AskTell:
     """An evolution strategy whose fitness the caller computes. Made by `make`.
 
     Attributes:
@@ -126,7 +126,7 @@ class Search:
         self._num_held = int(algorithm.perturbation_of(jnp.asarray(algorithm.num_members - 1))) + 1
         self._ask, self._tell = jax.jit(self._asked), jax.jit(self._told)
 
-    def init(self, seed: int | Key = 0, *, start: ArrayLike | None = None) -> Searched:
+    def init(self, seed: int | Key = 0, *, start: ArrayLike | None = None) -> AskTellState:
         """Return the state before the first generation.
 
         Args:
@@ -147,13 +147,13 @@ class Search:
         key = jax.random.key(seed) if isinstance(seed, int | np.integer) else seed
         learner = self.algorithm.init(key)._replace(params=jnp.asarray(centre))
         held = jnp.zeros((self._num_held, self.algorithm.num_drawn), jnp.float32)
-        return Searched(learner, held, jnp.int32(-1), jnp.asarray(centre), jnp.float32(-jnp.inf))
+        return AskTellState(learner, held, jnp.int32(-1), jnp.asarray(centre), jnp.float32(-jnp.inf))
 
-    def ask(self, state: Searched) -> tuple[Searched, Float[Array, "P n"]]:
+    def ask(self, state: AskTellState) -> tuple[AskTellState, Float[Array, "P n"]]:
         """Return the state, and the candidates of its generation, float32."""
         return self._ask(state)
 
-    def tell(self, state: Searched, fitness: ArrayLike) -> Searched:
+    def tell(self, state: AskTellState, fitness: ArrayLike) -> AskTellState:
         """Return the state after learning from the fitness of the candidates asked for last, in their order.
 
         Args:
@@ -177,15 +177,15 @@ class Search:
                 raise UsageError("tell needs a state from ask, but this one's generation is told already. Ask first.")
         return self._tell(state, jnp.asarray(fitness, jnp.float32))
 
-    def mean(self, state: Searched) -> Float[Array, "n"]:
+    def mean(self, state: AskTellState) -> Float[Array, "n"]:
         """Return the centre of the search."""
         return state.learner.params
 
-    def best(self, state: Searched) -> tuple[Float[Array, "n"], Float[Array, ""]]:
+    def best(self, state: AskTellState) -> tuple[Float[Array, "n"], Float[Array, ""]]:
         """Return the best candidate so far and its fitness; the start and -inf before the first."""
         return state.best, state.best_fitness
 
-    def _asked(self, state: Searched) -> tuple[Searched, Float[Array, "P n"]]:
+    def _asked(self, state: AskTellState) -> tuple[AskTellState, Float[Array, "P n"]]:
         key, length = self.algorithm.noise_key(state.learner), self.algorithm.num_drawn
         held = jax.vmap(lambda index: noise.perturbation(key, index, length))(jnp.arange(self._num_held))
         # members of one perturbation have consecutive numbers; looking each up cost a quarter of the drawing
@@ -194,11 +194,11 @@ class Search:
         candidates = jax.vmap(lambda member, eps: self.algorithm.placed(actor, member, eps))(members, eps)
         return state._replace(held=held, asked=state.learner.iteration), self._inside(candidates)
 
-    def _candidate(self, state: Searched, member: Int[Array, ""]) -> Float[Array, "n"]:
+    def _candidate(self, state: AskTellState, member: Int[Array, ""]) -> Float[Array, "n"]:
         eps = state.held[self.algorithm.perturbation_of(member)]
         return self._inside(self.algorithm.placed(self.algorithm.actor(state.learner), member, eps))
 
-    def _told(self, state: Searched, fitness: Float[Array, "P"]) -> Searched:
+    def _told(self, state: AskTellState, fitness: Float[Array, "P"]) -> AskTellState:
         learner = state.learner
         told = Returns(fitness, jnp.float64(1), moments.empty(1, jnp.float64))
         weights = self.algorithm.weights(learner, told)
@@ -206,7 +206,7 @@ class Search:
         known = jnp.where(jnp.isnan(fitness), -jnp.inf, fitness)
         winner = jnp.argmax(known)
         is_better = known[winner] > state.best_fitness
-        return Searched(
+        return AskTellState(
             after._replace(params=self._inside(after.params)),
             state.held,
             state.asked,
@@ -241,7 +241,7 @@ def maximise(
         batched: whether the function takes all candidates of a generation at once.
         jit: *whether the function is made of JAX operations only*. Then all generations are one compiled program, and
             a function that is not batched is mapped over the candidates. Otherwise it is called with NumPy arrays.
-        seed, start, bounds, settings: as for `make` and `Search.init`.
+        seed, start, bounds, settings: as for `make` and `AskTell.init`.
 
     Raises:
         UsageError: something given cannot be used, or the function returned a wrong shape or nothing but NaN.
@@ -259,7 +259,7 @@ def maximise(
         judge = function if batched else jax.vmap(function)
         _require_shape(jax.eval_shape(judge, jax.ShapeDtypeStruct((es.population_size, size), jnp.float32)), es)
 
-        def generation(state: Searched, _: None) -> tuple[Searched, Array]:
+        def generation(state: AskTellState, _: None) -> tuple[AskTellState, Array]:
             state, candidates = es.ask(state)
             fitness = jnp.asarray(judge(candidates), jnp.float32)
             return es.tell(state, fitness), jnp.stack([jnp.nanmax(fitness), jnp.nanmean(fitness)])
@@ -294,10 +294,10 @@ def _sums(held: Float[Array, "N m"], weights: Float[Array, "K N"]) -> Float[Arra
     return jnp.stack(rows)
 
 
-def _require_shape(fitness: Any, es: Search) -> None:
+def _require_shape(fitness: Any, es: AskTell) -> None:
     if fitness.shape != (es.population_size,):
         raise UsageError(
-            f"The function must return one number for each of {es.population_size} candidates: together they have shape "
+            f"The function must return one number for each of {es.population_size} candidates: they have shape "
             f"{fitness.shape}. With batched=True it takes and returns all of them at once."
         )
 
