@@ -32,24 +32,24 @@ from workhorse.core.spec import Box, Discrete, EnvSpec
 from workhorse.core.types import Returns
 from workhorse.math import moments, noise
 
-__all__ = ["Found", "Search", "Searched", "make", "maximise"]
+__all__ = ["Found", "AskTell", "AskTellState", "make", "maximise"]
 
-OF_EPISODES = ("lag", "steps_per_iteration", "max_pairs", "adaptive_episode_cap")
+OF_EPISODES = ("lag", "steps_per_iteration", "max_pairs", "adaptive_episode_cap", "perturbation_rank")
 """Options of algorithms that mean nothing without a task; those of `ParameterSearch` do neither."""
 
 
-class Searched(NamedTuple):
+class AskTellState(NamedTuple):
     """State of a search: a pytree of arrays, which may be saved, copied, or carried through `jax.lax.scan`.
 
     Attributes:
         learner: state of the algorithm.
-        held: perturbations of the generation that was asked for last, (N, n).
+        held: perturbations of the generation that was asked for last, (N, m).
         asked: number of that generation, -1 before the first.
         best, best_fitness: the best candidate that was told of.
     """
 
     learner: Any
-    held: Float[Array, "N n"]
+    held: Float[Array, "N m"]
     asked: Int[Array, ""]
     best: Float[Array, "n"]
     best_fitness: Float[Array, ""]
@@ -69,10 +69,10 @@ class Found(NamedTuple):
     best: np.ndarray
     fitness: float
     history: np.ndarray
-    state: Searched
+    state: AskTellState
 
 
-def make(algorithm: str, *, size: int, bounds: tuple[ArrayLike, ArrayLike] | None = None, **settings: Any) -> "Search":
+def make(algorithm: str, *, size: int, bounds: tuple[ArrayLike, ArrayLike] | None = None, **settings: Any) -> "AskTell":
     """Return an evolution strategy over vectors of `size` numbers.
 
     Args:
@@ -93,8 +93,8 @@ def make(algorithm: str, *, size: int, bounds: tuple[ArrayLike, ArrayLike] | Non
     if size < 1:
         raise UsageError(f"evolution.make needs a size of at least 1, the number of parameters: got {size}.")
     cls = registry.algorithm_class(algorithm)
-    if not issubclass(cls, GaussianSearch):
-        able = sorted(name for name in registry.entries() if issubclass(registry.algorithm_class(name), GaussianSearch))
+    if not _is_able(cls):
+        able = sorted(name for name in registry.entries() if _is_able(registry.algorithm_class(name)))
         raise UsageError(
             f"evolution.make needs an algorithm that searches around a centre: got {algorithm}. Take {', '.join(able)}."
         )
@@ -106,10 +106,10 @@ def make(algorithm: str, *, size: int, bounds: tuple[ArrayLike, ArrayLike] | Non
     spec = EnvSpec("objective", Box.unbounded(1), Discrete(size), 1)
     made = registry.make(algorithm, spec, {"normalise_observations": False, **settings})
     assert isinstance(made, GaussianSearch)
-    return Search(made, *_bounds_of(bounds, size))
+    return AskTell(made, *_bounds_of(bounds, size))
 
 
-class Search:
+class AskTell:
     """An evolution strategy whose fitness the caller computes. Made by `make`.
 
     Attributes:
@@ -123,12 +123,10 @@ class Search:
         self.size = algorithm.num_params
         self.population_size = algorithm.num_members
         self._low, self._high = low, high
-        self._holds = type(algorithm).displace is GaussianSearch.displace
-        last = algorithm.perturbation_of(jnp.asarray(algorithm.num_members - 1))
-        self._num_held = int(last) + 1 if self._holds else 0
+        self._num_held = int(algorithm.perturbation_of(jnp.asarray(algorithm.num_members - 1))) + 1
         self._ask, self._tell = jax.jit(self._asked), jax.jit(self._told)
 
-    def init(self, seed: int | Key = 0, *, start: ArrayLike | None = None) -> Searched:
+    def init(self, seed: int | Key = 0, *, start: ArrayLike | None = None) -> AskTellState:
         """Return the state before the first generation.
 
         Args:
@@ -148,14 +146,14 @@ class Search:
             raise UsageError("start must lie within the bounds, but does not. Move it, or widen the bounds.")
         key = jax.random.key(seed) if isinstance(seed, int | np.integer) else seed
         learner = self.algorithm.init(key)._replace(params=jnp.asarray(centre))
-        held = jnp.zeros((self._num_held, self.size), jnp.float32)
-        return Searched(learner, held, jnp.int32(-1), jnp.asarray(centre), jnp.float32(-jnp.inf))
+        held = jnp.zeros((self._num_held, self.algorithm.num_drawn), jnp.float32)
+        return AskTellState(learner, held, jnp.int32(-1), jnp.asarray(centre), jnp.float32(-jnp.inf))
 
-    def ask(self, state: Searched) -> tuple[Searched, Float[Array, "P n"]]:
+    def ask(self, state: AskTellState) -> tuple[AskTellState, Float[Array, "P n"]]:
         """Return the state, and the candidates of its generation, float32."""
         return self._ask(state)
 
-    def tell(self, state: Searched, fitness: ArrayLike) -> Searched:
+    def tell(self, state: AskTellState, fitness: ArrayLike) -> AskTellState:
         """Return the state after learning from the fitness of the candidates asked for last, in their order.
 
         Args:
@@ -179,40 +177,36 @@ class Search:
                 raise UsageError("tell needs a state from ask, but this one's generation is told already. Ask first.")
         return self._tell(state, jnp.asarray(fitness, jnp.float32))
 
-    def mean(self, state: Searched) -> Float[Array, "n"]:
+    def mean(self, state: AskTellState) -> Float[Array, "n"]:
         """Return the centre of the search."""
         return state.learner.params
 
-    def best(self, state: Searched) -> tuple[Float[Array, "n"], Float[Array, ""]]:
+    def best(self, state: AskTellState) -> tuple[Float[Array, "n"], Float[Array, ""]]:
         """Return the best candidate so far and its fitness; the start and -inf before the first."""
         return state.best, state.best_fitness
 
-    def _asked(self, state: Searched) -> tuple[Searched, Float[Array, "P n"]]:
-        key, held = self.algorithm.noise_key(state.learner), state.held
-        if self._holds:
-            held = jax.vmap(lambda index: noise.perturbation(key, index, self.size))(jnp.arange(self._num_held))
-        asked = state._replace(held=held, asked=state.learner.iteration)
-        return asked, jax.vmap(lambda member: self._candidate(asked, member))(jnp.arange(self.population_size))
+    def _asked(self, state: AskTellState) -> tuple[AskTellState, Float[Array, "P n"]]:
+        key, length = self.algorithm.noise_key(state.learner), self.algorithm.num_drawn
+        held = jax.vmap(lambda index: noise.perturbation(key, index, length))(jnp.arange(self._num_held))
+        # members of one perturbation have consecutive numbers; looking each up cost a quarter of the drawing
+        eps = jnp.repeat(held, self.population_size // self._num_held, axis=0)
+        actor, members = self.algorithm.actor(state.learner), jnp.arange(self.population_size)
+        candidates = jax.vmap(lambda member, eps: self.algorithm.placed(actor, member, eps))(members, eps)
+        return state._replace(held=held, asked=state.learner.iteration), self._inside(candidates)
 
-    def _candidate(self, state: Searched, member: Int[Array, ""]) -> Float[Array, "n"]:
-        actor = self.algorithm.actor(state.learner)
-        if self._holds:
-            eps = state.held[self.algorithm.perturbation_of(member)]
-            return self._inside(self.algorithm.placed(actor, member, eps))
-        return self._inside(self.algorithm.displace(actor, member))
+    def _candidate(self, state: AskTellState, member: Int[Array, ""]) -> Float[Array, "n"]:
+        eps = state.held[self.algorithm.perturbation_of(member)]
+        return self._inside(self.algorithm.placed(self.algorithm.actor(state.learner), member, eps))
 
-    def _told(self, state: Searched, fitness: Float[Array, "P"]) -> Searched:
-        algorithm, learner = self.algorithm, state.learner
+    def _told(self, state: AskTellState, fitness: Float[Array, "P"]) -> AskTellState:
+        learner = state.learner
         told = Returns(fitness, jnp.float64(1), moments.empty(1, jnp.float64))
-        if self._holds:
-            weights = algorithm.weights(learner, told)
-            after, _ = algorithm.move(learner, told, _sums(state.held, weights))
-        else:
-            after, _ = algorithm.update(learner, told, learner.noise_key)
+        weights = self.algorithm.weights(learner, told)
+        after, _ = self.algorithm.move(learner, told, _sums(state.held, weights))
         known = jnp.where(jnp.isnan(fitness), -jnp.inf, fitness)
         winner = jnp.argmax(known)
         is_better = known[winner] > state.best_fitness
-        return Searched(
+        return AskTellState(
             after._replace(params=self._inside(after.params)),
             state.held,
             state.asked,
@@ -247,7 +241,7 @@ def maximise(
         batched: whether the function takes all candidates of a generation at once.
         jit: *whether the function is made of JAX operations only*. Then all generations are one compiled program, and
             a function that is not batched is mapped over the candidates. Otherwise it is called with NumPy arrays.
-        seed, start, bounds, settings: as for `make` and `Search.init`.
+        seed, start, bounds, settings: as for `make` and `AskTell.init`.
 
     Raises:
         UsageError: something given cannot be used, or the function returned a wrong shape or nothing but NaN.
@@ -265,7 +259,7 @@ def maximise(
         judge = function if batched else jax.vmap(function)
         _require_shape(jax.eval_shape(judge, jax.ShapeDtypeStruct((es.population_size, size), jnp.float32)), es)
 
-        def generation(state: Searched, _: None) -> tuple[Searched, Array]:
+        def generation(state: AskTellState, _: None) -> tuple[AskTellState, Array]:
             state, candidates = es.ask(state)
             fitness = jnp.asarray(judge(candidates), jnp.float32)
             return es.tell(state, fitness), jnp.stack([jnp.nanmax(fitness), jnp.nanmean(fitness)])
@@ -289,16 +283,21 @@ def maximise(
     )
 
 
-def _sums(held: Float[Array, "N n"], weights: Float[Array, "K N"]) -> Float[Array, "K n"]:
+def _is_able(cls: type) -> bool:
+    """Tell whether an algorithm needs nothing but fitness: novelty search wants to know how a member behaved."""
+    return issubclass(cls, GaussianSearch) and cls.behaviour_size == 0
+
+
+def _sums(held: Float[Array, "N m"], weights: Float[Array, "K N"]) -> Float[Array, "K m"]:
     """The sums of `noise.weighted_sums`, from perturbations that are held."""
     rows = [weights[0] @ held, *(row @ (held * held - 1) for row in weights[1:])]
     return jnp.stack(rows)
 
 
-def _require_shape(fitness: Any, es: Search) -> None:
+def _require_shape(fitness: Any, es: AskTell) -> None:
     if fitness.shape != (es.population_size,):
         raise UsageError(
-            f"The function must return one number for each of {es.population_size} candidates: together they have shape "
+            f"The function must return one number for each of {es.population_size} candidates: they have shape "
             f"{fitness.shape}. With batched=True it takes and returns all of them at once."
         )
 
