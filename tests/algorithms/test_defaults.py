@@ -94,6 +94,7 @@ TRPO = {
 ARS = {
     "lag": 0,
     "noise_std": 0.03,
+    "perturbation_rank": None,
     "variant": "v2-t",
     "num_directions": 32,
     "num_top_directions": 32,
@@ -102,6 +103,7 @@ ARS = {
 OPENAI_ES = {
     "lag": 0,
     "noise_std": 0.03,
+    "perturbation_rank": None,
     "num_pairs": 32,
     "learning_rate": 0.02,
     "adam_beta1": 0.9,
