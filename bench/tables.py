@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from evolution_tables import evolution_section
 from off_policy_tables import off_policy
 from offline_tables import offline_section
 from rival_tables import frontier_rows, rivals_section
@@ -1099,6 +1100,7 @@ def main() -> None:
         ("## Off-policy learning", off_policy()),
         ("## Rivals and the adviser", rivals_section()),
         ("## Learning from logs", offline_section()),
+        ("## Evolution at scale", evolution_section()),
         ("## Actions in a box far from zero", action_box()),
         ("## Diagnoses", diagnosis()),
         ("## The second start", second_start()),
