@@ -11,8 +11,8 @@ each, on
 Every library does what its documentation recommends for speed: a generation of ours and of evosax is one compiled
 program with the function in it, as in `evolution.maximise(..., jit=True)`; EvoTorch's is its `step` with a vectorised
 function. Libraries take turns, so that a slow minute of the machine hits all of them. Compilation is not counted. It
-prints the median milliseconds of a generation with a 95 % bootstrap interval, and the ratio of ours to the faster of the
-others, round by round.
+prints the median milliseconds of a generation with a 95 % bootstrap interval, and the ratio of ours to the faster of
+the others, round by round.
 """
 
 import argparse

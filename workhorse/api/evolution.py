@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int
 
@@ -34,8 +35,10 @@ from workhorse.math import moments, noise
 
 __all__ = ["Found", "AskTell", "AskTellState", "make", "maximise"]
 
+Bounds = tuple[np.ndarray, np.ndarray]
+
 OF_EPISODES = ("lag", "steps_per_iteration", "max_pairs", "adaptive_episode_cap", "perturbation_rank")
-"""Options of algorithms that mean nothing without a task; those of `ParameterSearch` do neither."""
+"""Options of algorithms that mean nothing without a task; those of `ParameterSearch` do not either."""
 
 
 class AskTellState(NamedTuple):
@@ -106,7 +109,7 @@ def make(algorithm: str, *, size: int, bounds: tuple[ArrayLike, ArrayLike] | Non
     spec = EnvSpec("objective", Box.unbounded(1), Discrete(size), 1)
     made = registry.make(algorithm, spec, {"normalise_observations": False, **settings})
     assert isinstance(made, GaussianSearch)
-    return AskTell(made, *_bounds_of(bounds, size))
+    return AskTell(made, None if bounds is None else _bounds_of(*bounds, size))
 
 
 class AskTell:
@@ -118,11 +121,11 @@ class AskTell:
         population_size: candidates of a generation, P.
     """
 
-    def __init__(self, algorithm: GaussianSearch, low: np.ndarray | None, high: np.ndarray | None) -> None:
+    def __init__(self, algorithm: GaussianSearch, bounds: Bounds | None) -> None:
         self.algorithm = algorithm
         self.size = algorithm.num_params
         self.population_size = algorithm.num_members
-        self._low, self._high = low, high
+        self._bounds = bounds
         self._num_held = int(algorithm.perturbation_of(jnp.asarray(algorithm.num_members - 1))) + 1
         self._ask, self._tell = jax.jit(self._asked), jax.jit(self._told)
 
@@ -134,7 +137,7 @@ class AskTell:
             start: the centre, (n,) or one number; where left out, the middle of the bounds, or 0.
         """
         if start is None:
-            start = 0.0 if self._low is None else _middle(self._low, self._high)
+            start = 0.0 if self._bounds is None else _middle(*self._bounds)
         centre = np.asarray(start, np.float32)
         if centre.shape not in ((), (self.size,)) or not np.isfinite(centre).all():
             raise UsageError(
@@ -142,7 +145,7 @@ class AskTell:
                 "of them no number."
             )
         centre = np.broadcast_to(centre, self.size)
-        if self._low is not None and ((centre < self._low).any() or (centre > self._high).any()):
+        if self._bounds is not None and (np.clip(centre, *self._bounds) != centre).any():
             raise UsageError("start must lie within the bounds, but does not. Move it, or widen the bounds.")
         key = jax.random.key(seed) if isinstance(seed, int | np.integer) else seed
         learner = self.algorithm.init(key)._replace(params=jnp.asarray(centre))
@@ -170,7 +173,7 @@ class AskTell:
                 f"tell needs one fitness for each of {self.population_size} candidates, of shape "
                 f"({self.population_size},): got shape {shape}."
             )
-        if not isinstance(fitness, jax.core.Tracer) and not isinstance(state.asked, jax.core.Tracer):
+        if not isinstance(fitness, Tracer) and not isinstance(state.asked, Tracer):
             if np.isnan(np.asarray(fitness)).all():
                 raise UsageError("tell needs a number among the fitness, but every one is NaN. Mend the objective.")
             if int(state.asked) != int(state.learner.iteration):
@@ -215,7 +218,7 @@ class AskTell:
         )
 
     def _inside(self, params: Float[Array, "*P n"]) -> Float[Array, "*P n"]:
-        return params if self._low is None else jnp.clip(params, self._low, self._high)
+        return params if self._bounds is None else jnp.clip(params, *self._bounds)
 
 
 def maximise(
@@ -302,12 +305,8 @@ def _require_shape(fitness: Any, es: AskTell) -> None:
         )
 
 
-def _bounds_of(
-    bounds: tuple[ArrayLike, ArrayLike] | None, size: int
-) -> tuple[np.ndarray, np.ndarray] | tuple[None, None]:
-    if bounds is None:
-        return None, None
-    low, high = (np.asarray(bound, np.float32) for bound in bounds)
+def _bounds_of(low: ArrayLike, high: ArrayLike, size: int) -> Bounds:
+    low, high = np.asarray(low, np.float32), np.asarray(high, np.float32)
     if low.shape not in ((), (size,)) or high.shape not in ((), (size,)):
         raise UsageError(
             f"bounds must be a lower and an upper one, each a number or {size} of them: got shapes {low.shape} and "
@@ -323,9 +322,8 @@ def _bounds_of(
     return low, high
 
 
-def _middle(low: np.ndarray, high: np.ndarray | None) -> np.ndarray:
+def _middle(low: np.ndarray, high: np.ndarray) -> np.ndarray:
     """The middle of bounded components, and of others what lies nearest to 0."""
-    assert high is not None
     bounded = np.isfinite(low) & np.isfinite(high)
     with np.errstate(invalid="ignore"):
         return np.where(bounded, low / 2 + high / 2, np.clip(0.0, low, high))
