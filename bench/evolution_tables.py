@@ -87,8 +87,8 @@ def nodes_of_studies() -> list[str]:
     return [
         "**A study of 8 CartPole runs as Ray tasks on two nodes in namespaces, one of them killed.** To reach: all 8 "
         f"finish, the table equals the local study's. {found['runs_finished']} finished, the table "
-        f"{equal[found['table_equal']]}, digests {equal[found['digests_equal']]}, {found['jobs_lost']} run given again. "
-        + origin(found)
+        f"{equal[found['table_equal']]}, digests {equal[found['digests_equal']]}, {found['jobs_lost']} run given "
+        "again. " + origin(found)
     ]
 
 

@@ -244,7 +244,10 @@ def maximise(
         batched: whether the function takes all candidates of a generation at once.
         jit: *whether the function is made of JAX operations only*. Then all generations are one compiled program, and
             a function that is not batched is mapped over the candidates. Otherwise it is called with NumPy arrays.
-        seed, start, bounds, settings: as for `make` and `AskTell.init`.
+        seed: as for `AskTell.init`.
+        start: as for `AskTell.init`.
+        bounds: as for `make`.
+        settings: as for `make`.
 
     Raises:
         UsageError: something given cannot be used, or the function returned a wrong shape or nothing but NaN.
