@@ -151,7 +151,7 @@ class TestMembers:
 
 
 class TestUpdate:
-    @pytest.mark.parametrize(("count", "rank", "biases"), [(3, 1, True), (32, 2, False), (71, 3, True)])
+    @pytest.mark.parametrize(("count", "rank", "biases"), [(3, 1, True), (64, 2, False), (150, 3, True)])
     def test_the_sums_are_those_of_a_loop_over_perturbations(self, count, rank, biases):
         matrices = Matrices(((4, 6), (2, 4)), biases)
         weights = np.random.default_rng(0).normal(size=count).astype(np.float32)
@@ -159,11 +159,11 @@ class TestUpdate:
         layers = drawn(KEY, count, matrices, rank)
         for total, layer in zip(sums, layers, strict=True):
             expected = sum(weight * matrix for weight, matrix in zip(weights, dense(layer), strict=True))
-            np.testing.assert_allclose(total, expected, atol=2e-5)
+            np.testing.assert_allclose(total, expected, atol=2e-4)
         assert len(vectors) == (2 if biases else 0)
         for total, layer in zip(vectors, layers, strict=False):
             expected = sum(weight * vector for weight, vector in zip(weights, np.asarray(layer.bias), strict=True))
-            np.testing.assert_allclose(total, expected, atol=2e-5)
+            np.testing.assert_allclose(total, expected, atol=2e-4)
 
     @pytest.mark.parametrize(("name", "count"), [("openai-es", "num_pairs"), ("ars", "num_directions")])
     def test_a_step_is_the_weighted_sum_of_what_the_members_were_displaced_by(self, name, count):
@@ -239,6 +239,17 @@ def test_a_member_acts_with_the_same_bits_whoever_acts_beside_it(size, actions, 
     np.testing.assert_array_equal(alone(actor, jax.tree.map(lambda leaf: leaf[7], carry), obs[7]), whole[7])
 
 
+def test_a_member_whose_observation_is_broken_spoils_no_other():
+    algorithm, state = es(4, Box.unbounded(2), (3,))
+    actor, obs = algorithm.actor(state), np.ones((5, 4), np.float32)
+    carry = jax.vmap(lambda member: algorithm.begin(actor, member))(jnp.arange(5))
+    output = jax.jit(jax.vmap(lambda c, o: algorithm.output(actor, c, o)))
+    sound, obs[2] = np.asarray(output(carry, obs)), np.nan
+    broken = np.asarray(output(carry, obs))
+    assert np.isnan(broken[2]).all()
+    np.testing.assert_array_equal(np.delete(broken, 2, 0), np.delete(sound, 2, 0))
+
+
 def test_networks_of_their_own_act_alike():
     """Mapped over learners, as in a sweep, nothing is shared and nothing changes."""
     algorithm, state = es(4, Box.unbounded(2), (3,))
@@ -254,8 +265,8 @@ def test_networks_of_their_own_act_alike():
 
 def bits():
     """Digests of an update, and of members that act, for networks wide enough to be shared out among threads."""
-    algorithm, state = es(348, Box.unbounded(17), (128, 64), num_pairs=40)
-    experience = Returns(np.arange(80, dtype=np.float32) ** 2, 1.0, moments.empty(348, jnp.float64))
+    algorithm, state = es(348, Box.unbounded(17), (128, 64), num_pairs=300)
+    experience = Returns(np.arange(600, dtype=np.float32) ** 2, 1.0, moments.empty(348, jnp.float64))
     after, _ = jax.jit(algorithm.update)(state, experience, KEY)
     actor = algorithm.actor(state)
     carry = jax.vmap(lambda member: algorithm.begin(actor, member))(jnp.arange(64))

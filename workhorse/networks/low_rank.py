@@ -13,8 +13,8 @@ from workhorse.networks.mlp import ACTIVATIONS, MLP
 __all__ = ["perturbed_output"]
 
 ROWS = 8
-"""Rows of the shared products are a multiple of this. A row's bits depend on the number of rows where they are few: one
-row takes another kernel, and so do up to seven of a small matrix (measured on widths 1 to 64)."""
+"""Rows of the shared products are a multiple of this: one row alone takes another kernel, with other bits, and so do up
+to seven rows of a small matrix (seen with JAX 0.10 on widths 1 to 64)."""
 
 
 @custom_vmap
@@ -39,20 +39,15 @@ def perturbed_output(network: MLP, perturbation: tuple[Factors, ...], x: Float[A
 def _over_members(
     axis_size: int, in_batched: list[Any], network: MLP, perturbation: tuple[Factors, ...], x: Array
 ) -> tuple[Array, bool]:
-    shared, *own = in_batched
-    if any(jax.tree.leaves(shared)):  # networks of their own have nothing to share
-        given = jax.tree.map(
-            lambda leaf, batched: leaf if batched else jnp.broadcast_to(leaf, (axis_size, *leaf.shape)),
-            (network, perturbation, x),
-            tuple(in_batched),
+    def for_each(given: Any, batched: Any) -> Any:
+        return jax.tree.map(
+            lambda leaf, has: leaf if has else jnp.broadcast_to(leaf, (axis_size, *leaf.shape)), given, batched
         )
-        return jax.lax.map(lambda member: perturbed_output(*member), given), True
-    rows = jax.tree.map(
-        lambda leaf, batched: leaf if batched else jnp.broadcast_to(leaf, (axis_size, *leaf.shape)),
-        (perturbation, x),
-        tuple(own),
-    )
-    return _padded(network, *rows), True
+
+    if any(jax.tree.leaves(in_batched[0])):  # networks of their own have nothing to share
+        members = for_each((network, perturbation, x), tuple(in_batched))
+        return jax.lax.map(lambda member: perturbed_output(*member), members), True
+    return _padded(network, *for_each((perturbation, x), tuple(in_batched[1:]))), True
 
 
 def _padded(network: MLP, perturbation: tuple[Factors, ...], x: Float[Array, "B in"]) -> Float[Array, "B out"]:
@@ -68,7 +63,7 @@ def _outputs(network: MLP, perturbation: tuple[Factors, ...], x: Float[Array, "B
     last = len(network.weights) - 1
     for layer, (weight, change) in enumerate(zip(network.weights, perturbation, strict=True)):
         along = _along(change.right, x)
-        x = (weight @ x.T).T
+        x = (weight @ x.T).T  # in x @ weight.T, rows beyond the 48th had other bits than the first (from 348 to 256)
         for column in range(along.shape[1]):
             x = x + _rounded(change.left[:, :, column] * along[:, column, None])
         if change.bias is not None:
