@@ -10,7 +10,7 @@ from workhorse.core.digest import digest
 from workhorse.environments import registry as environments
 from workhorse.training.episodes import Episodes, make_player
 from workhorse.training.evolve import Evolve
-from workhorse.training.lanes import Batch, Lanes, lane_threads
+from workhorse.training.lanes import LaneWork, Lanes, lane_threads
 from workhorse.training.plan import Plan
 from workhorse.training.population import PopulationPrograms
 from workhorse.training.workforce import Local
@@ -123,11 +123,11 @@ class Counting:
 def test_lanes_take_batches_in_turn_and_what_is_put_ahead_before_them():
     order, gate, allowed = [], threading.Event(), threading.Event()
     lanes = Lanes([Counting(order, gate)])
-    first = lanes.give(Batch(None, [0, 1]))
+    first = lanes.give(LaneWork(None, [0, 1]))
     while not order:  # the lane has its first chunk
         pass
-    after = lanes.give(Batch(None, [2, 3], allowed.is_set))
-    now = lanes.give(Batch(None, [4]), ahead=True)
+    after = lanes.give(LaneWork(None, [2, 3], allowed.is_set))
+    now = lanes.give(LaneWork(None, [4]), ahead=True)
     gate.set()
     assert [found.returns[0] for found in [*now.results(), *first.results()]] == [4, 0, 1]
     assert order == [0, 4, 1] and first.steps == 2 and not any(future.done() for future in after.futures)
@@ -140,7 +140,7 @@ def test_lanes_take_batches_in_turn_and_what_is_put_ahead_before_them():
 def test_lanes_that_are_closed_give_up_what_has_not_begun():
     order = []
     lanes = Lanes([Counting(order)])
-    waiting = lanes.give(Batch(None, [0, 1], lambda: False))
+    waiting = lanes.give(LaneWork(None, [0, 1], lambda: False))
     lanes.close()
     assert order == [] and all(future.exception() for future in waiting.futures)
 
