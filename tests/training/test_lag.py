@@ -10,7 +10,7 @@ from workhorse.core.digest import digest
 from workhorse.environments import registry as environments
 from workhorse.training.episodes import Episodes, make_player
 from workhorse.training.evolve import Evolve
-from workhorse.training.lanes import LaneWork, Lanes, lane_threads
+from workhorse.training.lanes import Lanes, LaneWork, lane_threads
 from workhorse.training.plan import Plan
 from workhorse.training.population import PopulationPrograms
 from workhorse.training.workforce import Local

@@ -29,7 +29,7 @@ from workhorse.distributed.messages import (
 from workhorse.distributed.versions import mismatch
 from workhorse.training.episodes import Work, evaluation_work
 from workhorse.training.evolve import make_lanes
-from workhorse.training.lanes import LaneWork, Lanes
+from workhorse.training.lanes import Lanes, LaneWork
 from workhorse.training.plan import Plan
 from workhorse.training.population import BlockThreads, PopulationPrograms
 from workhorse.training.workforce import tally, training_work

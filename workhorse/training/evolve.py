@@ -16,7 +16,7 @@ from workhorse.training.episodes import EpisodePlayer, evaluation_of, make_playe
 from workhorse.training.lanes import Lanes, lane_threads
 from workhorse.training.loop import Evaluation, Failures, GoesOn, Loop, Message, Progress
 from workhorse.training.population import PopulationPrograms
-from workhorse.training.workforce import NextIteration, Local, Tally, Workforce
+from workhorse.training.workforce import Local, NextIteration, Tally, Workforce
 
 if TYPE_CHECKING:
     from workhorse.training.plan import Plan

@@ -13,7 +13,7 @@ import numpy as np
 from workhorse.core.algorithm import Population, State
 from workhorse.core.types import Moments, Returns
 from workhorse.training.episodes import Episodes, Work, num_chunks, numbered
-from workhorse.training.lanes import LaneWork, Lanes
+from workhorse.training.lanes import Lanes, LaneWork
 from workhorse.training.loop import Message
 from workhorse.training.population import Blocks, BlockThreads, PopulationPrograms
 
