@@ -353,7 +353,7 @@ DEFAULTS = {
     "snes": SEARCH | RANKED | {"learning_rate": 1.0, "deviation_learning_rate": None},
     "sep-cma-es": SEARCH | RANKED,
     "ma-es": SEARCH | RANKED,
-    "lm-ma-es": SEARCH | RANKED | {"population_size": 32, "num_vectors": None},
+    "lm-ma-es": SEARCH | RANKED | {"num_vectors": None},
     "canonical-es": SEARCH | RANKED | {"parents": None},
     "dagger": {
         "rescale_actions": True,

@@ -29,7 +29,7 @@ class LMMAES(PathSearch):
         m_j <- (1 - b_j) m_j + sqrt(b_j (2 - b_j) mu) z,    b_j = min(1, P / (4^(j-1) n))
         s <- s * exp(min(1, c/d (|p| / E|N(0, I)| - 1))),    d = 1 + c + 2 max(0, sqrt((mu - 1) / (n + 1)) - 1)
 
-    with c = (mu + 2) / (n + mu + 5), and k = 4 + 3 ln n vectors, but not more than n / 2.
+    with c = (mu + 2) / (n + mu + 5), and k = 4 + 3 ln n vectors, but not more than n / 8.
 
     Source: Loshchilov, Glasmachers and Beyer 2017, "Limited-memory matrix adaptation for large scale black-box
     optimization" (arXiv 1705.06693). Differs from it by b_j of at most 1 (at P > 2n theirs has the root of a negative
@@ -40,10 +40,8 @@ class LMMAES(PathSearch):
     name = "lm-ma-es"
     summary = "MA-ES in the memory of a few vectors, for policies of any size"
 
-    population_size: int = 32
-    """Members of an iteration."""
     num_vectors: int | None = None
-    """Vectors that are remembered, k; 4 + 3 ln n for n parameters, and at most n / 2, where left out."""
+    """Vectors that are remembered, k; 4 + 3 ln n for n parameters, and at most n / 8, where left out."""
 
     @property
     def path_rate(self) -> float:
@@ -54,7 +52,7 @@ class LMMAES(PathSearch):
         """Vectors that are remembered."""
         if self.num_vectors is not None:
             return self.num_vectors
-        return max(1, min(4 + int(3 * np.log(self.num_params)), self.num_params // 2))
+        return max(1, min(4 + int(3 * np.log(self.num_params)), self.num_params // 8))
 
     def validate(self) -> None:
         super().validate()
