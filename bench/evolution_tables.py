@@ -76,7 +76,26 @@ def low_rank() -> list[str]:
 
 
 def ask_and_tell() -> list[str]:
-    return not_measured("Ask and tell beside evosax and EvoTorch", "python bench/ask_tell.py")
+    found = read("ask_tell")
+    if found is None:
+        return not_measured("Ask and tell beside evosax and EvoTorch", "python bench/ask_tell.py")
+    others = ", ".join(f"{name} {version}" for name, version in found["others"].items())
+    lines = [
+        f"**Ask and tell beside other libraries** ({others}), milliseconds a generation, each library in its quickest "
+        f"documented form, rounds in turn. To reach: no longer than the faster of them. {origin(found)}",
+        "",
+        "| problem | algorithm | population | workhorse | evosax | EvoTorch | over the faster [least, most] | |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for row in found["rows"]:
+        times = (row["median"].get(name) for name in ("workhorse", "evosax", "evotorch"))
+        cells = ["has none" if one is None else f"{one[0]:.2f}" for one in times]
+        middle, low, high = row["ratio"]
+        lines.append(
+            f"| {row['task']} | {row['algorithm']} | {row['population']} | {' | '.join(cells)} | "
+            f"{middle:.2f} [{low:.2f}, {high:.2f}] | {'reached' if middle <= 1 else '**missed**'} |"
+        )
+    return lines
 
 
 def nodes_of_studies() -> list[str]:
