@@ -17,11 +17,18 @@ PROGRAMS = [
     ["kill.py"],
     ["compile_cache.py"],
     ["minute.py"],
-    ["learning.py", "half-cheetah-default", "--seeds", "10"],
+    ["learning.py", "half-cheetah-default", "--seeds", "20", "--first-seed", "20300"],
+    ["evolution_classic.py"],
+    ["ask_tell.py"],
+    *(["intrinsic.py", "--case", case] for case in ("duplicates", "subspace", "widths", "tricks")),
     ["learning.py", "swimmer"],
     ["learning.py", "hopper"],
     ["learning.py", "half-cheetah-ars"],
     ["learning.py", "walker2d"],
+    ["learning.py", "walker2d-pgpe", "--seeds", "4"],
+    ["learning.py", "humanoid-pgpe", "--seeds", "2"],
+    ["learning.py", "half-cheetah-lag-1", "--seeds", "20", "--first-seed", "20300"],
+    ["data_needed.py"],
     *(
         ["learning.py", f"{preset}-{task}", "--seeds", "10"]
         for preset in ("ppo", "trpo+", "ppo-m", "ppo-noclip", "trpo")
@@ -40,6 +47,7 @@ PROGRAMS = [
     ["seeds.py"],
     ["coverage.py"],
     ["studies.py"],
+    ["studies.py", "--case", "cluster"],
     ["figures.py"],
     ["tables.py"],
 ]

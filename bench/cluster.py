@@ -1,9 +1,9 @@
 """Ray workers of this machine against its in-process loop: `python bench/cluster.py [--rounds 5] [--seconds 10]`.
 
-HalfCheetah-v5, linear policy, 64 members in 2 chunks. All arrangements are set up at once and take turns within a
-round, so that what else the machine does falls on all of them alike; the ratios are taken round by round. It also
-measures what the simulation is fed with: seconds of a chunk, the rate at which an update is rebuilt, and the time of a
-message there and back.
+Workers have one core each, as nodes of one core would. HalfCheetah-v5, linear policy, 64 members in 2 chunks. All
+arrangements are set up at once and take turns within a round, so that what else the machine does falls on all of them
+alike; the ratios are taken round by round. It also measures what the simulation is fed with: seconds of a chunk, the
+rate at which an update is rebuilt, and the time of a message there and back.
 """
 
 import argparse
@@ -77,7 +77,7 @@ class OnRay(Arrangement):
         algorithm = plan.make_algorithm(plan.spec())
         assert isinstance(algorithm, Population)
         programs = PopulationPrograms(algorithm, plan.seed)
-        self.cluster = Cluster(plan, programs, RayTransport(workers), "scalars")
+        self.cluster = Cluster(plan, programs, RayTransport(workers, 1), "scalars")
         super().__init__(Evolve(programs, self.cluster))
 
 
@@ -143,6 +143,16 @@ def main() -> None:
         found = mean_interval(np.array([speeds[one] / speeds[other] for speeds in rounds]))
         ratios[name] = {"value": found.value, "interval": [found.low, found.high]}
         print(f"{name}: {found.value:.2f} [{found.low:.2f}, {found.high:.2f}]")
+    gains = np.array(
+        [
+            (speeds["Ray, 2 workers"] / speeds["Ray, 1 worker"])
+            / (speeds["in process, 2 threads"] / speeds["in process, 1 thread"])
+            for speeds in rounds
+        ]
+    )
+    found = mean_interval(gains)
+    ratios["gain of workers / of threads"] = {"value": found.value, "interval": [found.low, found.high]}
+    print(f"gain of 2 workers / of 2 threads: {found.value:.2f} [{found.low:.2f}, {found.high:.2f}]")
     spent = {name: float(np.median(chunk_times(one))) for name, one in on_ray.items()}
     latency, message_cpu_s = round_trip(on_ray["Ray, 1 worker"].cluster)
     for one in arrangements.values():
@@ -183,12 +193,14 @@ def start_ray() -> None:
 def round_trip(cluster: Cluster) -> tuple[float, float]:
     """Median seconds of an order for nothing, there and back, and the coordinator's processor seconds for it."""
     (name,) = cluster._crew.workers
-    at, times = cluster._members[name].at, []
+    member, times = cluster._members[name], []
+    at = member.held.at
     assert at is not None
     busy = time.process_time()
     for _ in range(200):
         begun = time.perf_counter()
-        cluster._transport.send(name, Assignment(Job("reset", at, 0, 0), NOTHING, None, at, 0, ()).encode())
+        cluster._transport.send(name, Assignment(Job("reset", at, 0, 0), NOTHING, member.turn, None, at).encode())
+        member.turn += 1
         while not cluster._transport.poll(1.0):
             pass
         times.append(time.perf_counter() - begun)
@@ -212,9 +224,13 @@ def heard(cluster: Cluster, hear: Callable[[str, Report], None]) -> Iterator[Non
 
 
 def chunk_times(arrangement: OnRay) -> list[float]:
-    """Seconds of the chunks of three iterations, as the workers see them."""
+    """Seconds of the chunks of three iterations, as the workers see them: the mean of those played together."""
     found: list[float] = []
-    with heard(arrangement.cluster, lambda name, report: found.append(report.episodes_s)):
+
+    def note(name: str, report: Report) -> None:
+        found.extend([report.episodes_s / len(report.chunks)] * len(report.chunks))
+
+    with heard(arrangement.cluster, note):
         for _ in range(3):
             arrangement.iterate()
     return found
@@ -229,7 +245,7 @@ def chunk_seconds() -> list[float]:
 
 
 def update_seconds(workers: int) -> float:
-    """Seconds a worker spends on an update that `workers` processes of the node share; the median of 6 iterations."""
+    """Seconds a worker of one core spends on an update beside others; the median of 6 iterations."""
     arrangement = OnRay(LARGE, workers)
     while arrangement.cluster._crew.size < workers:
         arrangement.iterate()

@@ -61,7 +61,9 @@ def main() -> None:
             "solved": int((scores >= SOLVED).sum()),
             "env_steps": [steps for _, steps in found],
         }
-        print(name, [round(score, 1) for score in scores.tolist()], f"{rows[name]['solved']} of {len(found)}", flush=True)
+        print(
+            name, [round(score, 1) for score in scores.tolist()], f"{rows[name]['solved']} of {len(found)}", flush=True
+        )
         command = f"python bench/evolution_classic.py --seeds {options.seeds}"
         RESULT.write_text(json.dumps({**head(command), "left_out": LEFT_OUT, "rows": rows}, indent=1) + "\n")
 

@@ -29,6 +29,7 @@ SUITES: dict[str, list[str]] = {
         *("Walker2d-v5", "--algorithm", "pgpe", "--env-steps", "40e6"),
     ],
     "humanoid-pgpe": ["Humanoid-v5", "--algorithm", "pgpe", "--env-steps", "93e6"],
+    "half-cheetah-lag-1": ["HalfCheetah-v5", "--lag", "1"],
     "half-cheetah-default": ["HalfCheetah-v5"],
     "hopper": ["Hopper-v5", "--env-steps", "7e6"],
     "swimmer": ["Swimmer-v5"],

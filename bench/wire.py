@@ -45,7 +45,8 @@ settings = {"num_pairs": pairs, "policy": "mlp", "hidden": tuple(hidden)}
 plan = Plan("CartPole-v1", {"max_episode_steps": 20}, "openai-es", settings, 0, slots)
 programs = PopulationPrograms(plan.make_algorithm(plan.spec()), plan.seed)
 # nothing is issued twice here: a copy would be counted
-cluster = Cluster(plan, programs, RayTransport(2), exchange, lambda s: print(s, file=sys.stderr), patience_floor_s=1e9)
+say = lambda sentence: print(sentence, file=sys.stderr)
+cluster = Cluster(plan, programs, RayTransport(2, 1), exchange, say, patience_floor_s=1e9)
 loop = Evolve(programs, cluster)
 progress = loop.start()
 deadline = time.monotonic() + 180

@@ -177,6 +177,15 @@ def test_the_python_of_a_page_runs_from_top_to_bottom(
     assert {workhorse.Run.open(path).state for path in (tmp_path / "runs").iterdir()} <= {"finished", "stopped"}
 
 
+def test_the_python_of_ask_and_tell_finds_what_it_says() -> None:
+    blocks = re.findall(r"(?s)```python\n(.*?)```", text(ROOT / "docs" / "concepts" / "ask-and-tell.md"))
+    names: dict = {}
+    for block in blocks:
+        exec(compile(block, "ask-and-tell.md", "exec"), names)
+        centre = names["found"].mean if "found" in names else names["es"].mean(names["state"])
+        assert abs(centre[1:] - 1).max() < 0.05
+
+
 def test_the_names_for_users_of_stable_baselines3_are_ours() -> None:
     """Every name in the table of settings is an option, and the hint after the old name says the new one."""
     page = text(ROOT / "docs" / "from-stable-baselines3.md")

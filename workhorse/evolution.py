@@ -1,5 +1,5 @@
-"""Ask and tell: the evolution strategies of Workhorse on any function, without a task. See `workhorse.api.evolution`."""
+"""Ask and tell: evolution strategies on any function, without a task. See `workhorse.api.evolution`."""
 
-from workhorse.api.evolution import Found, Search, Searched, make, maximise
+from workhorse.api.evolution import AskTell, AskTellState, Found, make, maximise
 
-__all__ = ["Found", "Search", "Searched", "make", "maximise"]
+__all__ = ["Found", "AskTell", "AskTellState", "make", "maximise"]

@@ -112,6 +112,7 @@ OPENAI_ES = {
     "fitness_shaping": "centred-ranks",
     "adaptive_episode_cap": None,
 }
+RANKED = {"lag": 0, "population_size": 48, "noise_std": 0.3}
 A2C = {
     "rollout_steps": 16,
     "learning_rate": 7e-4,
@@ -349,6 +350,11 @@ DEFAULTS = {
     "finite-differences": SEARCH | {"difference": 0.05, "learning_rate": 0.1, "coordinates": None},
     "hill-climb": SEARCH | {"num_candidates": 7, "noise_std": 0.1},
     "openai-es": SEARCH | OPENAI_ES,
+    "snes": SEARCH | RANKED | {"learning_rate": 1.0, "deviation_learning_rate": None},
+    "sep-cma-es": SEARCH | RANKED,
+    "ma-es": SEARCH | RANKED,
+    "lm-ma-es": SEARCH | RANKED | {"num_vectors": None},
+    "canonical-es": SEARCH | RANKED | {"parents": None},
     "dagger": {
         "rescale_actions": True,
         "num_envs": 4,

@@ -22,7 +22,7 @@ from workhorse.training.population import PopulationPrograms
 NAMES = [
     name
     for name in registry.entries()
-    if issubclass(cls := registry.algorithm_class(name), GaussianSearch) and name == cls.name
+    if issubclass(cls := registry.algorithm_class(name), GaussianSearch) and name == cls.name and not cls.behaviour_size
 ]
 every = pytest.mark.parametrize("name", NAMES)
 
@@ -113,6 +113,14 @@ def test_it_makes_progress_where_parameters_are_many(name):
 def one_generation(name):
     es = made_once(name, 33, 132)
     return es, *es.ask(es.init(3, start=0.5))
+
+
+@every
+def test_candidates_are_the_members(name):
+    es, state, candidates = one_generation(name)
+    actor = es.algorithm.actor(state.learner)
+    members = jax.jit(jax.vmap(lambda member: es.algorithm.displace(actor, member)))(jnp.arange(132))
+    np.testing.assert_allclose(candidates, members, rtol=1e-5, atol=1e-6)
 
 
 @every

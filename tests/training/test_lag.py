@@ -10,7 +10,7 @@ from workhorse.core.digest import digest
 from workhorse.environments import registry as environments
 from workhorse.training.episodes import Episodes, make_player
 from workhorse.training.evolve import Evolve
-from workhorse.training.lanes import Batch, Lanes, lane_threads
+from workhorse.training.lanes import Lanes, LaneWork, lane_threads
 from workhorse.training.plan import Plan
 from workhorse.training.population import PopulationPrograms
 from workhorse.training.workforce import Local
@@ -45,7 +45,8 @@ def test_a_population_acts_with_parameters_that_know_nothing_of_the_one_before()
     np.testing.assert_array_equal(twice.state.params, first.state.params)
     np.testing.assert_array_equal(twice.state.observations.mean, first.state.observations.mean)
     assert jnp.abs(first.state.params).max() > 0
-    prompt.close(), late.close()
+    prompt.close()
+    late.close()
 
 
 def test_lanes_and_interruptions_change_no_bit():
@@ -57,7 +58,8 @@ def test_lanes_and_interruptions_change_no_bit():
     assert two.evaluate(found[1], 5).returns.tolist() == one.evaluate(found[1], 5).returns.tolist()
     again = states_of(two, 2, progress=found[1])
     assert [digest(progress.state) for progress in again] == alone[2:]
-    one.close(), two.close()
+    one.close()
+    two.close()
 
 
 class Held:
@@ -121,11 +123,11 @@ class Counting:
 def test_lanes_take_batches_in_turn_and_what_is_put_ahead_before_them():
     order, gate, allowed = [], threading.Event(), threading.Event()
     lanes = Lanes([Counting(order, gate)])
-    first = lanes.give(Batch(None, [0, 1]))
+    first = lanes.give(LaneWork(None, [0, 1]))
     while not order:  # the lane has its first chunk
         pass
-    after = lanes.give(Batch(None, [2, 3], allowed.is_set))
-    now = lanes.give(Batch(None, [4]), ahead=True)
+    after = lanes.give(LaneWork(None, [2, 3], allowed.is_set))
+    now = lanes.give(LaneWork(None, [4]), ahead=True)
     gate.set()
     assert [found.returns[0] for found in [*now.results(), *first.results()]] == [4, 0, 1]
     assert order == [0, 4, 1] and first.steps == 2 and not any(future.done() for future in after.futures)
@@ -138,7 +140,7 @@ def test_lanes_take_batches_in_turn_and_what_is_put_ahead_before_them():
 def test_lanes_that_are_closed_give_up_what_has_not_begun():
     order = []
     lanes = Lanes([Counting(order)])
-    waiting = lanes.give(Batch(None, [0, 1], lambda: False))
+    waiting = lanes.give(LaneWork(None, [0, 1], lambda: False))
     lanes.close()
     assert order == [] and all(future.exception() for future in waiting.futures)
 

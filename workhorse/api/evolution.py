@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int
 
@@ -32,24 +33,26 @@ from workhorse.core.spec import Box, Discrete, EnvSpec
 from workhorse.core.types import Returns
 from workhorse.math import moments, noise
 
-__all__ = ["Found", "Search", "Searched", "make", "maximise"]
+__all__ = ["Found", "AskTell", "AskTellState", "make", "maximise"]
 
-OF_EPISODES = ("lag", "steps_per_iteration", "max_pairs", "adaptive_episode_cap")
-"""Options of algorithms that mean nothing without a task; those of `ParameterSearch` do neither."""
+Bounds = tuple[np.ndarray, np.ndarray]
+
+OF_EPISODES = ("lag", "steps_per_iteration", "max_pairs", "adaptive_episode_cap", "perturbation_rank")
+"""Options of algorithms that mean nothing without a task; those of `ParameterSearch` do not either."""
 
 
-class Searched(NamedTuple):
+class AskTellState(NamedTuple):
     """State of a search: a pytree of arrays, which may be saved, copied, or carried through `jax.lax.scan`.
 
     Attributes:
         learner: state of the algorithm.
-        held: perturbations of the generation that was asked for last, (N, n).
+        held: perturbations of the generation that was asked for last, (N, m).
         asked: number of that generation, -1 before the first.
         best, best_fitness: the best candidate that was told of.
     """
 
     learner: Any
-    held: Float[Array, "N n"]
+    held: Float[Array, "N m"]
     asked: Int[Array, ""]
     best: Float[Array, "n"]
     best_fitness: Float[Array, ""]
@@ -69,10 +72,10 @@ class Found(NamedTuple):
     best: np.ndarray
     fitness: float
     history: np.ndarray
-    state: Searched
+    state: AskTellState
 
 
-def make(algorithm: str, *, size: int, bounds: tuple[ArrayLike, ArrayLike] | None = None, **settings: Any) -> "Search":
+def make(algorithm: str, *, size: int, bounds: tuple[ArrayLike, ArrayLike] | None = None, **settings: Any) -> "AskTell":
     """Return an evolution strategy over vectors of `size` numbers.
 
     Args:
@@ -93,8 +96,8 @@ def make(algorithm: str, *, size: int, bounds: tuple[ArrayLike, ArrayLike] | Non
     if size < 1:
         raise UsageError(f"evolution.make needs a size of at least 1, the number of parameters: got {size}.")
     cls = registry.algorithm_class(algorithm)
-    if not issubclass(cls, GaussianSearch):
-        able = sorted(name for name in registry.entries() if issubclass(registry.algorithm_class(name), GaussianSearch))
+    if not _is_able(cls):
+        able = sorted(name for name in registry.entries() if _is_able(registry.algorithm_class(name)))
         raise UsageError(
             f"evolution.make needs an algorithm that searches around a centre: got {algorithm}. Take {', '.join(able)}."
         )
@@ -106,10 +109,10 @@ def make(algorithm: str, *, size: int, bounds: tuple[ArrayLike, ArrayLike] | Non
     spec = EnvSpec("objective", Box.unbounded(1), Discrete(size), 1)
     made = registry.make(algorithm, spec, {"normalise_observations": False, **settings})
     assert isinstance(made, GaussianSearch)
-    return Search(made, *_bounds_of(bounds, size))
+    return AskTell(made, None if bounds is None else _bounds_of(*bounds, size))
 
 
-class Search:
+class AskTell:
     """An evolution strategy whose fitness the caller computes. Made by `make`.
 
     Attributes:
@@ -118,17 +121,15 @@ class Search:
         population_size: candidates of a generation, P.
     """
 
-    def __init__(self, algorithm: GaussianSearch, low: np.ndarray | None, high: np.ndarray | None) -> None:
+    def __init__(self, algorithm: GaussianSearch, bounds: Bounds | None) -> None:
         self.algorithm = algorithm
         self.size = algorithm.num_params
         self.population_size = algorithm.num_members
-        self._low, self._high = low, high
-        self._holds = type(algorithm).displace is GaussianSearch.displace
-        last = algorithm.perturbation_of(jnp.asarray(algorithm.num_members - 1))
-        self._num_held = int(last) + 1 if self._holds else 0
+        self._bounds = bounds
+        self._num_held = int(algorithm.perturbation_of(jnp.asarray(algorithm.num_members - 1))) + 1
         self._ask, self._tell = jax.jit(self._asked), jax.jit(self._told)
 
-    def init(self, seed: int | Key = 0, *, start: ArrayLike | None = None) -> Searched:
+    def init(self, seed: int | Key = 0, *, start: ArrayLike | None = None) -> AskTellState:
         """Return the state before the first generation.
 
         Args:
@@ -136,7 +137,7 @@ class Search:
             start: the centre, (n,) or one number; where left out, the middle of the bounds, or 0.
         """
         if start is None:
-            start = 0.0 if self._low is None else _middle(self._low, self._high)
+            start = 0.0 if self._bounds is None else _middle(*self._bounds)
         centre = np.asarray(start, np.float32)
         if centre.shape not in ((), (self.size,)) or not np.isfinite(centre).all():
             raise UsageError(
@@ -144,18 +145,18 @@ class Search:
                 "of them no number."
             )
         centre = np.broadcast_to(centre, self.size)
-        if self._low is not None and ((centre < self._low).any() or (centre > self._high).any()):
+        if self._bounds is not None and (np.clip(centre, *self._bounds) != centre).any():
             raise UsageError("start must lie within the bounds, but does not. Move it, or widen the bounds.")
         key = jax.random.key(seed) if isinstance(seed, int | np.integer) else seed
         learner = self.algorithm.init(key)._replace(params=jnp.asarray(centre))
-        held = jnp.zeros((self._num_held, self.size), jnp.float32)
-        return Searched(learner, held, jnp.int32(-1), jnp.asarray(centre), jnp.float32(-jnp.inf))
+        held = jnp.zeros((self._num_held, self.algorithm.num_drawn), jnp.float32)
+        return AskTellState(learner, held, jnp.int32(-1), jnp.asarray(centre), jnp.float32(-jnp.inf))
 
-    def ask(self, state: Searched) -> tuple[Searched, Float[Array, "P n"]]:
+    def ask(self, state: AskTellState) -> tuple[AskTellState, Float[Array, "P n"]]:
         """Return the state, and the candidates of its generation, float32."""
         return self._ask(state)
 
-    def tell(self, state: Searched, fitness: ArrayLike) -> Searched:
+    def tell(self, state: AskTellState, fitness: ArrayLike) -> AskTellState:
         """Return the state after learning from the fitness of the candidates asked for last, in their order.
 
         Args:
@@ -172,47 +173,43 @@ class Search:
                 f"tell needs one fitness for each of {self.population_size} candidates, of shape "
                 f"({self.population_size},): got shape {shape}."
             )
-        if not isinstance(fitness, jax.core.Tracer) and not isinstance(state.asked, jax.core.Tracer):
+        if not isinstance(fitness, Tracer) and not isinstance(state.asked, Tracer):
             if np.isnan(np.asarray(fitness)).all():
                 raise UsageError("tell needs a number among the fitness, but every one is NaN. Mend the objective.")
             if int(state.asked) != int(state.learner.iteration):
                 raise UsageError("tell needs a state from ask, but this one's generation is told already. Ask first.")
         return self._tell(state, jnp.asarray(fitness, jnp.float32))
 
-    def mean(self, state: Searched) -> Float[Array, "n"]:
+    def mean(self, state: AskTellState) -> Float[Array, "n"]:
         """Return the centre of the search."""
         return state.learner.params
 
-    def best(self, state: Searched) -> tuple[Float[Array, "n"], Float[Array, ""]]:
+    def best(self, state: AskTellState) -> tuple[Float[Array, "n"], Float[Array, ""]]:
         """Return the best candidate so far and its fitness; the start and -inf before the first."""
         return state.best, state.best_fitness
 
-    def _asked(self, state: Searched) -> tuple[Searched, Float[Array, "P n"]]:
-        key, held = self.algorithm.noise_key(state.learner), state.held
-        if self._holds:
-            held = jax.vmap(lambda index: noise.perturbation(key, index, self.size))(jnp.arange(self._num_held))
-        asked = state._replace(held=held, asked=state.learner.iteration)
-        return asked, jax.vmap(lambda member: self._candidate(asked, member))(jnp.arange(self.population_size))
+    def _asked(self, state: AskTellState) -> tuple[AskTellState, Float[Array, "P n"]]:
+        key, length = self.algorithm.noise_key(state.learner), self.algorithm.num_drawn
+        held = jax.vmap(lambda index: noise.perturbation(key, index, length))(jnp.arange(self._num_held))
+        # members of one perturbation have consecutive numbers; looking each up cost a quarter of the drawing
+        eps = jnp.repeat(held, self.population_size // self._num_held, axis=0)
+        actor, members = self.algorithm.actor(state.learner), jnp.arange(self.population_size)
+        candidates = jax.vmap(lambda member, eps: self.algorithm.placed(actor, member, eps))(members, eps)
+        return state._replace(held=held, asked=state.learner.iteration), self._inside(candidates)
 
-    def _candidate(self, state: Searched, member: Int[Array, ""]) -> Float[Array, "n"]:
-        actor = self.algorithm.actor(state.learner)
-        if self._holds:
-            eps = state.held[self.algorithm.perturbation_of(member)]
-            return self._inside(self.algorithm.placed(actor, member, eps))
-        return self._inside(self.algorithm.displace(actor, member))
+    def _candidate(self, state: AskTellState, member: Int[Array, ""]) -> Float[Array, "n"]:
+        eps = state.held[self.algorithm.perturbation_of(member)]
+        return self._inside(self.algorithm.placed(self.algorithm.actor(state.learner), member, eps))
 
-    def _told(self, state: Searched, fitness: Float[Array, "P"]) -> Searched:
-        algorithm, learner = self.algorithm, state.learner
+    def _told(self, state: AskTellState, fitness: Float[Array, "P"]) -> AskTellState:
+        learner = state.learner
         told = Returns(fitness, jnp.float64(1), moments.empty(1, jnp.float64))
-        if self._holds:
-            weights = algorithm.weights(learner, told)
-            after, _ = algorithm.move(learner, told, _sums(state.held, weights))
-        else:
-            after, _ = algorithm.update(learner, told, learner.noise_key)
+        weights = self.algorithm.weights(learner, told)
+        after, _ = self.algorithm.move(learner, told, _sums(state.held, weights))
         known = jnp.where(jnp.isnan(fitness), -jnp.inf, fitness)
         winner = jnp.argmax(known)
         is_better = known[winner] > state.best_fitness
-        return Searched(
+        return AskTellState(
             after._replace(params=self._inside(after.params)),
             state.held,
             state.asked,
@@ -221,7 +218,7 @@ class Search:
         )
 
     def _inside(self, params: Float[Array, "*P n"]) -> Float[Array, "*P n"]:
-        return params if self._low is None else jnp.clip(params, self._low, self._high)
+        return params if self._bounds is None else jnp.clip(params, *self._bounds)
 
 
 def maximise(
@@ -247,7 +244,10 @@ def maximise(
         batched: whether the function takes all candidates of a generation at once.
         jit: *whether the function is made of JAX operations only*. Then all generations are one compiled program, and
             a function that is not batched is mapped over the candidates. Otherwise it is called with NumPy arrays.
-        seed, start, bounds, settings: as for `make` and `Search.init`.
+        seed: as for `AskTell.init`.
+        start: as for `AskTell.init`.
+        bounds: as for `make`.
+        settings: as for `make`.
 
     Raises:
         UsageError: something given cannot be used, or the function returned a wrong shape or nothing but NaN.
@@ -265,7 +265,7 @@ def maximise(
         judge = function if batched else jax.vmap(function)
         _require_shape(jax.eval_shape(judge, jax.ShapeDtypeStruct((es.population_size, size), jnp.float32)), es)
 
-        def generation(state: Searched, _: None) -> tuple[Searched, Array]:
+        def generation(state: AskTellState, _: None) -> tuple[AskTellState, Array]:
             state, candidates = es.ask(state)
             fitness = jnp.asarray(judge(candidates), jnp.float32)
             return es.tell(state, fitness), jnp.stack([jnp.nanmax(fitness), jnp.nanmean(fitness)])
@@ -289,26 +289,27 @@ def maximise(
     )
 
 
-def _sums(held: Float[Array, "N n"], weights: Float[Array, "K N"]) -> Float[Array, "K n"]:
+def _is_able(cls: type) -> bool:
+    """Tell whether an algorithm needs nothing but fitness: novelty search wants to know how a member behaved."""
+    return issubclass(cls, GaussianSearch) and cls.behaviour_size == 0
+
+
+def _sums(held: Float[Array, "N m"], weights: Float[Array, "K N"]) -> Float[Array, "K m"]:
     """The sums of `noise.weighted_sums`, from perturbations that are held."""
     rows = [weights[0] @ held, *(row @ (held * held - 1) for row in weights[1:])]
     return jnp.stack(rows)
 
 
-def _require_shape(fitness: Any, es: Search) -> None:
+def _require_shape(fitness: Any, es: AskTell) -> None:
     if fitness.shape != (es.population_size,):
         raise UsageError(
-            f"The function must return one number for each of {es.population_size} candidates: together they have shape "
+            f"The function must return one number for each of {es.population_size} candidates: they have shape "
             f"{fitness.shape}. With batched=True it takes and returns all of them at once."
         )
 
 
-def _bounds_of(
-    bounds: tuple[ArrayLike, ArrayLike] | None, size: int
-) -> tuple[np.ndarray, np.ndarray] | tuple[None, None]:
-    if bounds is None:
-        return None, None
-    low, high = (np.asarray(bound, np.float32) for bound in bounds)
+def _bounds_of(low: ArrayLike, high: ArrayLike, size: int) -> Bounds:
+    low, high = np.asarray(low, np.float32), np.asarray(high, np.float32)
     if low.shape not in ((), (size,)) or high.shape not in ((), (size,)):
         raise UsageError(
             f"bounds must be a lower and an upper one, each a number or {size} of them: got shapes {low.shape} and "
@@ -324,9 +325,8 @@ def _bounds_of(
     return low, high
 
 
-def _middle(low: np.ndarray, high: np.ndarray | None) -> np.ndarray:
+def _middle(low: np.ndarray, high: np.ndarray) -> np.ndarray:
     """The middle of bounded components, and of others what lies nearest to 0."""
-    assert high is not None
     bounded = np.isfinite(low) & np.isfinite(high)
     with np.errstate(invalid="ignore"):
         return np.where(bounded, low / 2 + high / 2, np.clip(0.0, low, high))

@@ -34,7 +34,7 @@ from workhorse.training.evolve import slots_of
 from workhorse.training.loop import Message
 from workhorse.training.plan import Plan
 from workhorse.training.population import Blocks, BlockThreads, PopulationPrograms
-from workhorse.training.workforce import Following, Tally, Workforce
+from workhorse.training.workforce import NextIteration, Tally, Workforce
 
 __all__ = ["Cluster"]
 
@@ -140,7 +140,9 @@ class Cluster(Workforce):
     def blocks(self) -> Blocks:
         return self._blocks
 
-    def play(self, state: State, iteration: int, episodes: range, following: Following | None = None) -> list[Tally]:
+    def play(
+        self, state: State, iteration: int, episodes: range, following: NextIteration | None = None
+    ) -> list[Tally]:
         self._iteration = iteration
         self._ledger.know(iteration, state)
         job = self._job("reset", iteration, episodes)
@@ -224,7 +226,7 @@ class Cluster(Workforce):
         self._crew.begin(job, num_chunks(len(episodes), self.num_slots), ahead)
         return job
 
-    def _run(self, job: Job, following: Following | None = None) -> list[Any]:
+    def _run(self, job: Job, following: NextIteration | None = None) -> list[Any]:
         while not self._crew.complete(job):
             self._hand_out()
             if following is not None:
@@ -244,7 +246,7 @@ class Cluster(Workforce):
     def _steps(self, job: Job) -> int:
         return sum(found.steps for found in self._crew.found(job) if isinstance(found, Tally))
 
-    def _go_ahead(self, job: Job, following: Following) -> None:
+    def _go_ahead(self, job: Job, following: NextIteration) -> None:
         """Begin what follows once every chunk of the job is given out."""
         if self._ahead is None and self._crew.all_handed_out(job) and following.goes_on(self._steps(job)):
             self._ahead = self._begin("reset", following.iteration, following.episodes)

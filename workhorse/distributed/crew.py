@@ -81,13 +81,13 @@ class _Lease:
         self.is_relied_on = True
 
 
-class _Member:
+class _Hand:
     def __init__(self, lanes: int) -> None:
         self.lanes = lanes
         self.leases: list[_Lease] = []
 
 
-class _UnderWay(Generic[Result]):
+class _OpenJob(Generic[Result]):
     """A job that is not over: chunks to hand out, how many workers are relied on for each, results."""
 
     def __init__(self, job: Job, num_chunks: int) -> None:
@@ -140,10 +140,10 @@ class Crew(Generic[Result]):
         self._patience = patience
         self._patience_floor_s = patience_floor_s
         self._never_waits = never_waits
-        self._members: dict[str, _Member] = {}
+        self._members: dict[str, _Hand] = {}
         self._lanes = 0
         self._with: tuple[OrderedDict[str, None], OrderedDict[str, None]] = (OrderedDict(), OrderedDict())
-        self._jobs: list[_UnderWay[Result]] = []
+        self._jobs: list[_OpenJob[Result]] = []
         self._issued: deque[_Lease] = deque()
         self._allowances: dict[str, float] = {}
         self.reissued = 0
@@ -171,7 +171,7 @@ class Crew(Generic[Result]):
     def join(self, worker: str, lanes: int = 1) -> None:
         """Add a worker that plays so many chunks at a time. Joining twice is harmless."""
         if worker not in self._members:
-            self._members[worker] = _Member(lanes)
+            self._members[worker] = _Hand(lanes)
             self._lanes += lanes
             self._with[0][worker] = None
 
@@ -192,7 +192,7 @@ class Crew(Generic[Result]):
         """Start a job behind those under way, or before them with `ahead`."""
         if num_chunks < 1:
             raise ValueError(f"A job needs at least 1 chunk: got {num_chunks}.")
-        self._jobs.insert(0 if ahead else len(self._jobs), _UnderWay(job, num_chunks))
+        self._jobs.insert(0 if ahead else len(self._jobs), _OpenJob(job, num_chunks))
 
     def drop(self, job: Job) -> None:
         """End a job, complete or not: answers to it count no longer."""
@@ -291,7 +291,7 @@ class Crew(Generic[Result]):
 
     # --- within ---
 
-    def _work(self, job: Job) -> _UnderWay[Result]:
+    def _work(self, job: Job) -> _OpenJob[Result]:
         return next(work for work in self._jobs if work.job == job)
 
     def _lease(self, worker: str, job: Job, chunks: range) -> _Lease | None:
@@ -321,7 +321,7 @@ class Crew(Generic[Result]):
         """Return a worker with fewer runs of chunks than that: the one that was busy last has the newest state."""
         return next((next(reversed(few)) for few in self._with[:most] if few), None)
 
-    def _give(self, worker: str, work: _UnderWay[Result], now: float) -> Order:
+    def _give(self, worker: str, work: _OpenJob[Result], now: float) -> Order:
         member = self._members[worker]
         fair = -(-len(work.pending) * member.lanes // self._lanes)
         lease = _Lease(worker, work.job, work.take(max(fair // 2, min(member.lanes, fair))))
@@ -394,7 +394,7 @@ class Crew(Generic[Result]):
         allowed = max(self._allowance(self._work(lease.job)) * rounds, self._patience_floor_s)
         return lease.since + allowed
 
-    def _allowance(self, work: _UnderWay[Result]) -> float:
+    def _allowance(self, work: _OpenJob[Result]) -> float:
         """Return the seconds of a round, by the last job of the same stream; the first goes by its own rounds."""
         known = self._allowances.get(work.job.stream)
         if known is not None:

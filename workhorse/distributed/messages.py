@@ -113,7 +113,7 @@ class Report(NamedTuple):
     digest: int
     episodes_s: float
     updates_s: float
-    results: tuple[Tally, ...] | tuple[Episodes, ...]
+    results: tuple[Tally | Episodes, ...]
 
     def encode(self) -> bytes:
         fixed = _REPORT.pack(self.chunks.start, len(self.chunks), self.at, self.digest, self.episodes_s, self.updates_s)

@@ -29,7 +29,7 @@ from workhorse.distributed.messages import (
 from workhorse.distributed.versions import mismatch
 from workhorse.training.episodes import Work, evaluation_work
 from workhorse.training.evolve import make_lanes
-from workhorse.training.lanes import Batch, Lanes
+from workhorse.training.lanes import Lanes, LaneWork
 from workhorse.training.plan import Plan
 from workhorse.training.population import BlockThreads, PopulationPrograms
 from workhorse.training.workforce import tally, training_work
@@ -152,7 +152,7 @@ class Worker:
         episodes_s = sum(batch.seconds) / self._lanes.size if batch is not None and self._lanes else 0.0
         return Report(assignment.job, assignment.chunks, at, proof, episodes_s, updates_s, results)
 
-    def _begin(self, assignment: Assignment, attachment: bytes) -> Batch | None:
+    def _begin(self, assignment: Assignment, attachment: bytes) -> LaneWork | None:
         """Bring the state up to date and give the chunks to the lanes."""
         if self._scalars:
             self._move_on(assignment, attachment)
@@ -175,7 +175,7 @@ class Worker:
                 return evaluation_work(job.iteration, job.num_episodes, slots, chunk)
             return training_work(self._algorithm, job.iteration, slots, chunk, limit, job.episodes)
 
-        return self._lanes.give(Batch(actor, map(work, assignment.chunks)))
+        return self._lanes.give(LaneWork(actor, map(work, assignment.chunks)))
 
     def _move_on(self, assignment: Assignment, attachment: bytes) -> None:
         if attachment:

@@ -24,7 +24,7 @@ def centred_ranks(fitness: Float[Array, "P"]) -> Float[Array, "P"]:
     Source: Wierstra et al. 2014, "Natural evolution strategies"; Salimans et al. 2017. Differs from their code by
     sharing ranks among ties.
     """
-    fitness = jnp.where(jnp.isnan(fitness), -jnp.inf, fitness)
+    fitness = _known(fitness)
     ordered = jnp.sort(fitness)
     below = jnp.searchsorted(ordered, fitness, side="left")
     not_above = jnp.searchsorted(ordered, fitness, side="right")
@@ -68,7 +68,7 @@ def shared_by_rank(fitness: Float[Array, "P"], weights: Float[np.ndarray, "P"]) 
         >>> shared_by_rank(jnp.array([1.0, 5.0, 1.0]), np.array([0.7, 0.3, 0.0]))
         Array([0.15, 0.7 , 0.15], dtype=float64)
     """
-    cost = 0.0 - jnp.where(jnp.isnan(fitness), -jnp.inf, fitness)
+    cost = 0.0 - _known(fitness)
     ordered, so_far = jnp.sort(cost), jnp.asarray(np.concatenate([[0.0], np.cumsum(weights)]))
     first = jnp.searchsorted(ordered, cost, side="left")
     after = jnp.searchsorted(ordered, cost, side="right")
@@ -82,5 +82,10 @@ def differ(fitness: Float[Array, "P"]) -> Bool[Array, ""]:
         >>> bool(differ(jnp.array([2.0, 2.0]))), bool(differ(jnp.array([2.0, jnp.nan])))
         (False, True)
     """
-    known = jnp.where(jnp.isnan(fitness), -jnp.inf, fitness)
+    known = _known(fitness)
     return known.max() > known.min()
+
+
+def _known(fitness: Float[Array, "P"]) -> Float[Array, "P"]:
+    """Fitness with minus infinity where it is not a number: such a member is worst."""
+    return jnp.where(jnp.isnan(fitness), -jnp.inf, fitness)

@@ -186,10 +186,7 @@ class _HostEpisodes(EpisodePlayer):
         self._env, self._root = env, root
         self._space = env.spec.observation
         self._describes = _describes(algorithm)
-        self._begin = jax.jit(_begin(algorithm, self._space.size))
-        self._act = {explore: jax.jit(_act(algorithm, explore), donate_argnums=1) for explore in (False, True)}
-        self._keep = jax.jit(_keep)
-        self._merge = jax.jit(lambda slots: moments.merge_all(slots, moments.empty(self._space.size, jnp.float64)))
+        self._begin, self._act, self._keep, self._merge = _host_programs(repr(algorithm), algorithm, self._space.size)
 
     def play(
         self, actor: Actor, works: Iterable[tuple[int, Work]], stop: threading.Event | None = None
@@ -292,6 +289,17 @@ class _JaxEpisodes(EpisodePlayer):
 def _compiled(exactly: str, algorithm: Algorithm, env: JaxEnv, explore: bool) -> Callable[..., tuple[Any, ...]]:
     """One program for all runs of equal algorithms; `exactly` tells 1 from 1.0, which may make different ones."""
     return jax.jit(_whole_episodes(algorithm, env, explore))
+
+
+@functools.lru_cache(maxsize=16)
+def _host_programs(exactly: str, algorithm: Algorithm, size: int) -> tuple[Any, dict[bool, Any], Any, Any]:
+    """Programs that begin a chunk, act, keep some rows and merge moments: one set for all lanes of a process."""
+    return (
+        jax.jit(_begin(algorithm, size)),
+        {explore: jax.jit(_act(algorithm, explore), donate_argnums=1) for explore in (False, True)},
+        jax.jit(_keep),
+        jax.jit(lambda slots: moments.merge_all(slots, moments.empty(size, jnp.float64))),
+    )
 
 
 def _begin(algorithm: Algorithm, size: int) -> Callable[..., _Stepping]:

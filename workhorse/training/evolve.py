@@ -16,7 +16,7 @@ from workhorse.training.episodes import EpisodePlayer, evaluation_of, make_playe
 from workhorse.training.lanes import Lanes, lane_threads
 from workhorse.training.loop import Evaluation, Failures, GoesOn, Loop, Message, Progress
 from workhorse.training.population import PopulationPrograms
-from workhorse.training.workforce import Following, Local, Tally, Workforce
+from workhorse.training.workforce import Local, NextIteration, Tally, Workforce
 
 if TYPE_CHECKING:
     from workhorse.training.plan import Plan
@@ -114,7 +114,7 @@ class Evolve(Loop):
             return state
 
         episodes = range(self.algorithm.num_members * self.algorithm.episodes_per_member)
-        following = Following(iteration + 1, episodes, due, lambda steps: goes_on(before + steps), step)
+        following = NextIteration(iteration + 1, episodes, due, lambda steps: goes_on(before + steps), step)
         tallies = self._workforce.play(progress.state, iteration, episodes, following)
         return programs.kept(following.state, self.returns_of(tallies)), tallies, update
 

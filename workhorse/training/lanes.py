@@ -14,7 +14,7 @@ from typing import TypeVar
 from workhorse.core.algorithm import Actor
 from workhorse.training.episodes import EpisodePlayer, Episodes, Stopped, Work, evaluation_work, num_chunks
 
-__all__ = ["Batch", "Lanes", "Turns", "finished", "lane_threads"]
+__all__ = ["LaneWork", "Lanes", "Turns", "finished", "lane_threads"]
 
 T = TypeVar("T")
 
@@ -33,7 +33,7 @@ def lane_threads(num_threads: int, num_chunks: int) -> list[int]:
     return [num_threads // count + (number < num_threads % count) for number in range(count)]
 
 
-class Batch:
+class LaneWork:
     """Chunks that were given to lanes together, and their episodes as they come in.
 
     Attributes:
@@ -75,7 +75,7 @@ class Lanes:
         self.num_slots = players[0].num_slots
         self.size = len(players)
         self._players = players
-        self._queue: deque[tuple[Batch, int]] = deque()
+        self._queue: deque[tuple[LaneWork, int]] = deque()
         self._changed = threading.Condition()
         self._threads: list[threading.Thread] = []
         self._closed = False
@@ -86,9 +86,9 @@ class Lanes:
         Raises:
             Whatever a chunk raised, after the other lanes have stopped.
         """
-        return self.give(Batch(actor, works), ahead=True).results()
+        return self.give(LaneWork(actor, works), ahead=True).results()
 
-    def give(self, batch: Batch, ahead: bool = False) -> Batch:
+    def give(self, batch: LaneWork, ahead: bool = False) -> LaneWork:
         """Put a batch at the end of the queue, or at its front with `ahead`, and return it."""
         if not self._threads:
             self._threads = [
@@ -140,7 +140,7 @@ class Lanes:
                 batch.futures[number].set_exception(error)
             self.look_again()
 
-    def _take(self) -> tuple[Batch, int] | None:
+    def _take(self) -> tuple[LaneWork, int] | None:
         """Wait for a chunk that may begin; None once the lanes are closed and nothing is left."""
         with self._changed:
             while True:

@@ -1,5 +1,6 @@
 """The compiled programs of a population algorithm: where a run's bits are made, in a run as in every worker."""
 
+import functools
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -60,13 +61,10 @@ class PopulationPrograms:
     def __init__(self, algorithm: Population, root: int) -> None:
         self.algorithm = algorithm
         self.root = root
-        self.actor = jax.jit(algorithm.actor)
-        self._merge = jax.jit(_merge_all)
-        self._update = jax.jit(algorithm.update)
-        self._with_step_norm = jax.jit(partial(with_step_norm, algorithm))
+        programs = _compiled(repr(algorithm), algorithm)
+        self.actor, self._merge, self._update, self._with_step_norm = programs[:4]
         if isinstance(algorithm, Rebuildable):
-            self._noise_key, self._weights = jax.jit(algorithm.noise_key), jax.jit(algorithm.weights)
-            self._block, self._step = jax.jit(algorithm.block), jax.jit(algorithm.step)
+            self._noise_key, self._weights, self._block, self._step = programs[4:]
 
     def init(self) -> State:
         """Return the state before the first iteration."""
@@ -123,6 +121,15 @@ class PopulationPrograms:
         """Return the state after an iteration, and the update's metrics."""
         after, metrics = self.step(state, iteration, self.due(state, returns), blocks)
         return self.kept(after, returns), metrics
+
+
+@functools.lru_cache(maxsize=16)
+def _compiled(exactly: str, algorithm: Population) -> tuple[Any, ...]:
+    """One set of programs for all runs of equal algorithms; `exactly` tells 1 from 1.0, which may make others."""
+    given = [algorithm.actor, _merge_all, algorithm.update, partial(with_step_norm, algorithm)]
+    if isinstance(algorithm, Rebuildable):
+        given += [algorithm.noise_key, algorithm.weights, algorithm.block, algorithm.step]
+    return tuple(jax.jit(program) for program in given)
 
 
 def _merge_all(observations: Moments) -> Moments:

@@ -13,11 +13,11 @@ import numpy as np
 from workhorse.core.algorithm import Population, State
 from workhorse.core.types import Moments, Returns
 from workhorse.training.episodes import Episodes, Work, num_chunks, numbered
-from workhorse.training.lanes import Batch, Lanes
+from workhorse.training.lanes import Lanes, LaneWork
 from workhorse.training.loop import Message
 from workhorse.training.population import Blocks, BlockThreads, PopulationPrograms
 
-__all__ = ["Following", "Local", "Tally", "Workforce", "tally", "training_work"]
+__all__ = ["NextIteration", "Local", "Tally", "Workforce", "tally", "training_work"]
 
 
 class Tally(NamedTuple):
@@ -42,7 +42,7 @@ class Tally(NamedTuple):
     behaviour: np.ndarray | None = None
 
 
-class Following:
+class NextIteration:
     """The iteration after the one that is played, where a lag lets it begin before that one is over.
 
     Attributes:
@@ -75,7 +75,9 @@ class Workforce(ABC):
     is_distributed: bool = False
 
     @abstractmethod
-    def play(self, state: State, iteration: int, episodes: range, following: Following | None = None) -> list[Tally]:
+    def play(
+        self, state: State, iteration: int, episodes: range, following: NextIteration | None = None
+    ) -> list[Tally]:
         """Return every training chunk of these episodes of an iteration, in order.
 
         Whoever finds nothing left to do may begin what follows, which the next call then asks for.
@@ -124,13 +126,15 @@ class Local(Workforce):
         self._programs = programs
         self._lanes = lanes
         self._blocks = BlockThreads(threads)
-        self._ahead: tuple[tuple[int, range], Batch] | None = None
+        self._ahead: tuple[tuple[int, range], LaneWork] | None = None
 
     @property
     def blocks(self) -> Blocks:
         return self._blocks
 
-    def play(self, state: State, iteration: int, episodes: range, following: Following | None = None) -> list[Tally]:
+    def play(
+        self, state: State, iteration: int, episodes: range, following: NextIteration | None = None
+    ) -> list[Tally]:
         ahead, self._ahead = self._ahead, None
         if ahead is not None and ahead[0] == (iteration, episodes):
             batch = ahead[1]
@@ -161,13 +165,13 @@ class Local(Workforce):
         self._blocks.close()
         self._lanes.close()
 
-    def _batch(self, state: State, iteration: int, episodes: range) -> Batch:
+    def _batch(self, state: State, iteration: int, episodes: range) -> LaneWork:
         algorithm, slots = self._programs.algorithm, self.num_slots
         chunks, limit = range(num_chunks(len(episodes), slots)), algorithm.episode_steps(state)
         works = (training_work(algorithm, iteration, slots, chunk, limit, episodes) for chunk in chunks)
-        return Batch(self._programs.actor(self._programs.acting(state)), works)
+        return LaneWork(self._programs.actor(self._programs.acting(state)), works)
 
-    def _drop(self, ahead: tuple[tuple[int, range], Batch] | None) -> None:
+    def _drop(self, ahead: tuple[tuple[int, range], LaneWork] | None) -> None:
         if ahead is not None:
             ahead[1].stop.set()
             self._lanes.look_again()

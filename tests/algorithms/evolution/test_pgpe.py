@@ -13,7 +13,7 @@ from workhorse.training.plan import Plan
 
 
 def test_three_updates_equal_an_independent_implementation():
-    settings = {"num_pairs": 5, "max_speed": 0.3, "learning_rate": 0.2, "radius": 1.5, "max_change": 0.05}
+    settings = {"num_pairs": 5, "max_speed": 0.21, "learning_rate": 0.2, "radius": 1.5, "max_change": 0.05}
     algorithm, state, update = started(**settings)
     mean, velocity, deviation = np.zeros(6), np.zeros(6), np.full(6, 1.5 / np.sqrt(6))
     rng = np.random.default_rng(0)
@@ -26,7 +26,7 @@ def test_three_updates_equal_an_independent_implementation():
         gradient = ((u[0::2] - u[1::2])[:, None] / 2 * shift).mean(0)
         slope = ((u[0::2] + u[1::2])[:, None] / 2 * (shift**2 - deviation**2) / deviation).mean(0)
         velocity = 0.9 * velocity + 0.2 * gradient / np.linalg.norm(gradient)
-        velocity *= min(1.0, 0.3 / np.linalg.norm(velocity))
+        velocity *= min(1.0, 0.21 / np.linalg.norm(velocity))
         mean = mean + velocity
         deviation = np.clip(deviation + 0.1 * slope, 0.95 * deviation, 1.05 * deviation)
         np.testing.assert_allclose(state.params, mean, atol=2e-6)

@@ -29,19 +29,19 @@ class LMMAES(PathSearch):
         m_j <- (1 - b_j) m_j + sqrt(b_j (2 - b_j) mu) z,    b_j = min(1, P / (4^(j-1) n))
         s <- s * exp(min(1, c/d (|p| / E|N(0, I)| - 1))),    d = 1 + c + 2 max(0, sqrt((mu - 1) / (n + 1)) - 1)
 
-    with c = (mu + 2) / (n + mu + 5), and k = 4 + 3 ln n vectors.
+    with c = (mu + 2) / (n + mu + 5), and k = 4 + 3 ln n vectors, but not more than n / 8.
 
     Source: Loshchilov, Glasmachers and Beyer 2017, "Limited-memory matrix adaptation for large scale black-box
     optimization" (arXiv 1705.06693). Differs from it by b_j of at most 1 (at P > 2n theirs has the root of a negative
-    number), by c and the growth of s, which are MA-ES's (their c = 2P/n is for P far below n), and by weights that
-    ties share.
+    number), by fewer vectors where n is small (with b_j = 1 several are the last step, and stretch it again and again),
+    by c and the growth of s, which are MA-ES's (their c = 2P/n is for P far below n), and by weights that ties share.
     """
 
     name = "lm-ma-es"
     summary = "MA-ES in the memory of a few vectors, for policies of any size"
 
     num_vectors: int | None = None
-    """Vectors that are remembered, k; 4 + 3 ln n for n parameters where left out."""
+    """Vectors that are remembered, k; 4 + 3 ln n for n parameters, and at most n / 8, where left out."""
 
     @property
     def path_rate(self) -> float:
@@ -50,7 +50,9 @@ class LMMAES(PathSearch):
     @property
     def memory(self) -> int:
         """Vectors that are remembered."""
-        return 4 + int(3 * np.log(self.num_params)) if self.num_vectors is None else self.num_vectors
+        if self.num_vectors is not None:
+            return self.num_vectors
+        return max(1, min(4 + int(3 * np.log(self.num_params)), self.num_params // 8))
 
     def validate(self) -> None:
         super().validate()

@@ -164,6 +164,8 @@ def clipped_up(
         Array([0. , 0.1], dtype=float32)
         >>> clipped_up(jnp.array([0.2, 0.0]), jnp.zeros(2), 0.1, 0.5, 0.3)
         Array([0.1, 0. ], dtype=float32)
+        >>> clipped_up(jnp.array([2.0, 0.0]), jnp.zeros(2), 0.1, 0.5, 0.3)
+        Array([0.3, 0. ], dtype=float32)
     """
     length = jnp.linalg.norm(gradient)
     along = jnp.where(length > 0, gradient / jnp.where(length > 0, length, 1.0), 0.0)

@@ -1,0 +1,218 @@
+"""The section on evolution at scale of the page of benchmarks; `tables.py` writes it."""
+
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+
+RESULTS = Path(__file__).with_name("results")
+
+
+def evolution_section() -> list[str]:
+    """Lines of the section; what was not measured is printed with the command that would."""
+    parts = (classic(), learning_rows(), low_rank(), ask_and_tell(), nodes_of_studies(), claims())
+    return [line for part in parts for line in (*part, "")][:-1]
+
+
+def read(name: str) -> dict | None:
+    file = RESULTS / f"{name}.json"
+    return json.loads(file.read_text()) if file.exists() else None
+
+
+def origin(found: dict) -> str:
+    machine = found["machine"]
+    return f"`{found['made_by']}`, {found['date']}, {machine['cores']} cores of {machine['cpu']}, beside other work."
+
+
+def not_measured(what: str, command: str) -> list[str]:
+    return [f"{what}: **not measured**; `{command}`."]
+
+
+def classic() -> list[str]:
+    found = read("evolution-classic")
+    command = "python bench/evolution_classic.py"
+    if found is None:
+        return not_measured("Every strategy on CartPole", command)
+    lines = [
+        "**Every strategy on CartPole-v1**, 100,000 steps with its recipe or its defaults, seeds 0 to 9, none of which "
+        f"chose a setting; then 100 episodes. To reach: 500 in 10 of 10. {origin(found)}",
+        "",
+        "| algorithm | mean return [95 %] | least | seeds with 500 | |",
+        "|---|---|---|---|---|",
+    ]
+    for name, row in found["rows"].items():
+        mean, low, high = row["mean"]
+        count = len(row["returns"])
+        verdict = "reached" if row["solved"] == count else "**missed**"
+        mean_cell, least = f"{mean:.1f} [{low:.1f}, {high:.1f}]", f"{min(row['returns']):.1f}"
+        lines.append(f"| {name} | {mean_cell} | {least} | {row['solved']} of {count} | {verdict} |")
+    left = "; ".join(f"`{name}`: {why}" for name, why in found["left_out"].items())
+    return [*lines, "", f"Left out: {left}."]
+
+
+def learning_rows() -> list[str]:
+    lines = []
+    for suite, what in (
+        ("walker2d-pgpe", "PGPE on Walker2d-v5, 4 seeds, 40M steps (to reach: a mean of 3,000, two seeds over 3,830)"),
+        ("humanoid-pgpe", "Humanoid-v5 at 6,000 in less than 8 core-hours"),
+        ("half-cheetah-lag-1", "Lag 1 against lag 0 on HalfCheetah-v5, 10 seeds (to reach: at most 10 % more steps)"),
+    ):
+        found = read(f"learning-{suite}")
+        if found is None:
+            lines += [*not_measured(what, f"python bench/learning.py {suite}"), ""]
+            continue
+        low, high = found["interval"]
+        lines += [
+            f"{what}: mean {found['mean_over_seeds']:,.0f} [{low:,.0f}, {high:,.0f}] over {len(found['runs'])} seeds. "
+            + origin(found),
+            "",
+        ]
+    return lines[:-1]
+
+
+def low_rank() -> list[str]:
+    return not_measured("Low rank against full noise at equal steps", "python bench/low_rank.py --case learning")
+
+
+def ask_and_tell() -> list[str]:
+    found = read("ask_tell")
+    if found is None:
+        return not_measured("Ask and tell beside evosax and EvoTorch", "python bench/ask_tell.py")
+    others = ", ".join(f"{name} {version}" for name, version in found["others"].items())
+    lines = [
+        f"**Ask and tell beside other libraries** ({others}), milliseconds a generation, each library in its quickest "
+        f"documented form, rounds in turn. To reach: no longer than the faster of them. {origin(found)}",
+        "",
+        "| problem | algorithm | population | workhorse | evosax | EvoTorch | over the faster [least, most] | |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for row in found["rows"]:
+        times = (row["median"].get(name) for name in ("workhorse", "evosax", "evotorch"))
+        cells = ["has none" if one is None else f"{one[0]:.2f}" for one in times]
+        middle, low, high = row["ratio"]
+        lines.append(
+            f"| {row['task']} | {row['algorithm']} | {row['population']} | {' | '.join(cells)} | "
+            f"{middle:.2f} [{low:.2f}, {high:.2f}] | {'reached' if middle <= 1 else '**missed**'} |"
+        )
+    return lines
+
+
+def nodes_of_studies() -> list[str]:
+    found = read("study-nodes")
+    if found is None:
+        return not_measured("A study on two nodes", "python bench/studies.py --case cluster")
+    equal = {True: "equal", False: "**not equal**"}
+    return [
+        "**A study of 8 CartPole runs as Ray tasks on two nodes in namespaces, one of them killed.** To reach: all 8 "
+        f"finish, the table equals the local study's. {found['runs_finished']} finished, the table "
+        f"{equal[found['table_equal']]}, digests {equal[found['digests_equal']]}, {found['jobs_lost']} run given "
+        "again. " + origin(found)
+    ]
+
+
+def claims() -> list[str]:
+    lines = ["**Claims of Salimans et al. 2017, tested again.**", ""]
+    return [*lines, *data_needed(), "", *duplicates(), "", *subspace(), "", *widths(), "", *tricks()]
+
+
+def data_needed() -> list[str]:
+    found = read("data-needed")
+    if found is None:
+        return not_measured('"3 to 10 times the data of TRPO": open', "python bench/data_needed.py")
+    lines = [
+        f"*3 to 10 times the data of TRPO.* Ratio of median steps at a share of TRPO's score. {origin(found)}",
+        "",
+        "| task | 25 % | 50 % | 75 % | 100 % |",
+        "|---|---|---|---|---|",
+    ]
+    for row in found["rows"]:
+        cells = [f"{cell['ratio']:.1f}" if math.isfinite(cell["ratio"]) else "censored" for cell in row["cells"]]
+        lines.append(f"| {row['task']} | {' | '.join(cells)} |")
+    return lines
+
+
+def duplicates() -> list[str]:
+    found = read("intrinsic-duplicates")
+    if found is None:
+        return not_measured("Duplicated inputs: open", "python bench/intrinsic.py --case duplicates")
+    lines = [
+        "*Duplicated inputs change nothing.* Every input given 8 times to `ars` with a linear policy, noise and step "
+        "divided by √8: equal in law by algebra; median steps to the threshold over seeds, and a permutation test. "
+        + origin(found),
+        "",
+        "| task | once | 8 times | p |",
+        "|---|---|---|---|",
+    ]
+    for row in found["rows"]:
+        cells = [steps_cell(row["steps"][copies]) for copies in ("1", "8")]
+        lines.append(f"| {row['task']} | {cells[0]} | {cells[1]} | {row['p']:.2f} |")
+    return lines
+
+
+def steps_cell(steps: list[float]) -> str:
+    there = [value for value in steps if math.isfinite(value)]
+    middle = f"{np.median(there):,.0f}" if there else "never"
+    return middle if len(there) == len(steps) else f"{middle} ({len(there)} of {len(steps)} seeds)"
+
+
+def subspace() -> list[str]:
+    found = read("intrinsic-subspace")
+    if found is None:
+        return not_measured("Dimensions that a task needs: open", "python bench/intrinsic.py --case subspace")
+    lines = [
+        "*Few random dimensions suffice.* d90: least number of random directions whose best score is 90 % of that of "
+        f"all parameters, by `pgpe`, means over seeds. {origin(found)}",
+        "",
+        "| task | hidden units | parameters | d90 |",
+        "|---|---|---|---|",
+    ]
+    for row in found["rows"]:
+        hidden = "-".join(map(str, row["hidden"]))
+        lines.append(f"| {row['task']} | {hidden} | {row['parameters']:,} | {row['d90'] or 'above 50'} |")
+    return lines
+
+
+def widths() -> list[str]:
+    found = read("intrinsic-widths")
+    if found is None:
+        return not_measured("Steps by width: open", "python bench/intrinsic.py --case widths")
+    lines = [
+        "*The speed does not depend on the number of parameters.* One hidden layer of 16 to 1,024 units, by `pgpe`; "
+        f"slope of log steps on log parameters, over seeds that solved all widths; 0 is the claim. {origin(found)}",
+        "",
+        "| task | parameters | median steps, from narrow to wide | slope [95 %] | the claim |",
+        "|---|---|---|---|---|",
+    ]
+    for row in found["rows"]:
+        sizes = f"{row['cells'][0]['parameters']:,} to {row['cells'][-1]['parameters']:,}"
+        steps = ", ".join(steps_cell(cell["steps"]) for cell in row["cells"])
+        slope, verdict = "too few seeds", "open"
+        if row["slope"]:
+            middle, low, high, count = row["slope"]
+            slope = f"{middle:.2f} [{low:.2f}, {high:.2f}], {count} seeds"
+            verdict = "holds" if low <= 0 <= high else "fails: faster" if high < 0 else "fails: slower"
+        lines.append(f"| {row['task']} | {sizes} | {steps} | {slope} | {verdict} |")
+    return lines
+
+
+def tricks() -> list[str]:
+    found = read("intrinsic-tricks")
+    if found is None:
+        return not_measured("What helps backpropagation: open", "python bench/intrinsic.py --case tricks")
+    lines = [
+        "*Every trick that helps backpropagation helps.* Factor on the steps to the threshold, seeds paired, two "
+        f"hidden layers of 64, by `pgpe`; below 1 it helps. {origin(found)}",
+        "",
+        "| task | change | factor [95 %] | seeds solved without, with | |",
+        "|---|---|---|---|---|",
+    ]
+    for row in found["rows"]:
+        solved = [sum(map(math.isfinite, row[name])) for name in ("plain", "steps")]
+        factor, verdict = "too few pairs", "open"
+        if row["factor"]:
+            middle, low, high = row["factor"]
+            factor = f"{middle:.2f} [{low:.2f}, {high:.2f}]"
+            verdict = "helps" if high < 1 else "harms" if low > 1 else "cannot be told"
+        lines.append(f"| {row['task']} | {row['change']} | {factor} | {solved[0]}, {solved[1]} | {verdict} |")
+    return lines
