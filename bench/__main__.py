@@ -19,6 +19,8 @@ PROGRAMS = [
     ["minute.py"],
     ["learning.py", "half-cheetah-default", "--seeds", "20", "--first-seed", "20300"],
     ["evolution_classic.py"],
+    ["low_rank.py"],
+    ["low_rank.py", "--case", "learning"],
     ["ask_tell.py"],
     *(["intrinsic.py", "--case", case] for case in ("duplicates", "subspace", "widths", "tricks")),
     ["learning.py", "swimmer"],

@@ -72,7 +72,84 @@ def learning_rows() -> list[str]:
 
 
 def low_rank() -> list[str]:
-    return not_measured("Low rank against full noise at equal steps", "python bench/low_rank.py --case learning")
+    found = read("low_rank") or {}
+    lines = ["**Rank 1 against full noise**, `openai-es`; one thread, rounds in turn, medians.", ""]
+    for part in (low_rank_update, low_rank_acting, low_rank_throughput, low_rank_learning):
+        lines += [*part(found), ""]
+    return lines[:-1]
+
+
+def low_rank_update(found: dict) -> list[str]:
+    if "update" not in found:
+        return not_measured("The update", "python bench/low_rank.py --case update")
+    goals = {"HalfCheetah 17-64-64-6": 10, "Humanoid 348-64-64-17": 25}
+    lines = [
+        "The update of 256 pairs, milliseconds: the sums over perturbations alone, and with what both share, which is "
+        f"ranks, Adam and reports. {origin(found['update'])}",
+        "",
+        "| network | part | full | rank 1 | faster [95 %] | to reach |",
+        "|---|---|---|---|---|---|",
+    ]
+    for row in found["update"]["found"]:
+        full, low = (1e3 * np.median(row[side]) for side in ("full_s", "low_s"))
+        goal = goals.get(row["network"])
+        verdict = "" if goal is None else f"{goal}x: " + ("reached" if row["faster"] >= goal else "**missed**")
+        least, most = row["interval"]
+        faster = f"{row['faster']:.1f}x [{least:.1f}, {most:.1f}]"
+        lines.append(f"| {row['network']} | {row['part']} | {full:.2f} | {low:.2f} | {faster} | {verdict} |")
+    return lines
+
+
+def low_rank_acting(found: dict) -> list[str]:
+    if "acting" not in found:
+        return not_measured("Acting", "python bench/low_rank.py --case acting")
+    lines = [
+        "Acting, microseconds for a member and step; *bare*: one network for all members, without perturbations. "
+        + origin(found["acting"]),
+        "",
+        "| network | members | full | rank 1 | bare | faster [95 %] |",
+        "|---|---|---|---|---|---|",
+    ]
+    for row in found["acting"]["found"]:
+        times = " | ".join(f"{1e6 * np.median(row[side]):.2f}" for side in ("full_s", "rank_1_s", "shared_s"))
+        least, most = row["interval"]
+        faster = f"{row['faster']:.1f}x [{least:.1f}, {most:.1f}]"
+        lines.append(f"| {row['network']} | {row['members']} | {times} | {faster} |")
+    return lines
+
+
+def low_rank_throughput(found: dict) -> list[str]:
+    if "throughput" not in found:
+        return not_measured("Training / raw with 256-256", "python bench/low_rank.py --case throughput")
+    lines = [
+        f"Training / raw `mujoco.batch`, steps per second. {origin(found['throughput'])}",
+        "",
+        "| task | policy | training | raw | ratio, median [range] | to reach |",
+        "|---|---|---|---|---|---|",
+    ]
+    for row in found["throughput"]["found"]:
+        verdict = (
+            "" if "rank" not in row["policy"] else "0.85: " + ("reached" if row["ratio"] >= 0.85 else "**missed**")
+        )
+        speeds, (least, most) = f"{row['training_per_s']:,.0f} | {row['raw_per_s']:,.0f}", row["ratio_range"]
+        ratio = f"{row['ratio']:.2f} [{least:.2f}, {most:.2f}]"
+        lines.append(f"| {row['task']} | {row['policy']} | {speeds} | {ratio} | {verdict} |")
+    return lines
+
+
+def low_rank_learning(found: dict) -> list[str]:
+    if "learning" not in found:
+        return not_measured("Return after equal steps", "python bench/low_rank.py --case learning")
+    result = found["learning"]["found"]
+    low, high = result["interval"]
+    means = {suite: np.mean([run["mean"] for run in runs]) for suite, runs in result["runs"].items()}
+    count = len(result["runs"]["low-rank-1"])
+    return [
+        f"HalfCheetah-v5 with 64-64, {result['env_steps'] / 1e6:g}M steps, {count} seeds in pairs: rank 1 "
+        f"{means['low-rank-1']:,.0f}, full {means['low-rank-full']:,.0f}, difference {result['difference']:,.0f} "
+        f"[{low:,.0f}, {high:,.0f}] (to reach: 0 inside, or better: {'reached' if high >= 0 else '**missed**'}). "
+        + origin(found["learning"])
+    ]
 
 
 def ask_and_tell() -> list[str]:

@@ -1,6 +1,6 @@
-"""Low-rank perturbations against full ones: `python bench/low_rank.py CASE ...`.
+"""Low-rank perturbations against full ones: `python bench/low_rank.py [--case CASE ...]`.
 
-Cases, all of openai-es, rank 1 against full noise:
+Cases, all but `learning` where none is named, all of openai-es, rank 1 against full noise:
 
 - `update`: time of the weighted sums of an iteration, and of the whole update, 256 pairs;
 - `acting`: time to act for one member, and for the bare network that all members share;
@@ -50,6 +50,7 @@ SETTINGS = [
     *("HalfCheetah-v5", "--algorithm", "openai-es", "--policy", "mlp", "--hidden", "64", "64"),
     *("--num-pairs", "32", "--noise-std", "0.05", "--learning-rate", "0.02", "--final-episodes", "100"),
 ]
+CASES = ("update", "acting", "throughput", "learning")
 RANKS = {"low-rank-full": [], "low-rank-1": ["--perturbation-rank", "1"]}
 
 
@@ -189,7 +190,7 @@ def learning(seeds: int, env_steps: int, processes: int, root: Path) -> dict[str
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("cases", nargs="+", choices=("update", "acting", "throughput", "learning"))
+    parser.add_argument("--case", nargs="+", default=["update", "acting", "throughput"], choices=CASES)
     parser.add_argument("--rounds", type=int, default=15, help="of update, acting and throughput")
     parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--env-steps", type=int, default=2_000_000)
@@ -205,9 +206,9 @@ def main() -> None:
         "throughput": lambda: throughput(rounds),
         "learning": lambda: learning(arguments.seeds, arguments.env_steps, arguments.processes, arguments.runs),
     }
-    for case in arguments.cases:
+    for case in arguments.case:
         sizes = f"--seeds {arguments.seeds}" if case == "learning" else f"--rounds {rounds}"
-        found[case] = {**head(f"python bench/low_rank.py {case} {sizes}"), "found": measured[case]()}
+        found[case] = {**head(f"python bench/low_rank.py --case {case} {sizes}"), "found": measured[case]()}
         results.parent.mkdir(exist_ok=True)
         results.write_text(json.dumps(found, indent=1))
 
