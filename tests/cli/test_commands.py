@@ -51,8 +51,10 @@ def test_a_run_from_training_to_evaluation(run, capsys):
     assert capsys.readouterr().out.count("\n") == 1
 
 
-def test_a_task_without_a_recipe_says_that_defaults_are_used(run):
-    assert "No recipe is known" in run[1]
+def test_a_run_says_which_recipe_it_takes_or_that_none_is_known(run, tmp_path, capsys):
+    assert "Recipe CartPole-v1/ars: chosen here" in run[1]
+    assert main(["train", "Acrobot-v1", "--algorithm", "ars", *TINY.split(), "--runs", str(tmp_path)]) == 0
+    assert "No recipe is known" in capsys.readouterr().out
 
 
 def test_the_best_recipe_is_taken_and_named(tmp_path, capsys):

@@ -76,7 +76,7 @@ def test_options_of_commands_and_of_the_algorithm_named(complete):
         "--num-directions",
         "--num-top-directions",
     ]
-    assert complete("workhorse train CartPole-v1 --num-pa") == ["--num-pairs"]
+    assert complete("workhorse train CartPole-v1 --num-pai") == ["--num-pairs"]
     for name in entries():
         found = complete(f"workhorse train CartPole-v1 --algorithm {name} --")
         assert {f"--{option.replace('_', '-')}" for option in options(name)} < set(found)

@@ -70,7 +70,7 @@ def test_what_is_typed_comes_before_the_file(tmp_path):
 
 def test_a_file_may_be_json_and_the_task_may_be_typed(tmp_path):
     (tmp_path / "my.json").write_text('{"algorithm": "ars", "num_directions": 2}')
-    assert setup_of(f"CartPole-v1 --config={tmp_path / 'my.json'}").settings == {"num_directions": 2}
+    assert setup_of(f"Acrobot-v1 --config={tmp_path / 'my.json'}").settings == {"num_directions": 2}
 
 
 BAD = [

@@ -56,7 +56,7 @@ WRONG = {
     # options of another algorithm
     f"{ES} --n-steps 5": "here it is --rollout-steps, an option of ddpg,",
     f"{ES} --num-envs 5": "a2c, ppo, ppo-m, ppo-noclip, reinforce, trpo, trpo+,",
-    f"{PPO} --noise-std .1": "it is an option of ddpg, naf, td3, ars, hill-climb, openai-es,",
+    f"{PPO} --noise-std .1": "it is an option of ddpg, naf, td3, ars, canonical-es, ga, guided-es,",
     f"{PPO} --tau .01": "here it is --target-rate, an option of",
     # off-policy
     f"{SAC} --tau .01": "here it is --target-rate.",

@@ -95,4 +95,4 @@ def test_the_command_line_says_it_before_the_first_iteration(tmp_path, capsys):
     words = "train CartPole-v1 --algorithm ars --env-steps 10 --max-episode-steps 5 --threads 1 --id r --quiet --runs"
     assert main([*words.split(), str(tmp_path)]) == 0
     said = capsys.readouterr().err
-    assert "An iteration of ars plays 64 episodes of up to 5 steps, which may be more than --env-steps 10" in said
+    assert "An iteration of ars plays 16 episodes of up to 5 steps, which may be more than --env-steps 10" in said

@@ -74,7 +74,7 @@ class NSES(GaussianSearch):
     can_lag = False
     behaviour_size = 2
 
-    behaviour: tuple[int, int] = (0, 1)
+    behaviour: tuple[int, ...] = (0, 1)
     """Components of an episode's last observation that are its behaviour."""
     num_pairs: int = 16
     """Mirrored pairs of an iteration."""
