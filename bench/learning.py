@@ -31,6 +31,7 @@ SUITES: dict[str, list[str]] = {
     "humanoid-pgpe": ["Humanoid-v5", "--algorithm", "pgpe", "--env-steps", "93e6"],
     "half-cheetah-lag-1": ["HalfCheetah-v5", "--lag", "1"],
     "half-cheetah-default": ["HalfCheetah-v5"],
+    "half-cheetah-openai-es": ["HalfCheetah-v5", "--algorithm", "openai-es"],
     "hopper": ["Hopper-v5", "--env-steps", "7e6"],
     "swimmer": ["Swimmer-v5"],
     "walker2d": ["Walker2d-v5", "--env-steps", "20e6"],
