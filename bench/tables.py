@@ -589,9 +589,9 @@ def minute() -> list[str]:
     return [
         "",
         f"**In a minute.** `make train`{which} on all cores, stopped {found['seconds']:.0f} s after it said that it "
-        f"begins: the policies return {found['mean_over_seeds']:,.0f} [{low:,.0f}, {high:,.0f}] over {len(means)} seeds, "
-        f"after {min(steps):.1f} to {max(steps):.1f}M steps; {above} of {len(means)} are above {goal:,} (to reach: 9 of 10: "
-        f"{word}). Every seed: {', '.join(f'{mean:,.0f}' for mean in means)}. {origin(found)}",
+        f"begins: the policies return {found['mean_over_seeds']:,.0f} [{low:,.0f}, {high:,.0f}] over {len(means)} "
+        f"seeds, after {min(steps):.1f} to {max(steps):.1f}M steps; {above} of {len(means)} are above {goal:,} "
+        f"(to reach: 9 of 10: {word}). Every seed: {', '.join(f'{mean:,.0f}' for mean in means)}. {origin(found)}",
     ]
 
 
