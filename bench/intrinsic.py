@@ -113,7 +113,7 @@ class Case(NamedTuple):
         columns = jax.random.normal(other, (self.size, self.dimension), jnp.float32)
         return Policy(start, columns / jnp.linalg.norm(columns, axis=0))
 
-    def strategy(self) -> evolution.Search:
+    def strategy(self) -> evolution.AskTell:
         size = self.size if self.dimension is None else self.dimension
         speed = self.task.max_speed
         if self.algorithm == "pgpe":
