@@ -60,7 +60,7 @@ class Textbook:
         self.w = np.array(raw) / sum(raw)
         self.mu = 1 / sum(self.w**2)
         n, mu = size, self.mu
-        self.c = (mu + 2) / (n + mu + 5)
+        self.c = (0.5 if name == "canonical-es" else 1) * (mu + 2) / (n + mu + 5)
         self.damping = 1 + 2 * max(0, np.sqrt((mu - 1) / (n + 1)) - 1) + self.c
         self.chi = np.sqrt(n) * (1 - 1 / (4 * n) + 1 / (21 * n**2))
         self.c1 = 2 / ((n + 1.3) ** 2 + mu)
@@ -190,12 +190,12 @@ def test_an_iteration_in_which_nobody_differs_changes_nothing_but_the_clock(name
 
 
 def test_ranks_that_mean_nothing_leave_the_step_size_where_it_is():
-    """Also where half of the members tie: the path's length is judged by the weights as they are."""
+    """Also where the better half ties: the path's length is judged by the weights as they are."""
     algorithm = made("canonical-es", size=40, population=16)
 
     def walked(state, key):
         def one(state, key):
-            fitness = jnp.maximum(jax.random.normal(key, (16,)), 0.0)
+            fitness = jnp.minimum(jax.random.normal(key, (16,)), 0.0)
             return algorithm.update(state, returns(fitness), key)[0], None
 
         return jnp.log(jax.lax.scan(one, state, jax.random.split(key, 60))[0].noise_std)
@@ -277,6 +277,8 @@ class TestErrors:
             made("snes", deviation_learning_rate=-1.0)
         with pytest.raises(UsageError, match=r"CanonicalES.parents must be at least 1 and fewer .* 12: got 12"):
             made("canonical-es", parents=12)
+        with pytest.raises(UsageError, match=r"CanonicalES.path_factor must be above 0 and at most 1: got 2"):
+            made("canonical-es", path_factor=2.0)
         with pytest.raises(UsageError, match=r"LMMAES.num_vectors must be"):
             made("lm-ma-es", num_vectors=0)
         with pytest.raises(UsageError, match=r"SepCMAES.lag must be 0"):

@@ -354,7 +354,7 @@ DEFAULTS = {
     "sep-cma-es": SEARCH | RANKED,
     "ma-es": SEARCH | RANKED,
     "lm-ma-es": SEARCH | RANKED | {"num_vectors": None},
-    "canonical-es": SEARCH | RANKED | {"parents": None},
+    "canonical-es": SEARCH | RANKED | {"parents": None, "path_factor": 0.5},
     "dagger": {
         "rescale_actions": True,
         "num_envs": 4,

@@ -17,12 +17,12 @@ class CanonicalES(PathSearch):
     Member i acts with m + s * eps_i. With w_k proportional to ln(mu' + 1/2) - ln k for the mu' best members,
 
         m <- m + s * z,    z = sum_i w_i eps_i
-        p <- (1 - c) p + sqrt(c (2 - c) mu) z,    mu = 1 / sum_i w_i^2,    c = (mu + 2) / (n + mu + 5)
+        p <- (1 - c) p + sqrt(c (2 - c) mu) z,    mu = 1 / sum_i w_i^2,    c = path_factor (mu + 2) / (n + mu + 5)
         s <- s * exp(min(1, c/2 (|p|^2 / n - 1)))
 
     Source: Chrabaszcz, Loshchilov and Hutter 2018, "Back to basics: benchmarking canonical evolution strategies for
     playing Atari" (arXiv 1802.08842), and the code published with it, whose step size adapts. Differs from it by
-    weights that ties share, and by a bound on the growth of s.
+    weights that ties share, by a bound on the growth of s, and by half of its rate (that code has such a factor, at 1).
     """
 
     name = "canonical-es"
@@ -31,6 +31,8 @@ class CanonicalES(PathSearch):
 
     parents: int | None = None
     """Best members that are recombined, mu'; a quarter of the population where left out."""
+    path_factor: float = 0.5
+    """Factor of the rate c at which path and step size adapt."""
 
     @property
     def num_parents(self) -> int:
@@ -38,7 +40,7 @@ class CanonicalES(PathSearch):
 
     @property
     def path_rate(self) -> float:
-        return self.cumulation
+        return self.path_factor * self.cumulation
 
     def validate(self) -> None:
         super().validate()
@@ -48,5 +50,8 @@ class CanonicalES(PathSearch):
                 f"{self.parents}."
             )
 
+        if not 0 < self.path_factor <= 1:
+            raise UsageError(f"CanonicalES.path_factor must be above 0 and at most 1: got {self.path_factor}.")
+
     def growth(self, length: Float[Array, ""]) -> Float[Array, ""]:
-        return jnp.float32(self.path_rate / 2) * (length**2 / self.num_params - 1)
+        return jnp.asarray(self.path_rate / 2, jnp.float32) * (length**2 / self.num_params - 1)

@@ -150,5 +150,6 @@ class PathSearch(RankedSearch):
         self, path: Float[Array, "n"], step: Float[Array, "n"], weights: Float[Array, "P"], rate: float
     ) -> Float[Array, "n"]:
         """Return (1 - rate) path + sqrt(rate (2 - rate) mu) step."""
-        factor = jnp.float32(np.sqrt(rate * (2 - rate))) / jnp.sqrt(jnp.square(weights).sum())
-        return jnp.float32(1 - rate) * path + factor * step
+        root = jnp.sqrt(jnp.asarray(rate * (2 - rate), jnp.float64)).astype(jnp.float32)
+        factor = root / jnp.sqrt(jnp.square(weights).sum())
+        return jnp.asarray(1 - rate, jnp.float32) * path + factor * step
