@@ -19,7 +19,7 @@ WORDS = {
     "tasks": ["CartPole-v1"],
     "algorithms": ["ars"],
     "seeds": 1,
-    "env_steps": 8000,
+    "env_steps": 60_000,
     "evaluations": 2,
     "evaluation_episodes": 2,
     "final_episodes": 4,
@@ -28,10 +28,10 @@ WORDS = {
 }
 
 
-def job_of(root):
+def job_of(root, checkpoint_every_s=60.0):
     plan = plan_of(WORDS)
     job = request(plan, plan.jobs()[0], root, ("workhorse", "study"))
-    return {**job, "schedule": {**job["schedule"], "checkpoint_every_s": 0.0}}
+    return {**job, "schedule": {**job["schedule"], "checkpoint_every_s": checkpoint_every_s}}
 
 
 def told(worker, job, parcel, home, until):
@@ -47,12 +47,14 @@ def told(worker, job, parcel, home, until):
                 unpack(parcels.pop(0), home)
             if until(event):
                 return events
+            assert event["event"] in ("progress", "saved"), event  # it ended otherwise: nothing more will come
         answer = worker.handle(encode({"do": "listen", "patience_s": 1.0, "gather_s": 0.0}))
     raise AssertionError("it never came to that")
 
 
 def test_a_run_whose_process_is_killed_goes_on_from_its_files_to_the_same_bits(tmp_path):
     home, job = tmp_path / "CartPole-v1-ars-s0", job_of(tmp_path / "nowhere")
+    many = job_of(tmp_path / "nowhere", checkpoint_every_s=0.0)  # one an iteration: it cannot end before the kill
     first = JobWorker("w0", "node")
     try:
         record, _ = decode(first.handle(encode({"do": "set up", "versions": installed_versions()})))
@@ -63,7 +65,7 @@ def test_a_run_whose_process_is_killed_goes_on_from_its_files_to_the_same_bits(t
                 os.kill(first._pool._processes[0]._process.pid, signal.SIGKILL)
             return event["event"] == "crashed"
 
-        events = told(first, job, b"", home, has_moved)
+        events = told(first, many, b"", home, has_moved)
         assert events[-1]["killed"] and "SIGKILL" in events[-1]["reason"] and "log" in events[-1]
         place = Path(first._place)
     finally:
