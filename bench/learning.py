@@ -26,7 +26,7 @@ SUITES: dict[str, list[str]] = {
         *("--num-top-directions", "4", "--noise-std", "0.03", "--learning-rate", "0.02"),
     ],
     "walker2d-pgpe": [
-        *("Walker2d-v5", "--algorithm", "pgpe", "--env-steps", "40e6"),
+        *("Walker2d-v5", "--algorithm", "pgpe", "--env-steps", "20e6"),
     ],
     "humanoid-pgpe": ["Humanoid-v5", "--algorithm", "pgpe", "--env-steps", "93e6"],
     "half-cheetah-lag-1": ["HalfCheetah-v5", "--lag", "1"],

@@ -10,6 +10,7 @@ from workhorse.algorithms import registry
 SEARCH = {
     "rescale_actions": True,
     "policy": "linear",
+    "linear_bias": False,
     "hidden": (64, 64),
     "action_bins": None,
     "action_noise": None,

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from workhorse.algorithms import registry
+from workhorse.core.errors import UsageError
 from workhorse.core.spec import Box, Discrete, EnvSpec
 from workhorse.core.types import Returns
 from workhorse.math import moments, noise
@@ -224,6 +225,24 @@ class TestHillClimb:
 
 
 class TestPolicies:
+    def test_a_bias_is_a_constant_part_of_a_linear_policys_action(self):
+        algorithm = registry.make("pgpe", SPEC, {"linear_bias": True})
+        assert algorithm.num_params == 2 * 3 + 2
+        network = algorithm.to_network(jnp.arange(8, dtype=jnp.float32) / 10)
+        assert network.weights[0].shape == (2, 3) and network.biases[0].tolist() == pytest.approx([0.6, 0.7])
+        actor = algorithm.actor(algorithm.init(jax.random.key(0)))
+        actor = actor._replace(params=jnp.asarray([0, 0, 0, 0, 0, 0, 0.5, -0.25], jnp.float32))
+        action, _, _ = algorithm.act(
+            actor, algorithm.begin(actor, jnp.asarray(-1)), jnp.ones(3), jax.random.key(0), explore=False
+        )
+        assert action.tolist() == [0.5, -0.25]
+        dense = next(layer for layer in algorithm.policy_layers(actor) if hasattr(layer, "bias"))
+        assert np.asarray(dense.bias).tolist() == [0.5, -0.25]
+
+    def test_a_bias_for_a_perceptron_is_refused(self):
+        with pytest.raises(UsageError, match="linear_bias is for a linear policy: an mlp has biases. Leave it out."):
+            registry.make("pgpe", SPEC, {"linear_bias": True, "policy": "mlp"})
+
     def test_action_bins_choose_among_evenly_spaced_values(self):
         algorithm = registry.make("openai-es", SPEC, {"action_bins": 5})
         assert algorithm.num_params == 3 * 10

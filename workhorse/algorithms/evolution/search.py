@@ -53,7 +53,9 @@ class SearchedPolicy(Algorithm):
 
     spec: EnvSpec
     policy: Literal["linear", "mlp"] = "linear"
-    """Network: linear without bias, or a perceptron with tanh units."""
+    """Network: linear, or a perceptron with tanh units and biases."""
+    linear_bias: bool = False
+    """Give the linear policy a bias, a constant part of the action."""
     hidden: tuple[int, ...] = (64, 64)
     """Units of each hidden layer of `mlp`."""
     action_bins: int | None = None
@@ -78,6 +80,8 @@ class SearchedPolicy(Algorithm):
                     raise UsageError(f"{name}.{option} is for continuous actions, but {task} has {kind}. Leave it out.")
         if self.policy not in ("linear", "mlp"):
             raise UsageError(f"{name}.policy must be 'linear' or 'mlp': got {self.policy!r}.")
+        if self.linear_bias and self.policy == "mlp":
+            raise UsageError(f"{name}.linear_bias is for a linear policy: an mlp has biases. Leave it out.")
         positive = {"observation_clip": self.observation_clip}
         if self.policy == "mlp":
             positive |= {f"hidden[{layer}]": units for layer, units in enumerate(self.hidden)}
@@ -94,14 +98,18 @@ class SearchedPolicy(Algorithm):
 
     def network(self, key: Key) -> MLP:
         """A freshly initialised network: zeros for a linear policy, small outputs for a perceptron."""
-        linear = self.policy == "linear"
-        return MLP.create(key, self._sizes(), bias=not linear, last_scale=0.0 if linear else 0.01)
+        last_scale = 0.0 if self.policy == "linear" else 0.01
+        return MLP.create(key, self._sizes(), bias=self._has_bias, last_scale=last_scale)
+
+    @property
+    def _has_bias(self) -> bool:
+        return self.policy == "mlp" or self.linear_bias
 
     @property
     def num_params(self) -> int:
         """Number of parameters n of the policy."""
         weights = sum(fan_in * fan_out for fan_in, fan_out in zip(self._sizes()[:-1], self._sizes()[1:], strict=True))
-        return weights + (sum(self._sizes()[1:]) if self.policy == "mlp" else 0)
+        return weights + (sum(self._sizes()[1:]) if self._has_bias else 0)
 
     def to_network(self, params: Float[Array, "n"]) -> MLP:
         """The network whose parameters, flattened, are `params`."""
