@@ -16,18 +16,23 @@ import numpy as np
 from learning import RESULTS, SUITES, result_of, run_seed
 from record import head
 
-TASKS = ("HalfCheetah-v5", "Hopper-v5", "Swimmer-v5", "InvertedDoublePendulum-v5", "Walker2d-v5")
-SHARES = (0.25, 0.5, 0.75, 1.0)
-TRPO_STEPS, ES_STEPS = "1e6", "10e6"
-OPTIONS = {
-    "trpo": ["--env-steps", TRPO_STEPS],
-    "openai-es": ["--env-steps", ES_STEPS, "--policy", "mlp", "--num-pairs", "32", "--learning-rate", "0.02"],
+ES_STEPS = {
+    "InvertedDoublePendulum-v5": "2e6",
+    "Swimmer-v5": "5e6",
+    "HalfCheetah-v5": "5e6",
+    "Hopper-v5": "10e6",
+    "Walker2d-v5": "10e6",
 }
+"""Budget of evolution strategies on each task."""
+SHARES = (0.25, 0.5, 0.75, 1.0)
+OPTIONS = {"trpo": [], "openai-es": ["--policy", "mlp", "--num-pairs", "32", "--learning-rate", "0.02"]}
 
 
 def suite_of(algorithm: str, task: str) -> str:
     name = f"data-{algorithm}-{task}"
-    SUITES[name] = [task, "--algorithm", algorithm, *OPTIONS[algorithm], "--evaluate-every", "50_000"]
+    steps = "1e6" if algorithm == "trpo" else ES_STEPS[task]
+    SUITES[name] = [task, "--algorithm", algorithm, "--env-steps", steps, *OPTIONS[algorithm]]
+    SUITES[name] += ["--evaluate-every", "50_000", "--evaluation-episodes", "8", "--final-episodes", "10"]
     return name
 
 
@@ -52,7 +57,7 @@ def row_of(task: str, curves: dict[str, list[list[list[float]]]]) -> dict:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("tasks", nargs="*", default=list(TASKS))
+    parser.add_argument("tasks", nargs="*", default=list(ES_STEPS))
     parser.add_argument("--seeds", type=int, default=6)
     parser.add_argument("--runs", type=Path, default=Path("runs/bench"))
     options = parser.parse_args()

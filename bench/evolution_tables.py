@@ -5,6 +5,7 @@ import math
 from pathlib import Path
 
 import numpy as np
+from data_needed import ES_STEPS
 
 from workhorse.statistics.survival import first_reach
 
@@ -236,6 +237,9 @@ def data_needed() -> list[str]:
     for row in found["rows"]:
         cells = [f"{cell['ratio']:.1f}" if math.isfinite(cell["ratio"]) else "censored" for cell in row["cells"]]
         lines.append(f"| {row['task']} | {' | '.join(cells)} |")
+    missing = [task for task in ES_STEPS if task not in {row["task"] for row in found["rows"]}]
+    if missing:
+        lines += ["", f"{', '.join(missing)}: **not measured**; `python bench/data_needed.py {' '.join(missing)}`."]
     return lines
 
 
