@@ -16,6 +16,7 @@ SEARCH = {
     "action_noise": None,
     "normalise_observations": True,
     "observation_clip": 5.0,
+    "observation_floor": 0.0,
     "alive_bonus": 0.0,
     "episodes_per_member": 1,
 }

@@ -239,6 +239,15 @@ class TestPolicies:
         dense = next(layer for layer in algorithm.policy_layers(actor) if hasattr(layer, "bias"))
         assert np.asarray(dense.bias).tolist() == [0.5, -0.25]
 
+    def test_observations_of_little_spread_are_scaled_by_the_floor(self):
+        seen = moments.of(np.array([[0.0, 3.0, 7.0], [0.02, 5.0, 7.0]]))  # standard deviations .01, 1 and 0
+        for floor, expected in ((0.0, [100, 1, 0]), (0.1, [10, 1, 0]), (2.0, [0.5, 0.5, 0])):
+            algorithm = registry.make("pgpe", SPEC, {"observation_floor": floor})
+            mean, inverse_scale = algorithm.scaling(seen)
+            assert inverse_scale.tolist() == pytest.approx(expected) and mean.tolist() == pytest.approx([0.01, 4, 7])
+        with pytest.raises(UsageError, match="observation_floor must be"):
+            registry.make("pgpe", SPEC, {"observation_floor": -1.0})
+
     def test_a_bias_for_a_perceptron_is_refused(self):
         with pytest.raises(UsageError, match="linear_bias is for a linear policy: an mlp has biases. Leave it out."):
             registry.make("pgpe", SPEC, {"linear_bias": True, "policy": "mlp"})

@@ -66,6 +66,8 @@ class SearchedPolicy(Algorithm):
     """Centre and scale observations by their running mean and standard deviation."""
     observation_clip: float = 5.0
     """Clip scaled observations to plus or minus this."""
+    observation_floor: float = 0.0
+    """Least standard deviation that observations are scaled by: smaller ones are not blown up to 1."""
 
     def validate(self) -> None:
         """Raise a `UsageError` where a field is out of range or the policy cannot take the task's actions."""
@@ -88,7 +90,7 @@ class SearchedPolicy(Algorithm):
         require_positive(name, **positive)
         if self.action_bins is not None and self.action_bins < 2:
             raise UsageError(f"{name}.action_bins must be at least 2: got {self.action_bins}.")
-        require_non_negative(name, action_noise=self.action_noise or 0.0)
+        require_non_negative(name, action_noise=self.action_noise or 0.0, observation_floor=self.observation_floor)
 
     # --- the policy ---
 
@@ -127,7 +129,10 @@ class SearchedPolicy(Algorithm):
         if not self.normalise_observations:
             size = self.spec.observation.size
             return jnp.zeros(size, jnp.float32), jnp.ones(size, jnp.float32)
-        return observations.mean.astype(jnp.float32), moments.inverse_scale(observations).astype(jnp.float32)
+        inverse_scale = moments.inverse_scale(observations).astype(jnp.float32)
+        if self.observation_floor:
+            inverse_scale = jnp.minimum(inverse_scale, jnp.float32(1 / self.observation_floor))
+        return observations.mean.astype(jnp.float32), inverse_scale
 
     def output(self, actor: SearchActor, carry: Any, scaled: Float[Array, "D"]) -> Float[Array, "A"]:
         """Output of a member's network for a scaled observation."""
