@@ -249,7 +249,7 @@ class TestPolicies:
             registry.make("pgpe", SPEC, {"observation_floor": -1.0})
 
     def test_a_bias_for_a_perceptron_is_refused(self):
-        with pytest.raises(UsageError, match="linear_bias is for a linear policy: an mlp has biases. Leave it out."):
+        with pytest.raises(UsageError, match="linear_bias is for a linear policy: an mlp has biases"):
             registry.make("pgpe", SPEC, {"linear_bias": True, "policy": "mlp"})
 
     def test_action_bins_choose_among_evenly_spaced_values(self):
