@@ -137,5 +137,8 @@ class TestErrors:
             es.tell(state, np.ones((4, 1)))
         with pytest.raises(UsageError, match="every one is NaN"):
             es.tell(state, np.full(4, np.nan))
+        for words in (["a", "b", "c", "d"], [1j, 2j, 3j, 4j]):
+            with pytest.raises(UsageError, match="tell needs real numbers: got "):
+                es.tell(state, words)
         with pytest.raises(UsageError, match="is told already"):
             es.tell(es.tell(state, np.arange(4.0)), np.arange(4.0))

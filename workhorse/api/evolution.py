@@ -164,8 +164,8 @@ class AskTell:
             fitness: one number a candidate, (P,), the higher the better. NaN is worse than everything.
 
         Raises:
-            UsageError: the shape is wrong, every one is NaN, or nothing was asked for. *Only the shape is checked
-                where the fitness is traced, as inside `jax.jit`.*
+            UsageError: wrong shape, no real numbers, every one is NaN, or nothing was asked for. *Only the shape is
+                checked where the fitness is traced, as inside `jax.jit`.*
         """
         shape = np.shape(fitness)
         if shape != (self.population_size,):
@@ -174,7 +174,10 @@ class AskTell:
                 f"({self.population_size},): got shape {shape}."
             )
         if not isinstance(fitness, Tracer) and not isinstance(state.asked, Tracer):
-            if np.isnan(np.asarray(fitness)).all():
+            given = np.asarray(fitness)
+            if given.dtype.kind not in "biuf":
+                raise UsageError(f"tell needs real numbers: got {given.dtype} ({given[0]!r}). Mend the objective.")
+            if np.isnan(given).all():
                 raise UsageError("tell needs a number among the fitness, but every one is NaN. Mend the objective.")
             if int(state.asked) != int(state.learner.iteration):
                 raise UsageError("tell needs a state from ask, but this one's generation is told already. Ask first.")
