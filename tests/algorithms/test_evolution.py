@@ -13,6 +13,7 @@ from workhorse.core.spec import Box, Discrete, EnvSpec
 from workhorse.core.types import Returns
 from workhorse.math import moments, noise
 from workhorse.networks.heads import task_action
+from workhorse.training.rollouts import actor_of
 
 SPEC = EnvSpec("test", Box.unbounded(3), Box((-9.0, -9.0), (9.0, 9.0)), 100)
 TARGET = np.array([0.3, -1.0, 2.0, 0.5, 0.0, -0.7])
@@ -245,6 +246,8 @@ class TestPolicies:
             algorithm = registry.make("pgpe", SPEC, {"observation_floor": floor})
             mean, inverse_scale = algorithm.scaling(seen)
             assert inverse_scale.tolist() == pytest.approx(expected) and mean.tolist() == pytest.approx([0.01, 4, 7])
+            state = algorithm.init(jax.random.key(0))._replace(observations=seen)  # a run compiles for any settings
+            np.testing.assert_array_equal(actor_of(algorithm, state).inverse_scale, inverse_scale)
         with pytest.raises(UsageError, match="observation_floor must be"):
             registry.make("pgpe", SPEC, {"observation_floor": -1.0})
 

@@ -130,9 +130,8 @@ class SearchedPolicy(Algorithm):
             size = self.spec.observation.size
             return jnp.zeros(size, jnp.float32), jnp.ones(size, jnp.float32)
         inverse_scale = moments.inverse_scale(observations).astype(jnp.float32)
-        if self.observation_floor:
-            inverse_scale = jnp.minimum(inverse_scale, jnp.float32(1 / self.observation_floor))
-        return observations.mean.astype(jnp.float32), inverse_scale
+        most = 1 / jnp.asarray(self.observation_floor, jnp.float32)  # infinite where there is no floor
+        return observations.mean.astype(jnp.float32), jnp.minimum(inverse_scale, most)
 
     def output(self, actor: SearchActor, carry: Any, scaled: Float[Array, "D"]) -> Float[Array, "A"]:
         """Output of a member's network for a scaled observation."""
