@@ -8,6 +8,7 @@ PROGRAMS = [
     ["rules.py"],
     ["memory.py"],
     ["throughput.py"],
+    ["throughput.py", "--slots", "256", "--policies", "linear"],
     ["libraries.py", "evolution"],
     ["libraries.py", "ppo"],
     ["libraries.py", "whole"],

@@ -25,9 +25,7 @@ SUITES: dict[str, list[str]] = {
         *("HalfCheetah-v5", "--algorithm", "ars", "--env-steps", "20e6", "--num-directions", "32"),
         *("--num-top-directions", "4", "--noise-std", "0.03", "--learning-rate", "0.02"),
     ],
-    "walker2d-pgpe": [
-        *("Walker2d-v5", "--algorithm", "pgpe", "--env-steps", "20e6"),
-    ],
+    "walker2d-pgpe": ["Walker2d-v5", "--algorithm", "pgpe", "--env-steps", "20e6"],
     "humanoid-pgpe": ["Humanoid-v5", "--algorithm", "pgpe", "--env-steps", "93e6"],
     "half-cheetah-lag-1": ["HalfCheetah-v5", "--lag", "1"],
     "half-cheetah-default": ["HalfCheetah-v5"],

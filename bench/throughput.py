@@ -3,7 +3,8 @@
 Both sides run alternately in this process, from equal states, with the same number of slots and threads: training is
 whole chunks of the evolve loop (act, step, reward, termination, observation moments, resets, update), raw is
 `mujoco.batch.Batch.step` of the unchanged model with the actions the policy took in the training chunk just before,
-so that both simulate the same motion. The ratio is the median over the repetitions.
+so that both simulate the same motion. The ratio is the median over the repetitions. Rows that are not measured anew are
+kept in bench/results/throughput-SLOTS.json.
 """
 
 import argparse
@@ -117,35 +118,27 @@ def measure(task: str, policy: str, slots: int, threads: int, repetitions: int) 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tasks", nargs="+", default=list(TASKS))
-    parser.add_argument("--slots", type=int, default=64)
+    parser.add_argument("--policies", nargs="+", default=list(POLICIES), choices=POLICIES)
+    parser.add_argument("--slots", type=int, default=64, help="members of the population")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--repetitions", type=int, default=7)
     arguments = parser.parse_args()
-    rows = []
-    for policy in POLICIES:
+    target = Path(__file__).parent / "results" / f"throughput-{arguments.slots}.json"
+    target.parent.mkdir(exist_ok=True)
+    known = json.loads(target.read_text())["rows"] if target.exists() else []
+    rows = {(row["policy"], row["task"]): row for row in known}
+    for policy in arguments.policies:
         for task in arguments.tasks:
-            rows.append(measure(task, policy, arguments.slots, arguments.threads, arguments.repetitions))
-            row = rows[-1]
+            rows[policy, task] = row = measure(task, policy, arguments.slots, arguments.threads, arguments.repetitions)
             low, high = row["ratio_range"]
             print(
                 f"{task:<15} {policy:<10} training {row['training_per_s']:>8,.0f}/s  raw {row['raw_per_s']:>8,.0f}/s  "
                 f"ratio {row['ratio']:.2f} [{low:.2f}, {high:.2f}]",
                 flush=True,
             )
-    target = Path(__file__).parent / "results" / "throughput.json"
-    target.parent.mkdir(exist_ok=True)
-    target.write_text(
-        json.dumps(
-            {
-                **head(
-                    f"python bench/throughput.py --slots {arguments.slots} --threads {arguments.threads} "
-                    f"--repetitions {arguments.repetitions}"
-                ),
-                "rows": rows,
-            },
-            indent=1,
-        )
-    )
+            command = f"python bench/throughput.py --slots {arguments.slots} --threads {arguments.threads}"
+            made = head(f"{command} --repetitions {arguments.repetitions}")
+            target.write_text(json.dumps({**made, "rows": list(rows.values())}, indent=1) + "\n")
 
 
 if __name__ == "__main__":
