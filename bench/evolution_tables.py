@@ -89,7 +89,7 @@ def lag() -> list[str]:
         return not_measured(what, "python bench/learning.py half-cheetah-lag-1 --seeds 10 --first-seed 20300")
     by_seed = {run["seed"]: run for run in prompt["runs"]}
     pairs = [(by_seed[run["seed"]], run) for run in late["runs"]]
-    found = np.array([[first_reach(*np.transpose(run["curve"]), REACHED) for run in pair] for pair in pairs])
+    found = np.array([[reached_at(run["curve"]) for run in pair] for pair in pairs])
     steps, never = found[:, :, 0], (found[:, :, 1] == 0).sum(0)
     drawn = steps[np.random.default_rng(0).integers(len(steps), size=(10_000, len(steps)))].mean(1)
     low, high = np.percentile(drawn[:, 1] / drawn[:, 0], (2.5, 97.5))
@@ -104,6 +104,11 @@ def lag() -> list[str]:
         f"To reach: at most 1.1 times: {verdict}. Final returns: {returns[0]:,.0f} and {returns[1]:,.0f}. "
         + origin(late)
     ]
+
+
+def reached_at(curve: list[list[float]]) -> tuple[float, bool]:
+    steps, returns = np.transpose(curve)
+    return first_reach(steps, returns, REACHED)
 
 
 def low_rank() -> list[str]:
