@@ -30,7 +30,7 @@ PROGRAMS = [
     ["learning.py", "walker2d"],
     ["learning.py", "walker2d-pgpe", "--seeds", "4"],
     ["learning.py", "humanoid-pgpe", "--seeds", "2"],
-    ["learning.py", "half-cheetah-lag-1", "--seeds", "20", "--first-seed", "20300"],
+    ["learning.py", "half-cheetah-lag-1", "--seeds", "10", "--first-seed", "20300"],
     ["data_needed.py"],
     *(
         ["learning.py", f"{preset}-{task}", "--seeds", "10"]

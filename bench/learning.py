@@ -139,11 +139,12 @@ def main() -> None:
     RESULTS.mkdir(exist_ok=True)
     target = RESULTS / f"learning-{arguments.suite}.json"
     manifest = RunFolder.open(folders[0]).manifest()
+    first = f" --first-seed {arguments.first_seed}" if arguments.first_seed else ""
     target.write_text(
         json.dumps(
             {
                 "command": " ".join(command_of(arguments.suite, seeds[0], arguments.threads)),
-                **head(f"python bench/learning.py {arguments.suite} --seeds {arguments.seeds}"),
+                **head(f"python bench/learning.py {arguments.suite} --seeds {arguments.seeds}{first}"),
                 "configuration": manifest.settings,
                 "mean_over_seeds": interval.value,
                 "interval": [interval.low, interval.high],

@@ -137,6 +137,8 @@ def main() -> None:
                 flush=True,
             )
             command = f"python bench/throughput.py --slots {arguments.slots} --threads {arguments.threads}"
+            if arguments.policies != list(POLICIES):
+                command += f" --policies {' '.join(arguments.policies)}"
             made = head(f"{command} --repetitions {arguments.repetitions}")
             target.write_text(json.dumps({**made, "rows": list(rows.values())}, indent=1) + "\n")
 

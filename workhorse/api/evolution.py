@@ -264,32 +264,44 @@ def maximise(
         raise UsageError(f"evolution.maximise needs at least 1 generation: got {generations}.")
     es = make(algorithm, size=size, bounds=bounds, **settings)
     state = es.init(seed, start=start)
-    if jit:
-        judge = function if batched else jax.vmap(function)
-        _require_shape(jax.eval_shape(judge, jax.ShapeDtypeStruct((es.population_size, size), jnp.float32)), es)
-
-        def generation(state: AskTellState, _: None) -> tuple[AskTellState, Array]:
-            state, candidates = es.ask(state)
-            fitness = jnp.asarray(judge(candidates), jnp.float32)
-            return es.tell(state, fitness), jnp.stack([jnp.nanmax(fitness), jnp.nanmean(fitness)])
-
-        state, history = jax.jit(lambda state: jax.lax.scan(generation, state, None, length=generations))(state)
-        failed = np.flatnonzero(np.isnan(np.asarray(history)[:, 0]))
-        if len(failed):
-            raise UsageError(f"The function returned NaN for every candidate of generation {failed[0]}. Mend it.")
-    else:
-        rows = []
-        for _ in range(generations):
-            state, candidates = es.ask(state)
-            points = np.asarray(candidates)
-            fitness = np.asarray(function(points) if batched else [function(point) for point in points])
-            _require_shape(fitness, es)
-            state = es.tell(state, fitness)
-            rows.append([np.nanmax(fitness), np.nanmean(fitness)])
-        history = np.asarray(rows)
+    state, history = (_compiled if jit else _one_by_one)(es, state, function, batched, generations)
     return Found(
         np.asarray(es.mean(state)), np.asarray(state.best), float(state.best_fitness), np.asarray(history), state
     )
+
+
+def _compiled(
+    es: AskTell, state: AskTellState, function: Callable[..., Any], batched: bool, generations: int
+) -> tuple[AskTellState, Array]:
+    """All generations as one program; also the best and the mean fitness of each, (generations, 2)."""
+    judge = function if batched else jax.vmap(function)
+    _require_shape(jax.eval_shape(judge, jax.ShapeDtypeStruct((es.population_size, es.size), jnp.float32)), es)
+
+    def generation(state: AskTellState, _: None) -> tuple[AskTellState, Array]:
+        state, candidates = es.ask(state)
+        fitness = jnp.asarray(judge(candidates), jnp.float32)
+        return es.tell(state, fitness), jnp.stack([jnp.nanmax(fitness), jnp.nanmean(fitness)])
+
+    state, history = jax.jit(lambda state: jax.lax.scan(generation, state, None, length=generations))(state)
+    failed = np.flatnonzero(np.isnan(np.asarray(history)[:, 0]))
+    if len(failed):
+        raise UsageError(f"The function returned NaN for every candidate of generation {failed[0]}. Mend it.")
+    return state, history
+
+
+def _one_by_one(
+    es: AskTell, state: AskTellState, function: Callable[..., Any], batched: bool, generations: int
+) -> tuple[AskTellState, np.ndarray]:
+    """As `_compiled`, of a function that takes NumPy arrays."""
+    rows = []
+    for _ in range(generations):
+        state, candidates = es.ask(state)
+        points = np.asarray(candidates)
+        fitness = np.asarray(function(points) if batched else [function(point) for point in points])
+        _require_shape(fitness, es)
+        state = es.tell(state, fitness)
+        rows.append([np.nanmax(fitness), np.nanmean(fitness)])
+    return state, np.asarray(rows)
 
 
 def _is_able(cls: type) -> bool:
