@@ -208,26 +208,27 @@ def test_without_workers_it_waits_says_so_and_goes_on():
 
 
 class Spoiled(Worker):
-    """A worker whose answers one thread spoils."""
+    """A worker whose answers one thread spoils; the others play only once it has."""
 
     spoil = staticmethod(lambda report: report)
     culprit = "thread-1"
-    times = 10**9
 
     def handle(self, message, attachment=b""):
+        if self.name != self.culprit and message[3] == 2:
+            assert self.has_spoiled.wait(60)
         answer = super().handle(message, attachment)
-        if self.name != self.culprit or answer[3] != 3 or type(self).times < 1:
+        if self.name != self.culprit or answer[3] != 3:
             return answer
         report = decode_report(answer, self._size)
         if report.chunks == NOTHING or report.job.stream != "reset":
             return answer
-        type(self).times -= 1
+        self.has_spoiled.set()
         spoiled = self.spoil(report)
         return spoiled if isinstance(spoiled, bytes) else spoiled.encode()
 
 
-def spoiler(spoil, times=10**9):
-    return type("Spoiler", (Spoiled,), {"spoil": staticmethod(spoil), "times": times})
+def spoiler(spoil):
+    return type("Spoiler", (Spoiled,), {"spoil": staticmethod(spoil), "has_spoiled": threading.Event()})
 
 
 def with_result(**changes):
@@ -241,7 +242,7 @@ GARBAGE = {
         "answered 1 episodes where 3 were asked for",
     ),
     "never asked": (
-        lambda report: report._replace(chunks=range(77, 77 + len(report.chunks))),
+        lambda report: report._replace(chunks=range(77, 78), results=report.results[:1]),
         "answered chunk 77 of iteration",
     ),
     "another iteration": (
@@ -262,7 +263,7 @@ def test_garbage_is_refused_and_its_worker_named(kind):
     spoil, sentence = GARBAGE[kind]
     if kind == "surplus":
         sentence = "were expected"
-    with Team("CartPole-v1", spoiler(spoil), workers=2) as team:
+    with Team("CartPole-v1", spoiler(spoil), workers=2, patience=1e9) as team:
         assert follow(team.loop) == alone("CartPole-v1")
     assert sentence in team.said
     assert all("thread-1" in note for note in team.notes if "let go" in note)
@@ -299,23 +300,39 @@ def test_a_worker_whose_state_drifts_is_named_and_set_right():
 
 
 def test_a_worker_that_always_disagrees_is_let_go():
-    class Wrong(Worker):
-        def _proof(self, assignment):
-            return super()._proof(assignment) ^ (self.name == "thread-1")
+    enough = threading.Event()
 
-    with Team("CartPole-v1", Wrong, workers=2) as team:
+    class Wrong(Worker):
+        wrong = 0
+
+        def handle(self, message, attachment=b""):
+            assert message[3] != 2 or self.name == "thread-1" or enough.wait(60)
+            return super().handle(message, attachment)
+
+        def _proof(self, assignment):
+            if self.name != "thread-1":
+                return super()._proof(assignment)
+            self.wrong += 1
+            if self.wrong == 3:
+                enough.set()
+            return super()._proof(assignment) ^ 1
+
+    with Team("CartPole-v1", Wrong, workers=2, patience=1e9) as team:
         assert follow(team.loop) == alone("CartPole-v1")
     assert "thread-1" in team.said and "disagreed 3 times about the state" in team.said
 
 
 def test_a_slow_worker_neither_stops_the_run_nor_changes_it():
-    over, asked = threading.Event(), []
+    begun, over, asked = threading.Event(), threading.Event(), []
 
     class Slow(Worker):
         def handle(self, message, attachment=b""):
             if self.name == "thread-1" and message[3] == 2:
                 asked.append(message)
+                begun.set()
                 over.wait(300)  # as slow as can be: it answers when nobody needs it any more
+            elif message[3] == 2:
+                assert begun.wait(60)
             return super().handle(message, attachment)
 
     with Team("CartPole-v1", Slow, workers=2) as team:
@@ -476,8 +493,14 @@ def test_one_worker_that_cannot_take_part_does_not_stop_the_others():
             return super().handle(message, attachment)
 
     with Team("CartPole-v1", Half) as team:
-        assert follow(team.loop) == alone("CartPole-v1")
-    assert "Worker thread-1 cannot take part" in team.said and "nosuchpackage" in team.said
+
+        def refuse(iteration):
+            while iteration == 2 and "Worker thread-1 cannot take part" not in team.said:
+                for event in team.transport.poll(0.1):
+                    team.cluster._react(event)
+
+        assert follow(team.loop, each=refuse) == alone("CartPole-v1")
+    assert "nosuchpackage" in team.said
 
 
 @pytest.mark.parametrize("task", ["CartPole-v1", "lag"])
