@@ -19,6 +19,7 @@ SEARCH = {
     "observation_floor": 0.0,
     "alive_bonus": 0.0,
     "episodes_per_member": 1,
+    "episode_cap": None,
 }
 NOVELTY = {
     "lag": 0,
@@ -347,7 +348,11 @@ DEFAULTS = {
     | {"num_children": 20, "num_parents": 6, "num_candidates": 3, "candidate_episodes": 5, "noise_std": 0.1},
     "ns-es": SEARCH | NOVELTY,
     "nsr-es": SEARCH | NOVELTY | {"novelty_weight": 0.5},
-    "nres": {name: value for name, value in SEARCH.items() if name not in ("alive_bonus", "episodes_per_member")}
+    "nres": {
+        name: value
+        for name, value in SEARCH.items()
+        if name not in ("alive_bonus", "episodes_per_member", "episode_cap")
+    }
     | {"num_envs": 32, "held_out_envs": 0, "rollout_steps": 100, "noise_std": 0.1, "learning_rate": 0.01},
     "finite-differences": SEARCH | {"difference": 0.05, "learning_rate": 0.1, "coordinates": None},
     "hill-climb": SEARCH | {"num_candidates": 7, "noise_std": 0.1},

@@ -13,6 +13,8 @@ from workhorse.core.spec import Box, Discrete, EnvSpec
 from workhorse.core.types import Returns
 from workhorse.math import moments, noise
 from workhorse.networks.heads import task_action
+from workhorse.training.loop import make_loop
+from workhorse.training.plan import Plan
 from workhorse.training.rollouts import actor_of
 
 SPEC = EnvSpec("test", Box.unbounded(3), Box((-9.0, -9.0), (9.0, 9.0)), 100)
@@ -121,6 +123,15 @@ class TestOpenAIES:
         assert algorithm.episode_steps(state) is None
         state, _ = jax.jit(algorithm.update)(state, returns(np.arange(64.0), 21.2), jax.random.key(0))
         assert algorithm.episode_steps(state) == 43
+
+    def test_of_two_caps_the_least_counts(self):
+        settings = {"adaptive_episode_cap": 2.0, "episode_cap": 30}
+        algorithm = registry.make("openai-es", SPEC, settings)
+        state = algorithm.init(jax.random.key(0))
+        assert algorithm.episode_steps(state) == 30
+        for length, cap in ((21.2, 30), (9.0, 18)):
+            state, _ = jax.jit(algorithm.update)(state, returns(np.arange(64.0), length), jax.random.key(0))
+            assert algorithm.episode_steps(state) == cap
 
     def test_climbs_the_quadratic(self):
         algorithm = registry.make("openai-es", SPEC, {"learning_rate": 0.05})
@@ -308,6 +319,7 @@ BAD = [
     ("hill-climb", {"num_candidates": -2}, SPEC, "num_candidates must be a finite number above 0: got -2"),
     ("finite-differences", {"difference": 0.0}, SPEC, "difference must be a finite number above 0"),
     ("finite-differences", {"coordinates": 0}, SPEC, "coordinates must be a finite number above 0"),
+    ("ars", {"episode_cap": 0}, SPEC, r"ARS.episode_cap must be a finite number above 0: got 0"),
     ("ars", {"noise": 0.1}, SPEC, "Unknown option of ars 'noise'. Did you mean noise_std"),
     ("asr", {}, SPEC, "Unknown algorithm 'asr'. Did you mean ars"),
 ]
@@ -319,3 +331,14 @@ def test_bad_settings_are_refused_in_one_sentence(name, settings, spec, message)
 
     with pytest.raises(UsageError, match=message):
         registry.make(name, spec, settings)
+
+
+@pytest.mark.parametrize("name", ["ars", "finite-differences", "ga", "hill-climb", "ns-es"])
+def test_a_cap_cuts_what_is_learnt_from_and_no_evaluation(name):
+    """Pendulum-v1 has no end but its clock."""
+    plan = Plan("Pendulum-v1", {"max_episode_steps": 20}, name, {"episode_cap": 7}, 0, 4)
+    loop = make_loop(plan, plan.spec(), 1)
+    progress, metrics, _ = loop.iterate(loop.start())
+    assert metrics["episode_length"] == 7 and int(progress.env_steps) % 7 == 0
+    assert loop.evaluate(progress, 5).lengths.tolist() == [20] * 5
+    loop.close()

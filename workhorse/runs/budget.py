@@ -110,9 +110,10 @@ def budget_notes(algorithm: Algorithm, env_steps: int, schedule: Schedule, *, ac
         how = f"takes {iteration:,} steps, more than --env-steps {env_steps}: the run will train {iteration:,}"
     elif isinstance(algorithm, Population):
         episodes = algorithm.num_members * algorithm.episodes_per_member
-        iteration = episodes * limit
+        longest = min(limit, algorithm.longest_episode or limit)
+        iteration = episodes * longest
         how = (
-            f"plays {episodes:,} episodes of up to {limit:,} steps, which may be more than --env-steps {env_steps}: "
+            f"plays {episodes:,} episodes of up to {longest:,} steps, which may be more than --env-steps {env_steps}: "
             f"the run will train up to {iteration:,} in its first"
         )
     elif isinstance(algorithm, Planner):
