@@ -20,6 +20,7 @@ SEARCH = {
     "alive_bonus": 0.0,
     "episodes_per_member": 1,
     "episode_cap": None,
+    "episode_growth": 0,
 }
 NOVELTY = {
     "lag": 0,
@@ -351,7 +352,7 @@ DEFAULTS = {
     "nres": {
         name: value
         for name, value in SEARCH.items()
-        if name not in ("alive_bonus", "episodes_per_member", "episode_cap")
+        if name not in ("alive_bonus", "episodes_per_member", "episode_cap", "episode_growth")
     }
     | {"num_envs": 32, "held_out_envs": 0, "rollout_steps": 100, "noise_std": 0.1, "learning_rate": 0.01},
     "finite-differences": SEARCH | {"difference": 0.05, "learning_rate": 0.1, "coordinates": None},

@@ -320,6 +320,8 @@ BAD = [
     ("finite-differences", {"difference": 0.0}, SPEC, "difference must be a finite number above 0"),
     ("finite-differences", {"coordinates": 0}, SPEC, "coordinates must be a finite number above 0"),
     ("ars", {"episode_cap": 0}, SPEC, r"ARS.episode_cap must be a finite number above 0: got 0"),
+    ("ars", {"episode_cap": 9, "episode_growth": -1}, SPEC, "ARS.episode_growth must be"),
+    ("ars", {"episode_growth": 5}, SPEC, "ARS.episode_growth needs an episode_cap that grows: got 5 and no cap"),
     ("ars", {"noise": 0.1}, SPEC, "Unknown option of ars 'noise'. Did you mean noise_std"),
     ("asr", {}, SPEC, "Unknown algorithm 'asr'. Did you mean ars"),
 ]
@@ -336,9 +338,12 @@ def test_bad_settings_are_refused_in_one_sentence(name, settings, spec, message)
 @pytest.mark.parametrize("name", ["ars", "finite-differences", "ga", "hill-climb", "ns-es"])
 def test_a_cap_cuts_what_is_learnt_from_and_no_evaluation(name):
     """Pendulum-v1 has no end but its clock."""
-    plan = Plan("Pendulum-v1", {"max_episode_steps": 20}, name, {"episode_cap": 7}, 0, 4)
+    plan = Plan("Pendulum-v1", {"max_episode_steps": 20}, name, {"episode_cap": 7, "episode_growth": 8}, 0, 4)
     loop = make_loop(plan, plan.spec(), 1)
-    progress, metrics, _ = loop.iterate(loop.start())
-    assert metrics["episode_length"] == 7 and int(progress.env_steps) % 7 == 0
+    progress, lengths = loop.start(), []
+    for _ in range(3):
+        progress, metrics, _ = loop.iterate(progress)
+        lengths.append(metrics["episode_length"])
+    assert lengths == [7, 15, 20]
     assert loop.evaluate(progress, 5).lengths.tolist() == [20] * 5
     loop.close()

@@ -24,7 +24,12 @@ from workhorse.training.population import PopulationPrograms
 CART_POLE = Plan("CartPole-v1", {"max_episode_steps": 30}, "openai-es", {"num_pairs": 6}, 3, 3)
 HOPPER = Plan("Hopper-v5", {"max_episode_steps": 25}, "ars", {"num_directions": 4, "num_top_directions": 2}, 0, 3)
 LAGGED = Plan(
-    "CartPole-v1", {"max_episode_steps": 30}, "openai-es", {"num_pairs": 6, "lag": 1, "episode_cap": 12}, 3, 3
+    "CartPole-v1",
+    {"max_episode_steps": 30},
+    "openai-es",
+    {"num_pairs": 6, "lag": 1, "episode_cap": 12, "episode_growth": 6},
+    3,
+    3,
 )
 PLANS = {"CartPole-v1": CART_POLE, "Hopper-v5": HOPPER, "lag": LAGGED}
 ITERATIONS = 4

@@ -148,11 +148,11 @@ class Population(Algorithm):
 
     def episode_steps(self, state: State) -> int | None:
         """Return the most steps of a training episode in this iteration; None leaves it to the task's clock."""
-        return self.longest_episode
+        return None
 
     @property
-    def longest_episode(self) -> int | None:
-        """Most steps of a training episode in any iteration; None leaves it to the task's clock."""
+    def first_episode_steps(self) -> int | None:
+        """What `episode_steps` says of the first iteration."""
         return None
 
     def more_members(self, steps: int) -> int:

@@ -110,7 +110,7 @@ def budget_notes(algorithm: Algorithm, env_steps: int, schedule: Schedule, *, ac
         how = f"takes {iteration:,} steps, more than --env-steps {env_steps}: the run will train {iteration:,}"
     elif isinstance(algorithm, Population):
         episodes = algorithm.num_members * algorithm.episodes_per_member
-        longest = min(limit, algorithm.longest_episode or limit)
+        longest = min(limit, algorithm.first_episode_steps or limit)
         iteration = episodes * longest
         how = (
             f"plays {episodes:,} episodes of up to {longest:,} steps, which may be more than --env-steps {env_steps}: "

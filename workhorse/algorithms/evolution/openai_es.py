@@ -95,9 +95,10 @@ class OpenAIES(MirroredSearch):
         return State(*start, optimiser=self._optimiser().init(start.params), episode_cap=no_cap)
 
     def episode_steps(self, state: State) -> int | None:
+        cap = super().episode_steps(state)
         if self.adaptive_episode_cap is None or jnp.isinf(state.episode_cap):
-            return self.episode_cap
-        return int(min(state.episode_cap, self.episode_cap or jnp.inf))
+            return cap
+        return int(min(state.episode_cap, cap or jnp.inf))
 
     def weights(self, state: State, experience: Returns) -> Float[Array, "1 N"]:
         """(u_{2i} - u_{2i+1}) / (2 n noise_std) for each pair, u the shaped fitness."""

@@ -169,19 +169,34 @@ class ParameterSearch(SearchedPolicy, Population):
     episodes_per_member: int = 1
     """Episodes whose mean return is a member's fitness."""
     episode_cap: int | None = None
-    """Steps after which an episode of a member is cut; evaluations are never. Where 250 steps of a task show as much of
-    a policy as 1,000 do, such as how fast it runs, the same steps give four times the iterations."""
+    """Steps after which a member's episode is cut in the first iteration; evaluations are never cut. Where 250 steps of
+    a task show nearly as much of a policy as 1,000, the same steps give four times the iterations."""
+    episode_growth: int = 0
+    """Steps by which `episode_cap` grows with every iteration, so that the end of long episodes is learnt at last."""
 
     def validate(self) -> None:
         super().validate()
         require_positive(type(self).__name__, episodes_per_member=self.episodes_per_member)
         if self.episode_cap is not None:
             require_positive(type(self).__name__, episode_cap=self.episode_cap)
+        require_non_negative(type(self).__name__, episode_growth=self.episode_growth)
+        if self.episode_growth and self.episode_cap is None:
+            raise UsageError(
+                f"{type(self).__name__}.episode_growth needs an episode_cap that grows: got {self.episode_growth} and "
+                "no cap. Give one, or leave it out."
+            )
         require_non_negative(type(self).__name__, alive_bonus=self.alive_bonus)
 
     @property
-    def longest_episode(self) -> int | None:
+    def first_episode_steps(self) -> int | None:
         return self.episode_cap
+
+    def episode_steps(self, state: State) -> int | None:
+        """Cap of iteration t: episode_cap + t * episode_growth, at most the task's clock."""
+        if self.episode_cap is None:
+            return None
+        most = self.spec.max_episode_steps or int(np.iinfo(np.int32).max)
+        return min(self.episode_cap + int(state.iteration) * self.episode_growth, most)
 
     @abstractmethod
     def displace(self, actor: SearchActor, member: Int[Array, ""]) -> Float[Array, "n"]:
