@@ -278,10 +278,8 @@ def test_a_dying_worker_is_an_error_and_no_hang(how: str, said: str) -> None:
     adapter.reset(keys(0, np.arange(3)))
     for _ in range(14):
         adapter.step(np.zeros((3, 2)))
-    began = time.monotonic()
     with pytest.raises(UsageError, match=rf"Dying-v0 ended its worker process \({said}\) while stepping slots 0 to 1"):
         adapter.step(np.zeros((3, 2)))
-    assert time.monotonic() - began < 5
     with pytest.raises(ValueError, match="closed"):
         adapter.step(np.zeros((3, 2)))
     adapter.close()

@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import textwrap
-import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -241,15 +240,13 @@ def test_a_lock_outlasts_a_glance_of_the_listing(tmp_path):
     (made.path / "lock").write_text("")
     with open(made.path / "lock") as glance:
         fcntl.flock(glance, fcntl.LOCK_SH)
-        timer = time.monotonic()
         code = f"import fcntl, time; f = open({str(made.path / 'lock')!r}); fcntl.flock(f, fcntl.LOCK_SH); "
         process = subprocess.Popen([sys.executable, "-c", code + "print(1, flush=True); time.sleep(0.15)"], stdout=-1)
         assert process.stdout is not None
         process.stdout.readline()
         fcntl.flock(glance, fcntl.LOCK_UN)
         with made.lock():
-            assert time.monotonic() - timer < 5
-        process.communicate()
+            process.communicate()
 
 
 def test_listing(tmp_path):
@@ -292,16 +289,23 @@ def test_a_damaged_status_does_not_hide_a_run(tmp_path):
         assert made.status() is None and list_runs(tmp_path)[0].status == "unknown"
 
 
-def test_listing_many_runs_is_fast(tmp_path):
+def test_a_listing_reads_two_small_files_of_each_run(tmp_path):
     made = run(tmp_path, "first")
     made.write_status("finished", iteration=1, env_steps=1)
-    for i in range(200):
+    for i in range(20):
         (tmp_path / str(i)).mkdir()
-        for name in ("manifest.json", "status.json"):
-            (tmp_path / str(i) / name).write_bytes((made.path / name).read_bytes())
-    start = time.monotonic()
-    assert len(list_runs(tmp_path)) == 201
-    assert time.monotonic() - start < 2.0
+        for name in ("manifest.json", "status.json", "metrics.parquet"):
+            (tmp_path / str(i) / name).write_bytes((made.path / name).read_bytes() if "json" in name else b"PAR1")
+    opened: list[str] | None = []  # files, without the folders that they are looked up in
+
+    def watch(event, details):
+        if event == "open" and opened is not None and Path(str(details[0])).suffix:
+            opened.append(Path(str(details[0])).name)
+
+    sys.addaudithook(watch)  # a hook stays for ever, and does nothing once `opened` is None
+    assert len(list_runs(tmp_path)) == 21
+    names, opened = opened, None
+    assert set(names) == {"manifest.json", "status.json"} and len(names) <= 3 * 21  # the manifest is looked for first
 
 
 @pytest.mark.parametrize("module", ["policy", "folder", "manifest"])
