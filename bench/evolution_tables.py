@@ -124,11 +124,11 @@ def low_rank_update(found: dict) -> list[str]:
         return not_measured("The update", "python bench/low_rank.py --case update")
     goals = {"HalfCheetah 17-64-64-6": 10, "Humanoid 348-64-64-17": 25}
     lines = [
-        "The update of 256 pairs, milliseconds: the sums over perturbations alone, and with what both share, which is "
+        "The update, milliseconds: the sums over perturbations alone, and with what both share, which is "
         f"ranks, Adam and reports. {origin(found['update'])}",
         "",
-        "| network | part | full | rank 1 | faster [95 %] | to reach |",
-        "|---|---|---|---|---|---|",
+        "| network | pairs | part | full | rank 1 | faster [95 %] | to reach |",
+        "|---|---|---|---|---|---|---|",
     ]
     for row in found["update"]["found"]:
         full, low = (1e3 * np.median(row[side]) for side in ("full_s", "low_s"))
@@ -136,7 +136,9 @@ def low_rank_update(found: dict) -> list[str]:
         verdict = "" if goal is None else f"{goal}x: " + ("reached" if row["faster"] >= goal else "**missed**")
         least, most = row["interval"]
         faster = f"{row['faster']:.1f}x [{least:.1f}, {most:.1f}]"
-        lines.append(f"| {row['network']} | {row['part']} | {full:.2f} | {low:.2f} | {faster} | {verdict} |")
+        lines.append(
+            f"| {row['network']} | {row['pairs']:,} | {row['part']} | {full:.2f} | {low:.2f} | {faster} | {verdict} |"
+        )
     return lines
 
 

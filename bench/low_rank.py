@@ -2,7 +2,7 @@
 
 Cases, all but `learning` where none is named, all of openai-es, rank 1 against full noise:
 
-- `update`: time of the weighted sums of an iteration, and of the whole update, 256 pairs;
+- `update`: time of the weighted sums of an iteration, and of the whole update, 256 and 5,000 pairs;
 - `acting`: time to act for one member, and for the bare network that all members share;
 - `throughput`: training as a share of raw `mujoco.batch`, as in throughput.py, Humanoid-v5 with 256-256;
 - `learning`: return of HalfCheetah-v5 with 64-64 after equal steps, in pairs of equal seeds. Every seed is an ordinary
@@ -38,6 +38,8 @@ from workhorse.training.population import PopulationPrograms
 
 RESULTS = Path(__file__).parent / "results" / "low_rank.json"
 PAIRS = 256
+UPDATED = (PAIRS, 5_000)
+"""Pairs of the update: small enough for its fixed costs to count, and those of the published cluster."""
 NETWORKS = {
     "HalfCheetah 17-64-64-6": (17, 6, (64, 64)),
     "Humanoid 348-64-64-17": (348, 17, (64, 64)),
@@ -86,30 +88,33 @@ def compared(full: list[float], low: list[float]) -> dict[str, float | list[floa
 
 def update(rounds: int) -> list[dict[str, Any]]:
     """Seconds of an iteration's sums alone, and of the whole update as a run does it."""
-    rows = []
-    fitness = np.random.default_rng(0).normal(size=2 * PAIRS).astype(np.float32)
-    for network in NETWORKS:
-        sides: dict[str, Callable[[], Any]] = {}
-        for name, rank in (("full", None), ("rank 1", 1)):
-            algorithm = algorithm_of(network, rank)
-            programs = PopulationPrograms(algorithm, 0)
-            state, block = programs.init(), jax.jit(algorithm.block)
-            experience = Returns(fitness, 1000.0, moments.empty(algorithm.spec.observation.size, jnp.float64))
-            key, weights = algorithm.noise_key(state), algorithm.weights(state, experience)
-            sides[f"sums, {name}"] = lambda a=algorithm, k=key, w=weights, b=block: [
-                jax.block_until_ready(b(k, w, number)) for number in range(a.num_blocks)
-            ]
-            sides[f"update, {name}"] = lambda p=programs, s=state, e=experience: p.update(s, 0, e)
-        found = in_turn(sides, rounds)
-        for part in ("sums", "update"):
-            full, low = found[f"{part}, full"], found[f"{part}, rank 1"]
-            rows.append({"network": network, "part": part, "full_s": full, "low_s": low, **compared(full, low)})
-            row = rows[-1]
-            print(
-                f"{network:<24} {part:<7} full {1e3 * np.median(full):8.2f} ms  rank 1 {1e3 * np.median(low):7.2f} ms  "
-                f"{row['faster']:.1f}x [{row['interval'][0]:.1f}, {row['interval'][1]:.1f}]",
-                flush=True,
-            )
+    return [row for pairs in UPDATED for network in NETWORKS for row in update_of(network, pairs, rounds)]
+
+
+def update_of(network: str, pairs: int, rounds: int) -> list[dict[str, Any]]:
+    fitness = np.random.default_rng(0).normal(size=2 * pairs).astype(np.float32)
+    sides: dict[str, Callable[[], Any]] = {}
+    for name, rank in (("full", None), ("rank 1", 1)):
+        algorithm = algorithm_of(network, rank, pairs)
+        programs = PopulationPrograms(algorithm, 0)
+        state, block = programs.init(), jax.jit(algorithm.block)
+        experience = Returns(fitness, 1000.0, moments.empty(algorithm.spec.observation.size, jnp.float64))
+        key, weights = algorithm.noise_key(state), algorithm.weights(state, experience)
+        sides[f"sums, {name}"] = lambda a=algorithm, k=key, w=weights, b=block: [
+            jax.block_until_ready(b(k, w, number)) for number in range(a.num_blocks)
+        ]
+        sides[f"update, {name}"] = lambda p=programs, s=state, e=experience: p.update(s, 0, e)
+    found, rows = in_turn(sides, rounds), []
+    for part in ("sums", "update"):
+        full, low = found[f"{part}, full"], found[f"{part}, rank 1"]
+        row = {"network": network, "pairs": pairs, "part": part, "full_s": full, "low_s": low, **compared(full, low)}
+        rows.append(row)
+        print(
+            f"{network:<24} {pairs:>5} pairs {part:<7} full {1e3 * np.median(full):8.2f} ms  "
+            f"rank 1 {1e3 * np.median(low):7.2f} ms  "
+            f"{row['faster']:.1f}x [{row['interval'][0]:.1f}, {row['interval'][1]:.1f}]",
+            flush=True,
+        )
     return rows
 
 
