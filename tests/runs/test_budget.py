@@ -82,6 +82,15 @@ def test_an_iteration_larger_than_the_budget_is_said():
     assert budget_notes(ES, 16_000, Schedule(final_episodes=16)) == []
 
 
+def test_that_training_episodes_are_cut_is_said_and_counted():
+    capped, beyond = (registry.make("ars", SPEC, {"episode_cap": cap}) for cap in (50, 1000))
+    (note,) = budget_notes(capped, 64 * 50, Schedule(final_episodes=1))
+    assert note.startswith("Training episodes are cut after 50 steps at first")
+    _, note = budget_notes(capped, 64 * 50 - 1, Schedule(final_episodes=1))
+    assert "of up to 50 steps, which may be more than --env-steps 3199" in note
+    assert budget_notes(beyond, 64_000, Schedule(final_episodes=1)) == []
+
+
 def test_a_last_evaluation_larger_than_the_training_is_said():
     (note,) = budget_notes(PPO, 5000, Schedule(final_episodes=6))
     assert "The last evaluation plays 6 episodes of up to 1,000 steps, up to 6,000 beside the 5,000" in note

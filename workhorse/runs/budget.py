@@ -110,7 +110,13 @@ def budget_notes(algorithm: Algorithm, env_steps: int, schedule: Schedule, *, ac
         how = f"takes {iteration:,} steps, more than --env-steps {env_steps}: the run will train {iteration:,}"
     elif isinstance(algorithm, Population):
         episodes = algorithm.num_members * algorithm.episodes_per_member
-        longest = min(limit, algorithm.first_episode_steps or limit)
+        cap = algorithm.first_episode_steps
+        longest = min((steps for steps in (limit, cap) if steps), default=0)
+        if cap is not None and longest == cap != limit:
+            notes.append(
+                f"Training episodes are cut after {cap:,} steps at first: the returns of training are not those of "
+                "evaluations, whose episodes are whole."
+            )
         iteration = episodes * longest
         how = (
             f"plays {episodes:,} episodes of up to {longest:,} steps, which may be more than --env-steps {env_steps}: "
