@@ -18,7 +18,7 @@ PROGRAMS = [
     ["kill.py"],
     ["compile_cache.py"],
     ["minute.py"],
-    ["learning.py", "half-cheetah-default", "--seeds", "20", "--first-seed", "20420"],
+    ["learning.py", "half-cheetah-default", "--seeds", "20", "--first-seed", "20440"],
     ["evolution_classic.py"],
     ["low_rank.py"],
     ["low_rank.py", "--case", "learning"],
@@ -30,7 +30,7 @@ PROGRAMS = [
     ["learning.py", "walker2d"],
     ["learning.py", "walker2d-pgpe", "--seeds", "4"],
     ["learning.py", "humanoid-pgpe", "--seeds", "2"],
-    ["learning.py", "half-cheetah-lag-1", "--seeds", "10", "--first-seed", "20420"],
+    ["learning.py", "half-cheetah-lag-1", "--seeds", "10", "--first-seed", "20440"],
     ["data_needed.py"],
     *(
         ["learning.py", f"{preset}-{task}", "--seeds", "10"]

@@ -89,7 +89,7 @@ def lag() -> list[str]:
     what = "Lag 1 against lag 0 on HalfCheetah-v5, 10 seeds (to reach: at most 10 % more steps)"
     late, prompt = read("learning-half-cheetah-lag-1"), read("learning-half-cheetah-default")
     if late is None or prompt is None:
-        return not_measured(what, "python bench/learning.py half-cheetah-lag-1 --seeds 10 --first-seed 20420")
+        return not_measured(what, "python bench/learning.py half-cheetah-lag-1 --seeds 10 --first-seed 20440")
     by_seed = {run["seed"]: run for run in prompt["runs"]}
     pairs = [(by_seed[run["seed"]], run) for run in late["runs"]]
     found = np.array([[reached_at(run["curve"]) for run in pair] for pair in pairs])
