@@ -49,7 +49,8 @@ PANELS = [
     ("half-cheetah-ars", "HalfCheetah-v5, ARS", 4398, "best public replication 4,398 (v3)"),
     ("hopper", "Hopper-v5", 3320, "best public replication 3,320 (v3)"),
     ("swimmer", "Swimmer-v5", 241, "best public replication 241 (v3)"),
-    ("walker2d", "Walker2d-v5", 3830, "published ES threshold 3,830"),
+    ("walker2d", "Walker2d-v5, ARS", 3830, "published ES threshold 3,830"),
+    ("walker2d-pgpe", "Walker2d-v5, PGPE", 3830, "published ES threshold 3,830"),
 ]
 
 
