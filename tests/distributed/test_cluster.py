@@ -163,7 +163,13 @@ def test_an_earlier_state_can_be_evaluated_again():
 
 def test_in_scalar_mode_nobody_who_was_there_from_the_start_is_sent_parameters():
     with Team("CartPole-v1", workers=2) as team:
-        follow(team.loop)
+
+        def both(iteration):
+            while not iteration and len(team.cluster._crew.idle) < 2:  # who comes later is sent the state
+                for event in team.transport.poll(0.1):
+                    team.cluster._react(event)
+
+        follow(team.loop, each=both)
         purposes = {row[2] for row in team.cluster.messages()}
     assert purposes == {"set up", "orders", "updates", "reports", "evaluation"}
 

@@ -164,7 +164,8 @@ def test_a_run_on_ray_has_the_bits_of_one_process_and_says_what_it_sent(cluster,
     assert "Exchange of scalars: a worker is sent 376 bytes an iteration by scalars, 892 by parameters." in output
     assert "core time" in output and " bytes to and " in output and "from each worker" in output
     traffic = read_traffic(tmp_path / "ray" / "run")
-    assert set(traffic["purpose"]) == {"set up", "updates", "orders", "reports", "evaluation"}
+    assert set(traffic["purpose"]) - {"state"} == {"set up", "updates", "orders", "reports", "evaluation"}
+    assert (traffic["purpose"] == "state").sum() <= 1, "of two workers one may come when the other has begun"
     assert traffic.filter(traffic["purpose"] == "updates")["sent"].max() <= 2 * (16 + 8 * 10 + 8 * (1 + 2 * 17))
     metrics = read_metrics(tmp_path / "ray" / "run")
     assert metrics["workers"].max() == 2 and metrics["bytes_sent"].min() > 0
