@@ -168,7 +168,7 @@ def test_a_run_on_ray_has_the_bits_of_one_process_and_says_what_it_sent(cluster,
     assert (traffic["purpose"] == "state").sum() <= 1, "of two workers one may come when the other has begun"
     assert traffic.filter(traffic["purpose"] == "updates")["sent"].max() <= 2 * (16 + 8 * 10 + 8 * (1 + 2 * 17))
     metrics = read_metrics(tmp_path / "ray" / "run")
-    assert metrics["workers"].max() == 2 and metrics["bytes_sent"].min() > 0
+    assert 1 <= metrics["workers"].max() <= 2 and metrics["bytes_sent"].min() > 0
 
 
 STUDY = """
