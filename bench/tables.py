@@ -589,12 +589,12 @@ def minute() -> list[str]:
     above, (low, high) = sum(mean > goal for mean in means), found["interval"]
     steps = [run["env_steps"] / 1e6 for run in found["runs"]]
     word = "reached" if above >= 0.9 * len(means) else "**missed**"
-    # the default was openai-es until the day of the new recipe, and these runs were not made again
-    which = ", when its algorithm was `openai-es`," if found["date"] < "2026-11-30" else ""
+    ended = sum(run["finished"] for run in found["runs"])
+    early = f" ({ended} had ended by themselves)" if ended else ""
     return [
         "",
-        f"**In a minute.** `make train`{which} on all cores, stopped {found['seconds']:.0f} s after it said that it "
-        f"begins: the policies return {found['mean_over_seeds']:,.0f} [{low:,.0f}, {high:,.0f}] over {len(means)} "
+        f"**In a minute.** `make train` on all cores, stopped {found['seconds']:.0f} s after it said that it begins"
+        f"{early}: the policies return {found['mean_over_seeds']:,.0f} [{low:,.0f}, {high:,.0f}] over {len(means)} "
         f"seeds, after {min(steps):.1f} to {max(steps):.1f}M steps; {above} of {len(means)} are above {goal:,} "
         f"(to reach: 9 of 10: {word}). Every seed: {', '.join(f'{mean:,.0f}' for mean in means)}. {origin(found)}",
     ]
