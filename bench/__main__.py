@@ -20,6 +20,7 @@ PROGRAMS = [
     ["minute.py"],
     ["learning.py", "half-cheetah-default", "--seeds", "20", "--first-seed", "20440"],
     ["evolution_classic.py"],
+    ["evolution_classic.py", "--first-seed", "2000", "ga", "guided-es", "hill-climb", "nsr-es"],
     ["low_rank.py"],
     ["low_rank.py", "--case", "learning"],
     ["ask_tell.py"],

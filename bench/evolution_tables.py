@@ -51,8 +51,9 @@ def classic() -> list[str]:
         count = len(row["returns"])
         verdict = "reached" if row["solved"] == count else "**missed**"
         mean_cell, least = f"{mean:.1f} [{low:.1f}, {high:.1f}]", f"{min(row['returns']):.1f}"
-        first = row.get("first_seed", 1000)
-        lines.append(f"| {name} | {first} | {mean_cell} | {least} | {row['solved']} of {count} | {verdict} |")
+        lines.append(
+            f"| {name} | {row['first_seed']} | {mean_cell} | {least} | {row['solved']} of {count} | {verdict} |"
+        )
     left = "; ".join(f"`{name}`: {why}" for name, why in found["left_out"].items())
     return [*lines, "", f"Left out: {left}."]
 

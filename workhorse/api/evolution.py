@@ -292,7 +292,7 @@ def _compiled(
 def _one_by_one(
     es: AskTell, state: AskTellState, function: Callable[..., Any], batched: bool, generations: int
 ) -> tuple[AskTellState, np.ndarray]:
-    """As `_compiled`, of a function that takes NumPy arrays."""
+    """The same, generation by generation, for a function of NumPy arrays."""
     rows = []
     for _ in range(generations):
         state, candidates = es.ask(state)

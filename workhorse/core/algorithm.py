@@ -152,7 +152,7 @@ class Population(Algorithm):
 
     @property
     def first_episode_steps(self) -> int | None:
-        """What `episode_steps` says of the first iteration."""
+        """Most steps of a training episode in the first iteration; None leaves it to the task's clock."""
         return None
 
     def more_members(self, steps: int) -> int:

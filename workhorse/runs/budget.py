@@ -110,13 +110,9 @@ def budget_notes(algorithm: Algorithm, env_steps: int, schedule: Schedule, *, ac
         how = f"takes {iteration:,} steps, more than --env-steps {env_steps}: the run will train {iteration:,}"
     elif isinstance(algorithm, Population):
         episodes = algorithm.num_members * algorithm.episodes_per_member
-        cap = algorithm.first_episode_steps
-        longest = min((steps for steps in (limit, cap) if steps), default=0)
-        if cap is not None and longest == cap != limit:
-            notes.append(
-                f"Training episodes are cut after {cap:,} steps at first: the returns of training are not those of "
-                "evaluations, whose episodes are whole."
-            )
+        longest = min((steps for steps in (limit, algorithm.first_episode_steps) if steps), default=0)
+        if longest != limit:
+            notes.append(_cut(longest))
         iteration = episodes * longest
         how = (
             f"plays {episodes:,} episodes of up to {longest:,} steps, which may be more than --env-steps {env_steps}: "
@@ -151,3 +147,10 @@ def budget_notes(algorithm: Algorithm, env_steps: int, schedule: Schedule, *, ac
             f"beside the {max(env_steps, iteration):,} of training{remedy}."
         )
     return notes
+
+
+def _cut(steps: int) -> str:
+    return (
+        f"Training episodes are cut after {steps:,} steps at first: the returns of training are not those of "
+        "evaluations, whose episodes are whole."
+    )
