@@ -1,6 +1,6 @@
 """Speed of evolution strategies by the number of parameters, and by the number that the task needs.
 
-    python bench/intrinsic.py --case duplicates|widths|subspace|tricks [--seeds 10]
+    python bench/intrinsic.py --case duplicates|widths|subspace|tricks [--seeds 10] [--tasks TASK ...] [--hidden 20]
 
 Salimans et al. 2017 (section 3.2) say: not the parameters count but the intrinsic dimension; and that what helps
 backpropagation helps them. Four cases on the tasks that are pure functions, each search compiled as one program:
@@ -14,12 +14,15 @@ backpropagation helps them. Four cases on the tasks that are pure functions, eac
   of all parameters (Li et al. 2018, "Measuring the intrinsic dimension of objective landscapes").
 - `tricks`: two hidden layers of 64 with another scale of the last layer, layer norm, or a residual connection, against
   the same without: the ratio of steps to the threshold, seeds paired.
+
+Rows are written as they come; those of other tasks and sizes that the file has stay.
 """
 
 import argparse
 import functools
 import json
 import math
+from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
@@ -201,29 +204,23 @@ def search(case: Case, seed: int) -> tuple[float, float]:
     return float(solved_at), float(best)
 
 
-def duplicates(seeds: int) -> list[dict]:
-    rows = []
-    for task in (task for task in TASKS if task.name != "Pendulum-v1"):  # which no linear policy solves
+def duplicates(tasks: list[Task], seeds: int, _: list[int]) -> Iterator[dict]:
+    for task in (task for task in tasks if task.name != "Pendulum-v1"):  # which no linear policy solves
         cases = {copies: Case(task, copies=copies, algorithm="ars") for copies in (1, 8)}
         found = {copies: [search(case, seed)[0] for seed in range(seeds)] for copies, case in cases.items()}
         both = [np.log([value for value in found[copies] if np.isfinite(value)]) for copies in (1, 8)]
         p = float(permutation_test(both[0], both[1]).p_value) if min(map(len, both)) > 1 else math.nan
-        rows.append({"task": task.name, "steps": {str(k): v for k, v in found.items()}, "p": p})
-        print(rows[-1], flush=True)
-    return rows
+        yield {"task": task.name, "steps": {str(k): v for k, v in found.items()}, "p": p}
 
 
-def widths(seeds: int) -> list[dict]:
-    rows = []
-    for task in TASKS:
+def widths(tasks: list[Task], seeds: int, _: list[int]) -> Iterator[dict]:
+    for task in tasks:
         cells = []
         for width in (16, 64, 256, 1024):
             case = Case(task, hidden=(width,))
             cells.append({"width": width, "parameters": case.size, "steps": [search(case, s)[0] for s in range(seeds)]})
             print(task.name, cells[-1], flush=True)
-        rows.append({"task": task.name, "cells": cells, "slope": slope_of(cells)})
-        print(rows[-1]["slope"], flush=True)
-    return rows
+        yield {"task": task.name, "cells": cells, "slope": slope_of(cells)}
 
 
 def slope_of(cells: list[dict]) -> list[float] | None:
@@ -238,10 +235,9 @@ def slope_of(cells: list[dict]) -> list[float] | None:
     return [float(np.mean(slopes)), float(interval.low), float(interval.high), len(slopes)]
 
 
-def subspace(seeds: int) -> list[dict]:
-    rows = []
-    for task in TASKS:
-        for hidden in ((20, 20), (200, 200)):
+def subspace(tasks: list[Task], seeds: int, units: list[int]) -> Iterator[dict]:
+    for task in tasks:
+        for hidden in ((unit, unit) for unit in units):
             whole = Case(task, hidden)
             full = [search(whole, seed)[1] for seed in range(seeds)]
             aim = task.floor + 0.9 * (float(np.mean(full)) - task.floor)
@@ -251,13 +247,12 @@ def subspace(seeds: int) -> list[dict]:
                 cells.append({"d": dimension, "scores": [search(case, seed)[1] for seed in range(seeds)]})
                 print(task.name, hidden, dimension, np.mean(cells[-1]["scores"]), "of", aim, flush=True)
             reached = [cell["d"] for cell in cells if np.mean(cell["scores"]) >= aim]
-            row = {"task": task.name, "hidden": hidden, "parameters": whole.size, "d90": min(reached, default=None)}
-            rows.append({**row, "aim": aim, "full": full, "cells": cells})
-            print(row, flush=True)
-    return rows
+            d90 = min(reached, default=None)
+            row = {"task": task.name, "hidden": list(hidden), "parameters": whole.size, "d90": d90}
+            yield {**row, "aim": aim, "full": full, "cells": cells}
 
 
-def tricks(seeds: int) -> list[dict]:
+def tricks(tasks: list[Task], seeds: int, _: list[int]) -> Iterator[dict]:
     changes = {
         "last layer x 10": {"last_scale": 0.1},
         "last layer x 100": {"last_scale": 1.0},
@@ -265,8 +260,7 @@ def tricks(seeds: int) -> list[dict]:
         "residual": {"residual": True},
         "layer norm and residual": {"layer_norm": True, "residual": True},
     }
-    rows = []
-    for task in (*TASKS, ONE_MORE):
+    for task in tasks:
         plain = [search(Case(task, (64, 64)), seed)[0] for seed in range(seeds)]
         for name, change in changes.items():
             steps = [search(Case(task, (64, 64))._replace(**change), seed)[0] for seed in range(seeds)]
@@ -276,22 +270,30 @@ def tricks(seeds: int) -> list[dict]:
             factor = (
                 None if interval is None else [float(np.exp(v)) for v in (ratios.mean(), interval.low, interval.high)]
             )
-            rows.append({"task": task.name, "change": name, "plain": plain, "steps": steps, "factor": factor})
-            print(task.name, name, factor, f"{len(both)} pairs", flush=True)
-    return rows
+            yield {"task": task.name, "change": name, "plain": plain, "steps": steps, "factor": factor}
+
+
+def key_of(row: dict) -> tuple:
+    """Return what a row of results is about."""
+    return row["task"], row.get("change"), *row.get("hidden", ())
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--case", choices=("duplicates", "widths", "subspace", "tricks"), required=True)
     parser.add_argument("--seeds", type=int, default=10)
+    known = {task.name: task for task in (*TASKS, ONE_MORE)}
+    parser.add_argument("--tasks", nargs="+", choices=known)
+    parser.add_argument("--hidden", nargs="+", type=int, default=[20, 200], help="units of both layers in a subspace")
     options = parser.parse_args()
-    rows = globals()[options.case](options.seeds)
+    names = options.tasks or (known if options.case == "tricks" else [task.name for task in TASKS])
+    target = RESULTS / f"intrinsic-{options.case}.json"
+    rows = {key_of(row): row for row in json.loads(target.read_text())["rows"]} if target.exists() else {}
     command = f"python bench/intrinsic.py --case {options.case} --seeds {options.seeds}"
-    RESULTS.mkdir(exist_ok=True)
-    (RESULTS / f"intrinsic-{options.case}.json").write_text(
-        json.dumps({**head(command), "rows": rows}, indent=1) + "\n"
-    )
+    for row in globals()[options.case]([known[name] for name in names], options.seeds, options.hidden):
+        print({name: value for name, value in row.items() if name not in ("cells", "full")}, flush=True)
+        rows[key_of(row)] = row
+        target.write_text(json.dumps({**head(command), "rows": list(rows.values())}, indent=1) + "\n")
 
 
 if __name__ == "__main__":

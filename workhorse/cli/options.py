@@ -170,11 +170,11 @@ def _given(argument: TyroArgument, arguments: list[str]) -> str:
 def parse_task_options(
     words: Sequence[str], what: str = "A task option", example: str = "frame_skip=5"
 ) -> dict[str, Any]:
-    """Return options written name=value, where the value is a Python literal or a bare word.
+    """Return options written name=value, where the value is a Python literal, true, false, or a bare word.
 
     Example:
-        >>> parse_task_options(["healthy_z_range=(0.5,2)", "xml_file=ant.xml"])
-        {'healthy_z_range': (0.5, 2), 'xml_file': 'ant.xml'}
+        >>> parse_task_options(["healthy_z_range=(0.5,2)", "xml_file=ant.xml", "contacts=false"])
+        {'healthy_z_range': (0.5, 2), 'xml_file': 'ant.xml', 'contacts': False}
 
     Raises:
         UsageError: a word has no name or no `=`.
@@ -185,7 +185,7 @@ def parse_task_options(
         if not equals or not name.isidentifier():
             raise UsageError(f"{what} must be written name=value, as in {example}: got {word!r}.")
         try:
-            options[name] = ast.literal_eval(text)
+            options[name] = ast.literal_eval({"true": "True", "false": "False"}.get(text, text))
         except (ValueError, SyntaxError):
             options[name] = text
     return options
