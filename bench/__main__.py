@@ -31,6 +31,11 @@ PROGRAMS = [
     ["learning.py", "walker2d"],
     ["learning.py", "walker2d-pgpe", "--seeds", "4"],
     ["learning.py", "humanoid-pgpe", "--seeds", "2"],
+    ["humanoid_arms.py"],
+    [
+        "search_signal.py",
+        *(f"runs/bench/{name}" for name in ("few-quick", "few-small-bonus", "quick", "walker2d-pgpe-s0")),
+    ],
     ["learning.py", "half-cheetah-lag-1", "--seeds", "10", "--first-seed", "20440"],
     ["data_needed.py"],
     *(

@@ -107,7 +107,7 @@ def humanoid() -> list[str]:
         "falls as slowly as it can. Without it the walker takes four strides in the longest run, and falls.",
         "",
         "Why it is slow: pairs that an estimate of the direction would need until two such estimates have a cosine of "
-        "0.5, around policies of these runs; after the settings, *noise* is a multiple of the run's own. "
+        "0.5, around policies of runs as above; *noise* is a multiple of the run's own. "
         f"{origin(heard)}",
         "",
         "| run | parameters | trained, steps | noise | mean return | pairs [95 %] | in environment steps |",
@@ -358,8 +358,8 @@ def widths() -> list[str]:
         return not_measured("Steps by width: open", "python bench/intrinsic.py --case widths")
     lines = [
         "*The speed does not depend on the number of parameters.* One hidden layer of 16 to 1,024 units, by `pgpe`; "
-        f"slope of log steps on log parameters, over seeds that solved all widths; 0 is the claim. It fails as well where fewer seeds solve the widest than "
-        f"the narrowest (Fisher's exact test, 5 %). {origin(found)}",
+        "slope of log steps on log parameters, over seeds that solved all widths; 0 is the claim. It fails as well "
+        f"where fewer seeds solve the widest than the narrowest (Fisher's exact test, 5 %). {origin(found)}",
         "",
         "| task | parameters | median steps, from narrow to wide | slope [95 %] | the claim |",
         "|---|---|---|---|---|",
