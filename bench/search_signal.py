@@ -20,6 +20,7 @@ from learning import RESULTS
 from record import head
 from scipy import stats
 
+from workhorse.core.spec import Box
 from workhorse.environments import registry as environments
 from workhorse.environments.protocol import HostEnv
 from workhorse.runs.folder import RunFolder
@@ -60,6 +61,7 @@ def linear_policy(run: Path) -> Linear:
 
 def play(env: HostEnv, policies: Linear, keys: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
     """Return and length of an episode of each policy."""
+    assert isinstance(env.spec.action, Box)
     low, high = env.spec.action.low, env.spec.action.high
     returns, lengths = np.zeros(count), np.zeros(count, int)
     for first in range(0, count, SLOTS):
