@@ -1,9 +1,9 @@
 """Every evolution strategy on CartPole: `python bench/evolution_classic.py [--first-seed 1000] [NAME ...]`.
 
 Each is trained with its recipe for the task, or its defaults where there is none, for 100,000 steps on ten seeds that
-no setting was chosen on: those from 1000, and where settings were chosen again after that, those from 2000. Then the
-policy is judged by 100 episodes. The results go to bench/results/evolution-classic.json; the algorithms named are
-measured anew, the others kept.
+no setting was chosen on: those from 1000; from 2000 where settings were chosen again after that, and from 3000 where
+they were chosen a third time. Then the policy is judged by 100 episodes. The results go to
+bench/results/evolution-classic.json; the algorithms named are measured anew, the others kept.
 """
 
 import argparse

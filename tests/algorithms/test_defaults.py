@@ -19,6 +19,7 @@ SEARCH = {
     "observation_floor": 0.0,
     "alive_bonus": 0.0,
     "episodes_per_member": 1,
+    "shared_starts": False,
     "episode_cap": None,
     "episode_growth": 0,
 }
@@ -352,7 +353,7 @@ DEFAULTS = {
     "nres": {
         name: value
         for name, value in SEARCH.items()
-        if name not in ("alive_bonus", "episodes_per_member", "episode_cap", "episode_growth")
+        if name not in ("alive_bonus", "episodes_per_member", "shared_starts", "episode_cap", "episode_growth")
     }
     | {"num_envs": 32, "held_out_envs": 0, "rollout_steps": 100, "noise_std": 0.1, "learning_rate": 0.01},
     "finite-differences": SEARCH | {"difference": 0.05, "learning_rate": 0.1, "coordinates": None},

@@ -347,3 +347,40 @@ def test_a_cap_cuts_what_is_learnt_from_and_no_evaluation(name):
     assert lengths == [7, 15, 20]
     assert loop.evaluate(progress, 5).lengths.tolist() == [20] * 5
     loop.close()
+
+
+@pytest.mark.parametrize("name", ["ars", "hill-climb", "pgpe"])
+def test_members_begin_alike_where_starts_are_shared(name):
+    """Members that act alike, but for a billionth, have equal returns where they begin alike, and only there."""
+    still = {"radius": 1e-9} if name == "pgpe" else {"noise_std": 1e-9}
+    spreads = []
+    for shared in (False, True):
+        settings = still | {"shared_starts": shared}
+        plan = Plan("Pendulum-v1", {"max_episode_steps": 20}, name, settings, 0, 4)
+        loop = make_loop(plan, plan.spec(), 1)
+        progress, both = loop.start(), []
+        for _ in range(2):
+            progress, metrics, _ = loop.iterate(progress)
+            both.append(metrics)
+        loop.close()
+        spreads.append(max(each["training_return_max"] - each["training_return_min"] for each in both))
+        means = [each["training_return"] for each in both]
+        assert abs(means[0] - means[1]) > 1.0, "the next iteration begins elsewhere"
+    assert spreads[0] > 10.0
+    assert spreads[1] < 1e-3
+
+
+def test_shared_starts_are_as_many_as_a_member_has_episodes():
+    episodes = np.arange(12)
+    own, shared = (
+        registry.make("ars", SPEC, {"episodes_per_member": 3, "shared_starts": shared}) for shared in (False, True)
+    )
+    assert own.starts(episodes).tolist() == list(range(12))
+    assert shared.starts(episodes).tolist() == [0, 1, 2] * 4
+
+
+def test_candidates_of_a_genetic_algorithm_share_every_one_of_their_starts():
+    herd = {"num_children": 3, "num_parents": 2, "num_candidates": 2, "candidate_episodes": 2}
+    settings = herd | {"episodes_per_member": 2, "shared_starts": True}
+    starts = registry.make("ga", SPEC, settings).starts(np.arange(14))
+    assert starts.tolist() == [0, 1] * 3 + [0, 1, 2, 3] * 2

@@ -27,7 +27,7 @@ LAGGED = Plan(
     "CartPole-v1",
     {"max_episode_steps": 30},
     "openai-es",
-    {"num_pairs": 6, "lag": 1, "episode_cap": 12, "episode_growth": 6},
+    {"num_pairs": 6, "lag": 1, "episode_cap": 12, "episode_growth": 6, "shared_starts": True},
     3,
     3,
 )

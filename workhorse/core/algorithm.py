@@ -166,6 +166,14 @@ class Population(Algorithm):
         """
         return 0
 
+    def starts(self, episodes: Int[np.ndarray, "E"]) -> Int[np.ndarray, "E"]:
+        """Return what names the randomness of episodes in an iteration: equal numbers give equal initial states.
+
+        Args:
+            episodes: their numbers in the iteration, member by member, `episodes_per_member` of each.
+        """
+        return episodes
+
     @abstractmethod
     def fitness(self, episode_return: Float[np.ndarray, "E"], length: Int[np.ndarray, "E"]) -> Float[Array, "E"]:
         """Return what the search climbs, one number an episode, float32."""

@@ -184,7 +184,8 @@ def training_work(
     chosen = numbered(chunk, len(episodes), num_slots)
     numbers = np.where(chosen < 0, -1, chosen + episodes.start).astype(np.int32)
     members = np.where(chosen < 0, -1, numbers // algorithm.episodes_per_member).astype(np.int32)
-    return Work("reset", iteration, members, numbers, limit, True)
+    starts = np.where(chosen < 0, -1, algorithm.starts(numbers)).astype(np.int32)
+    return Work("reset", iteration, members, starts, limit, True)
 
 
 def tally(algorithm: Population, episodes: Episodes) -> Tally:

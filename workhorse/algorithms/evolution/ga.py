@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Int
 
 from workhorse.algorithms.evolution.search import ParameterSearch, SearchActor, SearchState
@@ -84,6 +85,14 @@ class GA(ParameterSearch):
                 f"GA.num_children must be at least {least}, one less than num_parents ({self.num_parents}) and "
                 f"num_candidates ({self.num_candidates}): got {self.num_children}. Raise it."
             )
+
+    def starts(self, episodes: Int[np.ndarray, "E"]) -> Int[np.ndarray, "E"]:
+        """Where starts are shared, a candidate's k-th episode begins as every candidate's k-th does."""
+        if not self.shared_starts:
+            return episodes
+        member, place = np.divmod(episodes, self.episodes_per_member)
+        turn = np.maximum(member - self.num_children, 0) % self.candidate_episodes
+        return turn * self.episodes_per_member + place
 
     def init(self, key: Key) -> Herd:
         start = super().init(key)

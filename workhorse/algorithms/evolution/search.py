@@ -168,6 +168,9 @@ class ParameterSearch(SearchedPolicy, Population):
     """Taken off every step's reward in the training signal (never in evaluation)."""
     episodes_per_member: int = 1
     """Episodes whose mean return is a member's fitness."""
+    shared_starts: bool = False
+    """Whether all members of an iteration begin alike, in as many initial states as each has episodes, so that what is
+    compared is the policies and not their luck (common random numbers); off, every episode begins by itself."""
     episode_cap: int | None = None
     """Steps after which a member's episode is cut in the first iteration; evaluations are never cut. Where 250 steps of
     a task show nearly as much of a policy as 1,000, the same steps give four times the iterations."""
@@ -186,6 +189,9 @@ class ParameterSearch(SearchedPolicy, Population):
                 "no cap. Give one, or leave it out."
             )
         require_non_negative(type(self).__name__, alive_bonus=self.alive_bonus)
+
+    def starts(self, episodes: Int[np.ndarray, "E"]) -> Int[np.ndarray, "E"]:
+        return episodes % self.episodes_per_member if self.shared_starts else episodes
 
     @property
     def first_episode_steps(self) -> int | None:
