@@ -112,8 +112,8 @@ def humanoid() -> list[str]:
         "0.5, around policies of runs as above; *noise* is a multiple of the run's own. "
         f"{origin(heard)}",
         "",
-        "| run | parameters | trained, steps | noise | mean return | pairs [95 %] | in environment steps |",
-        "|---|---|---|---|---|---|---|",
+        "| run | parameters | trained, steps | noise | mean return | pairs played | needed [95 %] | environment steps |",
+        "|---|---|---|---|---|---|---|---|",
     ]
     names = {"few-quick": "45 observations, 15,000 steps, speed 0.1"}
     names |= {"few-small-bonus": "45 observations, 15,000 steps, bonus kept", "quick": "15,000 steps, speed 0.1"}
@@ -124,8 +124,8 @@ def humanoid() -> list[str]:
             found_pairs = f"above {low}" if math.isfinite(row["interval"][0]) else f"nothing heard of {row['pairs']:,}"
         lines.append(
             f"| {row['task']}, {names.get(row['run'], 'the recipe')} | {row['parameters']:,} | "
-            f"{row['trained_steps'] / 1e6:.1f}M | {row['scale']:g} | {row['return']:,.0f} | {found_pairs} | "
-            f"{f'{steps / 1e6:,.1f}M' if math.isfinite(steps) else ''} |"
+            f"{row['trained_steps'] / 1e6:.1f}M | {row['scale']:g} | {row['return']:,.0f} | {row['pairs']:,} | "
+            f"{found_pairs} | {f'{steps / 1e6:,.1f}M' if math.isfinite(steps) else ''} |"
         )
     return [*lines, ""]
 

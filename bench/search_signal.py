@@ -135,7 +135,7 @@ def main() -> None:
             row = row_of(run, options.pairs // GROUPS * GROUPS, scale)
             rows[row["run"], scale] = row
             print(row, flush=True)
-            command = f"python bench/search_signal.py RUN --pairs {options.pairs}"
+            command = "python bench/search_signal.py RUN ... --pairs N --scale S"
             target.write_text(json.dumps({**head(command), "rows": list(rows.values())}, indent=1) + "\n")
 
 
