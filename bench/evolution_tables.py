@@ -132,7 +132,7 @@ def humanoid() -> list[str]:
 
 
 def forward_speed(heard: dict) -> str:
-    """Speed of the longest run's population, from its rewards: 5 a step alive, 1.25 a metre a second, less small costs."""
+    """Speed of the longest run's population, from its rewards: 5 for being alive, 1.25 for each m/s, less costs."""
     found = [row for row in heard["rows"] if row["run"] == "humanoid-pgpe-s0"]
     if not found:
         return ""
