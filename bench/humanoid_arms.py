@@ -44,7 +44,7 @@ class Arm(NamedTuple):
 
 
 ARMS = {
-    "`pgpe`, the recipe": Arm("humanoid-pgpe-s0", [], 0),
+    "`pgpe`, the recipe": Arm("recipe", [], 0),
     "the bonus for being alive kept": Arm("bonus", ALIVE),
     "half of the bonus kept": Arm("half-bonus", HALF_ALIVE),
     "15,000 steps an iteration, bonus kept": Arm("small-bonus", [*SMALL, *ALIVE]),
@@ -60,10 +60,19 @@ ARMS = {
 }
 
 
+def folder_of(arm: Arm, root: Path) -> Path:
+    """Return the run of an arm: of the recipe that of `learning.py humanoid-pgpe`, where it is there."""
+    long = root / "humanoid-pgpe-s0"
+    return long if arm.name == "recipe" and long.exists() else root / arm.name
+
+
 def train(arm: Arm, root: Path, env_steps: str) -> None:
-    """Train an arm, or go on with it, until its budget."""
-    if (root / arm.name / "manifest.json").exists():
-        words = ["resume", str(root / arm.name), "--threads", "1", "--quiet"]
+    """Train an arm, or go on with it, until its budget, where it is not that far."""
+    folder = folder_of(arm, root)
+    if (folder / "metrics.parquet").exists() and read_metrics(folder)["env_steps"][-1] >= float(env_steps):
+        return
+    if (folder / "manifest.json").exists():
+        words = ["resume", str(folder), "--threads", "1", "--quiet"]
     else:
         chosen = arm.options if "--algorithm" in arm.options else ["--algorithm", "pgpe", *arm.options]
         words = ["train", "Humanoid-v5", *chosen, "--seed", str(arm.seed), "--env-steps", env_steps, "--threads", "1"]
@@ -75,7 +84,7 @@ def train(arm: Arm, root: Path, env_steps: str) -> None:
 def row_of(what: str, arm: Arm, root: Path) -> dict | None:
     """Return the population's mean return at each mark; None where the run, or the mark, is not there."""
     try:
-        metrics = read_metrics(root / arm.name)
+        metrics = read_metrics(folder_of(arm, root))
     except UsageError:
         return None
     cells = []
