@@ -159,19 +159,12 @@ class Population(Algorithm):
         """Return how many members join this iteration, numbered on from `num_members`.
 
         It is asked once an iteration, when every one of the first `num_members` is in, so that it never depends on
-        who came first.
-
-        Args:
-            steps: environment steps of their episodes together.
+        who came first; `steps` are the environment steps of their episodes together.
         """
         return 0
 
     def starts(self, episodes: Int[np.ndarray, "E"]) -> Int[np.ndarray, "E"]:
-        """Return what names the randomness of episodes in an iteration: equal numbers give equal initial states.
-
-        Args:
-            episodes: their numbers in the iteration, member by member, `episodes_per_member` of each.
-        """
+        """Return what names the start of episodes, numbered member by member: equal numbers give equal starts."""
         return episodes
 
     @abstractmethod
