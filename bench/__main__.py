@@ -35,8 +35,10 @@ PROGRAMS = [
     ["humanoid_arms.py"],
     [
         "search_signal.py",
-        *(f"runs/bench/{name}" for name in ("few-quick", "few-small-bonus", "quick", "walker2d-pgpe-s0")),
+        *(f"runs/bench/{name}" for name in ("few-small-bonus", "quick", "walker2d-pgpe-s0")),
     ],
+    ["search_signal.py", "runs/bench/few-quick", "runs/bench/humanoid-pgpe-s0", "--pairs", "2304"],
+    ["search_signal.py", "runs/bench/few-quick", "--scale", "2", "4"],
     ["learning.py", "half-cheetah-lag-1", "--seeds", "10", "--first-seed", "20440"],
     ["data_needed.py"],
     *(

@@ -86,7 +86,7 @@ def learning_rows() -> list[str]:
 
 
 def humanoid() -> list[str]:
-    """What was tried on Humanoid-v5, and how much a population hears there."""
+    """Settings tried on Humanoid-v5, and the pairs that an estimate of the direction needs there."""
     found, heard = read("humanoid-arms"), read("search-signal")
     if found is None or heard is None:
         return [*not_measured("What was tried on Humanoid-v5", "python bench/humanoid_arms.py"), ""]

@@ -1,4 +1,4 @@
-"""How much a population tells about where to go: `python bench/search_signal.py RUN ... [--pairs 768] [--scale 1 2]`.
+"""Pairs that a direction of search needs: `python bench/search_signal.py RUN ... [--pairs 768] [--scale 1 2]`.
 
 Around the policy of a run with a linear policy, N mirrored pairs play an episode each, both of a pair from one start.
 With u the centred ranks of fitness and e the noise of a pair, g_i = (u+ - u-) e_i / 2 is what a pair says. The mean of

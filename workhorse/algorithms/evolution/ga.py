@@ -87,7 +87,7 @@ class GA(ParameterSearch):
             )
 
     def starts(self, episodes: Int[np.ndarray, "E"]) -> Int[np.ndarray, "E"]:
-        """Where starts are shared, a candidate's k-th episode begins as every candidate's k-th does."""
+        """With shared starts, the k-th episodes of all candidates begin alike."""
         if not self.shared_starts:
             return episodes
         member, place = np.divmod(episodes, self.episodes_per_member)

@@ -169,8 +169,8 @@ class ParameterSearch(SearchedPolicy, Population):
     episodes_per_member: int = 1
     """Episodes whose mean return is a member's fitness."""
     shared_starts: bool = False
-    """Whether all members of an iteration begin alike, in as many initial states as each has episodes, so that what is
-    compared is the policies and not their luck (common random numbers); off, every episode begins by itself."""
+    """Whether all members of an iteration play the same initial states, one for each of a member's episodes. Their
+    returns then differ by the policies, not by luck (common random numbers). Off, every episode has its own."""
     episode_cap: int | None = None
     """Steps after which a member's episode is cut in the first iteration; evaluations are never cut. Where 250 steps of
     a task show nearly as much of a policy as 1,000, the same steps give four times the iterations."""
