@@ -198,6 +198,15 @@ def test_conjugate_gradient_solves_what_it_is_given(compiled):
 
 
 @EITHER_WAY
+def test_conjugate_gradient_stops_at_a_direction_whose_curvature_is_not_positive(compiled):
+    """Rounding, or a matrix that is estimated, may make one: what was found before it is kept."""
+    for curvature, step in ((-1.0, 1.25), (-9.0, 0.0), (-10.0, 0.0)):
+        diagonal, target = np.array([1.0, curvature]), np.array([3.0, 1.0])
+        found = run(lambda b, m=diagonal: conjugate_gradient(lambda v: jnp.asarray(m) * v, b, 5), compiled, target)
+        np.testing.assert_allclose(found, step * target, rtol=1e-6)
+
+
+@EITHER_WAY
 def test_a_step_that_is_never_accepted_is_not_taken(compiled):
     step = np.array([3.0, 4.0])
 

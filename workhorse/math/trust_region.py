@@ -18,7 +18,8 @@ def conjugate_gradient(
     """An approximate solution of M x = target for a symmetric positive definite M, from x = 0.
 
     Each iteration multiplies by M once; n of them are exact but for rounding. It stops moving once the squared residual
-    is below `tolerance` of the target's, so that x is proportional to the target, however small that is.
+    is below `tolerance` of the target's, so that x is proportional to the target, however small that is, and at a
+    direction v with v' M v <= 0, which rounding or an estimated M may make.
 
     Args:
         multiply: v to M v.
