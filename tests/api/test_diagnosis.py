@@ -1,11 +1,10 @@
 """`Run.diagnose`: the records of `workhorse diagnose`."""
 
-import json
-
 import pytest
 
 import workhorse
 from workhorse.core.errors import UsageError
+from workhorse.runs.sealed import read_record
 
 SETTINGS = {"num_envs": 8, "rollout_steps": 32, "minibatch_size": 64, "num_epochs": 1, "hidden": (8,)}
 
@@ -27,7 +26,7 @@ def test_a_diagnosis_is_what_is_kept_in_the_run_folder(run, capsys):
     budget = 10 * 4 * 32 * 9
     found = run.diagnose(at=[2], only=["gradients", "trust-region"], budget=budget, threads=1)
     assert "Measuring gradients of iteration 2" in capsys.readouterr().out
-    assert found.records["gradients"][2] == json.loads((run.path / "diagnostics" / "gradients-2.json").read_text())
+    assert found.records["gradients"][2] == read_record(run.path / "diagnostics" / "gradients-2.json")
     assert [promise.quantity for promise in found.promises]
     assert "gradients at iterations 2" in repr(found)
     again = run.diagnose(at=[2], only=["gradients"], budget=budget, threads=1, progress=False)

@@ -17,7 +17,10 @@ from workhorse.runs.traffic import TrafficLog
 from workhorse.runs.warnings import Warned, write_warnings
 from workhorse.training.loop import Message
 
-pytestmark = pytest.mark.usefixtures("no_endless_wait")
+pytestmark = [
+    pytest.mark.usefixtures("no_endless_wait"),
+    pytest.mark.filterwarnings("ignore:os.fork"),  # the encoder is started by one; `workhorse video` imports no JAX
+]
 
 LIGHT = ["runs", "cost", "warnings", "report", "export"]
 HEAVY = ["evaluate", "resume", "replay", "video"]
