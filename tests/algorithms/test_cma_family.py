@@ -112,7 +112,7 @@ class Textbook:
         c1 = min(1, (n + 2) / 3 * self.c1)
         cmu = min(1 - c1, (n + 2) / 3 * 2 * (mu - 2 + 1 / mu) / ((n + 2) ** 2 + mu))
         length = np.linalg.norm(self.path) / np.sqrt(1 - (1 - self.c) ** (2 * self.count))
-        h = float(length < (1.4 + 2 / (n + 1)) * np.sqrt(n))
+        h = float(length < (1.4 + 2 / (n + 1)) * self.chi)
         self.p_c = (1 - rate) * self.p_c + h * np.sqrt(rate * (2 - rate) * mu) * step
         old = self.c_diagonal
         rank_mu = sum(w * row**2 for w, row in zip(self.w, d, strict=True))
@@ -254,7 +254,7 @@ def test_as_many_generations_as_pycma(name):
 
 
 def test_how_many_vectors_are_remembered():
-    assert [made("lm-ma-es", size=size).memory for size in (1, 8, 40, 200, 100_000)] == [1, 1, 5, 19, 38]
+    assert [made("lm-ma-es", size=size).memory for size in (2, 8, 40, 200, 100_000)] == [1, 1, 5, 19, 38]
 
 
 class TestErrors:
@@ -283,3 +283,28 @@ class TestErrors:
             made("lm-ma-es", num_vectors=0)
         with pytest.raises(UsageError, match=r"SepCMAES.lag must be 0"):
             made("sep-cma-es", lag=1)
+
+
+@pytest.mark.parametrize("population", [5, 7, 12, 13])
+def test_weights_are_pycmas_for_odd_populations_too(population):
+    cma = pytest.importorskip("cma")
+    theirs = np.array(cma.recombination_weights.RecombinationWeights(population))
+    expected = theirs[theirs > 0] / theirs[theirs > 0].sum()
+    for name in ("sep-cma-es", "ma-es", "lm-ma-es"):
+        algorithm = made(name, population=population)
+        state = algorithm.init(jax.random.key(0))
+        weights = np.asarray(algorithm.weights(state, returns(-np.arange(population)))[0])
+        np.testing.assert_allclose(weights[: len(expected)], expected, rtol=1e-5)
+        assert not weights[len(expected) :].any()
+        assert abs(algorithm.effective_parents - 1 / np.square(expected).sum()) < 1e-6
+
+
+@pytest.mark.parametrize("name", FAMILY)
+def test_the_deviation_that_is_reported_is_that_of_the_state(name):
+    algorithm = made(name, noise_std=0.4)
+    state = algorithm.init(jax.random.key(0))
+    rising, metrics = algorithm.update(state, returns(np.arange(POPULATION)), jax.random.key(0))
+    deviation = rising.deviation.mean() if name == "snes" else rising.noise_std
+    assert float(metrics["noise_std"]) == float(deviation)
+    _, metrics = algorithm.update(state, returns(np.zeros(POPULATION)), jax.random.key(0))
+    assert float(metrics["noise_std"]) == pytest.approx(0.4), "nobody differs, and nothing moves"

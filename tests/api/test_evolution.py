@@ -100,10 +100,52 @@ class TestMaximise:
         assert found.best[0] <= 0.9
 
 
+class TestFitness:
+    """One bad number costs its member, and not the search; and differences are those of the numbers given."""
+
+    @pytest.mark.parametrize("bad", [np.nan, -np.inf, np.inf])
+    @pytest.mark.parametrize("name", ["ars", "openai-es", "openai-es none", "openai-es standardised", "pgpe", "snes"])
+    def test_one_that_is_not_finite(self, name, bad):
+        name, _, shaping = name.partition(" ")
+        es = evolution.make(name, size=3, **({"fitness_shaping": shaping} if shaping else {}))
+        state, candidates = es.ask(es.init(0))
+        fitness = np.array([height(np.asarray(point)) for point in candidates])
+        worst, best = fitness.argmin(), fitness.argmax()
+        fitness[best if bad > 0 else worst] = bad
+        mean = np.asarray(es.mean(es.tell(state, fitness)))
+        assert np.isfinite(mean).all() and mean @ TARGET > 0, "the others still say where to go"
+
+    def test_an_offset_hides_nothing_that_the_numbers_hold(self):
+        found = evolution.maximise(lambda x: 1e8 + float(height(x)), size=3, generations=120, population_size=20)
+        np.testing.assert_allclose(found.mean, TARGET, atol=0.01)
+        assert found.fitness == found.history[:, 0].max() > 1e8 - 1e-3
+
+    def test_seeds_may_be_mapped_over(self):
+        es = evolution.make("snes", size=3, population_size=8)
+        together = jax.vmap(lambda seed: es.ask(es.init(seed))[1])(jnp.arange(3))
+        np.testing.assert_array_equal(together[2], es.ask(es.init(2))[1])
+        np.testing.assert_array_equal(es.ask(es.init(np.array(2)))[1], es.ask(es.init(jax.random.key(2)))[1])
+
+    def test_bounds_that_float32_lacks_are_never_passed(self):
+        es = evolution.make("snes", size=2, bounds=(-0.1, 0.1), noise_std=9.0)
+        _, candidates = es.ask(es.init(0))
+        points = np.asarray(candidates, np.float64)
+        assert points.max() <= 0.1 and points.min() >= -0.1 and points.max() > 0.0999999
+
+
 class TestErrors:
     def test_what_cannot_be_made(self):
-        with pytest.raises(UsageError, match="a size of at least 1, the number of parameters: got 0"):
+        with pytest.raises(UsageError, match="number of parameters, must be a whole number of at least 1: got 0"):
             evolution.make("snes", size=0)
+        with pytest.raises(UsageError, match=r"must be a whole number of at least 1: got 3\.0"):
+            evolution.make("snes", size=3.0)
+        with pytest.raises(UsageError, match=r"minimize is no option: .* To minimise, return its negative"):
+            evolution.make("snes", size=3, minimize=True)
+        with pytest.raises(UsageError, match="in Workhorse it is num_pairs, which counts pairs, two members each"):
+            evolution.make("openai-es", size=3, population_size=20)
+        for name in ("guided-es", "lm-ma-es"):
+            with pytest.raises(UsageError, match=f"{name} needs at least 2 parameters"):
+                evolution.make(name, size=1)
         with pytest.raises(UsageError, match=r"searches around a centre: got ppo. Take ars, canonical-es"):
             evolution.make("ppo", size=3)
         with pytest.raises(UsageError, match="hidden is for policies and their episodes"):
@@ -114,7 +156,9 @@ class TestErrors:
             evolution.make("ma-es", size=3, population_size=3)
         with pytest.raises(UsageError, match="Take lm-ma-es"):
             evolution.make("ma-es", size=3_000)
-        with pytest.raises(UsageError, match="at least 1 generation: got 0"):
+        with pytest.raises(
+            UsageError, match=r"generations of evolution.maximise must be a whole number of at least 1: got 0"
+        ):
             evolution.maximise(height, size=3, generations=0)
 
     def test_bounds_and_starts(self):
@@ -122,11 +166,19 @@ class TestErrors:
             evolution.make("snes", size=2, bounds=([0.0, 2.0], 1.0))
         with pytest.raises(UsageError, match=r"each a number or 2 of them: got shapes \(3,\) and \(\)"):
             evolution.make("snes", size=2, bounds=([0.0, 2.0, 1.0], 1.0))
+        for bounds in (5, "ab", (0,), {0: 1, 1: 2}, [(0, 1), (0, 1), (0, 1)]):
+            with pytest.raises(UsageError, match="bounds must be a lower and an upper one, each a number or 2 of them"):
+                evolution.make("snes", size=2, bounds=bounds)
         es = evolution.make("snes", size=2, bounds=(0, 1))
         with pytest.raises(UsageError, match="start must lie within the bounds"):
             es.init(start=2.0)
         with pytest.raises(UsageError, match=r"start must be 2 finite numbers or one: got shape \(3,\)"):
             es.init(start=[0.0, 0.0, 0.0])
+        with pytest.raises(UsageError, match=r"got shape .*, 1 of them not finite"):
+            es.init(start=np.inf)
+        for seed in (-1, 1.5, None, "a", 2**70):
+            with pytest.raises(UsageError, match="seed must be a whole number from 0 to"):
+                es.init(seed)
 
     def test_what_is_told(self):
         es = evolution.make("snes", size=2, population_size=4)
@@ -140,5 +192,27 @@ class TestErrors:
         for words in (["a", "b", "c", "d"], [1j, 2j, 3j, 4j]):
             with pytest.raises(UsageError, match="tell needs real numbers: got "):
                 es.tell(state, words)
-        with pytest.raises(UsageError, match="is told already"):
+        with pytest.raises(UsageError, match="from ask that was not told of yet"):
             es.tell(es.tell(state, np.arange(4.0)), np.arange(4.0))
+
+    def test_states_of_other_searches(self):
+        es, state = evolution.make("snes", size=2, population_size=4), None
+        for other in (("snes", 3, 4), ("snes", 2, 6), ("ma-es", 2, 4)):
+            state, _ = (one := evolution.make(other[0], size=other[1], population_size=other[2])).ask(one.init(0))
+            for use in (es.ask, lambda state: es.tell(state, np.arange(4.0))):
+                with pytest.raises(UsageError, match=r"none of this search \(snes, 2 parameters, 4 candidates\)"):
+                    use(state)
+        with pytest.raises(UsageError, match="none of this search"):
+            es.ask(None)
+
+    def test_functions_that_return_something_else(self):
+        given = {"size": 3, "generations": 1}
+        for jit, function, words in (
+            (True, lambda points: list(points[:, 0]), "as an array: got list"),
+            (True, lambda points: None, "as an array: got NoneType"),
+            (True, lambda points: points[:, 0] + 1j, "real numbers: got complex"),
+            (False, lambda points: points[:, 0] + 1j, "real numbers: got complex"),
+            (False, lambda points: [[1.0], [1.0, 2.0]], "one number for each candidate: got"),
+        ):
+            with pytest.raises(UsageError, match=words):
+                evolution.maximise(function, batched=True, jit=jit, **given)

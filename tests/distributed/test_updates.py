@@ -30,6 +30,16 @@ def test_a_worker_too_far_behind_is_not_waited_for(monkeypatch):
         log.between(2, 5)
 
 
+def test_a_worker_behind_by_more_updates_than_are_kept_is_sent_the_state():
+    """However small they are: an order has 16 bits for their number, and each is made up one after the other."""
+    log = log_of(250, reached=[0])
+    assert log.reaches(250, 0)
+    for iteration in range(250, updates.KEPT_UPDATES + 10):
+        log.add(iteration, b"", [0])
+    assert not log.reaches(updates.KEPT_UPDATES + 10, 9) and log.reaches(updates.KEPT_UPDATES + 10, 10)
+    assert updates.KEPT_UPDATES < 2**16
+
+
 def test_a_log_without_room_keeps_nothing_but_knows_where_it_stands(monkeypatch):
     monkeypatch.setattr(updates, "KEPT_BYTES", 0)
     log = log_of(3, reached=[0])

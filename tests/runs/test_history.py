@@ -79,6 +79,41 @@ def test_a_fork_without_a_change_is_the_run_itself_and_a_change_is_found_where_i
     assert RunFolder.open(made.changed[3].path).manifest().settings["discount"] == 0.5
 
 
+@pytest.mark.parametrize("lag", [0, 1])
+def test_forks_of_a_population_draw_their_own_perturbations_and_a_pair_the_same(tmp_path, lag):
+    """Equal noise in all of them would make an interval over them too narrow."""
+    settings = {"num_pairs": 4, "lag": lag}
+    given = {"threads": 1, "schedule": QUICK, "root": tmp_path, "id": "es", "env_steps": 2_000, "seed": 3}
+    es, _ = train.start(task="CartPole-v1", algorithm="openai-es", settings=settings, **given)
+    made = fork(es.path, 3, {"learning_rate": 0.5}, range(2, 5), tmp_path, threads=1)
+    members, due = {}, {}
+    for word, folders in (("unchanged", made.unchanged), ("changed", made.changed)):
+        for seed, folder in folders.items():
+            with opened(folder.path, 1) as history:
+                state, algorithm = history.kept(3).state, history.loop.algorithm
+            actor = algorithm.actor(state)
+            members[word, seed] = [
+                np.asarray(algorithm.displace(actor, jax.numpy.int32(m)) - state.params) for m in (0, 2)
+            ]
+            due[seed] = np.asarray(state.pending.fitness) if lag else np.ones(1)
+    for seed in (2, 3, 4):
+        np.testing.assert_array_equal(members["unchanged", seed], members["changed", seed])
+        assert due[seed].any() == (not lag or seed == 3), "the fitness of perturbations of another root"
+    drawn = np.array([np.concatenate(members["unchanged", seed]) for seed in (2, 3, 4)])
+    assert np.abs(np.corrcoef(drawn) - np.eye(3)).max() < 0.8 and (drawn[0] != drawn[1]).all()
+    goes_on = train.resume(made.unchanged[3].path, threads=1)[0]
+    assert digests(goes_on) == {at: word for at, word in digests(es).items() if at > 3}, (
+        "its own seed is the run itself"
+    )
+
+
+def test_an_option_that_only_a_new_run_reads_is_no_change(tmp_path):
+    given = {"threads": 1, "schedule": QUICK, "root": tmp_path, "id": "snes", "env_steps": 400}
+    run, _ = train.start(task="CartPole-v1", algorithm="snes", settings={"population_size": 8}, **given)
+    with pytest.raises(UsageError, match=r"A fork of snes keeps the state that noise_std set at the start"):
+        fork(run.path, 1, {"noise_std": 0.9}, range(1), tmp_path, threads=1)
+
+
 def test_a_planted_leaf_is_named(run, tmp_path):
     folder = fork(run.path, 4, {"trace": 0.95}, range(3, 4), tmp_path, threads=1).unchanged[3]
     with opened(run.path, 1) as history:

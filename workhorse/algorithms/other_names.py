@@ -2,7 +2,7 @@
 
 from collections.abc import Container, Mapping, Sequence
 
-__all__ = ["OTHER_NAMES", "our_name"]
+__all__ = ["NOTES", "OTHER_NAMES", "our_name"]
 
 OTHER_NAMES: Mapping[str, Sequence[str]] = {
     "entropy-weight": ("ent-coef", "entropy-coef", "ent-weight", "entropy-cost"),
@@ -89,6 +89,28 @@ OTHER_NAMES: Mapping[str, Sequence[str]] = {
     "episodes": ("n-episodes", "num-episodes"),
 }
 """Our options, and the names under which Stable-Baselines3, CleanRL, Spinning Up and others know them."""
+
+NOTES: Mapping[str, str] = {
+    "num-minibatches": "counts steps: num_envs times rollout_steps over the number of minibatches",
+    "n-minibatches": "counts steps: num_envs times rollout_steps over the number of minibatches",
+    "eval-freq": "counts environment steps",
+    "save-freq": "counts seconds",
+    "checkpoint-freq": "counts seconds",
+    "checkpoint-interval": "counts seconds",
+    "save-interval": "counts seconds",
+    "tensorboard-log": "is the folder of the runs, and each run writes for TensorBoard into its own",
+    "env-kwargs": "takes one name=value and may be repeated",
+    **dict.fromkeys(
+        ("gradient-steps", "utd", "utd-ratio", "updates-per-step", "update-to-data-ratio"),
+        "counts samples trained on for each environment step: updates for each step, times batch_size",
+    ),
+    "exploration-fraction": "counts environment steps: the fraction times the budget",
+    "polyak": "is 1 - polyak, the share of the way to the learning network",
+    "action-noise": "is a standard deviation, in units of half the range of an action",
+    "net-arch": "takes the units of each layer, as in --hidden 64 64",
+    **dict.fromkeys(("pop-size", "population-size", "population", "npop", "popsize"), "counts pairs, two members each"),
+}
+"""What is different about ours, where that is not only the name."""
 
 
 def our_name(name: str, among: Container[str] = ()) -> str | None:

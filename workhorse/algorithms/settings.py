@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from workhorse.algorithms import registry
-from workhorse.algorithms.other_names import our_name
+from workhorse.algorithms.other_names import NOTES, our_name
 from workhorse.algorithms.recipes import Recipe
 from workhorse.core.errors import UsageError, unknown
 
@@ -43,7 +43,9 @@ def check_names(algorithm: str, names: Iterable[str], others: Sequence[str] = ()
             continue
         ours = our_name(name, {*options, *others})
         if ours in options or ours in others:
-            raise UsageError(f"Unknown option of {algorithm} {name!r}: in Workhorse it is {ours}.")
+            known = name.replace("_", "-")
+            note = f", which {NOTES[known]}" if known in NOTES else ""
+            raise UsageError(f"Unknown option of {algorithm} {name!r}: in Workhorse it is {ours}{note}.")
         raise unknown(f"option of {algorithm}", name, [*options, *others], f"workhorse algorithms {algorithm}")
 
 

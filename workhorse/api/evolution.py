@@ -27,6 +27,8 @@ from jaxtyping import Array, Float, Int
 from workhorse.algorithms import registry
 from workhorse.algorithms.evolution.gaussian_search import GaussianSearch
 from workhorse.algorithms.evolution.search import ParameterSearch
+from workhorse.algorithms.settings import check_names
+from workhorse.api.objective import Bounds, bounds_of, key_of, middle, numbers, require_fitness, whole_number
 from workhorse.core.algorithm import Key
 from workhorse.core.errors import UsageError
 from workhorse.core.spec import Box, Discrete, EnvSpec
@@ -34,8 +36,6 @@ from workhorse.core.types import Returns
 from workhorse.math import moments, noise
 
 __all__ = ["Found", "AskTell", "AskTellState", "make", "maximise"]
-
-Bounds = tuple[np.ndarray, np.ndarray]
 
 OF_EPISODES = ("lag", "steps_per_iteration", "max_pairs", "adaptive_episode_cap", "perturbation_rank")
 """Options of algorithms that mean nothing without a task; those of `ParameterSearch` do not either."""
@@ -81,7 +81,8 @@ def make(algorithm: str, *, size: int, bounds: tuple[ArrayLike, ArrayLike] | Non
     Args:
         algorithm: its name, such as "pgpe", "snes", "sep-cma-es", "ma-es", "lm-ma-es", "openai-es".
         size: number of parameters n.
-        bounds: (low, high), each a number or (n,). Candidates are clipped to them, and so is the centre.
+        bounds: (low, high), each a number or (n,). Candidates are clipped to them, and so is the centre. *SciPy has a
+            pair for each parameter instead.*
         settings: options of the algorithm by name; `workhorse algorithms NAME` lists them.
 
     Raises:
@@ -93,9 +94,8 @@ def make(algorithm: str, *, size: int, bounds: tuple[ArrayLike, ArrayLike] | Non
         >>> candidates.shape, es.population_size
         ((8, 3), 8)
     """
-    if size < 1:
-        raise UsageError(f"evolution.make needs a size of at least 1, the number of parameters: got {size}.")
-    cls = registry.algorithm_class(algorithm)
+    size = whole_number(size, "The size of evolution.make, the number of parameters,")
+    cls = registry.algorithm_class(str(algorithm))
     if not _is_able(cls):
         able = sorted(name for name in registry.entries() if _is_able(registry.algorithm_class(name)))
         raise UsageError(
@@ -105,11 +105,14 @@ def make(algorithm: str, *, size: int, bounds: tuple[ArrayLike, ArrayLike] | Non
     for name in settings:
         if name in of_policies:
             raise UsageError(f"{algorithm}.{name} is for policies and their episodes. Leave it out of evolution.make.")
+        if name.startswith(("minimi", "maximi", "direction")):
+            raise UsageError(f"{name} is no option: fitness is maximised. To minimise, return its negative.")
+    check_names(algorithm, settings)
     # a linear policy from one observation to `size` choices has just `size` parameters
     spec = EnvSpec("objective", Box.unbounded(1), Discrete(size), 1)
     made = registry.make(algorithm, spec, {"normalise_observations": False, **settings})
     assert isinstance(made, GaussianSearch)
-    return AskTell(made, None if bounds is None else _bounds_of(*bounds, size))
+    return AskTell(made, None if bounds is None else bounds_of(bounds, size))
 
 
 class AskTell:
@@ -127,33 +130,38 @@ class AskTell:
         self.population_size = algorithm.num_members
         self._bounds = bounds
         self._num_held = int(algorithm.perturbation_of(jnp.asarray(algorithm.num_members - 1))) + 1
+        self._like = jax.eval_shape(algorithm.init, jax.random.key(0))
         self._ask, self._tell = jax.jit(self._asked), jax.jit(self._told)
 
     def init(self, seed: int | Key = 0, *, start: ArrayLike | None = None) -> AskTellState:
         """Return the state before the first generation.
 
         Args:
-            seed: a number, or a JAX key.
+            seed: a number, which may be traced, or a JAX key.
             start: the centre, (n,) or one number; where left out, the middle of the bounds, or 0.
         """
         if start is None:
-            start = 0.0 if self._bounds is None else _middle(*self._bounds)
-        centre = np.asarray(start, np.float32)
+            start = 0.0 if self._bounds is None else middle(*self._bounds)
+        centre = numbers(start, "start").astype(np.float32)
         if centre.shape not in ((), (self.size,)) or not np.isfinite(centre).all():
             raise UsageError(
-                f"start must be {self.size} finite numbers or one: got shape {centre.shape}, {np.isnan(centre).sum()} "
-                "of them no number."
+                f"start must be {self.size} finite numbers or one: got shape {centre.shape}, "
+                f"{(~np.isfinite(centre)).sum()} of them not finite."
             )
         centre = np.broadcast_to(centre, self.size)
         if self._bounds is not None and (np.clip(centre, *self._bounds) != centre).any():
             raise UsageError("start must lie within the bounds, but does not. Move it, or widen the bounds.")
-        key = jax.random.key(seed) if isinstance(seed, int | np.integer) else seed
-        learner = self.algorithm.init(key)._replace(params=jnp.asarray(centre))
+        learner = self.algorithm.init(key_of(seed))._replace(params=jnp.asarray(centre))
         held = jnp.zeros((self._num_held, self.algorithm.num_drawn), jnp.float32)
-        return AskTellState(learner, held, jnp.int32(-1), jnp.asarray(centre), jnp.float32(-jnp.inf))
+        return AskTellState(learner, held, jnp.int32(-1), jnp.asarray(centre), jnp.float64(-jnp.inf))
 
     def ask(self, state: AskTellState) -> tuple[AskTellState, Float[Array, "P n"]]:
-        """Return the state, and the candidates of its generation, float32."""
+        """Return the state, and the candidates of its generation, float32.
+
+        Raises:
+            UsageError: the state is of another search.
+        """
+        self._require_own(state)
         return self._ask(state)
 
     def tell(self, state: AskTellState, fitness: ArrayLike) -> AskTellState:
@@ -167,6 +175,7 @@ class AskTell:
             UsageError: wrong shape, no real numbers, every one is NaN, or nothing was asked for. *Only the shape is
                 checked where the fitness is traced, as inside `jax.jit`.*
         """
+        self._require_own(state)
         shape = np.shape(fitness)
         if shape != (self.population_size,):
             raise UsageError(
@@ -180,8 +189,8 @@ class AskTell:
             if np.isnan(given).all():
                 raise UsageError("tell needs a number among the fitness, but every one is NaN. Mend the objective.")
             if int(state.asked) != int(state.learner.iteration):
-                raise UsageError("tell needs a state from ask, but this one's generation is told already. Ask first.")
-        return self._tell(state, jnp.asarray(fitness, jnp.float32))
+                raise UsageError("tell needs a state from ask that was not told of yet: got another one. Ask first.")
+        return self._tell(state, jnp.asarray(fitness, jnp.float64))
 
     def mean(self, state: AskTellState) -> Float[Array, "n"]:
         """Return the centre of the search."""
@@ -190,6 +199,20 @@ class AskTell:
     def best(self, state: AskTellState) -> tuple[Float[Array, "n"], Float[Array, ""]]:
         """Return the best candidate so far and its fitness; the start and -inf before the first."""
         return state.best, state.best_fitness
+
+    def _require_own(self, state: AskTellState) -> None:
+        """Raise a `UsageError` where a state is of a search of another algorithm, size or population."""
+        held = (self._num_held, self.algorithm.num_drawn)
+        if (
+            not isinstance(state, AskTellState)
+            or jax.tree.structure(state.learner) != jax.tree.structure(self._like)
+            or [np.shape(leaf) for leaf in jax.tree.leaves((state.learner, state.held))]
+            != [*(leaf.shape for leaf in jax.tree.leaves(self._like)), held]
+        ):
+            raise UsageError(
+                f"The state is none of this search ({self.algorithm.name}, {self.size} parameters, "
+                f"{self.population_size} candidates): take the one that its own init, ask or tell returned."
+            )
 
     def _asked(self, state: AskTellState) -> tuple[AskTellState, Float[Array, "P n"]]:
         key, length = self.algorithm.noise_key(state.learner), self.algorithm.num_drawn
@@ -260,8 +283,7 @@ def maximise(
         >>> found.mean.round(3).tolist(), found.fitness > -1e-6
         ([2.0, 2.0, 2.0], True)
     """
-    if generations < 1:
-        raise UsageError(f"evolution.maximise needs at least 1 generation: got {generations}.")
+    generations = whole_number(generations, "The generations of evolution.maximise")
     es = make(algorithm, size=size, bounds=bounds, **settings)
     state = es.init(seed, start=start)
     state, history = (_compiled if jit else _one_by_one)(es, state, function, batched, generations)
@@ -275,11 +297,12 @@ def _compiled(
 ) -> tuple[AskTellState, Array]:
     """All generations as one program; also the best and the mean fitness of each, (generations, 2)."""
     judge = function if batched else jax.vmap(function)
-    _require_shape(jax.eval_shape(judge, jax.ShapeDtypeStruct((es.population_size, es.size), jnp.float32)), es)
+    points = jax.ShapeDtypeStruct((es.population_size, es.size), jnp.float32)
+    require_fitness(jax.eval_shape(judge, points), es.population_size)
 
     def generation(state: AskTellState, _: None) -> tuple[AskTellState, Array]:
         state, candidates = es.ask(state)
-        fitness = jnp.asarray(judge(candidates), jnp.float32)
+        fitness = jnp.asarray(judge(candidates), jnp.float64)
         return es.tell(state, fitness), jnp.stack([jnp.nanmax(fitness), jnp.nanmean(fitness)])
 
     state, history = jax.jit(lambda state: jax.lax.scan(generation, state, None, length=generations))(state)
@@ -297,8 +320,12 @@ def _one_by_one(
     for _ in range(generations):
         state, candidates = es.ask(state)
         points = np.asarray(candidates)
-        fitness = np.asarray(function(points) if batched else [function(point) for point in points])
-        _require_shape(fitness, es)
+        given = function(points) if batched else [function(point) for point in points]
+        try:
+            fitness = np.asarray(given)
+        except ValueError:
+            raise UsageError(f"The function must return one number for each candidate: got {given!r}.") from None
+        require_fitness(fitness, es.population_size)
         state = es.tell(state, fitness)
         rows.append([np.nanmax(fitness), np.nanmean(fitness)])
     return state, np.asarray(rows)
@@ -313,35 +340,3 @@ def _sums(held: Float[Array, "N m"], weights: Float[Array, "K N"]) -> Float[Arra
     """The sums of `noise.weighted_sums`, from perturbations that are held."""
     rows = [weights[0] @ held, *(row @ (held * held - 1) for row in weights[1:])]
     return jnp.stack(rows)
-
-
-def _require_shape(fitness: Any, es: AskTell) -> None:
-    if fitness.shape != (es.population_size,):
-        raise UsageError(
-            f"The function must return one number for each of {es.population_size} candidates: they have shape "
-            f"{fitness.shape}. With batched=True it takes and returns all of them at once."
-        )
-
-
-def _bounds_of(low: ArrayLike, high: ArrayLike, size: int) -> Bounds:
-    low, high = np.asarray(low, np.float32), np.asarray(high, np.float32)
-    if low.shape not in ((), (size,)) or high.shape not in ((), (size,)):
-        raise UsageError(
-            f"bounds must be a lower and an upper one, each a number or {size} of them: got shapes {low.shape} and "
-            f"{high.shape}."
-        )
-    low, high = np.broadcast_to(low, size), np.broadcast_to(high, size)
-    if not (low < high).all():
-        where = int(np.flatnonzero(~(low < high))[0])
-        raise UsageError(
-            f"bounds must have the lower one first, below the upper one: parameter {where} has {low[where]} and "
-            f"{high[where]}."
-        )
-    return low, high
-
-
-def _middle(low: np.ndarray, high: np.ndarray) -> np.ndarray:
-    """The middle of bounded components, and of others what lies nearest to 0."""
-    bounded = np.isfinite(low) & np.isfinite(high)
-    with np.errstate(invalid="ignore"):
-        return np.where(bounded, low / 2 + high / 2, np.clip(0.0, low, high))

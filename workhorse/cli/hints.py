@@ -6,31 +6,10 @@ import re
 from collections.abc import Mapping, Sequence
 
 from workhorse.algorithms import registry
-from workhorse.algorithms.other_names import our_name
+from workhorse.algorithms.other_names import NOTES, our_name
 from workhorse.environments.registry import TASKS
 
 __all__ = ["COMMAND_WORDS", "OTHER_WAYS", "flag_hint", "word_hint"]
-
-NOTES = {
-    "num-minibatches": "counts steps: num_envs times rollout_steps over the number of minibatches",
-    "n-minibatches": "counts steps: num_envs times rollout_steps over the number of minibatches",
-    "eval-freq": "counts environment steps",
-    "save-freq": "counts seconds",
-    "checkpoint-freq": "counts seconds",
-    "checkpoint-interval": "counts seconds",
-    "save-interval": "counts seconds",
-    "tensorboard-log": "is the folder of the runs, and each run writes for TensorBoard into its own",
-    "env-kwargs": "takes one name=value and may be repeated",
-    **dict.fromkeys(
-        ("gradient-steps", "utd", "utd-ratio", "updates-per-step", "update-to-data-ratio"),
-        "counts samples trained on for each environment step: updates for each step, times batch_size",
-    ),
-    "exploration-fraction": "counts environment steps: the fraction times the budget",
-    "polyak": "is 1 - polyak, the share of the way to the learning network",
-    "action-noise": "is a standard deviation, in units of half the range of an action",
-    "net-arch": "takes the units of each layer, as in --hidden 64 64",
-}
-"""What is different about ours, where that is not only the name."""
 
 _PROCESSORS = (
     "simulation and learning run on this machine's processor, on every core; there is no other device to choose. "

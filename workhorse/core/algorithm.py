@@ -71,6 +71,7 @@ class Algorithm(ABC):
         summary: one line for the list of algorithms.
         consumes: the type of the experience that `update` reads; it decides the loop.
         presets: other names under which it is known, with a summary and the defaults that each changes.
+        only_at_start: options that are read by `init` alone, so that a fork cannot change them.
         spec: the task. *With `rescale_actions`, its `action` is the box rescaled to [-1, 1]*: an algorithm draws,
             clips and remembers its actions there, and the loop turns each into one of the task (`EnvSpec.unscaled`).
     """
@@ -79,6 +80,7 @@ class Algorithm(ABC):
     summary: ClassVar[str]
     consumes: ClassVar[type]
     presets: ClassVar[Mapping[str, tuple[str, Mapping[str, Any]]]] = {}
+    only_at_start: ClassVar[tuple[str, ...]] = ()
 
     spec: EnvSpec
     rescale_actions: bool = True

@@ -7,6 +7,9 @@ __all__ = ["UpdateLog"]
 KEPT_BYTES = 2**28
 """Updates kept for workers that are behind; a worker that is further behind is sent the state."""
 
+KEPT_UPDATES = 1_000
+"""Updates kept likewise: to make more of them up takes a worker longer than to read a state."""
+
 KEPT_DIGESTS = 1_000
 """Digests kept beyond the oldest update, for reports that come very late."""
 
@@ -36,7 +39,7 @@ class UpdateLog:
         self._bytes += len(update)
         oldest = min(reached, default=0)
         for kept in list(self._updates):
-            if kept >= oldest and self._bytes <= KEPT_BYTES:
+            if kept >= oldest and self._bytes <= KEPT_BYTES and len(self._updates) <= KEPT_UPDATES:
                 break
             self._bytes -= len(self._updates.pop(kept))
             self.digests.pop(kept - KEPT_DIGESTS, None)

@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
-__all__ = ["centred_ranks", "differ", "parent_weights", "shared_by_rank", "standardised"]
+__all__ = ["centred_ranks", "differ", "finite", "parent_weights", "shared_by_rank", "standardised"]
 
 
 def centred_ranks(fitness: Float[Array, "P"]) -> Float[Array, "P"]:
@@ -33,12 +33,13 @@ def centred_ranks(fitness: Float[Array, "P"]) -> Float[Array, "P"]:
 
 
 def standardised(fitness: Float[Array, "P"]) -> Float[Array, "P"]:
-    """Fitness minus its mean, over its standard deviation; zeros where all are equal.
+    """Fitness minus its mean, over its standard deviation; zeros where all are equal. `finite` replaces what is not.
 
     Example:
         >>> standardised(jnp.array([1.0, 3.0]))
         Array([-1.,  1.], dtype=float64)
     """
+    fitness = finite(fitness)
     deviation = jnp.std(fitness)
     return jnp.where(deviation > 0, (fitness - jnp.mean(fitness)) / jnp.where(deviation > 0, deviation, 1.0), 0.0)
 
@@ -84,6 +85,22 @@ def differ(fitness: Float[Array, "P"]) -> Bool[Array, ""]:
     """
     known = _known(fitness)
     return known.max() > known.min()
+
+
+def finite(fitness: Float[Array, "P"]) -> Float[Array, "P"]:
+    """Fitness with the worst finite one for NaN and minus infinity, and the best for infinity; zeros where none is.
+
+    For searches that weigh members by how much they earned, and not by rank: there one such number would make the whole
+    step NaN.
+
+    Example:
+        >>> finite(jnp.array([1.0, jnp.nan, 3.0, jnp.inf]))
+        Array([1., 1., 3., 3.], dtype=float64)
+    """
+    known = jnp.isfinite(fitness)
+    least = jnp.where(known, fitness, jnp.inf).min()
+    most = jnp.where(known, fitness, -jnp.inf).max()
+    return jnp.where(known.any(), jnp.clip(_known(fitness), least, most), 0.0)
 
 
 def _known(fitness: Float[Array, "P"]) -> Float[Array, "P"]:

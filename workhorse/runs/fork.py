@@ -8,10 +8,13 @@ from typing import Any
 
 import numpy as np
 
+from workhorse.core.algorithm import Algorithm
 from workhorse.core.digest import flatten_arrays
 from workhorse.core.errors import UsageError
 from workhorse.core.machine import threads_or_cores
+from workhorse.core.randomness import draw, root_key
 from workhorse.core.spec import EnvSpec
+from workhorse.core.types import Returns
 from workhorse.runs import checkpoint
 from workhorse.runs.folder import RunFolder
 from workhorse.runs.history import History, kept_iterations, opened
@@ -58,20 +61,21 @@ def fork(
         iteration: where to begin; computed again where its state, or the replay that belongs to it, was not kept.
         settings: options of the algorithm to change.
         seeds: new roots of randomness from there on: a pair of runs for each, so that what is compared differs by the
-            change and not by luck.
+            change and not by luck. The run's own seed goes on as the run did.
         root: the folder for the runs.
         env_steps: their budget, the steps before the fork included; by default the run's own.
         threads: simulation threads.
         command: the command line, for the record.
 
     Raises:
-        UsageError: an option is unknown or out of range, it changes the shape of the state, the iteration is none of
-            the run's, or a run of that name exists.
+        UsageError: an option is unknown or out of range, it changes the shape of the state or nothing at all, the
+            iteration is none of the run's, or a run of that name exists.
     """
     with opened(path, threads) as history:
         plan, manifest = plan_of(history.manifest), history.manifest
         changed_plan = replace(plan, settings={**plan.settings, **settings})
         algorithm = changed_plan.make_algorithm(history.spec)
+        _check_it_matters(type(algorithm), settings)
         progress = history.to_go_on_from(iteration)
         budget = env_steps or manifest.env_steps
         _check_budget(history, progress, budget, settings)
@@ -82,8 +86,23 @@ def fork(
             for word, options in (("unchanged", manifest.settings), ("changed", with_change)):
                 id = f"{history.folder.id}-i{iteration}-{word}-s{seed}"
                 wanted = replace(manifest, id=id, seed=seed, settings=options, env_steps=budget, command=command)
-                made[word][seed] = _begun(root, wanted) or _begin(root, wanted, history.loop, progress)
+                start = progress if seed == manifest.seed else _redrawn(progress, seed)
+                made[word][seed] = _begun(root, wanted) or _begin(root, wanted, history.loop, start)
     return Fork(made["unchanged"], made["changed"])
+
+
+def _redrawn(progress: Progress, seed: int) -> Progress:
+    """Return the progress with another root for the perturbations of a population, whose key is kept in the state.
+
+    With a lag, nothing is learnt from the fitness that is still due: it belongs to perturbations of the root before.
+    """
+    state: Any = progress.state
+    if "noise_key" not in getattr(state, "_fields", ()):
+        return progress
+    state = state._replace(noise_key=draw(root_key(seed), "noise"))
+    if isinstance(pending := getattr(state, "pending", None), Returns):
+        state = state._replace(pending=pending._replace(fitness=np.zeros_like(pending.fitness)))
+    return progress._replace(state=state)
 
 
 def _check_budget(history: History, progress: Progress, budget: int, settings: Mapping[str, Any]) -> None:
@@ -127,6 +146,16 @@ def _begun(root: str | os.PathLike[str], wanted: Manifest) -> RunFolder | None:
     if (found.settings, found.env_steps, found.seed) != (wanted.settings, wanted.env_steps, wanted.seed):
         raise UsageError(f"{place} is there, of a fork with other settings: move it away, or choose another --runs.")
     return there if kept_iterations(there) else None
+
+
+def _check_it_matters(algorithm: type[Algorithm], settings: Iterable[str]) -> None:
+    """Raise a `UsageError` where an option is one that only a new run reads."""
+    idle = [name for name in settings if name in algorithm.only_at_start]
+    if idle:
+        raise UsageError(
+            f"A fork of {algorithm.name} keeps the state that {', '.join(idle)} set at the start of the run, so "
+            "nothing would differ: start a new run."
+        )
 
 
 def _check_same_shape(

@@ -68,5 +68,7 @@ def test_it_climbs():
 
 
 def test_too_few_children_are_named():
-    with pytest.raises(UsageError, match=r"GA.num_children must be at least 5, one less than num_parents \(6\)"):
+    with pytest.raises(
+        UsageError, match=r"GA.num_children must be at least 5, one less than the larger one of num_parents, 6"
+    ):
         started("ga", num_children=4)

@@ -49,6 +49,16 @@ def test_an_update_equals_an_independent_implementation():
     np.testing.assert_allclose(np.asarray(state.basis).T @ np.asarray(state.basis), spans @ spans.T, atol=1e-4)
 
 
+def test_a_population_in_which_all_tie_forgets_no_guide():
+    _, state, update = started("guided-es", num_pairs=5, num_guides=3)
+    for turn in range(3):
+        state, _ = update(state, returns(np.random.default_rng(turn).normal(size=10)), jax.random.key(0))
+    for _ in range(3):
+        after, _ = update(state, returns(np.zeros(10)), jax.random.key(0))
+    np.testing.assert_array_equal(after.gradients, state.gradients)
+    np.testing.assert_allclose(np.square(after.basis).sum(1), 1, rtol=1e-5)
+
+
 @settings(deadline=None, max_examples=40)
 @given(st.integers(0, 2**32 - 1), st.integers(0, 3))
 def test_rows_become_orthonormal_and_span_the_same(seed, dependent):
@@ -67,7 +77,7 @@ def test_rows_become_orthonormal_and_span_the_same(seed, dependent):
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"num_guides": 6}, "must be below the policy's 6 parameters: got 6"),
+        ({"num_guides": 0}, "num_guides must be a finite number above 0: got 0"),
         ({"full_share": 0.0}, "full_share must be above 0 and at most 1: got 0.0"),
     ],
 )

@@ -66,10 +66,33 @@ def test_the_archive_forgets_the_oldest_and_the_best_centre_is_the_policy():
 
 def test_centres_are_drawn_in_proportion_to_their_novelty():
     algorithm, state, _ = started("ns-es", **SMALL)
-    played, rare = jnp.zeros(2), jnp.asarray([1.0, 3.0], jnp.float32)
-    draw = jax.jit(lambda at: algorithm._next(state._replace(iteration=at), played, rare))
-    share = np.mean([int(draw(jnp.int32(at))) for at in range(600)])
+    rare = jnp.asarray([1.0, 3.0], jnp.float32)
+    draw = jax.jit(lambda at: algorithm._next(state._replace(iteration=at), rare))
+    share = np.mean([int(draw(jnp.int32(at))) for at in range(1, 601)])
     assert abs(share - 0.75) < 0.07
+
+
+def test_no_centre_is_given_up_because_it_was_the_first_to_be_seen():
+    """Novelty is that of a centre's last behaviour by now: once alone in the archive, the first had none then."""
+    algorithm, state, update = started("ns-es", num_pairs=4, centre_episodes=1, num_centres=3)
+    places = np.array([[0.0, 0.0], [3.0, 0.0], [0.0, 3.0]])
+    played = np.zeros(3, int)
+    for _ in range(150):
+        played[int(state.chosen)] += 1
+        behaviour = np.tile(places[int(state.chosen)], (algorithm.num_members, 1))
+        state, _ = update(state, told(np.zeros(algorithm.num_members), behaviour), jax.random.key(0))
+    assert played.min() >= 25
+
+
+def test_a_behaviour_that_is_no_number_is_never_archived():
+    _, state, update = started("ns-es", **SMALL)
+    rng = np.random.default_rng(0)
+    for turn in range(4):
+        behaviour = rng.normal(size=(10, 2))
+        behaviour[8:] = np.nan if turn in (0, 2) else behaviour[8:]
+        state, metrics = update(state, told(rng.normal(size=10), behaviour), jax.random.key(0))
+        assert np.isfinite(metrics["novelty"]) and (metrics["gradient_norm"] > 0 or turn == 0)
+    assert int(state.archived) == 2 and np.isfinite(state.archive).all()
 
 
 def test_novelty_leads_away_from_where_the_return_is():

@@ -79,6 +79,7 @@ class SAC(ReplayLearner):
 
     name = "sac"
     summary = "soft actor-critic: stochastic policy and two critics, from a replay"
+    only_at_start = ("temperature",)
     takes = "box"
     is_stochastic = True
 

@@ -12,6 +12,7 @@ from workhorse.core.configuration import configuration
 from workhorse.core.errors import UsageError
 from workhorse.core.ranges import require_positive
 from workhorse.core.types import Moments, Returns
+from workhorse.math.fitness import finite
 
 __all__ = ["ARS"]
 
@@ -71,7 +72,7 @@ class ARS(MirroredSearch):
 
     def weights(self, state: GaussianState, experience: Returns) -> Float[Array, "1 N"]:
         """Return the weight of each direction in the step: (r+ - r-) / (b * sigma_R) for the b best, 0 for the rest."""
-        fitness = jnp.asarray(experience.fitness, jnp.float64)
+        fitness = finite(jnp.asarray(experience.fitness, jnp.float64))
         plus, minus = fitness[0::2], fitness[1::2]
         used = self.num_top_directions if self.variant.endswith("-t") else self.num_directions
         best = jnp.argsort(-jnp.maximum(plus, minus), stable=True)[:used]

@@ -8,6 +8,7 @@ from workhorse.core.algorithm import Key
 from workhorse.core.configuration import configuration
 from workhorse.core.ranges import require_positive
 from workhorse.core.types import Returns
+from workhorse.math.fitness import finite
 
 __all__ = ["FiniteDifferences"]
 
@@ -58,6 +59,7 @@ class FiniteDifferences(ParameterSearch):
 
     def gradient(self, state: SearchState, fitness: Float[Array, "P"]) -> Float[Array, "n"]:
         """Central differences for the coordinates of this iteration, zero for the others; float32."""
+        fitness = finite(fitness)
         slope = (fitness[0::2] - fitness[1::2]) / (2 * self.difference)
         return (
             jnp.zeros(self.num_params, jnp.float32)

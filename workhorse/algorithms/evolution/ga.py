@@ -48,7 +48,8 @@ class GA(ParameterSearch):
 
     Source: Such et al. 2017, "Deep neuroevolution: genetic algorithms are a competitive alternative for training deep
     neural networks for reinforcement learning" (arXiv 1712.06567), algorithm 1. Differs by judging the elite anew in
-    every iteration beside the next children, by the same small number of episodes as the other candidates.
+    every iteration beside the next children, by the same small number of episodes as the other candidates, and by
+    first children that are all mutations of one policy (theirs are drawn one by one).
     """
 
     name = "ga"
@@ -82,8 +83,8 @@ class GA(ParameterSearch):
         least = max(self.num_parents, self.num_candidates) - 1
         if self.num_children < least:
             raise UsageError(
-                f"GA.num_children must be at least {least}, one less than num_parents ({self.num_parents}) and "
-                f"num_candidates ({self.num_candidates}): got {self.num_children}. Raise it."
+                f"GA.num_children must be at least {least}, one less than the larger one of num_parents, "
+                f"{self.num_parents}, and num_candidates, {self.num_candidates}: got {self.num_children}. Raise it."
             )
 
     def starts(self, episodes: Int[np.ndarray, "E"]) -> Int[np.ndarray, "E"]:

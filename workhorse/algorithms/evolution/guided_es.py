@@ -67,7 +67,7 @@ class GuidedES(GaussianSearch):
     learning_rate: float = 0.02
     """Adam's step size."""
     num_guides: int = 4
-    """Gradient estimates that are remembered, k."""
+    """Gradient estimates that are remembered, k, but one less than the parameters at most."""
     full_share: float = 0.5
     """Share a of the noise's variance that lies along all parameters; 1 is openai-es."""
 
@@ -77,7 +77,12 @@ class GuidedES(GaussianSearch):
 
     @property
     def num_drawn(self) -> int:
-        return self.num_params + self.num_guides
+        return self.num_params + self.guides
+
+    @property
+    def guides(self) -> int:
+        """Gradient estimates that are remembered."""
+        return min(self.num_guides, self.num_params - 1)
 
     def validate(self) -> None:
         super().validate()
@@ -90,14 +95,11 @@ class GuidedES(GaussianSearch):
         )
         if not 0 < self.full_share <= 1:
             raise UsageError(f"GuidedES.full_share must be above 0 and at most 1: got {self.full_share}.")
-        if self.num_guides >= self.num_params:
-            raise UsageError(
-                f"GuidedES.num_guides must be below the policy's {self.num_params} parameters: got {self.num_guides}. "
-                "Lower it."
-            )
+        if self.num_params < 2:
+            raise UsageError("guided-es needs at least 2 parameters: with 1 there is no plane. Take openai-es.")
 
     def init(self, key: Key) -> GuidedState:
-        start, nothing = super().init(key), jnp.zeros((self.num_guides, self.num_params), jnp.float32)
+        start, nothing = super().init(key), jnp.zeros((self.guides, self.num_params), jnp.float32)
         return GuidedState(*start, optimiser=self._adam().init(start.params), gradients=nothing, basis=nothing)
 
     def actor(self, state: GuidedState) -> SearchActor:
@@ -121,9 +123,10 @@ class GuidedES(GaussianSearch):
         gradient = self._guided(state.basis, sums[0])  # eps is linear in (z, z'), so the sum of eps is that of sums
         step, optimiser = self._adam().update(-gradient, state.optimiser)
         params = state.params + jnp.asarray(step)
-        gradients = jnp.concatenate([gradient[None], state.gradients[:-1]])
-        basis, within = orthonormal(gradients), jnp.linalg.norm(_times(state.basis, gradient))
-        length = jnp.linalg.norm(gradient)
+        length, within = jnp.linalg.norm(gradient), jnp.linalg.norm(_times(state.basis, gradient))
+        shifted = jnp.concatenate([gradient[None], state.gradients[:-1]])
+        gradients = jnp.where(length > 0, shifted, state.gradients)  # where all tie, nothing is forgotten
+        basis = orthonormal(gradients)
         metrics = {
             "gradient_norm": length,
             "step_norm": jnp.linalg.norm(step),
@@ -139,7 +142,7 @@ class GuidedES(GaussianSearch):
         directions = jnp.square(basis).sum(1).round().sum()
         full = jnp.where(directions > 0, jnp.asarray(self.full_share, jnp.float32), jnp.float32(1.0))
         scale = jnp.sqrt((1 - full) * size / jnp.maximum(directions, 1))
-        along = sum((drawn[size + row] * basis[row] for row in range(self.num_guides)), jnp.zeros(size, jnp.float32))
+        along = sum((drawn[size + row] * basis[row] for row in range(self.guides)), jnp.zeros(size, jnp.float32))
         return jnp.sqrt(full) * drawn[:size] + scale * along
 
     def _adam(self) -> optax.GradientTransformation:

@@ -7,6 +7,7 @@ from jaxtyping import Array, Float, Int
 
 from workhorse.algorithms.evolution.path_search import PathSearch, PathState
 from workhorse.core.configuration import configuration
+from workhorse.core.errors import UsageError
 from workhorse.core.ranges import require_positive
 
 __all__ = ["LMMAES"]
@@ -56,6 +57,8 @@ class LMMAES(PathSearch):
 
     def validate(self) -> None:
         super().validate()
+        if self.num_params < 2:
+            raise UsageError("lm-ma-es needs at least 2 parameters: with 1 there is no shape to learn. Take snes.")
         if self.num_vectors is not None:
             require_positive("LMMAES", num_vectors=self.num_vectors)
 

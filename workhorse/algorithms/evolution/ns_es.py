@@ -29,7 +29,7 @@ class NoveltyState(NamedTuple):
         optimisers: Adam's moments of each, leading axis M.
         chosen: number of the centre that this iteration's members surround.
         fitness: mean fitness of each centre when it was last played, -inf before; float64 (M,).
-        novelty: of each centre's behaviour when it was last played; float32 (M,).
+        behaviours: of each centre when it was last played; float32 (M, 2).
         archive: behaviour of centres as they were, the oldest overwritten first, float32 (A, 2).
         archived: behaviours ever put there.
     """
@@ -43,7 +43,7 @@ class NoveltyState(NamedTuple):
     optimisers: optax.OptState
     chosen: Int[Array, ""]
     fitness: Float[Array, "M"]
-    novelty: Float[Array, "M"]
+    behaviours: Float[Array, "M 2"]
     archive: Float[Array, "A 2"]
     archived: Int[Array, ""]
 
@@ -54,9 +54,9 @@ class NSES(GaussianSearch):
 
     A behaviour is two numbers: components `behaviour` of an episode's last observation, rounded to float16, so that a
     member costs 4 bytes of fitness and 4 of behaviour. Its novelty is its mean distance to the `num_neighbours` nearest
-    behaviours in the archive. An iteration picks one of M centres, with a probability in proportion to its novelty. It
-    plays mirrored pairs around it, and the centre itself, whose behaviour enters the archive. Centres begin `noise_std`
-    apart. With w the novelty weight,
+    behaviours in the archive. An iteration picks one of M centres: first each in turn, then with a probability in
+    proportion to the novelty that its last behaviour has *by now*. It plays mirrored pairs around it, and the centre
+    itself, whose behaviour enters the archive. Centres begin `noise_std` apart. With w the novelty weight,
 
         u = w rank(novelty) + (1 - w) rank(fitness)
         g = 1 / (2 N noise_std) sum_i (u_{2i} - u_{2i+1}) eps_i,    centre <- centre + Adam(g)
@@ -119,7 +119,7 @@ class NSES(GaussianSearch):
             )
 
     def init(self, key: Key) -> NoveltyState:
-        start, params_key = super().init(key), jax.random.fold_in(key, 1)
+        start, params_key = super().init(key), jax.random.fold_in(key, jnp.uint32(2**32 - 1))
         # apart, or a first centre in the middle of its own symmetric members would have nowhere to go
         away = jax.vmap(lambda row: noise.perturbation(params_key, row, self.num_params))(jnp.arange(self.num_centres))
         is_other = (jnp.arange(self.num_centres) > 0)[:, None]
@@ -130,7 +130,7 @@ class NSES(GaussianSearch):
             optimisers=jax.vmap(self._adam().init)(centres),
             chosen=jnp.zeros((), jnp.int32),
             fitness=jnp.full(self.num_centres, -jnp.inf),
-            novelty=jnp.zeros(self.num_centres, jnp.float32),
+            behaviours=jnp.zeros((self.num_centres, 2), jnp.float32),
             archive=jnp.zeros((self.archive_size, 2), jnp.float32),
             archived=jnp.zeros((), jnp.int32),
         )
@@ -173,14 +173,14 @@ class NSES(GaussianSearch):
         fitness = state.fitness.at[place].set(jnp.where(jnp.isnan(earned), -jnp.inf, earned))
         params = centres[jnp.argmax(fitness)]
         behaviours = jnp.asarray(experience.behaviour)
-        seen = novelty(behaviours, archive, archived, self.num_neighbours)
-        centre_novelty = state.novelty.at[place].set(jnp.nan_to_num(seen[2 * self.num_pairs :].mean()))
+        seen = novelty(behaviours[: 2 * self.num_pairs], archive, archived, self.num_neighbours)
+        centre_behaviours = state.behaviours.at[place].set(self._centre_behaviour(experience))
         after = self.advanced(state, params, experience)._replace(
             centres=centres,
             optimisers=jax.tree.map(lambda all, one: all.at[place].set(one), state.optimisers, optimiser),
-            chosen=self._next(state, fitness, centre_novelty),
+            chosen=self._next(state, novelty(centre_behaviours, archive, archived, self.num_neighbours)),
             fitness=fitness,
-            novelty=centre_novelty,
+            behaviours=centre_behaviours,
             archive=archive,
             archived=archived,
         )
@@ -188,24 +188,29 @@ class NSES(GaussianSearch):
             "gradient_norm": jnp.linalg.norm(sums[0]),
             "step_norm": jnp.linalg.norm(step),
             "params_norm": jnp.linalg.norm(params),
-            "novelty": seen[: 2 * self.num_pairs].mean(),
+            "novelty": seen.mean(),
             "best_fitness": fitness.max(),
         }
         return after, metrics
 
-    def _next(self, state: NoveltyState, fitness: Float[Array, "M"], novelty: Float[Array, "M"]) -> Int[Array, ""]:
-        """Draw the next centre in proportion to novelty; those not played yet come first, in turn."""
-        unplayed = (fitness == -jnp.inf) & (jnp.arange(self.num_centres) > state.chosen)
+    def _next(self, state: NoveltyState, novelty: Float[Array, "M"]) -> Int[Array, ""]:
+        """Draw the next centre in proportion to novelty, once each was played."""
         address = jax.random.fold_in(jax.random.fold_in(state.noise_key, state.iteration), jnp.uint32(2**32 - 1))
-        even = jnp.where(novelty.sum() > 0, novelty, 1.0)
-        drawn = jax.random.categorical(address, jnp.log(even))
-        return jnp.where(unplayed.any(), jnp.argmax(unplayed), drawn).astype(jnp.int32)
+        known = jnp.nan_to_num(novelty)
+        drawn = jax.random.categorical(address, jnp.log(jnp.where(known.sum() > 0, known, 1.0)))
+        turn = state.iteration + 1
+        return jnp.where(turn < self.num_centres, turn, drawn).astype(jnp.int32)
+
+    def _centre_behaviour(self, experience: Returns) -> Float[Array, "2"]:
+        """Return the mean over the chosen centre's episodes."""
+        return jnp.asarray(experience.behaviour, jnp.float32)[2 * self.num_pairs :].mean(0)
 
     def _archived(self, state: NoveltyState, experience: Returns) -> tuple[Float[Array, "A 2"], Int[Array, ""]]:
-        """Return the archive with the chosen centre's behaviour, the mean over its episodes, and the number so far."""
-        behaviour = jnp.asarray(experience.behaviour, jnp.float32)[2 * self.num_pairs :].mean(0)
+        """Return the archive with the chosen centre's behaviour where it is finite, and the number so far."""
+        behaviour = self._centre_behaviour(experience)
+        known = jnp.isfinite(behaviour).all()
         archive = state.archive.at[state.archived % self.archive_size].set(behaviour)
-        return archive, state.archived + 1
+        return jnp.where(known, archive, state.archive), state.archived + known
 
     def _adam(self) -> optax.GradientTransformation:
         return optax.adam(self.learning_rate)
@@ -219,7 +224,7 @@ def novelty(
     Args:
         behaviour: of the members; one with a NaN has novelty NaN.
         archive: behaviours, of which the first `archived` count.
-        archived: at least 1.
+        archived: how many; with none, novelty is 0.
         neighbours: how many, or as many as there are.
 
     Example:
@@ -234,4 +239,4 @@ def novelty(
     least = jnp.sort(apart, axis=1)[:, :nearest]
     counts = jnp.isfinite(least)
     found = jnp.where(counts, least, 0.0).sum(1) / jnp.maximum(counts.sum(1), 1)
-    return jnp.where(jnp.isnan(apart).any(1), jnp.nan, found)
+    return jnp.where(jnp.isnan(behaviour).any(1), jnp.nan, found)

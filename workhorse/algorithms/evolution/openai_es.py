@@ -12,7 +12,7 @@ from workhorse.core.configuration import configuration
 from workhorse.core.errors import UsageError
 from workhorse.core.ranges import require_non_negative, require_positive
 from workhorse.core.types import Moments, Returns
-from workhorse.math.fitness import centred_ranks, standardised
+from workhorse.math.fitness import centred_ranks, finite, standardised
 
 __all__ = ["OpenAIES", "State"]
 
@@ -102,7 +102,7 @@ class OpenAIES(MirroredSearch):
 
     def weights(self, state: State, experience: Returns) -> Float[Array, "1 N"]:
         """(u_{2i} - u_{2i+1}) / (2 n noise_std) for each pair, u the shaped fitness."""
-        shape = {"centred-ranks": centred_ranks, "standardised": standardised, "none": lambda raw: raw}
+        shape = {"centred-ranks": centred_ranks, "standardised": standardised, "none": finite}
         utility = shape[self.fitness_shaping](jnp.asarray(experience.fitness, jnp.float64))
         weights = (utility[0::2] - utility[1::2]) / (2 * self.num_pairs * self.noise_std)
         return weights.astype(jnp.float32)[None]

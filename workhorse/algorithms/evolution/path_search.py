@@ -56,9 +56,9 @@ class PathSearch(RankedSearch):
     # --- what differs ---
 
     @property
-    def num_parents(self) -> int:
-        """Number of members with a positive weight."""
-        return self.population_size // 2
+    def num_parents(self) -> float:
+        """Members that are recombined, mu': P/2, where only whole ranks below it + 1/2 have a weight."""
+        return self.population_size / 2
 
     @property
     @abstractmethod
@@ -72,8 +72,13 @@ class PathSearch(RankedSearch):
         """
         size = self.num_params
         damping = 1 + self.path_rate + 2 * max(0.0, np.sqrt((self.effective_parents - 1) / (size + 1)) - 1)
-        expected = np.sqrt(size) * (1 - 1 / (4 * size) + 1 / (21 * size**2))
-        return jnp.float32(self.path_rate / damping) * (length / jnp.float32(expected) - 1)
+        return jnp.float32(self.path_rate / damping) * (length / jnp.float32(self.expected_length) - 1)
+
+    @property
+    def expected_length(self) -> float:
+        """E|N(0, I)| in n dimensions, by Hansen's series."""
+        size = self.num_params
+        return float(np.sqrt(size) * (1 - 1 / (4 * size) + 1 / (21 * size**2)))
 
     def first_shape(self) -> Any:
         """Return what T is made of at the start, where it is the identity."""
@@ -144,7 +149,7 @@ class PathSearch(RankedSearch):
             path=path,
             shape=self.reshaped(state, path, weights, sums),
         )
-        return self.settled(state, after, experience, jnp.linalg.norm(step), after.noise_std)
+        return self.settled(state, after, experience, jnp.linalg.norm(step), lambda state: state.noise_std)
 
     def lengthened(
         self, path: Float[Array, "n"], step: Float[Array, "n"], weights: Float[Array, "P"], rate: float

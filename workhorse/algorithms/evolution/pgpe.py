@@ -54,6 +54,7 @@ class PGPE(GaussianSearch):
 
     name = "pgpe"
     summary = "a Gaussian over policies with a deviation for each parameter, moved by ClipUp"
+    only_at_start = ("radius",)
 
     num_pairs: int = 16
     """Mirrored pairs of an iteration."""

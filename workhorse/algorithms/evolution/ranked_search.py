@@ -1,5 +1,6 @@
 """Base of searches that recombine the best members by rank: SNES and the family of CMA-ES."""
 
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 import jax
@@ -27,6 +28,7 @@ class RankedSearch(GaussianSearch):
 
     can_lag: ClassVar[bool] = False
     least_members: ClassVar[int] = 2
+    only_at_start = ("noise_std",)
 
     population_size: int = 48
     """Members of an iteration."""
@@ -48,7 +50,12 @@ class RankedSearch(GaussianSearch):
             )
 
     def settled(
-        self, before: State, after: State, experience: Returns, step_norm: Array, deviation: Float[Array, ""]
+        self,
+        before: State,
+        after: State,
+        experience: Returns,
+        step_norm: Array,
+        deviation: Callable[[Any], Float[Array, ""]],
     ) -> tuple[Any, Metrics]:
         """Return `after`, or `before` where nobody differs, with the clock moved on; and the metrics.
 
@@ -56,7 +63,7 @@ class RankedSearch(GaussianSearch):
             before, after: states whose clocks have not moved.
             experience: learnt from.
             step_norm: length of the centre's step, had somebody differed.
-            deviation: mean standard deviation of a parameter's perturbation in `after`.
+            deviation: from a state to the mean standard deviation of a parameter's perturbation.
         """
         learns = differ(jnp.asarray(experience.fitness))
         key, unkeyed = before.noise_key, before._replace(noise_key=())
@@ -65,6 +72,6 @@ class RankedSearch(GaussianSearch):
         metrics = {
             "step_norm": jnp.where(learns, step_norm, 0.0),
             "params_norm": jnp.linalg.norm(chosen.params),
-            "noise_std": deviation,
+            "noise_std": deviation(chosen),
         }
         return self.advanced(chosen, chosen.params, experience), metrics

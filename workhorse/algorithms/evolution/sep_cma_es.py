@@ -33,7 +33,8 @@ class SepCMAES(PathSearch):
         s <- s * exp(min(1, c/d (|p| / E|N(0, I)| - 1))),    d = 1 + c + 2 max(0, sqrt((mu - 1) / (n + 1)) - 1)
 
     with c_1 = k 2 / ((n + 1.3)^2 + mu), c_mu = k 2 (mu - 2 + 1/mu) / ((n + 2)^2 + mu), and k = (n + 2) / 3, because a
-    diagonal has fewer numbers to learn; c_1 + c_mu is held at 1 or less. h is 1, but 0 while p is long.
+    diagonal has fewer numbers to learn; c_1 + c_mu is held at 1 or less. h is 1, but 0 while
+    |p| is above (1.4 + 2 / (n + 1)) sqrt(1 - (1 - c)^(2t)) E|N(0, I)|, with t the updates so far.
 
     Source: Ros and Hansen 2008, "A simple modification in CMA-ES achieving linear time and space complexity"; rates of
     Hansen 2016, "The CMA evolution strategy: a tutorial" (arXiv 1604.00772). Differs from pycma by positive weights
@@ -79,7 +80,9 @@ class SepCMAES(PathSearch):
         variance, rate = state.shape.variance, self.shape_path_rate
         size, (one, many) = self.num_params, self.shape_rates
         since_start = 1 - jnp.float32(1 - self.path_rate) ** (2 * (state.updates + 1)).astype(jnp.float32)
-        usual = jnp.linalg.norm(path) < jnp.sqrt(since_start * size) * jnp.float32(1.4 + 2 / (size + 1))
+        usual = jnp.linalg.norm(path) < jnp.sqrt(since_start) * jnp.float32(
+            (1.4 + 2 / (size + 1)) * self.expected_length
+        )
         moved = self.lengthened(state.shape.path, jnp.sqrt(variance) * sums[0], weights, rate)
         longer = jnp.where(usual, moved, jnp.float32(1 - rate) * state.shape.path)
         made_up = jnp.where(usual, 0.0, jnp.float32(rate * (2 - rate)))

@@ -82,4 +82,4 @@ class SNES(RankedSearch):
         rate = jnp.asarray((3 + np.log(size)) / (5 * np.sqrt(size)) if given is None else given, jnp.float32)
         deviation = state.deviation * jnp.exp(rate / 2 * sums[1])
         after = state._replace(params=state.params + step, deviation=deviation)
-        return self.settled(state, after, experience, jnp.linalg.norm(step), deviation.mean())
+        return self.settled(state, after, experience, jnp.linalg.norm(step), lambda state: state.deviation.mean())

@@ -43,6 +43,7 @@ class CEM(ParameterSearch):
 
     name = "cem"
     summary = "cross-entropy method: a Gaussian over policies, fitted to its best members"
+    only_at_start = ("initial_std",)
 
     num_candidates: int = 20
     """Members drawn in an iteration."""

@@ -81,6 +81,7 @@ class DQN(ReplayLearner):
 
     name = "dqn"
     summary = "deep Q-learning from a replay; every part of Rainbow is a switch"
+    only_at_start = ("noise_std",)
     takes = "discrete"
     presets = {
         "ddqn": ("dqn with the choice made by the learning network, its value by the target network", {"double": True}),

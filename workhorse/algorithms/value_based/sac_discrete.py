@@ -72,6 +72,7 @@ class DiscreteSAC(ReplayLearner):
 
     name = "sac-discrete"
     summary = "soft actor-critic for choices: exact expectations over them, two critics, from a replay"
+    only_at_start = ("temperature",)
     takes = "discrete"
     is_stochastic = True
 
