@@ -82,7 +82,7 @@ def loop_maker(options: ClusterOptions, note: Callable[[str], None]) -> MakeLoop
         algorithm = plan.make_algorithm(spec)
         if not isinstance(algorithm, Population):
             raise UsageError(
-                f"{plan.algorithm} learns on one machine: --cluster is for evolution strategies. Leave it out."
+                f"{plan.algorithm} learns on one machine: --cluster plays the episodes of populations. Leave it out."
             )
         check_memory(plan, algorithm, Evolve.bytes_needed(algorithm))
         programs = PopulationPrograms(algorithm, plan.seed)
