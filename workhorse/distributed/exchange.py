@@ -20,7 +20,7 @@ class ExchangeCost(NamedTuple):
     """Bytes that a worker is sent in an iteration, on top of its orders.
 
     Attributes:
-        scalars: the fitness of every member, and the observation moments.
+        scalars: the fitness of every member of a first batch, and the observation moments.
         parameters: the actor: parameters, and how observations are scaled.
     """
 

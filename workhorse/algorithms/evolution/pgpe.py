@@ -45,7 +45,8 @@ class PGPE(GaussianSearch):
 
     With `steps_per_iteration`, an iteration whose first `num_pairs` pairs took fewer steps than that is given more
     pairs: as many times the first as would reach the quota at their pace, up to `max_pairs`. The first batch alone
-    decides, when it is complete.
+    decides, when it is complete. With `lag` 1, s is that of now, which an iteration changed by `max_change` at the most
+    since the members were drawn.
 
     Source: Sehnke et al. 2010, "Parameter-exploring policy gradients"; Toklu, Liskowski and Srivastava 2020, "ClipUp: a
     simple and powerful optimizer for distribution-based policy evolution" (arXiv 2008.02387). Differs from their code

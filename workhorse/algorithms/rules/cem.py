@@ -38,7 +38,8 @@ class CEM(ParameterSearch):
     chosen by one lucky episode are how the method fails on noisy tasks.
 
     Source: Szita and Lorincz 2006, "Learning Tetris using the noisy cross-entropy method" (Neural Computation 18),
-    whose extra variance falls linearly too. Differs by the default sizes, which are those of a few parameters.
+    Differs by what falls linearly, there the extra variance and here its root, and by the default sizes, which are those
+    of a few parameters.
     """
 
     name = "cem"
