@@ -37,9 +37,9 @@ class CEM(ParameterSearch):
     shrinks before it has found anything. The policy is the mean. *Each member plays several episodes*, because elites
     chosen by one lucky episode are how the method fails on noisy tasks.
 
-    Source: Szita and Lorincz 2006, "Learning Tetris using the noisy cross-entropy method" (Neural Computation 18),
-    Differs by what falls linearly, there the extra variance and here its root, and by the default sizes, which are those
-    of a few parameters.
+    Source: Szita and Lorincz 2006, "Learning Tetris using the noisy cross-entropy method" (Neural Computation 18).
+    Differs by what falls linearly, there the extra variance and here its root, and by the default sizes, which are
+    those of a few parameters.
     """
 
     name = "cem"
