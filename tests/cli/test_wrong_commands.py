@@ -41,7 +41,7 @@ WRONG = {
     f"{PPO} --net-arch 64 64": "here it is --hidden, which takes the units of each layer, as in --hidden 64 64.",
     f"{PPO} --normalize-observations": "Did you mean --normalise-observations",
     f"{ES} --sigma .1": "here it is --noise-std.",
-    f"{ES} --pop-size 64": "here it is --num-pairs.",
+    f"{ES} --pop-size 64": "here it is --num-pairs, which counts pairs, two members each.",
     "train CartPole-v1 --algorithm ars --n-delta 8": "here it is --num-directions.",
     "train CartPole-v1 --algorithm trpo --target-kl .01": "here it is --max-kl.",
     f"{PPO} --total-timesteps 1000": "here it is --env-steps.",
