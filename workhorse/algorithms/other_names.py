@@ -110,7 +110,7 @@ NOTES: Mapping[str, str] = {
     "net-arch": "takes the units of each layer, as in --hidden 64 64",
     **dict.fromkeys(("pop-size", "population-size", "population", "npop", "popsize"), "counts pairs, two members each"),
 }
-"""What is different about ours, where that is not only the name."""
+"""How our option differs by more than its name, as the end of a sentence."""
 
 
 def our_name(name: str, among: Container[str] = ()) -> str | None:

@@ -1,4 +1,4 @@
-"""What ask and tell is given, used or refused by a sentence: sizes, seeds, bounds, and what a function returned."""
+"""Checks of what ask and tell is given: sizes, seeds, bounds, and what a function returned."""
 
 import operator
 from typing import Any
@@ -104,7 +104,7 @@ def middle(low: np.ndarray, high: np.ndarray) -> np.ndarray:
 
 
 def require_fitness(fitness: Any, count: int) -> None:
-    """Raise a `UsageError` where a function did not return a real number for each of so many candidates."""
+    """Raise a `UsageError` unless a function returned `count` real numbers, one for each candidate."""
     kind, shape = getattr(fitness, "dtype", None), getattr(fitness, "shape", None)
     if shape is None or kind is None:
         raise UsageError(
