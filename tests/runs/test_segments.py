@@ -19,6 +19,7 @@ from workhorse.runs.folder import RunFolder
 from workhorse.runs.fork import fork
 from workhorse.runs.history import opened
 from workhorse.runs.metrics import read_metrics
+from workhorse.runs.policy import Policy
 from workhorse.training.loop import Evaluation, Loop, Progress, make_loop
 
 KEPT = 50
@@ -276,13 +277,14 @@ OLD = Path(__file__).with_name("old_runs")
 
 @pytest.fixture(params=["openai-es", "ppo"])
 def old(request, tmp_path):
-    """A run of format 1, stopped half way, beside the digests that the same code went on to."""
+    """A run of format 1, stopped half way, beside the digests and the policy that the code of then went on to."""
     shutil.copytree(OLD / request.param, tmp_path / request.param)
-    return RunFolder.open(tmp_path / request.param), (OLD / f"{request.param}.digests").read_text().split()
+    expected = (OLD / f"{request.param}.digests").read_text().split()
+    return RunFolder.open(tmp_path / request.param), expected, OLD / f"{request.param}.after"
 
 
-def test_a_run_of_the_old_layout_is_read_and_gone_on_with_to_the_same_bits(old):
-    folder, expected = old
+def test_a_run_of_the_old_layout_is_read_to_the_same_bits(old):
+    folder, expected, _ = old
     manifest = folder.manifest()
     assert manifest.settings["hidden"] and manifest.slots == (2 if manifest.algorithm == "openai-es" else 3)
     rows = read_metrics(folder)
@@ -294,16 +296,50 @@ def test_a_run_of_the_old_layout_is_read_and_gone_on_with_to_the_same_bits(old):
             assert iteration == 0 or f"{digest(state):016x}" == expected[iteration - 1]
     found, _, interval = train.evaluate_run(folder.path, episodes=2)
     assert found.path == folder.path and np.isfinite(interval.value)
+
+
+def test_a_run_of_the_old_layout_goes_on_as_it_did_then(old):
+    """To the same numbers: other bits are what another kind of processor may have. A resume between changes none."""
+    folder, expected, after = old
+    twice = RunFolder.open(shutil.copytree(folder.path, folder.path.with_name("twice")))
     train.resume(folder.path, env_steps=160)
-    assert read_metrics(folder)["digest"].to_list() == expected
-    assert folder.manifest().env_steps == dataclasses.replace(manifest).env_steps
+    found = digests(folder)
+    assert len(found) == len(expected)
+    np.testing.assert_allclose(weights(folder.path / "policy"), weights(after), rtol=1e-5, atol=1e-6)
+    train.resume(twice.path, env_steps=120)
+    train.resume(twice.path, env_steps=160)
+    assert digests(twice) == found
+    assert folder.manifest().env_steps == 80, "the manifest says how the run began"
+
+
+def weights(folder):
+    """Every number of a policy's layers."""
+    arrays = [leaf for leaf in jax.tree.leaves(Policy.load(folder).layers) if isinstance(leaf, np.ndarray)]
+    return np.concatenate([array.ravel() for array in arrays])
 
 
 def test_the_leaves_of_an_old_state_have_new_names(old):
-    folder, _ = old
+    folder, _, _ = old
     plan = train.plan_of(folder.manifest())
     loop = make_loop(plan, plan.spec(), 1)
     progress, _ = checkpoint.load(folder, 0, loop.start())
     loop.close()
     assert int(progress.iteration) == 0 and jax.tree.leaves(progress.state)
     assert progress.data == () if plan.algorithm == "openai-es" else progress.data.slots.obs.shape == (3, 4)
+
+
+def test_going_on_upon_another_kind_of_processor_is_said(tmp_path, monkeypatch):
+    folder = begin(tmp_path, "run", 100)
+    noted = []
+
+    class Noting(train.Observer):
+        def noted(self, sentence):
+            noted.append(sentence)
+
+    train.resume(folder.path, env_steps=200, make=make, observer=Noting())
+    assert not noted
+    here = train.describe_hardware()
+    other = dataclasses.replace(here, instruction_sets=tuple({*here.instruction_sets} ^ {"amx_bf16"}))
+    monkeypatch.setattr(train, "describe_hardware", lambda: other)
+    train.resume(folder.path, env_steps=300, make=make, observer=Noting())
+    assert len(noted) == 1 and "another kind of processor (amx_bf16 on one side only)" in noted[0]

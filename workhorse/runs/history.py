@@ -307,4 +307,5 @@ def _digests(folder: RunFolder) -> dict[int, str]:
 
 
 def _made_by(manifest: Manifest) -> str:
-    return ", ".join(f"{name} {version}" for name, version in manifest.versions.items())
+    versions = ", ".join(f"{name} {version}" for name, version in manifest.versions.items())
+    return f"{versions}; {' '.join(manifest.hardware.instruction_sets) or 'instruction sets unknown'}"

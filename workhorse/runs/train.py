@@ -15,7 +15,7 @@ from typing import Any
 from workhorse.algorithms.recipes import Recipe
 from workhorse.core.algorithm import State
 from workhorse.core.errors import UsageError
-from workhorse.core.machine import installed_versions, threads_or_cores
+from workhorse.core.machine import describe_hardware, installed_versions, threads_or_cores
 from workhorse.core.records import build
 from workhorse.environments.wrappers import require_time_limit
 from workhorse.runs import checkpoint
@@ -213,7 +213,7 @@ def resume(
             require_trusted_sources(manifest)
             loop.prepare()
             _, progress, meta, notes = load_progress(folder, loop)
-            for sentence in [*notes, *_version_notes(manifest)]:
+            for sentence in [*notes, *_notes_on_bits(manifest)]:
                 observer.noted(sentence)
             meters, schedule = _as_saved(folder, meta)
             status = folder.status(observer.noted)
@@ -309,11 +309,18 @@ def plan_of(manifest: Manifest) -> Plan:
     )
 
 
-def _version_notes(manifest: Manifest) -> list[str]:
-    now = installed_versions()
+def _notes_on_bits(manifest: Manifest) -> list[str]:
+    """Say what is not as it was when the run began, of what its bits depend on: versions and instruction sets."""
+    now, notes = installed_versions(), []
     changed = [
         f"{name} {then} -> {now[name]}" for name, then in manifest.versions.items() if now.get(name, then) != then
     ]
-    if not changed:
-        return []
-    return [f"Versions changed since the run began ({', '.join(changed)}): its bits may differ from here on."]
+    if changed:
+        notes.append(f"Versions changed since the run began ({', '.join(changed)}): its bits may differ from here on.")
+    apart = set(describe_hardware().instruction_sets) ^ set(manifest.hardware.instruction_sets)
+    if apart:
+        notes.append(
+            f"The run began on another kind of processor ({', '.join(sorted(apart))} on one side only): its bits may "
+            "differ from here on."
+        )
+    return notes
