@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from tests.compiling import quickly_compiled
 from workhorse.algorithms import registry
 from workhorse.algorithms.planning.lqr import num_components
 from workhorse.algorithms.policy_gradient.trpo import TRPO
@@ -99,7 +100,14 @@ def rollout_for(algorithm, state, seed=0):
     steps, slots = algorithm.rollout_steps, algorithm.num_slots
     obs = rng.normal(size=(steps + 1, slots, 5)).astype(np.float32)
     ended = rng.random((2, steps, slots)) < 0.2
-    actor = algorithm.actor(state)
+    begun, action, extras = acted_on(algorithm, state, obs, ended, jax.random.split(jax.random.key(seed), steps))
+    reward = rng.normal(size=(steps, slots))
+    return Rollout(obs[:-1], action, reward, ended[0], ended[1], obs[1:], extras, begun)
+
+
+@quickly_compiled
+def acted_on(algorithm, state, obs, ended, keys):
+    slots, actor = algorithm.num_slots, algorithm.actor(state)
     begun = jax.vmap(lambda slot: algorithm.begin(actor, slot))(jnp.arange(slots))
 
     def step(carry, given):
@@ -109,10 +117,23 @@ def rollout_for(algorithm, state, seed=0):
         after = jax.tree.map(lambda new, old: jnp.where(ended[:, None], new, old), begun, after)
         return after, (action, extras)
 
-    keys = jax.random.split(jax.random.key(seed), steps)
     _, (action, extras) = jax.lax.scan(step, begun, (obs[:-1], ended.any(0), keys))
-    reward = rng.normal(size=(steps, slots))
-    return Rollout(obs[:-1], action, reward, ended[0], ended[1], obs[1:], extras, begun)
+    return begun, action, extras
+
+
+@quickly_compiled
+def updated(algorithm, state, experience, key):
+    TRACED.append(algorithm.name)
+    return algorithm.update(state, experience, key)
+
+
+@quickly_compiled
+def learnt(algorithm, state, batch, key):
+    return algorithm.learn(state, batch, key)
+
+
+TRACED = []
+"""The name of an algorithm for every time its update was compiled."""
 
 
 def transitions_for(algorithm, seed=0):
@@ -173,7 +194,7 @@ def experience_for(algorithm, state, seed=0):
         return returns_for(algorithm, seed)
     if algorithm.consumes is Transitions:
         return transitions_for(algorithm, seed)
-    return jax.jit(lambda state: rollout_for(algorithm, state, seed))(state)
+    return rollout_for(algorithm, state, seed)
 
 
 def leaves_of(tree):
@@ -183,18 +204,13 @@ def leaves_of(tree):
 @every_case
 def test_an_update_keeps_tree_shapes_and_dtypes_compiles_once_and_is_a_function(name, policy, spec):
     algorithm = made(name, policy, spec)
-    state, traces = algorithm.init(jax.random.key(0)), []
-
-    def counted(state, experience, key):
-        traces.append(1)
-        return algorithm.update(state, experience, key)
-
-    update = jax.jit(counted)
+    state = algorithm.init(jax.random.key(0))
     experience = experience_for(algorithm, state)
-    after, metrics = update(state, experience, jax.random.key(1))
-    same, _ = update(state, experience, jax.random.key(1))
-    again, _ = update(after, experience_for(algorithm, after, 1), jax.random.key(2))
-    assert len(traces) == 1
+    after, metrics = updated(algorithm, state, experience, jax.random.key(1))
+    compiled = len(TRACED)
+    same, _ = updated(algorithm, state, experience, jax.random.key(1))
+    again, _ = updated(algorithm, after, experience_for(algorithm, after, 1), jax.random.key(2))
+    assert len(TRACED) == compiled
     shapes = [[(leaf.shape, leaf.dtype) for leaf in jax.tree.leaves(tree)] for tree in (state, after, again)]
     assert shapes[0] == shapes[1] == shapes[2]
     assert jax.tree.structure(state) == jax.tree.structure(again)
@@ -264,43 +280,41 @@ class TestOfAReplay:
     def test_priorities_are_numbers_of_each_transition(self, name):
         algorithm = made(name, "mlp", spec_for(name))
         state = algorithm.init(jax.random.key(0))
-        _, priority, _ = jax.jit(algorithm.learn)(state, transitions_for(algorithm), jax.random.key(1))
+        _, priority, _ = learnt(algorithm, state, transitions_for(algorithm), jax.random.key(1))
         assert priority.shape == (12,) and priority.dtype == jnp.float32
         assert (np.asarray(priority) >= 0).all() and len(np.unique(priority)) == 12
 
     def test_a_transitions_number_and_age_change_nothing_that_is_learnt(self, name):
         algorithm = made(name, "mlp", spec_for(name))
         state, batch = algorithm.init(jax.random.key(0)), transitions_for(algorithm)
-        learn = jax.jit(algorithm.learn)
         other = batch._replace(index=batch.index + 7, age=batch.age * 2)
-        one, two = (learn(state, given, jax.random.key(1)) for given in (batch, other))
+        one, two = (learnt(algorithm, state, given, jax.random.key(1)) for given in (batch, other))
         jax.tree.map(np.testing.assert_array_equal, leaves_of(one), leaves_of(two))
 
     def test_truncation_is_no_end(self, name):
         """The discount tells what the successor is worth; a clock changes nothing."""
         algorithm = made(name, "mlp", spec_for(name))
         state, batch = algorithm.init(jax.random.key(0)), transitions_for(algorithm)
-        learn = jax.jit(algorithm.learn)
         one, two = (
-            learn(state, batch._replace(truncated=flags), jax.random.key(1))[:2]
+            learnt(algorithm, state, batch._replace(truncated=flags), jax.random.key(1))[:2]
             for flags in (batch.truncated, np.zeros_like(batch.truncated))
         )
         jax.tree.map(np.testing.assert_array_equal, leaves_of(one), leaves_of(two))
         if not tells_values(algorithm):
             return
         ended = batch._replace(discount=np.zeros_like(batch.discount))
-        three = learn(state, ended, jax.random.key(1))[1]
+        three = learnt(algorithm, state, ended, jax.random.key(1))[1]
         assert (np.asarray(three) != np.asarray(one[1])).any()
 
     def test_observing_counts_steps_and_merges_moments(self, name):
         algorithm = made(name, "mlp", spec_for(name))
-        state, rng = algorithm.init(jax.random.key(0)), np.random.default_rng(0)
+        state, rng, observe = algorithm.init(jax.random.key(0)), np.random.default_rng(0), jax.jit(algorithm.observe)
         seen = rng.normal(3.0, 2.0, size=(3, 6, 4, 5)).astype(np.float32)
         for obs in seen:
             no = np.zeros((6, 4), bool)
             action = np.zeros((6, 4, *getattr(algorithm.spec.action, "shape", ())), np.float32)
             rollout = Rollout(obs, action, np.ones((6, 4), np.float32), no, no, obs, ())
-            state = jax.jit(algorithm.observe)(state, rollout)
+            state = observe(state, rollout)
         assert int(state.env_steps) == 72
         flat = seen.reshape(72, 5).astype(np.float64)
         assert float(state.observations.count) == 72
@@ -353,7 +367,7 @@ def test_a_vanishing_learning_rate_changes_nothing(name):
     still = {"learning_rate": 1e-38} | ({"max_kl": 1e-30} if "max_kl" in registry.options(name) else {})
     algorithm = made(name, "mlp", spec_for(name), **still)
     state = algorithm.init(jax.random.key(0))
-    after, _ = jax.jit(algorithm.update)(state, experience_for(algorithm, state), jax.random.key(0))
+    after, _ = updated(algorithm, state, experience_for(algorithm, state), jax.random.key(0))
     if algorithm.consumes is Transitions:  # what is learnt has many names: the policy it makes
         obs = jax.random.normal(jax.random.key(1), (50, 5), jnp.float32)
         one, other = (policy_on(algorithm, now, obs) for now in (after, state))

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from tests.compiling import quickly_compiled
 from workhorse import Policy
 from workhorse.algorithms import registry
 from workhorse.core.errors import UsageError
@@ -63,17 +64,20 @@ def test_what_is_learnt_from_is_what_was_remembered_while_acting(kind):
     collector = make_collector(algorithm, env, 0)
     state = algorithm.init(jax.random.key(0))
     slots = collector.start(algorithm.actor(state))
+    batch_of, read, estimates, update = map(
+        quickly_compiled, (algorithm.batch, algorithm.read, algorithm.estimates, algorithm.update)
+    )
     for iteration in range(3):
         rollout, slots, _, _ = collector.collect(algorithm.actor(state), slots, iteration)
-        batch, _, _ = jax.jit(algorithm.batch)(state, rollout)
-        distributions, values, flat = algorithm.read(state.params, batch)
+        batch, _, _ = batch_of(state, rollout)
+        distributions, values, flat = read(state.params, batch)
         log_prob = jax.vmap(lambda one, drawn: one.log_prob(drawn))(distributions, flat.drawn)
         np.testing.assert_allclose(log_prob, flat.log_prob, atol=1e-5)
         np.testing.assert_allclose(values, flat.value, atol=1e-5)
         going_on = np.asarray(batch.transition.going_on)[:-1] == 1
-        _, next_value, _ = algorithm.estimates(state.params, batch.obs, batch.transition, batch.memory)
+        _, next_value, _ = estimates(state.params, batch.obs, batch.transition, batch.memory)
         np.testing.assert_allclose(next_value[:-1][going_on], batch.value[1:][going_on], atol=1e-5)
-        state, _ = jax.jit(algorithm.update)(state, rollout, jax.random.key(iteration))
+        state, _ = update(state, rollout, jax.random.key(iteration))
         ended = np.asarray(rollout.terminated[-1])
         assert (np.asarray(slots.carry)[ended] == 0).all() and (np.asarray(slots.carry)[~ended] != 0).any()
         assert (np.asarray(state.value_memory)[ended] == 0).all()
