@@ -119,6 +119,9 @@ WRONG = {
     "train CartPole-v1 --algorithm SAC": "Unknown algorithm 'SAC'. Did you mean sac",
     "train CartPole-v1 --algorithm TQC": "Workhorse has no TQC: the nearest it has is sac-n, and",
     "train CartPole-v1 --algorithm qrdqn": "Workhorse has no qrdqn: the nearest it has is c51",
+    # before anything is connected to: nothing answers there
+    "train CartPole-v1 --algorithm ppo --cluster 127.0.0.2:1": "ppo learns on one machine: --cluster plays",
+    "train CartPole-v1 --algorithm nres --cluster 127.0.0.2:1": "nres learns on one machine: --cluster plays",
     "train CartPole-v1 --algorithm PPO": "Unknown algorithm 'PPO'. Did you mean ppo? `workhorse algorithms` lists",
     # runs
     "resume": "Expected the run, which is missing. Name one, as in runs/<id>; `workhorse runs` lists them.",

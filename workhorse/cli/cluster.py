@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Literal
 
 from workhorse.core.errors import UsageError
@@ -47,11 +47,17 @@ class Notes:
             self.observer.noted(sentence)
 
 
-def loop_maker(options: ClusterOptions, note: Callable[[str], None]) -> MakeLoop | None:
+def loop_maker(options: ClusterOptions, note: Callable[[str], None], algorithms: Sequence[str]) -> MakeLoop | None:
     """Return what makes a run's loop on the cluster, connected to it already; None where no cluster was asked for.
 
+    Args:
+        options: the options of the cluster.
+        note: is told what a user should know.
+        algorithms: names of those that will run there.
+
     Raises:
-        UsageError: options that need --cluster without it, numbers out of range, or a cluster that cannot be reached.
+        UsageError: options that need --cluster without it, numbers out of range, an algorithm that learns on one
+            machine, or a cluster that cannot be reached.
     """
     if options.cluster is None:
         for name in ("workers", "worker_threads", "exchange"):
@@ -67,8 +73,15 @@ def loop_maker(options: ClusterOptions, note: Callable[[str], None]) -> MakeLoop
             f"machine, or 0 for all of them: got {options.worker_threads}."
         )
 
+    from workhorse.algorithms import registry
+    from workhorse.core.types import Returns
     from workhorse.distributed.ray_transport import RayTransport, connect
 
+    for name in algorithms:
+        if registry.algorithm_class(name).consumes is not Returns:
+            raise UsageError(
+                f"{name} learns on one machine: --cluster plays the episodes of populations. Leave it out."
+            )
     connect(options.cluster, note)  # before JAX starts its threads: Ray forks
 
     def make(plan: Plan, spec: EnvSpec, threads: int) -> Loop:
@@ -80,10 +93,7 @@ def loop_maker(options: ClusterOptions, note: Callable[[str], None]) -> MakeLoop
         from workhorse.training.population import PopulationPrograms
 
         algorithm = plan.make_algorithm(spec)
-        if not isinstance(algorithm, Population):
-            raise UsageError(
-                f"{plan.algorithm} learns on one machine: --cluster plays the episodes of populations. Leave it out."
-            )
+        assert isinstance(algorithm, Population)
         check_memory(plan, algorithm, Evolve.bytes_needed(algorithm))
         programs = PopulationPrograms(algorithm, plan.seed)
         transport = RayTransport(options.workers, options.worker_threads, note)

@@ -113,7 +113,7 @@ def _cluster(options: StudyOptions, plan: StudyPlan) -> tuple[MakeLoop | None, J
             from workhorse.studies.conduct import check_cluster
 
             check_cluster(plan)
-        return loop_maker(options, print), None
+        return loop_maker(options, print, plan.algorithms), None
     if options.cores:
         raise UsageError("--cores is for worker processes of this machine: on a cluster it is --workers.")
     return None, job_transport(options, print)
@@ -127,7 +127,7 @@ def job_transport(options: ClusterOptions, note: Callable[[str], None]) -> JobTr
             range; a cluster that cannot be reached.
     """
     if options.cluster is None:
-        loop_maker(options, note)  # refuses the options of a cluster
+        loop_maker(options, note, ())  # refuses the options of a cluster
         return None
     for field in dataclasses.fields(ClusterOptions):
         if field.name not in ("cluster", "workers") and getattr(options, field.name) != field.default:

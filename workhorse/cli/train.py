@@ -92,7 +92,7 @@ def run(arguments: Sequence[str]) -> int:
     if options.studies != RunOptions.studies:
         raise UsageError("--studies needs --seeds: give the number of seeds, or leave out --studies.")
     notes = Notes()
-    make = loop_maker(options, notes)
+    make = loop_maker(options, notes, [setup.algorithm])
 
     from workhorse.display.run_display import display_for
     from workhorse.runs.wandb_log import sent_to_wandb
