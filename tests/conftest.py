@@ -35,6 +35,26 @@ MOST_MAPPINGS = 12_000
 """Linux gives a process 65,530; a compiled program takes about six, and beyond the limit XLA ends the process."""
 
 
+COMPILED_QUICKLY = ("tests/algorithms/", "tests/math/", "tests/networks/")
+"""Where programs are compiled with few optimisations: there most of a test's time is XLA's."""
+
+
+@pytest.fixture(autouse=True)
+def compiled_quickly(request):
+    """Compile in half the time to slower programs, where tests compute little.
+
+    A test that asks for equal bits of what is compiled in two ways is marked `as_users_compile`: it needs the programs
+    that users run.
+    """
+    import jax
+
+    place = request.node.path.relative_to(request.config.rootpath).as_posix()
+    quick = place.startswith(COMPILED_QUICKLY) and request.node.get_closest_marker("as_users_compile") is None
+    if jax.config.read("jax_disable_most_optimizations") != quick:
+        jax.config.update("jax_disable_most_optimizations", quick)
+        jax.clear_caches()
+
+
 @pytest.fixture(scope="module", autouse=True)
 def few_programs():
     """After a module, forget the compiled programs of this process where there are many."""

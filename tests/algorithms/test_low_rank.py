@@ -27,6 +27,8 @@ from workhorse.training.loop import make_loop
 from workhorse.training.plan import Plan
 from workhorse.training.population import PopulationPrograms
 
+pytestmark = pytest.mark.as_users_compile
+
 KEY = jax.random.key(5)
 
 

@@ -8,7 +8,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tests.compiling import quickly_compiled
 from workhorse import Policy
 from workhorse.algorithms import registry
 from workhorse.core.errors import UsageError
@@ -65,7 +64,7 @@ def test_what_is_learnt_from_is_what_was_remembered_while_acting(kind):
     state = algorithm.init(jax.random.key(0))
     slots = collector.start(algorithm.actor(state))
     batch_of, read, estimates, update = map(
-        quickly_compiled, (algorithm.batch, algorithm.read, algorithm.estimates, algorithm.update)
+        jax.jit, (algorithm.batch, algorithm.read, algorithm.estimates, algorithm.update)
     )
     for iteration in range(3):
         rollout, slots, _, _ = collector.collect(algorithm.actor(state), slots, iteration)

@@ -10,7 +10,6 @@ import pytest
 from jax.flatten_util import ravel_pytree
 from scipy.stats import norm
 
-from tests.compiling import quickly_compiled
 from workhorse.algorithms import registry
 from workhorse.algorithms.policy_gradient import ppo
 from workhorse.algorithms.policy_gradient.batch import flattened
@@ -60,7 +59,7 @@ def rollout_for(algorithm, state, seed=0, reward_factor=1.0):
     actor = algorithm.actor(state)
     keys = jax.random.split(jax.random.key(seed), steps * slots).reshape(steps, slots)
 
-    @quickly_compiled
+    @jax.jit
     @jax.vmap
     @jax.vmap
     def act(obs, key):
@@ -79,7 +78,7 @@ COMPILED = {}
 def updated(algorithm, rollout, state=None, seed=1):
     """One update, compiled once for equal algorithms."""
     state = algorithm.init(jax.random.key(0)) if state is None else state
-    update = COMPILED.setdefault(repr(algorithm), quickly_compiled(algorithm.update))
+    update = COMPILED.setdefault(repr(algorithm), jax.jit(algorithm.update))
     return update(state, rollout, jax.random.key(seed))
 
 
@@ -94,7 +93,7 @@ def test_an_update_keeps_tree_shapes_and_dtypes_and_compiles_once(name, spec):
         traces.append(1)
         return algorithm.update(state, rollout, jax.random.key(1))
 
-    update = quickly_compiled(counted)
+    update = jax.jit(counted)
     after, metrics = update(state, rollout_for(algorithm, state))
     again, _ = update(after, rollout_for(algorithm, after, 1))
     assert len(traces) == 1

@@ -9,7 +9,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tests.compiling import quickly_compiled
 from workhorse.algorithms import registry
 from workhorse.core.addresses import host_keys
 from workhorse.core.spec import Box, EnvSpec
@@ -87,7 +86,7 @@ def learn(algorithm: Any, env: GymnasiumAdapter, iterations: int) -> tuple[float
 
         return jax.jit(jax.vmap(act_one, in_axes=(None, 0, 0, 0)))
 
-    act, greedy, update = act_for(True), act_for(False), quickly_compiled(algorithm.update)
+    act, greedy, update = act_for(True), act_for(False), jax.jit(algorithm.update)
 
     def earned(state: Any) -> float:
         unperturbed = lambda actor, slots, obs, draws: greedy(actor, -1 - slots, obs, draws)  # noqa: E731

@@ -8,7 +8,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tests.compiling import quickly_compiled
 from workhorse.algorithms import registry
 from workhorse.core.errors import UsageError
 from workhorse.core.spec import Box, EnvSpec
@@ -152,7 +151,7 @@ def test_the_policy_climbs_to_the_top_of_a_critic_made_by_hand():
     batch = batch_of()
     value = -np.abs(batch.action - best).sum(-1)  # the critic is right already, so that it stays as it is
     batch = batch._replace(reward=value.astype(np.float32), discount=np.zeros(12, np.float32))
-    learn = quickly_compiled(algorithm.learn)
+    learn = jax.jit(algorithm.learn)
     for number in range(400):
         state, _, metrics = learn(state, batch, jax.random.key(number))
     assert metrics["critic_loss"] < 1e-3

@@ -7,7 +7,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tests.compiling import quickly_compiled
 from workhorse.algorithms import registry
 from workhorse.core.errors import UsageError
 from workhorse.core.spec import Box, Discrete, EnvSpec
@@ -19,8 +18,8 @@ SMALL = {"hidden": (8,), "batch_size": 12, "warmup_env_steps": 20, "discount": 0
 KEY = jax.random.key(5)
 
 # The algorithm is an argument of the programs, so that settings which differ in numbers alone share one.
-begin = quickly_compiled(lambda algorithm, seed: algorithm.init(jax.random.key(seed)))
-learn = quickly_compiled(lambda algorithm, state, batch, key: algorithm.learn(state, batch, key))
+begin = jax.jit(lambda algorithm, seed: algorithm.init(jax.random.key(seed)))
+learn = jax.jit(lambda algorithm, state, batch, key: algorithm.learn(state, batch, key))
 
 
 def made(**settings):

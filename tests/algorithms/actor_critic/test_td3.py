@@ -5,7 +5,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tests.compiling import quickly_compiled
 from workhorse.algorithms import registry
 from workhorse.core.errors import UsageError
 from workhorse.core.spec import Box, EnvSpec
@@ -90,7 +89,7 @@ def test_the_smoothing_noise_is_gaussian_clipped_twice_and_goes_around_the_targe
 @pytest.mark.parametrize("every", [1, 3])
 def test_policy_and_targets_move_only_in_every_dth_update_and_else_keep_their_bits(every):
     algorithm, batch = made(policy_every=every, learning_rate=0.01), batch_of()
-    learn, state = quickly_compiled(algorithm.learn), with_other_targets(algorithm)
+    learn, state = jax.jit(algorithm.learn), with_other_targets(algorithm)
     for number in range(1, 7):
         after, _, metrics = learn(state, batch, jax.random.key(number))
         for name in ("policy", "target_policy", "target_critics"):

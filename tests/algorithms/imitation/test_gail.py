@@ -5,7 +5,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tests.compiling import quickly_compiled
 from workhorse.algorithms import registry
 from workhorse.algorithms.imitation.discriminator import action_features, discriminator_loss, imitation_reward
 from workhorse.core.errors import UsageError
@@ -103,7 +102,7 @@ def test_choices_are_one_hot_and_switches_and_components_are_themselves():
 
 def test_the_tasks_own_reward_is_never_read():
     algorithm, state, rollout = started(np.random.default_rng(0))
-    update = quickly_compiled(algorithm.update)
+    update = jax.jit(algorithm.update)
     one, _ = update(state, rollout, jax.random.key(1))
     other, _ = update(state, rollout._replace(reward=1000 + 0 * rollout.reward), jax.random.key(1))
     jax.tree.map(np.testing.assert_array_equal, jax.tree.leaves(one), jax.tree.leaves(other))

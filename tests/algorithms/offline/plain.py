@@ -7,7 +7,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from tests.compiling import quickly_compiled
 from workhorse.algorithms import registry
 from workhorse.core.spec import Box, EnvSpec
 from workhorse.core.types import Transitions
@@ -21,8 +20,8 @@ KEY = jax.random.key(5)
 CLOSE = {"rtol": 1e-4, "atol": 1e-5}
 
 # The algorithm is an argument of the programs, so that settings which differ in numbers alone share one.
-begin = quickly_compiled(lambda algorithm, seed: algorithm.init(jax.random.key(seed)))
-learn = quickly_compiled(lambda algorithm, state, batch, key: algorithm.learn(state, batch, key))
+begin = jax.jit(lambda algorithm, seed: algorithm.init(jax.random.key(seed)))
+learn = jax.jit(lambda algorithm, state, batch, key: algorithm.learn(state, batch, key))
 
 
 def made(name, **settings):

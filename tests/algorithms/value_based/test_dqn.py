@@ -19,7 +19,6 @@ from tests.algorithms.value_based.setting import (
     plain_projection,
     plain_softmax,
 )
-from tests.compiling import quickly_compiled
 from workhorse.algorithms import registry
 from workhorse.core.errors import UsageError
 from workhorse.core.spec import Box, Discrete, EnvSpec
@@ -168,7 +167,7 @@ def test_an_update_is_a_step_of_adam_down_the_weighted_loss(switches):
 
 def test_the_target_network_is_a_copy_every_so_many_updates_and_no_other_moves_it():
     algorithm, batch = made(target_every=3, target_rate=1.0, learning_rate=0.01), batch_of(16)
-    state, learn = algorithm.init(jax.random.key(1)), quickly_compiled(algorithm.learn)
+    state, learn = algorithm.init(jax.random.key(1)), jax.jit(algorithm.learn)
     expected = state.target
     for update in range(1, 8):
         before = state.network
