@@ -4,6 +4,7 @@ import json
 import os
 import random
 import secrets
+import shutil
 import signal
 import socket
 import subprocess
@@ -14,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from workhorse.cli.main import main
 from workhorse.distributed.ray_transport import RayTransport
 from workhorse.runs.metrics import read_metrics
 from workhorse.runs.traffic import read_traffic
@@ -256,11 +258,20 @@ def test_more_workers_than_the_cluster_has_is_said(cluster, tmp_path):
     ],
 )
 def test_bad_options_are_one_sentence_and_leave_nothing(words, sentence, tmp_path):
-    command = [sys.executable, "-m", "workhorse.cli.main", "train", "CartPole-v1", *words]
+    command = [sys.executable, "-m", "workhorse.cli.main", "train", "CartPole-v1", "--algorithm", "ars", *words]
     answer = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=120, env=HERE)
     assert answer.returncode == 2
     assert sentence in answer.stderr and "Traceback" not in answer.stderr
     assert not list(tmp_path.iterdir())
+
+
+def test_a_run_that_learns_on_one_machine_is_not_resumed_on_a_cluster(tmp_path, capsys):
+    """And nothing is connected to before: nothing answers there."""
+    run = shutil.copytree(Path(__file__).parents[1] / "runs" / "old_runs" / "ppo", tmp_path / "ppo")
+    before = sorted(run.rglob("*"))
+    assert main(["resume", str(run), "--cluster", f"{HOST}:1"]) == 2
+    assert "ppo learns on one machine" in capsys.readouterr().err
+    assert sorted(run.rglob("*")) == before
 
 
 def test_joining_a_head_that_is_not_there_is_one_sentence():

@@ -42,7 +42,8 @@ def run(arguments: Sequence[str]) -> int:
         raise UsageError(f"{options.run} is a study, not a run: use `workhorse study {options.run}`.")
     run_folder = open_run(options.run, options.trust)
     notes = Notes()
-    make = loop_maker(options, notes, [run_folder.manifest().algorithm])
+    algorithms = [run_folder.manifest().algorithm] if options.cluster else []
+    make = loop_maker(options, notes, algorithms)
 
     from workhorse.display.run_display import display_for
     from workhorse.runs import train
