@@ -35,7 +35,10 @@ MOST_MAPPINGS = 12_000
 """Linux gives a process 65,530; a compiled program takes about six, and beyond the limit XLA ends the process."""
 
 
-COMPILED_QUICKLY = ("tests/algorithms/", "tests/math/", "tests/networks/")
+COMPILED_QUICKLY = (
+    *(f"tests/{name}/" for name in ("algorithms", "data", "diagnostics", "imitation", "math", "networks")),
+    "tests/runs/test_policy_layers.py",
+)
 """Where programs are compiled with few optimisations: there most of a test's time is XLA's."""
 
 
