@@ -55,6 +55,7 @@ def compiled_quickly(request):
     quick = place.startswith(COMPILED_QUICKLY) and request.node.get_closest_marker("as_users_compile") is None
     if jax.config.read("jax_disable_most_optimizations") != quick:
         jax.config.update("jax_disable_most_optimizations", quick)
+        os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = str(int(quick))  # and so do processes that a test starts
         jax.clear_caches()
 
 
