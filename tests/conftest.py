@@ -39,7 +39,7 @@ COMPILED_QUICKLY = (
     *(f"tests/{name}/" for name in ("algorithms", "data", "diagnostics", "imitation", "math", "networks")),
     "tests/runs/test_policy_layers.py",
 )
-"""Where programs are compiled with few optimisations: there most of a test's time is XLA's."""
+"""Tests whose programs are compiled with few optimisations: compiling takes most of their time."""
 
 
 @pytest.fixture(autouse=True)

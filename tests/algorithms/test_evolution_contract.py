@@ -26,10 +26,10 @@ NAMES = [
 ]
 every = pytest.mark.parametrize("name", NAMES)
 
-# Part of the cost at the start that may be left at the end: on the sphere, on an ellipsoid along the axes and on the
-# same one turned, both of condition 1e4. Searches with one fixed deviation stop near it; turning costs a diagonal dear.
 pytestmark = pytest.mark.as_users_compile
 
+# Part of the cost at the start that may be left at the end: on the sphere, on an ellipsoid along the axes and on the
+# same one turned, both of condition 1e4. Searches with one fixed deviation stop near it; turning costs a diagonal dear.
 FIXED = {"noise_std": 0.05, "left": (0.01, 0.05, 0.2)}
 NEEDS = {
     "openai-es": FIXED | {"learning_rate": 0.1},

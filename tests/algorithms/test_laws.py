@@ -50,7 +50,7 @@ def spec_for(name):
 
 
 def cases(*spaces):
-    """Every algorithm of the registry on all of the spaces; other networks and presets, which share code, on one."""
+    """Every algorithm of the registry, with every network, on all spaces; presets share a class, and have one."""
     for name in registry.entries():
         cls = registry.algorithm_class(name)
         has_networks = "policy" in registry.options(name) and name == cls.name
@@ -59,7 +59,7 @@ def cases(*spaces):
             one for one in NETWORKS[cls.consumes] if one in known and not (one == "gru" and issubclass(cls, TRPO))
         ]
         for policy in policies if has_networks else ["mlp"]:
-            for space in taken(name, spaces)[: None if policy == "mlp" and name == cls.name else 1]:
+            for space in taken(name, spaces)[: None if name == cls.name else 1]:
                 yield pytest.param(name, policy, SPECS[space], id=f"{name}-{policy}-{space}")
 
 

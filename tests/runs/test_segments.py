@@ -339,7 +339,9 @@ def test_going_on_upon_another_kind_of_processor_is_said(tmp_path, monkeypatch):
     train.resume(folder.path, env_steps=200, make=make, observer=Noting())
     assert not noted
     here = train.describe_hardware()
-    other = dataclasses.replace(here, instruction_sets=tuple({*here.instruction_sets} ^ {"amx_bf16"}))
-    monkeypatch.setattr(train, "describe_hardware", lambda: other)
-    train.resume(folder.path, env_steps=300, make=make, observer=Noting())
-    assert len(noted) == 1 and "another kind of processor (amx_bf16 on one side only)" in noted[0]
+    known = here.instruction_sets
+    for there, apart in (((*known, "new"), ["new"]), ((), sorted(known))):  # more than the run began with, and fewer
+        other = dataclasses.replace(here, instruction_sets=there)
+        monkeypatch.setattr(train, "describe_hardware", lambda other=other: other)
+        train.resume(folder.path, env_steps=300, make=make, observer=Noting())
+        assert f"another kind of processor ({', '.join(apart)} on one side only)" in noted.pop() and not noted
